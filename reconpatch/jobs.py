@@ -1,0 +1,67 @@
+"""What every job of the workflow does around its one call: log, progress, resource use, errors for the user."""
+
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from reconpatch.errors import ReconpatchError
+
+
+@dataclass
+class Job:
+    """A running job. `note` writes to its log, `progress` to the log and, every few seconds, to the terminal."""
+
+    name: str
+    log: TextIO
+    started: float = field(default_factory=time.perf_counter)
+    shown: float = 0.0
+
+    def note(self, text: str) -> None:
+        self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        self.log.flush()
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        """Report done of total, with an estimate of what is left."""
+        elapsed = time.perf_counter() - self.started
+        line = f"{text} {done}/{total}, {elapsed:.0f} s, about {elapsed * (total - done) / max(done, 1):.0f} s left"
+        self.note(line)
+        if elapsed - self.shown > 3 or (done == total and self.shown):
+            self.shown = elapsed
+            print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
+
+    def usage(self) -> dict[str, float]:
+        """Wall time and CPU time in seconds so far and peak memory of the process in MB."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "wall_s": round(time.perf_counter() - self.started, 3),
+            "cpu_s": round(used.ru_utime + used.ru_stime, 3),
+            "peak_mb": round(used.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2), 1),
+        }
+
+
+@contextmanager
+def job(log: str, name: str) -> Iterator[Job]:
+    """Run a job with its log file open. A ReconpatchError ends the process with its message alone, no traceback."""
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        logging.basicConfig(stream=file, level=logging.WARNING)
+        logging.captureWarnings(True)
+        running = Job(name, file)
+        running.note(f"{name}, process {os.getpid()}")
+        try:
+            yield running
+        except ReconpatchError as error:
+            running.note(f"error: {error}")
+            sys.exit(1)  # Snakemake shows the log of a failed job
+        except BaseException:
+            logging.exception("%s failed", name)
+            raise
+        running.note(f"done: {running.usage()}")

@@ -1,0 +1,102 @@
+"""The memory bank: representations of the coreset's patches, in the order picked, and the search in it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from reconpatch.errors import ReconpatchError
+
+CHUNK = 65536  # patches represented at a time
+
+
+@dataclass(frozen=True)
+class Representation:
+    """patch (C) -> representation (D): the linear f of ReConPatch, or PatchCore's pooling of neighbouring channels."""
+
+    dim: int
+    weight: NDArray[np.float32] | None = None  # (D, C); None pools
+    bias: NDArray[np.float32] | None = None
+
+    def __call__(self, patches: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, C) -> (N, D) float32. Raises ReconpatchError when C cannot be pooled to D evenly."""
+        patches = patches.astype(np.float32)
+        if self.weight is not None:
+            return np.asarray(patches @ self.weight.T + self.bias, np.float32)
+        n, c = patches.shape
+        if c % self.dim:
+            raise ReconpatchError(f"{c} channels cannot be pooled evenly to {self.dim}: extract features of that width")
+        return np.asarray(patches.reshape(n, self.dim, c // self.dim).mean(2))
+
+
+def coreset_size(n: int, ratio: float) -> int:
+    """(patches, ratio in (0, 1]) -> patches kept: rounded down as the official PatchCore does, but at least 1.
+
+    Raises ReconpatchError for a ratio outside (0, 1].
+    """
+    if not 0 < ratio <= 1:
+        raise ReconpatchError(f"coreset ratio {ratio}: must be above 0 and at most 1")
+    return max(1, int(n * ratio))
+
+
+def batches(patches: NDArray[Any]) -> list[slice]:
+    """Slices over the rows of an array that bound the memory of working on one."""
+    return [slice(i, i + CHUNK) for i in range(0, len(patches), CHUNK)]
+
+
+@dataclass(frozen=True)
+class MemoryBank:
+    """Coreset (M, D) in the order picked, with the representation that made it. The first n rows are a coreset too."""
+
+    patches: NDArray[np.float32]
+    order: NDArray[np.int64]  # (M,) which training patch each row is
+    representation: Representation
+    training_patches: int
+
+    def first(self, n: int) -> "MemoryBank":
+        """The coreset of size n. Raises ReconpatchError when the bank is smaller."""
+        if n > len(self.patches):
+            raise ReconpatchError(f"memory bank of {len(self.patches)} patches cannot give {n}")
+        return MemoryBank(self.patches[:n], self.order[:n], self.representation, self.training_patches)
+
+    def save(self, file: Path) -> None:
+        """Write safetensors: the bank, f if there is one, and a JSON header."""
+        tensors: dict[str, NDArray[Any]] = {"memory_bank": self.patches, "order": self.order}
+        if self.representation.weight is not None and self.representation.bias is not None:
+            tensors |= {"f.weight": self.representation.weight, "f.bias": self.representation.bias}
+        header = {"dim": self.representation.dim, "training_patches": self.training_patches}
+        save_file(tensors, file, metadata={"reconpatch": json.dumps(header)})
+
+    @staticmethod
+    def load(file: Path) -> "MemoryBank":
+        """Read what `save` wrote. Raises ReconpatchError naming the file when it is something else."""
+        try:
+            with safe_open(file, "numpy") as content:
+                header = json.loads(content.metadata()["reconpatch"])
+                tensors = {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118, no mapping
+            f = Representation(header["dim"], tensors.get("f.weight"), tensors.get("f.bias"))
+            return MemoryBank(tensors["memory_bank"], tensors["order"], f, header["training_patches"])
+        except Exception as error:  # safetensors raises classes of its own
+            raise ReconpatchError(f"{file}: not a memory bank ({type(error).__name__}: {error})") from None
+
+
+class Search:
+    """Exact nearest neighbours in a memory bank through faiss, on a GPU when there is one and it is wanted."""
+
+    def __init__(self, patches: NDArray[np.float32], threads: int = 1, device: str = "cpu") -> None:
+        faiss.omp_set_num_threads(threads)
+        self.index = faiss.IndexFlatL2(patches.shape[1])
+        if device != "cpu" and faiss.get_num_gpus():
+            self.index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.index)
+        self.index.add(np.ascontiguousarray(patches, np.float32))
+
+    def __call__(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(N, D) -> ((N, k) Euclidean distances, nearest first, (N, k) rows of the bank)."""
+        squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
+        return np.sqrt(np.maximum(squared, 0)), rows

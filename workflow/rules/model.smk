@@ -1,0 +1,93 @@
+rule extract_features:
+    input:
+        drawn,
+        manifest="results/index/{dataset}/{category}.json",
+        weights=weight_file,
+    output:
+        train=temp("results/features/{dataset}/{category}/{stage}/train.npy"),
+        test=temp("results/features/{dataset}/{category}/{stage}/test.npy"),
+        masks=temp("results/features/{dataset}/{category}/{stage}/masks.npy"),
+        facts="results/features/{dataset}/{category}/{stage}/features.json",
+    params:
+        folder=folder,
+        run=stage_of("features"),
+        batch=PLAN.config.batch_images,
+        device=DEVICE,
+        code=code("features"),
+    threads: 2
+    resources:
+        gpu=GPUS,
+    log:
+        "logs/extract_features/{dataset}/{category}/{stage}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/features.py"
+
+
+rule train_representation:
+    input:
+        train=below("features", "train.npy"),
+    output:
+        f="results/training/{dataset}/{category}/{stage}/f.safetensors",
+        facts="results/training/{dataset}/{category}/{stage}/training.json",
+    params:
+        run=stage_of("training"),
+        device=DEVICE,
+        code=code("training"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+    log:
+        "logs/train_representation/{dataset}/{category}/{stage}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/training.py"
+
+
+rule select_coreset:
+    input:
+        train=below("features", "train.npy"),
+        f=below("training", "f.safetensors"),
+    output:
+        bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",
+        facts="results/bank/{dataset}/{category}/{stage}/bank.json",
+    params:
+        run=stage_of("bank"),
+        ratio=lambda w: PLAN.ratios[w.stage],
+        code=code("bank"),
+    threads: 1
+    log:
+        "logs/select_coreset/{dataset}/{category}/{stage}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/bank.py"
+
+
+rule score_run:
+    input:
+        manifest="results/index/{dataset}/{category}.json",
+        test=below("features", "test.npy"),
+        masks=below("features", "masks.npy"),
+        features=below("features", "features.json"),
+        training=below("training", "training.json"),
+        bank=below("bank", "bank.safetensors"),
+        bank_facts=below("bank", "bank.json"),
+    output:
+        record="results/runs/{dataset}/{category}/{run}/record.json",
+        scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
+    params:
+        run=lambda w: description(PLAN.runs[w.run], "score"),
+        layout=lambda w: PLAN.dataset(w.dataset).layout,
+        device=DEVICE,
+        digests={s: code(s) for s in ("index", "features", "training", "bank", "score")},
+        code=code("score"),
+    threads: 1
+    log:
+        "logs/score_run/{dataset}/{category}/{run}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/score.py"

@@ -1,0 +1,35 @@
+"""Build the memory bank of one category: the ordered coreset of its represented patches."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from reconpatch.bank import build_bank
+from reconpatch.files import replacing, write_text
+from reconpatch.jobs import job
+from reconpatch.memory import Representation
+from reconpatch.records import environment
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+run = snakemake.params.run
+with job(snakemake.log[0], f"coreset {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
+    patches = np.load(snakemake.input.train[0], mmap_mode="r")
+    f = load_file(snakemake.input.f[0]) if snakemake.input.f else {}
+    bank = build_bank(
+        patches.reshape(-1, patches.shape[-1]),
+        Representation(run["dim"], f.get("weight"), f.get("bias")),
+        ratio=snakemake.params.ratio,
+        coreset_dim=run["coreset_dim"],
+        seed=run["seed"],
+        threads=snakemake.threads,
+        progress=lambda done, total: running.progress("picks", done, total),
+    )
+    with replacing(Path(snakemake.output.bank)) as destination:
+        bank.save(destination)
+    facts = {"environment": environment(snakemake.threads, "cpu"), "usage": running.usage()}
+    write_text(Path(snakemake.output.facts), json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,25 @@
+"""Draw one category's histograms of image scores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.numpy import load_file
+
+from reconpatch.data import read_manifest
+from reconpatch.figures import histogram, save
+from reconpatch.jobs import job
+from reconpatch.records import read_record
+from reconpatch.tables import METHODS
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+import numpy as np
+
+with job(snakemake.log[0], f"histogram {snakemake.wildcards.category}"):
+    records = [read_record(Path(file)) for file in snakemake.input.runs]
+    scores = [load_file(file)["image"] for file in snakemake.input.scores]
+    tests = [i for i in read_manifest(Path(snakemake.input.manifest))[0] if i.split == "test"]
+    labels = np.array([item.label for item in tests])
+    names = [METHODS[r.description["method"]] for r in records]
+    save(histogram(scores, labels, names), Path(snakemake.output[0]))

@@ -1,0 +1,16 @@
+"""Put tables and figures into one self-contained page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconpatch.files import write_text
+from reconpatch.jobs import job
+from reconpatch.records import code_state
+from reconpatch.report import render
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0], "report"):
+    page = render(snakemake.params.sections, snakemake.params.absent, code_state())
+    write_text(Path(snakemake.output[0]), page)

@@ -1,0 +1,70 @@
+"""Score the test images of one category with one run's memory bank and write the record."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from reconpatch.data import read_manifest
+from reconpatch.files import replacing
+from reconpatch.jobs import job
+from reconpatch.memory import MemoryBank, coreset_size
+from reconpatch.metrics import image_metrics, pixel_metrics
+from reconpatch.records import Record, code_state, environment, write_record
+from reconpatch.scoring import anomaly_maps, image_scores, patch_scores
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+run, where = snakemake.params.run, snakemake.wildcards
+with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}") as running:
+    items, digest = read_manifest(Path(snakemake.input.manifest))
+    tests = [item for item in items if item.split == "test"]
+    features, masks = np.load(snakemake.input.test[0], mmap_mode="r"), np.load(snakemake.input.masks[0])
+    whole = MemoryBank.load(Path(snakemake.input.bank[0]))
+    bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
+    distances, weights = patch_scores(
+        features.reshape(-1, features.shape[-1]),
+        bank,
+        neighbours=run["neighbours"],
+        threads=snakemake.threads,
+        device=snakemake.params.device,
+    )
+    grid = features.shape[:3]
+    image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
+    maps = anomaly_maps(patch, run["crop"], run["blur"])
+    metrics = image_metrics(image, np.array([item.label for item in tests])) | pixel_metrics(maps, masks)
+    with replacing(Path(snakemake.output.scores)) as destination:
+        save_file({"image": image, "patch": np.ascontiguousarray(patch)}, destination)
+
+    facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
+    facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
+    stages = {stage: json.loads(Path(file).read_text()) for stage, file in facts.items()}
+    flags = ["untrained (random) weights"] if run["weights"] == "random" else []
+    flags += ["embedded sample: defects drawn by us"] if snakemake.params.layout == "sample" else []
+    record = Record(
+        dataset=where.dataset,
+        category=where.category,
+        run=where.run,
+        seed=run["seed"],
+        description=run,
+        metrics=metrics,
+        flags=flags,
+        data={
+            "layout": snakemake.params.layout,
+            "manifest": digest,
+            "train": len(items) - len(tests),
+            "test_normal": sum(not item.label for item in tests),
+            "test_anomalous": sum(item.label for item in tests),
+            "masks": sum(item.mask is not None for item in tests),
+        },
+        weights=stages["features"]["weights"],
+        bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
+        code=code_state() | {"stages": dict(snakemake.params.digests)},
+        environment=environment(snakemake.threads, snakemake.params.device),
+        stages={stage: fact["usage"] for stage, fact in stages.items()} | {"score": running.usage()},
+    )
+    write_record(Path(snakemake.output.record), record)
+    running.note(json.dumps(metrics))

@@ -1,0 +1,36 @@
+"""Train the representation f of ReConPatch on the normal patches of one category."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from reconpatch.files import replacing, write_text
+from reconpatch.jobs import job
+from reconpatch.records import environment
+from reconpatch.training import Epoch, train
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+run = snakemake.params.run
+with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
+    torch.set_num_threads(snakemake.threads)
+    device = "cuda" if snakemake.params.device != "cpu" and torch.cuda.is_available() else "cpu"
+    patches = np.load(snakemake.input.train[0], mmap_mode="r")
+
+    def progress(epoch: Epoch) -> None:
+        running.progress(f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, run["epochs"])
+
+    settings = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
+    settings = {key: run[key] for key in (*settings, "margin", "gamma", "teacher_norm", "seed")}
+    flat = patches.reshape(-1, patches.shape[-1])
+    f, history = train(flat, **settings, device=device, progress=progress)
+    with replacing(Path(snakemake.output.f)) as destination:
+        save_file(f, destination)
+    facts = {"epochs": [asdict(e) for e in history], "environment": environment(snakemake.threads, device)}
+    write_text(Path(snakemake.output.facts), json.dumps(facts | {"usage": running.usage()}, indent=1) + "\n")
