@@ -48,13 +48,12 @@ def describe(name: str) -> list[dict[str, Any]]:
         raise ReconpatchError(f"backbone {name!r}: timm has no such model (similar: {close})")
     try:
         with torch.device("meta"):
-            net = timm.create_model(name, features_only=True, feature_cls="getter")
+            info: Any = timm.create_model(name, features_only=True, feature_cls="getter").feature_info
     except (AttributeError, RuntimeError, AssertionError, ValueError) as error:
         raise ReconpatchError(f"backbone {name!r} offers no feature maps in timm ({error})") from None
-    indices = net.feature_info.out_indices
     return [
         {"level": i, "module": d["module"], "channels": d["num_chs"], "stride": d["reduction"]}
-        for i, d in zip(indices, net.feature_info.get_dicts(keys=["module", "num_chs", "reduction"]), strict=True)
+        for i, d in zip(info.out_indices, info.get_dicts(keys=["module", "num_chs", "reduction"]), strict=True)
     ]
 
 
@@ -90,8 +89,8 @@ def load_backbone(
         source = f"file {file.name}"
     elif weights == "embedded":
         _fill(net, name, embedded_state(name), "the embedded weights")
-    net.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
-    cfg = net.model.pretrained_cfg
+    net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
+    cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": state_digest(net.state_dict())})
 
 

@@ -55,7 +55,9 @@ def categories(layout: str, root: Path) -> list[str]:
         return [root.name]
     found = {p.name for p in root.iterdir() if (p / "train").is_dir()}
     if not found:
-        raise ReconpatchError(f"data root {root}: no folder in it has a train/ folder, so it holds no {layout} category")
+        raise ReconpatchError(
+            f"data root {root}: no folder in it has a train/ folder, so it holds no {layout} category"
+        )
     return [c for c in MVTEC_AD if c in found] + sorted(found.difference(MVTEC_AD))
 
 
@@ -143,7 +145,9 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
     if any(item.mask for item in anomalous):
         missing = [item.path for item in anomalous if item.mask is None]
         if layout == "folder" and missing:
-            problems.append(f"{folder}: some defective images have masks, but not {', '.join(missing[:5])}; give all or none")
+            problems.append(
+                f"{folder}: some defective images have masks, but not {', '.join(missing[:5])}; give all or none"
+            )
     with ThreadPoolExecutor(threads) as pool:
         checked = list(pool.map(lambda item: _check(folder, item), listed))
     problems.extend(p for _, found in checked for p in found)
@@ -168,5 +172,7 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
 def listing(layout: str, root: Path, category: str) -> str:
     """category -> digest of names, sizes and times of its files: cheap, changes whenever a file does."""
     folder = category_folder(layout, root, category)
-    facts = sorted((p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*.*"))
+    facts = sorted(
+        (p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*.*")
+    )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def extract(
     def read(path: Path) -> NDArray[np.uint8]:
         return image_array(path, resize, crop, interpolation)
 
-    out: NDArray[np.float16] | None = None
+    out: np.memmap[Any, np.dtype[np.float16]] | None = None
     images: list[NDArray[np.uint8]] = []
     done = 0
     for image in read_ahead(read, paths, threads, depth=2 * batch):

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 matplotlib.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402, the backend comes first
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
 NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "reconpatch"}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "reconpatch"}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -46,7 +47,9 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        limits = [(min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m in range(rows - 1)]
+        limits = [
+            (min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m in range(rows - 1)
+        ]
         for column, example in enumerate(examples):
             axes[0, column].imshow(example.image)
             axes[0, column].set_title(example.title, fontsize=8)
@@ -57,16 +60,18 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
                 if threshold is not None and anomaly_map.min() < threshold <= anomaly_map.max():
                     axes[row, column].contour(anomaly_map, [threshold], colors=THRESHOLD, linewidths=1.2)
                 y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-                axes[row, column].plot(x, y, "*", color=THRESHOLD, markersize=8, markeredgecolor="black", markeredgewidth=0.5)
+                axes[row, column].plot(
+                    x, y, "*", color=THRESHOLD, markersize=8, markeredgecolor="black", markeredgewidth=0.5
+                )
             if example.mask.any():
                 for axis in axes[:, column]:
                     axis.contour(example.mask, [0.5], colors=GROUND_TRUTH, linewidths=1.2)
         for row, name in enumerate(["image", *methods]):
             axes[row, 0].set_ylabel(name)
         handles = [
-            plt.Line2D([], [], color=GROUND_TRUTH, label="ground truth"),
-            plt.Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
-            plt.Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
+            Line2D([], [], color=GROUND_TRUTH, label="ground truth"),
+            Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
+            Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
         figure.subplots_adjust(wspace=0.04, hspace=0.06, bottom=0.4 / (1.95 * rows + 0.4))

@@ -117,7 +117,9 @@ def expand_experiment(name: str, experiment: Experiment, config: Config) -> list
     axes = {"seed": list(config.seeds)} | experiment.axes
     unknown = [k for k in (*axes, *experiment.set) if k not in Run.model_fields]
     if unknown:
-        raise ReconpatchError(f"{where}: {unknown[0]!r} is no parameter of a run; there are {', '.join(Run.model_fields)}")
+        raise ReconpatchError(
+            f"{where}: {unknown[0]!r} is no parameter of a run; there are {', '.join(Run.model_fields)}"
+        )
     clash = sorted(set(experiment.set) & set(experiment.axes))
     if clash:
         raise ReconpatchError(f"{where}: {clash[0]!r} is both set and an axis")

@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TINY = 1e-12  # squared distance below which two patches coincide
+
 
 def squared_distances(z: Tensor) -> Tensor:
     """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal."""
-    norms = (z * z).sum(1)
-    distances = torch.addmm(norms[:, None] + norms, z, z.T, alpha=-2).clamp_min(0)
-    return distances.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), 0)
+    norms = (z * z).sum(1, keepdim=True)
+    one = torch.ones_like(norms)
+    distances = torch.cat([-2 * z, norms, one], 1) @ torch.cat([z, one, norms], 1).T  # |a|^2 - 2ab + |b|^2 in one go
+    return distances.clamp_min_(0).fill_diagonal_(0)
 
 
 def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
@@ -24,54 +27,81 @@ def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
 
 
 def nearest(distances: Tensor, k: int) -> Tensor:
-    """(N, N) squared distances -> (N, k) indices, nearest first, beginning with the patch itself.
+    """(N, N) squared distances -> (N, k) indices, nearest first, beginning with the patch itself: N_k.
 
-    A patch is its own nearest neighbour even when others coincide with it.
+    A patch is its own nearest neighbour even where others coincide with it.
     """
-    return torch.cat([torch.arange(len(distances), device=distances.device)[:, None], _others(distances, k - 1)], 1)
+    distances.fill_diagonal_(torch.inf)
+    others = distances.topk(k - 1, dim=1, largest=False, sorted=True).indices
+    distances.fill_diagonal_(0)
+    return torch.cat([torch.arange(len(distances), device=distances.device)[:, None], others], 1)
 
 
-def _others(distances: Tensor, k: int) -> Tensor:
-    itself = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
-    return distances.masked_fill(itself, torch.inf).topk(k, dim=1, largest=False, sorted=True).indices
+def expanded_context(neighbours: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, k) neighbour lists -> (columns, values), each (N, k/2 * k): the entries of eq. 4 that are not 0, by row.
 
-
-def contextual_similarity(distances: Tensor, k: int) -> Tensor:
-    """(N, N) squared distances -> (N, N) in [0, 1]: how much two patches share neighbours (eq. 2-5).
-
-    Eq. 2: the share of common neighbours among the k nearest, 0 unless j is among those of i. Eq. 3-4: averaged over
-    the reciprocal k/2 neighbours of i (query expansion). Eq. 5: symmetrised. Worked out from the (N, k) neighbour
-    lists alone, O(N k^3), because each row of eq. 2 has only k entries that are not 0.
+    Eq. 2: the share of common neighbours of two patches, 0 unless the second is a neighbour of the first. Eq. 3: the
+    reciprocal k/2 neighbours, which always hold the patch itself. Eq. 4: eq. 2 averaged over them (query expansion).
+    A column may occur twice in a row; its values add up. O(N k^3), as each row of eq. 2 has only k entries.
     """
-    n = len(distances)
-    neighbours = nearest(distances, k)  # N_k(i)
+    n, k = neighbours.shape
     common = (neighbours[:, :, None, None] == neighbours[neighbours][:, None]).any(-1).sum(1)
-    shared = common.to(distances.dtype) / k  # (N, k): eq. 2 at j = neighbours[i, .]
+    shared = common.float() / k  # (N, k): eq. 2 at the columns `neighbours`
     half = neighbours[:, : max(1, k // 2)]
-    own = torch.arange(n, device=distances.device)[:, None, None]
-    reciprocal = (half[half] == own).any(-1)  # (N, k/2): R_{k/2}(i) within half; always holds i itself (eq. 3)
-    weight = reciprocal.to(distances.dtype) / reciprocal.sum(1, keepdim=True)
-    expanded = torch.zeros_like(distances)
-    expanded.scatter_add_(1, neighbours[half].reshape(n, -1), (shared[half] * weight[:, :, None]).reshape(n, -1))  # eq. 4
-    return (expanded + expanded.T) / 2
+    itself = torch.arange(n, device=neighbours.device)[:, None, None]
+    reciprocal = (half[half] == itself).any(-1).float()  # (N, k/2): which of `half` are in R (eq. 3)
+    weight = reciprocal / reciprocal.sum(1, keepdim=True)
+    return neighbours[half].reshape(n, -1), (shared[half] * weight[:, :, None]).reshape(n, -1)
 
 
-def similarity(z: Tensor, sigma: float, k: int, alpha: float) -> Tensor:
-    """(N, D) teacher projections -> (N, N) in [0, 1]: alpha pairwise + (1 - alpha) contextual (eq. 6)."""
+def similarity(z: Tensor, sigma: float, k: int, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, D) teacher projections -> ((N, N) similarities in [0, 1], eq. 6; mean pairwise; mean contextual).
+
+    alpha of the pairwise (eq. 1) and 1 - alpha of the contextual similarity, which is eq. 4 averaged with its
+    transpose (eq. 5). The means tell whether everything, or nothing, counts as similar.
+    """
     distances = squared_distances(z)
-    return alpha * pairwise_similarity(distances, sigma) + (1 - alpha) * contextual_similarity(distances, k)
+    columns, values = expanded_context(nearest(distances, k))
+    weights = distances.div_(-sigma).exp_()
+    mean_pairwise, mean_contextual = weights.mean(), values.sum() / weights.numel()
+    weights.mul_(alpha).scatter_add_(1, columns, values * ((1 - alpha) / 2))
+    rows = torch.arange(len(z), device=z.device)[:, None].expand_as(columns)
+    weights.view(-1).index_add_(0, (columns * len(z) + rows).view(-1), values.view(-1) * ((1 - alpha) / 2))
+    return weights, mean_pairwise, mean_contextual
 
 
 def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> Tensor:
-    """((N, D) student projections, (N, N) similarities) -> scalar (eq. 7).
+    """((N, D) student projections, (N, N) similarities) -> scalar, differentiable (eq. 7).
 
     Distances are Euclidean, each row divided by its own mean; similar patches attract, others repel up to the margin.
     """
-    distances = squared_distances(z).clamp_min(1e-12).sqrt()  # clamped: the root has no gradient at 0
+    distances = squared_distances(z).clamp_min(TINY).sqrt()  # clamped: the root has no gradient at 0
     relative = distances / distances.mean(1, keepdim=True)
     attract = weights * relative**2
     repel = (1 - weights) * F.relu(margin - relative) ** 2
     return (attract + repel).sum() / len(z)
+
+
+@torch.no_grad()
+def loss_and_gradient(z: Tensor, weights: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """As `relaxed_contrastive_loss`, with its gradient (N, D) worked out by hand: a third of autograd's passes.
+
+    With delta the relative distance, G = dL/d delta and mu a row's mean distance, dL/d(d^2) is
+    H = (G - mean_row(G delta)) / (2 delta mu^2), and dL/dz = 2 (rowsum(S) z - S z) with S = H + H^T.
+    """
+    n = len(z)
+    relative = squared_distances(z).clamp_min_(TINY).sqrt_()
+    coincide = relative <= TINY**0.5 * (1 + 1e-6)
+    mean = relative.mean(1, keepdim=True)
+    relative.div_(mean)
+    gap = (margin - relative).clamp_min_(0)
+    pull, push = weights * relative, (1 - weights).mul_(gap)
+    loss = (torch.dot(pull.view(-1), relative.view(-1)) + torch.dot(push.view(-1), gap.view(-1))) / n
+    slope = pull.sub_(push).mul_(2 / n)  # G
+    slope.sub_(torch.linalg.vecdot(slope, relative)[:, None] / n).div_(relative).div_(2 * mean**2)
+    slope.masked_fill_(coincide, 0)
+    s = slope + slope.T
+    return loss, 2 * (s.sum(1, keepdim=True) * z - s @ z)
 
 
 @torch.no_grad()

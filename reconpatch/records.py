@@ -18,6 +18,7 @@ from reconpatch.files import write_text
 
 SCHEMA = 1
 PACKAGES = ("faiss-gpu", "faiss-cpu", "numba", "numpy", "pillow", "scikit-learn", "scipy", "snakemake", "timm", "torch")
+PLUMBING = frozenset({"errors", "files", "jobs", "records"})  # cannot change a result
 PACKAGE_FOLDER = Path(__file__).parent
 
 
@@ -89,7 +90,7 @@ def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
         found[name] = _logic(source)
         for template in sorted(package.glob(f"{name}.*.j2")):
             found[template.name] = template.read_text()
-        for module in sorted(_imports(source) - set(found)):
+        for module in sorted(_imports(source) - set(found) - PLUMBING):
             file = package / f"{module}.py"
             if file.is_file() and module not in found:
                 waiting.append((module, file.read_text()))

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from timm.optim import AdamP
+from timm.optim.adamp import AdamP
 from torch import Tensor, nn
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.randomness import stream
-from reconpatch.recon import contextual_similarity, ema_update, pairwise_similarity, relaxed_contrastive_loss, squared_distances
+from reconpatch.recon import ema_update, loss_and_gradient, similarity
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,18 @@ def train(
             p = torch.from_numpy(patches[chosen]).to(device).float()
             with torch.no_grad():
                 z = project(teacher_f, teacher_g, p)
-                distances = squared_distances(F.normalize(z) if teacher_norm else z)
-                pairwise, contextual = pairwise_similarity(distances, sigma), contextual_similarity(distances, k)
-            loss = relaxed_contrastive_loss(project(f, g, p), alpha * pairwise + (1 - alpha) * contextual, margin)
+                weights, *means = similarity(F.normalize(z) if teacher_norm else z, sigma, k, alpha)
+            z = project(f, g, p)
+            loss, gradient = loss_and_gradient(z, weights, margin)
             optimiser.zero_grad()
-            loss.backward()
+            z.backward(gradient)
             optimiser.step()
             ema_update(teacher, student, gamma)
-            totals += torch.stack([loss.detach(), pairwise.mean(), contextual.mean()]).cpu()
-        means = (totals / len(batches)).tolist()
-        history.append(Epoch(number, *means, learning_rate=schedule.get_last_lr()[0]))
-        if not np.isfinite(means[0]):
-            raise ReconpatchError(f"training diverged in epoch {number}: loss {means[0]}; lower learning_rate")
+            totals += torch.stack([loss, *means]).cpu()
+        loss_mean, pairwise, contextual = (totals / len(batches)).tolist()
+        history.append(Epoch(number, loss_mean, pairwise, contextual, float(schedule.get_last_lr()[0])))
+        if not np.isfinite(history[-1].loss):
+            raise ReconpatchError(f"training diverged in epoch {number}: loss {history[-1].loss}; lower learning_rate")
         schedule.step()
         progress(history[-1])
     return {k: v.detach().cpu().contiguous() for k, v in f.state_dict().items()}, history

@@ -24,7 +24,9 @@ with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.w
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
 
     def progress(epoch: Epoch) -> None:
-        running.progress(f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, run["epochs"])
+        running.progress(
+            f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, run["epochs"]
+        )
 
     settings = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
     settings = {key: run[key] for key in (*settings, "margin", "gamma", "teacher_norm", "seed")}

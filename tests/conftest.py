@@ -1,0 +1,73 @@
+"""Data sets drawn for tests, in every layout."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import write_image, write_mask
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Root with the category `nut`: 4 training, 2 good, 3 scratched and 2 bent images."""
+    folder = tmp_path / "mvtec" / "nut"
+    for i in range(4):
+        write_image(folder / f"train/good/{i:03}.png", rng)
+    for i in range(2):
+        write_image(folder / f"test/good/{i:03}.png", rng)
+    for defect, count in (("scratch", 3), ("bent", 2)):
+        for i in range(count):
+            write_image(folder / f"test/{defect}/{i:03}.png", rng)
+            write_mask(folder / f"ground_truth/{defect}/{i:03}_mask.png")
+    return tmp_path / "mvtec"
+
+
+@pytest.fixture
+def btad(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Root with products 01 (png, square) and 03 (bmp, not square); stems repeat between ok and ko."""
+    for product, suffix, size in (("01", ".png", (40, 40)), ("03", ".bmp", (64, 48))):
+        folder = tmp_path / "btad" / product
+        for split, count in (("train/ok", 4), ("test/ok", 3), ("test/ko", 3)):
+            for i in range(count):
+                write_image(folder / f"{split}/{i:04}{suffix}", rng, size)
+        for i in range(3):
+            write_mask(folder / f"ground_truth/ko/{i:04}{suffix}", size)
+    return tmp_path / "btad"
+
+
+@pytest.fixture
+def own(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A plain folder of someone's own images, mixed formats, no masks."""
+    folder = tmp_path / "own"
+    for i, suffix in enumerate((".png", ".jpg", ".bmp", ".tif", ".webp")):
+        write_image(folder / f"train/{i}{suffix}", rng)
+        write_image(folder / f"test/good/{i}{suffix}", rng)
+        write_image(folder / f"test/broken/{i}{suffix}", rng)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Folder of real photographs and weights; tests that use it say so when it is not there."""
+    folder = os.environ.get("RECONPATCH_DATA")
+    if not folder:
+        pytest.skip("RECONPATCH_DATA is not set: no real photographs and weights here")
+    return Path(folder)
+
+
+@pytest.fixture
+def damage() -> Callable[[Path], None]:
+    """Cut an image file in half."""
+
+    def cut(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+
+    return cut

@@ -1,0 +1,19 @@
+"""Images and masks drawn for tests."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_image(path: Path, rng: np.random.Generator, size: tuple[int, int] = (48, 40), grey: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = size[::-1] if grey else (*size[::-1], 3)
+    Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8)).save(path)
+
+
+def write_mask(path: Path, size: tuple[int, int] = (48, 40), box: tuple[int, int, int, int] = (10, 8, 24, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size[::-1], np.uint8)
+    mask[box[1] : box[3], box[0] : box[2]] = 255
+    Image.fromarray(mask).save(path)

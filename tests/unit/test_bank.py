@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from reconpatch.bank import build_bank
+from reconpatch.coreset import greedy_order, random_projection
+from reconpatch.memory import Representation
+from reconpatch.randomness import stream
+
+
+@pytest.fixture
+def patches(rng) -> np.ndarray:
+    return rng.standard_normal((900, 32)).astype(np.float16)
+
+
+@pytest.mark.parametrize("dim", [32, 8])
+def test_rows_are_representations_of_the_picks(dim, patches) -> None:
+    bank = build_bank(patches, Representation(dim), ratio=0.1, coreset_dim=16, seed=3)
+    r = Representation(dim)(patches)
+    matrix = random_projection(dim, 16, 3)
+    first = int(stream(3, "coreset/first").integers(900))
+    assert np.array_equal(bank.order, greedy_order(r if matrix is None else r @ matrix, 90, first))
+    np.testing.assert_allclose(bank.patches, r[bank.order], rtol=1e-6)
+    assert bank.training_patches == 900
+
+
+def test_smaller_ratio_is_a_prefix_and_seeds_differ(patches) -> None:
+    build = lambda ratio, seed: build_bank(patches, Representation(16), ratio=ratio, coreset_dim=16, seed=seed)  # noqa: E731
+    large = build(0.25, 0)
+    assert np.array_equal(build(0.01, 0).patches, large.first(9).patches)
+    assert np.array_equal(build(0.25, 0).patches, large.patches)
+    assert not np.array_equal(build(0.25, 1).order, large.order)
+
+
+def test_chunks_do_not_matter(patches, monkeypatch) -> None:
+    whole = build_bank(patches, Representation(16), ratio=0.1, coreset_dim=8, seed=0)
+    monkeypatch.setattr("reconpatch.memory.CHUNK", 37)
+    parts = build_bank(patches, Representation(16), ratio=0.1, coreset_dim=8, seed=0)
+    assert np.array_equal(whole.order, parts.order)
+    np.testing.assert_allclose(whole.patches, parts.patches, rtol=1e-6)

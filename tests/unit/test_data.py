@@ -1,0 +1,114 @@
+import json
+import shutil
+
+import pytest
+from drawing import write_image, write_mask
+
+from reconpatch.data import categories, category_folder, index, listing, manifest, read_manifest
+from reconpatch.errors import ReconpatchError
+
+
+def test_mvtec_layout(mvtec) -> None:
+    items = index("mvtec_ad", mvtec, "nut")
+    assert [i.path for i in items] == sorted(i.path for i in items if i.split == "train") + sorted(
+        i.path for i in items if i.split == "test"
+    )
+    assert [(i.defect, i.label, i.mask) for i in items if i.split == "test"][:3] == [
+        ("bent", 1, "ground_truth/bent/000_mask.png"),
+        ("bent", 1, "ground_truth/bent/001_mask.png"),
+        ("good", 0, None),
+    ]
+    assert {(i.width, i.height, i.mode) for i in items} == {(48, 40, "RGB")}
+    assert all(len(i.sha256) == 64 and i.bytes for i in items)
+
+
+def test_btad_pairs_masks_by_folder_not_by_stem(btad) -> None:
+    for product, suffix in (("01", "png"), ("03", "bmp")):
+        items = index("btad", btad, product)
+        assert all(i.mask is None for i in items if not i.label)
+        assert [i.mask for i in items if i.label] == [f"ground_truth/ko/{n:04}.{suffix}" for n in range(3)]
+        assert {i.defect for i in items} == {"good", "ko"}
+
+
+def test_btad_mask_may_have_another_suffix(btad) -> None:
+    for mask in (btad / "01/ground_truth/ko").iterdir():
+        write_mask(mask.with_suffix(".bmp"), (40, 40))
+        mask.unlink()
+    assert [i.mask for i in index("btad", btad, "01") if i.label][0] == "ground_truth/ko/0000.bmp"
+
+
+def test_folder_without_masks(own) -> None:
+    assert categories("folder", own) == ["own"]
+    assert category_folder("folder", own, "own") == own
+    items = index("folder", own, "own")
+    assert [i.split for i in items].count("train") == 5
+    assert {(i.defect, i.label, i.mask) for i in items if i.split == "test"} == {("good", 0, None), ("broken", 1, None)}
+
+
+def test_folder_masks_are_all_or_none(own) -> None:
+    write_mask(own / "ground_truth/broken/0.png")
+    with pytest.raises(ReconpatchError, match=r"all or none"):
+        index("folder", own, "own")
+    for i in range(1, 5):
+        write_mask(own / f"ground_truth/broken/{i}_mask.png")
+    assert all(i.mask for i in index("folder", own, "own") if i.label)
+
+
+def test_categories_in_the_papers_order(tmp_path) -> None:
+    for name in ("wood", "cable", "bottle", "zzz", "carpet"):
+        (tmp_path / name / "train").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
+    assert categories("mvtec_ad", tmp_path) == ["bottle", "cable", "carpet", "wood", "zzz"]
+
+
+def test_missing_root_and_category_are_named(tmp_path, mvtec) -> None:
+    with pytest.raises(ReconpatchError, match="absent: no such folder"):
+        categories("mvtec_ad", tmp_path / "absent")
+    with pytest.raises(ReconpatchError, match="no mvtec_ad category"):
+        categories("mvtec_ad", mvtec / "nut" / "train")
+    with pytest.raises(ReconpatchError, match="bolt"):
+        index("mvtec_ad", mvtec, "bolt")
+
+
+def test_all_problems_are_listed_at_once(mvtec, rng, damage) -> None:
+    nut = mvtec / "nut"
+    damage(nut / "train/good/001.png")
+    write_mask(nut / "ground_truth/bent/000_mask.png", size=(40, 40))
+    (nut / "ground_truth/bent/001_mask.png").unlink()
+    write_mask(nut / "ground_truth/scratch/009_mask.png")
+    write_mask(nut / "ground_truth/scratch/000_mask.png", box=(0, 0, 0, 0))
+    with pytest.raises(ReconpatchError) as caught:
+        index("mvtec_ad", mvtec, "nut", threads=2)
+    message = str(caught.value)
+    assert "5 problem(s)" in message
+    for part in (
+        "train/good/001.png",
+        "000_mask.png: mask is 40x40 px",
+        "bent/001.png: no mask",
+        "009_mask.png: mask without a defective image",
+        "scratch/000_mask.png: mask of a defective image is empty",
+    ):
+        assert part in message
+
+
+def test_empty_splits_are_errors(mvtec) -> None:
+    shutil.rmtree(mvtec / "nut/train/good")
+    with pytest.raises(ReconpatchError, match="train/good: no images"):
+        index("mvtec_ad", mvtec, "nut")
+
+
+def test_manifest_round_trip_and_place_independence(mvtec, tmp_path) -> None:
+    items = index("mvtec_ad", mvtec, "nut")
+    shutil.copytree(mvtec, tmp_path / "moved")
+    assert manifest(items) == manifest(index("mvtec_ad", tmp_path / "moved", "nut"))
+    file = tmp_path / "m.json"
+    file.write_text(manifest(items))
+    again, digest = read_manifest(file)
+    assert again == items and digest == json.loads(file.read_text())["digest"]
+
+
+def test_listing_changes_with_a_file(mvtec, rng) -> None:
+    before = listing("mvtec_ad", mvtec, "nut")
+    assert before == listing("mvtec_ad", mvtec, "nut")
+    write_image(mvtec / "nut/train/good/000.png", rng)
+    assert before != listing("mvtec_ad", mvtec, "nut")

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.randomness import stream
+from reconpatch.training import linear, project, train
+
+SETTINGS = {
+    **{"dim": 8, "projection_dim": 4, "epochs": 6, "batch": 64, "learning_rate": 1e-2, "weight_decay": 1e-2},
+    **{"alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9, "teacher_norm": False, "device": "cpu"},
+}
+
+
+@pytest.fixture
+def clustered(rng) -> np.ndarray:
+    centres = rng.standard_normal((6, 12)) * 3
+    return (centres[rng.integers(6, size=300)] + 0.1 * rng.standard_normal((300, 12))).astype(np.float16)
+
+
+def fit(patches, seed=0, **changes):
+    return train(patches, **(SETTINGS | changes), seed=seed, progress=lambda _: None)
+
+
+def test_training_follows_the_equations_step_by_step(clustered) -> None:
+    """One epoch against autograd on the plain loss and unfused layers, with plain torch for everything else."""
+    import torch.nn.functional as F
+    from timm.optim import AdamP
+
+    from reconpatch.recon import relaxed_contrastive_loss, similarity
+
+    f_got, history = fit(clustered, epochs=1)
+    rng = stream(0, "training")
+    f, g = linear(rng, 12, 8), linear(rng, 8, 4)
+    tf, tg = ([p.detach().clone() for p in layer.parameters()] for layer in (f, g))
+    optimiser = AdamP([*f.parameters(), *g.parameters()], lr=1e-2, weight_decay=1e-2, nesterov=True)
+    losses = []
+    for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
+        p = torch.from_numpy(clustered[np.sort(chosen)]).float()
+        weights = similarity(F.linear(F.linear(p, *tf), *tg), 1.0, 5, 0.5)[0]
+        loss = relaxed_contrastive_loss(g(f(p)), weights, 1.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        for teacher, student in zip([*tf, *tg], [*f.parameters(), *g.parameters()], strict=True):
+            teacher.copy_(0.9 * teacher + 0.1 * student.detach())
+        losses.append(float(loss.detach()))
+    assert history[0].loss == pytest.approx(np.mean(losses), rel=1e-4)
+    torch.testing.assert_close(f_got["weight"], f.weight.detach(), atol=1e-4, rtol=1e-3)
+
+
+def test_projection_is_g_of_f() -> None:
+    rng = stream(0, "x")
+    f, g = linear(rng, 12, 8), linear(rng, 8, 4)
+    p = torch.randn(5, 12)
+    torch.testing.assert_close(project(f, g, p), g(f(p)))
+
+
+def test_loss_falls_with_a_fixed_teacher(clustered) -> None:
+    """gamma = 1 keeps the teacher, so the target stands still and the loss must fall."""
+    _, history = fit(clustered, gamma=1.0, epochs=20)
+    assert history[-1].loss < 0.85 * history[0].loss
+
+
+def test_cosine_schedule(clustered) -> None:
+    _, history = fit(clustered)
+    assert [e.epoch for e in history] == list(range(1, 7))
+    rates = [e.learning_rate for e in history]
+    expected = [1e-2 * (1 + np.cos(np.pi * n / 6)) / 2 for n in range(6)]
+    assert rates == pytest.approx(expected)
+
+
+def test_same_seed_same_bytes(clustered) -> None:
+    a, b, c = fit(clustered)[0], fit(clustered)[0], fit(clustered, seed=1)[0]
+    assert torch.equal(a["weight"], b["weight"]) and torch.equal(a["bias"], b["bias"])
+    assert not torch.equal(a["weight"], c["weight"])
+    assert a["weight"].shape == (8, 12) and a["bias"].shape == (8,)
+
+
+def test_global_random_state_is_left_alone(clustered) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = np.random.get_state()[1].copy()
+    first = fit(clustered, epochs=1)[0]["weight"]
+    torch.manual_seed(99)
+    assert torch.equal(first, fit(clustered, epochs=1)[0]["weight"])
+    assert np.array_equal(before, np.random.get_state()[1])
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_teacher_norm_bounds_the_pairwise_similarity(clustered) -> None:
+    """Unit vectors are at most 2 apart, so eq. 1 cannot fall below exp(-4 / sigma)."""
+    history = fit(clustered * 50, epochs=1, teacher_norm=True)[1]
+    assert history[0].pairwise > np.exp(-4)
+    assert fit(clustered * 50, epochs=1)[1][0].pairwise < 0.3
+
+
+def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
+    with pytest.raises(ReconpatchError, match="5 training patches cannot have k = 5"):
+        fit(clustered[:5])
+    with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
+        fit(np.full_like(clustered, np.nan))
