@@ -168,7 +168,7 @@ def expand(path: str, key: str) -> Path:
 
     Raises ReconpatchError naming the key when a variable is not set.
     """
-    expanded = os.path.expandvars(os.path.expanduser(path))
+    expanded = os.path.expandvars(Path(path).expanduser())
     if "$" in expanded:
         raise ReconpatchError(f"{key} = {path!r}: the environment variable in it is not set; set it or write the path")
     return Path(expanded)

@@ -30,7 +30,7 @@ def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float3
     if inputs <= outputs:
         return None
     matrix = stream(seed, "coreset/projection").standard_normal((inputs, outputs))
-    return (matrix / np.sqrt(outputs)).astype(np.float32)
+    return np.asarray(matrix / np.sqrt(outputs), np.float32)
 
 
 @njit(fastmath=REASSOCIATE, cache=True)

@@ -16,14 +16,16 @@ from matplotlib.lines import Line2D
 
 GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
 NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "reconpatch"}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write and close; no time stamp, so the same figure is the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, dpi=144, bbox_inches="tight", metadata=metadata)
+    with plt.rc_context(STYLE):
+        figure.savefig(path, dpi=144, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
 
 

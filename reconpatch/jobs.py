@@ -24,6 +24,7 @@ class Job:
     shown: float = 0.0
 
     def note(self, text: str) -> None:
+        """Write a line to the log."""
         self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         self.log.flush()
 

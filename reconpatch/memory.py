@@ -27,7 +27,7 @@ class Representation:
     def __call__(self, patches: NDArray[Any]) -> NDArray[np.float32]:
         """(N, C) -> (N, D) float32. Raises ReconpatchError when C cannot be pooled to D evenly."""
         patches = patches.astype(np.float32)
-        if self.weight is not None:
+        if self.weight is not None and self.bias is not None:
             return np.asarray(patches @ self.weight.T + self.bias, np.float32)
         n, c = patches.shape
         if c % self.dim:

@@ -1,8 +1,8 @@
 """Metrics, exact with ties. All in [0, 1]; `None` means undefined, as without any anomaly.
 
 One sort of the negatives' scores and two searches per positive give everything. With a and b the shares of negatives
-above, and at or above, a positive's score, the ROC and PRO curves are sums of ramps from a to b, whose areas have closed
-forms: the trapezoid rule with interpolation at the limit, ties included.
+above, and at or above, a positive's score, the ROC and PRO curves are sums of ramps from a to b, whose areas have
+closed forms: the trapezoid rule with interpolation at the limit, ties included.
 """
 
 from dataclasses import dataclass

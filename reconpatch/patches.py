@@ -1,4 +1,4 @@
-"""Patch features as the official PatchCore makes them: neighbourhood, alignment, pooling (paper section 3; fact sheet 4.3)."""
+"""Patch features as the official PatchCore code makes them: neighbourhood, alignment, pooling."""
 
 from collections.abc import Sequence
 

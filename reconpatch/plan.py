@@ -76,7 +76,7 @@ class Plan:
         return all(fields[k] == v for k, v in values.items())
 
     def differences(self, experiment: str) -> list[str]:
-        """`key = value (baseline ...)` for what an experiment's runs share but the shipped baseline, the paper's, has not."""
+        """`key = value (baseline ...)` for what an experiment's runs share and the shipped, the paper's, has not."""
         paper = yaml.safe_load((CONFIGS / "default.yaml").read_text())["baseline"]
         runs = [self.runs[name].model_dump(mode="json") for name in self.members[experiment]]
         varied = {*self.experiments[experiment].axes, "seed"}
@@ -84,6 +84,7 @@ class Plan:
         return [f"{k} = {v} (baseline {paper[k]})" for k, v in shared.items() if v != paper[k]]
 
     def dataset(self, name: str) -> Dataset:
+        """The configuration of a data set."""
         return self.config.datasets[name]
 
     def root(self, name: str) -> Path:
@@ -200,5 +201,5 @@ def check_backbones(plan: Plan, cache: Path) -> None:
 
 
 def gpu_present(device: str) -> bool:
-    """Whether jobs should ask for a GPU: one is wanted and its driver is installed. Asks no library: those cost seconds."""
+    """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds."""
     return device != "cpu" and shutil.which("nvidia-smi") is not None

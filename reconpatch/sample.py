@@ -62,7 +62,7 @@ def _scratch(image: Grey, source: Grey, rng: np.random.Generator) -> tuple[Grey,
     for _ in range(rng.integers(3, 7)):
         angle += rng.normal(0, 0.3)
         end = np.clip(point + rng.uniform(8, 20) * np.array([np.sin(angle), np.cos(angle)]), 2, SIDE - 3)
-        region[line(*point.astype(int), *end.astype(int))] = True
+        region[line(*point.astype(int), *end.astype(int))] = True  # type: ignore[no-untyped-call]
         point = end
     region = ndimage.binary_dilation(region, iterations=int(rng.integers(0, 2)) or 1)
     return _shift(image, region, rng.choice([-1, 1]) * rng.uniform(35, 70)), region

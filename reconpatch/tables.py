@@ -47,7 +47,7 @@ def comparison(frame: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         if len(methods) == 2:
             ours, theirs = (table[f"{name}|{METHODS[m]}"] for m in ("reconpatch", "patchcore"))
             table[f"{name}|difference"] = ours - theirs
-    numbers = [c for c in table if "|" in c]
+    numbers = [c for c in map(str, table) if "|" in c]
     table = table.drop(columns=[c for c in numbers if c.endswith(" sd") and table[c].isna().all()])
     return _with_means(table.reset_index(drop=True), keys)
 
@@ -58,7 +58,7 @@ def _with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     parts = [table]
     for _, part in table.groupby(groups, sort=False):
         if len(part) > 1:
-            numbers = part[[c for c in part if "|" in c and not c.endswith(" sd")]].mean(skipna=False)
+            numbers = part[[c for c in map(str, part) if "|" in c and not c.endswith(" sd")]].mean(skipna=False)
             first = part.iloc[0][groups].to_dict()
             parts.append(pd.DataFrame([first | {"category": f"mean of {len(part)}"} | numbers.to_dict()]))
     return pd.concat(parts, ignore_index=True)[list(table.columns)]
@@ -66,8 +66,8 @@ def _with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """comparison -> strings: x 100, two decimals, +- standard deviation over seeds; undefined values print a dash."""
-    shown = pd.DataFrame({c: table[c].astype(str) for c in table if "|" not in c})
-    for column in [c for c in table if "|" in c and not c.endswith(" sd")]:
+    shown = pd.DataFrame({c: table[c].astype(str) for c in map(str, table) if "|" not in c})
+    for column in [c for c in map(str, table) if "|" in c and not c.endswith(" sd")]:
         metric, method = column.split("|")
         sd = table.get(f"{column} sd", pd.Series(np.nan, table.index))
         signed = "+" if method == "difference" else ""

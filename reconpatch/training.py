@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,8 @@ def train(
     teacher_f, teacher_g = copy.deepcopy(f).requires_grad_(False), copy.deepcopy(g).requires_grad_(False)
     student = [*f.parameters(), *g.parameters()]
     teacher = [*teacher_f.parameters(), *teacher_g.parameters()]
-    optimiser = AdamP(student, lr=learning_rate, weight_decay=weight_decay, nesterov=True)
+    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay, "nesterov": True}
+    optimiser: torch.optim.Optimizer = AdamP(student, **settings)  # type: ignore[no-untyped-call]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
     history = []
     for number in range(1, epochs + 1):
@@ -92,7 +94,7 @@ def train(
             z = project(f, g, p)
             loss, gradient = loss_and_gradient(z, weights, margin)
             optimiser.zero_grad()
-            z.backward(gradient)
+            torch.autograd.backward(z, gradient)
             optimiser.step()
             ema_update(teacher, student, gamma)
             totals += torch.stack([loss, *means]).cpu()

@@ -1,9 +1,11 @@
-"""Images and masks drawn for tests."""
+"""Images, masks and records made for tests."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from reconpatch.records import Record, code_state, environment
 
 
 def write_image(path: Path, rng: np.random.Generator, size: tuple[int, int] = (48, 40), grey: bool = False) -> None:
@@ -17,3 +19,12 @@ def write_mask(path: Path, size: tuple[int, int] = (48, 40), box: tuple[int, int
     mask = np.zeros(size[::-1], np.uint8)
     mask[box[1] : box[3], box[0] : box[2]] = 255
     Image.fromarray(mask).save(path)
+
+
+def make_record(**changes) -> Record:
+    fields = {
+        **{"dataset": "mine", "category": "nut", "run": "base-1", "seed": 0, "description": {"method": "reconpatch"}},
+        **{"metrics": {"image_auroc": 0.5, "aupro_30": None}, "flags": [], "data": {}, "weights": {}, "bank": {}},
+        **{"code": code_state(), "environment": environment(2, "cpu"), "stages": {"score": {"wall_s": 1.0}}},
+    }
+    return Record(**(fields | changes))

@@ -34,7 +34,7 @@ def test_btad_mask_may_have_another_suffix(btad) -> None:
     for mask in (btad / "01/ground_truth/ko").iterdir():
         write_mask(mask.with_suffix(".bmp"), (40, 40))
         mask.unlink()
-    assert [i.mask for i in index("btad", btad, "01") if i.label][0] == "ground_truth/ko/0000.bmp"
+    assert next(i.mask for i in index("btad", btad, "01") if i.label) == "ground_truth/ko/0000.bmp"
 
 
 def test_folder_without_masks(own) -> None:

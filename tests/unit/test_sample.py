@@ -44,5 +44,5 @@ def test_masks_are_exact(defect: str, seed: int) -> None:
 
 
 def test_unknown_category(tmp_path) -> None:
-    with pytest.raises(ReconpatchError, match="'sand'.*brick, grass, gravel"):
+    with pytest.raises(ReconpatchError, match=r"'sand'.*brick, grass, gravel"):
         sample.write_sample(tmp_path, "sand", 0)

@@ -23,7 +23,7 @@ with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.w
     device = "cuda" if snakemake.params.device != "cpu" and torch.cuda.is_available() else "cpu"
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
 
-    def progress(epoch: Epoch) -> None:
+    def progress(epoch: Epoch) -> None:  # noqa: D103
         running.progress(
             f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, run["epochs"]
         )

@@ -1,0 +1,101 @@
+"""The `reconpatch` command.
+
+plan: what would run. check: whether data and backbones are sound. schemas: rewrite workflow/schemas/.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconpatch.config import Config, Experiment, read_config
+from reconpatch.data import index
+from reconpatch.errors import ReconpatchError
+from reconpatch.files import write_text
+from reconpatch.plan import Plan, check_backbones, make_plan
+
+DEFAULT = Path("configs/default.yaml")
+SCHEMAS = Path("workflow/schemas")
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two configurations -> one, the second winning key by key at every depth, as Snakemake merges them."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load_plan(files: list[Path]) -> Plan:
+    """Default configuration and overlays -> Plan; raises ReconpatchError naming what is wrong."""
+    content: dict[str, Any] = {}
+    for file in [DEFAULT, *files]:
+        try:
+            content = merge(content, yaml.safe_load(file.read_text()) or {})
+        except FileNotFoundError:
+            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository") from None
+        except yaml.YAMLError as error:
+            raise ReconpatchError(f"{file}: not valid YAML ({error})") from None
+    return make_plan(read_config(content))
+
+
+def show(plan: Plan) -> None:
+    """Print every experiment with its categories and runs, and what is not at hand."""
+    for name, experiment in plan.experiments.items():
+        if name in plan.absent:
+            print(f"{name}: not run, {plan.absent[name]}")
+            continue
+        targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
+        print(f"{name}: {experiment.title}\n  {len(plan.members[name])} runs on each of {targets}")
+        print("".join(f"    {run}\n" for run in plan.members[name]), end="")
+
+
+def check(plan: Plan) -> list[str]:
+    """Every problem of the plan's data and backbones, as messages."""
+    problems = []
+    try:
+        check_backbones(plan, Path(".snakemake/reconpatch/backbones.json"))
+    except ReconpatchError as error:
+        problems.append(str(error))
+    for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
+        layout = plan.dataset(dataset).layout
+        if layout == "sample":
+            continue  # drawn by the workflow itself
+        try:
+            items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
+            print(f"{dataset}/{category}: {len(items)} images, all readable")
+        except ReconpatchError as error:
+            problems.append(str(error))
+    return problems
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the JSON schemas of the configuration and of experiment files, for editors."""
+    for model in (Config, Experiment):
+        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
+        write_text(folder / f"{model.__name__.lower()}.schema.json", text)
+
+
+def main() -> None:
+    """Entry point of the `reconpatch` command."""
+    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
+    parser.add_argument("command", choices=["plan", "check", "schemas"])
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="overlays on configs/default.yaml")
+    arguments = parser.parse_args()
+    if arguments.command == "schemas":
+        return write_schemas(SCHEMAS)
+    try:
+        plan = load_plan(arguments.configfile)
+        if arguments.command == "plan":
+            show(plan)
+        elif problems := check(plan):
+            raise ReconpatchError("\n".join(problems))
+        else:
+            print("no problems found")
+    except ReconpatchError as error:
+        sys.exit(f"error: {error}")

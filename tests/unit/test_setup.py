@@ -1,0 +1,54 @@
+"""The environment's descriptions agree with each other."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_conda_environment_is_the_lock() -> None:
+    spec = importlib.util.spec_from_file_location("conda_environment", ROOT / ".ci/conda_environment.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lock = (ROOT / "requirements.lock").read_text()
+    assert (ROOT / "environment.yml").read_text() == module.environment(lock)
+    assert module.environment(lock).count('      - "') == len(re.findall(r"^[A-Za-z0-9].*==", lock, re.MULTILINE))
+
+
+def test_schemas_are_current(tmp_path) -> None:
+    """`reconpatch schemas` has been run since the models changed."""
+    from reconpatch.cli import write_schemas
+
+    write_schemas(tmp_path)
+    for made in tmp_path.iterdir():
+        assert made.read_text() == (ROOT / "workflow/schemas" / made.name).read_text()
+
+
+def test_lock_has_hashes_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock and "index-url" not in lock.replace("--no-emit-index-url", "")
+    assert "find-links" not in lock.replace("--no-emit-find-links", "")
+    for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_lock_holds_every_direct_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    locked = {m.lower() for m in re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)}
+    assert {re.match(r"[A-Za-z0-9._-]+", d).group().lower() for d in wanted} <= locked
+
+
+def test_modules_are_small() -> None:
+    sizes = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "reconpatch").glob("*.py")}
+    assert max(sizes.values()) <= 300, sizes
+    assert sorted(sizes.values())[len(sizes) // 2] <= 130
+
+
+def test_nothing_can_run_code_from_data() -> None:
+    dangerous = re.compile(r"(?<![.\w])(?:eval|exec)\(|pickle\.|torch\.load\((?!.*weights_only=True)")
+    for file in [*(ROOT / "reconpatch").glob("*.py"), *(ROOT / "workflow").rglob("*.py")]:
+        assert not dangerous.search(file.read_text()), file
