@@ -143,6 +143,7 @@ class Config(Closed):
 
     device: Literal["auto", "cpu", "cuda"]
     batch_images: Positive
+    keep_features: bool
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     datasets: dict[Name, Dataset]
     weight_files: dict[str, str]

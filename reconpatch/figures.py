@@ -45,7 +45,8 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
     """
     with plt.rc_context(STYLE):
         rows, columns = 1 + len(methods), len(examples)
-        figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, 1.95 * rows + 0.4), squeeze=False)
+        height = 1.9 * rows + 0.6  # the rest holds titles and legend
+        figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, height), squeeze=False)
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
@@ -76,7 +77,7 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
             Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-        figure.subplots_adjust(wspace=0.04, hspace=0.06, bottom=0.4 / (1.95 * rows + 0.4))
+        figure.subplots_adjust(0.03, 0.35 / height, 1, 1 - 0.25 / height, wspace=0.03, hspace=0.03)
         return figure
 
 

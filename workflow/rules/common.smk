@@ -21,6 +21,11 @@ GPUS = int(gpu_present(DEVICE))
 AT_HAND = [name for name in PLAN.experiments if name not in PLAN.absent]
 
 
+def kept(path):
+    """Feature files stay, so that what is added later reruns only its own stage, unless disk is short."""
+    return path if PLAN.config.keep_features else temp(path)
+
+
 def code(script):
     """Digest of a stage's script and the modules it imports: Snakemake itself sees only the script."""
     return code_digest(SCRIPTS / f"{script}.py")
@@ -29,12 +34,16 @@ def code(script):
 def folder(wildcards):
     """The category's folder."""
     data = PLAN.dataset(wildcards.dataset)
-    return str(category_folder(data.layout, PLAN.root(wildcards.dataset), wildcards.category))
+    return str(
+        category_folder(data.layout, PLAN.root(wildcards.dataset), wildcards.category)
+    )
 
 
 def drawn(wildcards):
     """The embedded sample is drawn by a rule; other data sets are there."""
-    return folder(wildcards) if PLAN.dataset(wildcards.dataset).layout == "sample" else []
+    return (
+        folder(wildcards) if PLAN.dataset(wildcards.dataset).layout == "sample" else []
+    )
 
 
 def files_state(wildcards):
@@ -54,7 +63,11 @@ def below(stage, *files):
     """Paths of files of the features, training or bank that a stage or run builds on."""
 
     def paths(wildcards):
-        run = PLAN.runs[wildcards.run] if hasattr(wildcards, "run") else PLAN.stages[wildcards.stage]
+        run = (
+            PLAN.runs[wildcards.run]
+            if hasattr(wildcards, "run")
+            else PLAN.stages[wildcards.stage]
+        )
         if stage == "training" and run.method == "patchcore":
             return []
         base = f"results/{stage}/{wildcards.dataset}/{wildcards.category}/{stage_name(run, stage)}"
@@ -82,18 +95,25 @@ def outputs_of(*experiments):
     """Tables and figures of experiments."""
     files = []
     for name in experiments:
-        files += [f"results/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+        files += [
+            f"results/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")
+        ]
         if PLAN.drawn(name):
             for dataset, category in PLAN.targets[name]:
                 base = f"results/figures/{name}/{dataset}/{category}"
-                files += [f"{base}/qualitative.png", f"{base}/histogram.svg", f"{base}/umap.svg"]
+                files += [
+                    f"{base}/qualitative.png",
+                    f"{base}/histogram.svg",
+                    f"{base}/umap.svg",
+                ]
     return files
 
 
 def drawn_runs(file):
     """Wildcards -> a file of each run an experiment draws."""
     return lambda w: [
-        f"results/runs/{w.dataset}/{w.category}/{run}/{file}" for run in PLAN.drawn(w.experiment)
+        f"results/runs/{w.dataset}/{w.category}/{run}/{file}"
+        for run in PLAN.drawn(w.experiment)
     ]
 
 
@@ -112,7 +132,9 @@ def sections(*experiments):
             "name": name,
             "title": PLAN.experiments[name].title,
             "table": f"results/tables/{name}.html",
-            "figures": [f for f in outputs_of(name) if f.startswith("results/figures/")],
+            "figures": [
+                f for f in outputs_of(name) if f.startswith("results/figures/")
+            ],
         }
         for name in experiments
     ]

@@ -4,23 +4,23 @@ rule extract_features:
         manifest="results/index/{dataset}/{category}.json",
         weights=weight_file,
     output:
-        train=temp("results/features/{dataset}/{category}/{stage}/train.npy"),
-        test=temp("results/features/{dataset}/{category}/{stage}/test.npy"),
-        masks=temp("results/features/{dataset}/{category}/{stage}/masks.npy"),
+        train=kept("results/features/{dataset}/{category}/{stage}/train.npy"),
+        test=kept("results/features/{dataset}/{category}/{stage}/test.npy"),
+        masks=kept("results/features/{dataset}/{category}/{stage}/masks.npy"),
         facts="results/features/{dataset}/{category}/{stage}/features.json",
+    log:
+        "logs/extract_features/{dataset}/{category}/{stage}.log",
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu=GPUS,
     params:
         folder=folder,
         run=stage_of("features"),
         batch=PLAN.config.batch_images,
         device=DEVICE,
         code=code("features"),
-    threads: 2
-    resources:
-        gpu=GPUS,
-    log:
-        "logs/extract_features/{dataset}/{category}/{stage}.log",
-    conda:
-        "../../environment.yml"
     script:
         "../scripts/features.py"
 
@@ -31,17 +31,17 @@ rule train_representation:
     output:
         f="results/training/{dataset}/{category}/{stage}/f.safetensors",
         facts="results/training/{dataset}/{category}/{stage}/training.json",
-    params:
-        run=stage_of("training"),
-        device=DEVICE,
-        code=code("training"),
-    threads: 1
-    resources:
-        gpu=GPUS,
     log:
         "logs/train_representation/{dataset}/{category}/{stage}.log",
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+    params:
+        run=stage_of("training"),
+        device=DEVICE,
+        code=code("training"),
     script:
         "../scripts/training.py"
 
@@ -53,15 +53,15 @@ rule select_coreset:
     output:
         bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",
         facts="results/bank/{dataset}/{category}/{stage}/bank.json",
-    params:
-        run=stage_of("bank"),
-        ratio=lambda w: PLAN.ratios[w.stage],
-        code=code("bank"),
-    threads: 1
     log:
         "logs/select_coreset/{dataset}/{category}/{stage}.log",
     conda:
         "../../environment.yml"
+    threads: 1
+    params:
+        run=stage_of("bank"),
+        ratio=lambda w: PLAN.ratios[w.stage],
+        code=code("bank"),
     script:
         "../scripts/bank.py"
 
@@ -78,16 +78,16 @@ rule score_run:
     output:
         record="results/runs/{dataset}/{category}/{run}/record.json",
         scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
+    log:
+        "logs/score_run/{dataset}/{category}/{run}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
         layout=lambda w: PLAN.dataset(w.dataset).layout,
         device=DEVICE,
         digests={s: code(s) for s in ("index", "features", "training", "bank", "score")},
         code=code("score"),
-    threads: 1
-    log:
-        "logs/score_run/{dataset}/{category}/{run}.log",
-    conda:
-        "../../environment.yml"
     script:
         "../scripts/score.py"

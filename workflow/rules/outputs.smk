@@ -6,15 +6,15 @@ rule make_table:
         md="results/tables/{experiment}.md",
         tex="results/tables/{experiment}.tex",
         html="results/tables/{experiment}.html",
+    log:
+        "logs/make_table/{experiment}.log",
+    conda:
+        "../../environment.yml"
     params:
         title=lambda w: PLAN.experiments[w.experiment].title,
         differences=lambda w: PLAN.differences(w.experiment),
         axes=lambda w: list(PLAN.experiments[w.experiment].axes),
         code=code("table"),
-    log:
-        "logs/make_table/{experiment}.log",
-    conda:
-        "../../environment.yml"
     script:
         "../scripts/table.py"
 
@@ -27,13 +27,13 @@ rule draw_qualitative:
         manifest="results/index/{dataset}/{category}.json",
     output:
         "results/figures/{experiment}/{dataset}/{category}/qualitative.png",
-    params:
-        folder=folder,
-        code=code("qualitative"),
     log:
         "logs/draw_qualitative/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    params:
+        folder=folder,
+        code=code("qualitative"),
     script:
         "../scripts/qualitative.py"
 
@@ -45,12 +45,12 @@ rule draw_histogram:
         manifest="results/index/{dataset}/{category}.json",
     output:
         "results/figures/{experiment}/{dataset}/{category}/histogram.svg",
-    params:
-        code=code("histogram"),
     log:
         "logs/draw_histogram/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    params:
+        code=code("histogram"),
     script:
         "../scripts/histogram.py"
 
@@ -63,12 +63,12 @@ rule draw_umap:
         banks=drawn_stages("bank", "bank.safetensors"),
     output:
         "results/figures/{experiment}/{dataset}/{category}/umap.svg",
-    params:
-        code=code("draw_umap"),
     log:
         "logs/draw_umap/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    params:
+        code=code("draw_umap"),
     script:
         "../scripts/draw_umap.py"
 
@@ -80,6 +80,6 @@ for name in PLAN.experiments:
         rule:
             name:
                 name
-            localrule: True
             input:
                 lambda w, name=name: outputs_of(name),
+            localrule: True
