@@ -29,4 +29,5 @@ lock: .venv/ready ## re-resolve the lock and environment.yml
 	$(BIN)/python .ci/conda_environment.py > environment.yml
 
 clean:
-	rm -rf .venv results/* .snakemake
+	find results -mindepth 1 ! -name README.md -delete
+	rm -rf .venv .snakemake logs

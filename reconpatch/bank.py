@@ -35,8 +35,8 @@ def build_bank(
     first = int(stream(seed, "coreset/first").integers(len(patches)))
     order = greedy_order(projected, wanted, first, threads, progress)
     del projected
-    rows = np.sort(order)  # read in the order of the file, then put back in the order picked
     kept = np.empty((wanted, representation.dim), np.float32)
-    for part in batches(rows):
-        kept[part] = representation(patches[rows[part]])
-    return MemoryBank(kept[np.searchsorted(rows, order)], order, representation, len(patches))
+    by_place = np.argsort(order)  # read in the order of the file, stored in the order picked
+    for part in batches(by_place):
+        kept[by_place[part]] = representation(patches[order[by_place[part]]])
+    return MemoryBank(kept, order, representation, len(patches))

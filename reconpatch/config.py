@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reconpatch.data import NAME
 from reconpatch.errors import ReconpatchError
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+    if not re.fullmatch(NAME, value):
         raise ValueError("names start with a letter or digit and hold only letters, digits, '.', '_' and '-'")
     return value
 
@@ -79,6 +80,8 @@ class Run(Closed):
     def _fits(self) -> "Run":
         if self.crop > self.resize:
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
+        if self.batch < 2 * self.k:
+            raise ValueError(f"batch {self.batch} holds too few patches for k = {self.k} neighbours; give at least 2 k")
         return self
 
 
@@ -101,7 +104,8 @@ def description(run: Run, stage: Literal["features", "training", "bank", "score"
     to its dimension, so both share them; where not, they are pooled to it directly.
     """
     fields = run.model_dump(mode="json")
-    if run.method == "patchcore" and run.feature_dim % run.dim:
+    evenly = run.feature_dim % run.dim == 0 and len(run.levels) * run.level_dim % run.feature_dim == 0
+    if run.method == "patchcore" and not evenly:
         fields["feature_dim"] = run.dim
     if run.neighbours == 1:
         fields["reweight"] = None  # without neighbours there is nothing to weight
@@ -132,6 +136,7 @@ class Experiment(Closed):
     """One table and its figures: overrides of the baseline, and axes whose combinations are its runs."""
 
     title: str
+    paper: dict[str, Any] = {}  # what the paper uses for this table, where it is not its baseline
     datasets: dict[Name, Literal["all"] | list[Name]]
     set: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}

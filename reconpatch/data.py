@@ -8,6 +8,7 @@ Layouts (one folder a category):
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.images import EXTENSIONS, decode, load_mask, to_rgb
 
 LAYOUTS = ("mvtec_ad", "btad", "folder", "sample")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
 NORMAL = frozenset({"good", "ok", "normal"})
 # Order of the paper's Table 5: objects, then textures.
 MVTEC_AD = (
@@ -52,13 +54,20 @@ def categories(layout: str, root: Path) -> list[str]:
     if not root.is_dir():
         raise ReconpatchError(f"data root {root}: no such folder; give the folder that holds the categories")
     if layout == "folder" and (root / "train").is_dir():
-        return [root.name]
+        return [_checked(root.resolve().name)]
     found = {p.name for p in root.iterdir() if (p / "train").is_dir()}
     if not found:
         raise ReconpatchError(
             f"data root {root}: no folder in it has a train/ folder, so it holds no {layout} category"
         )
-    return [c for c in MVTEC_AD if c in found] + sorted(found.difference(MVTEC_AD))
+    return [c for c in MVTEC_AD if c in found] + [_checked(c) for c in sorted(found.difference(MVTEC_AD))]
+
+
+def _checked(name: str) -> str:
+    """Category names become folders of the results."""
+    if not re.fullmatch(NAME, name):
+        raise ReconpatchError(f"category folder {name!r}: rename it, names hold only letters, digits, '.', '_' and '-'")
+    return name
 
 
 def category_folder(layout: str, root: Path, category: str) -> Path:
@@ -94,6 +103,10 @@ def _list(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
             defect = "good" if is_normal else sub.name
             yield Item(p.relative_to(folder).as_posix(), "test", int(not is_normal), defect, relative)
         problems.extend(f"{m}: mask without a defective image in {sub}" for m in masks.values())
+    truth = folder / "ground_truth"
+    for sub in sorted(p for p in truth.iterdir() if p.is_dir()) if truth.is_dir() else []:
+        if not (test / sub.name).is_dir():
+            problems.append(f"{sub}: masks for a folder {test / sub.name} that does not exist; are the names the same?")
 
 
 def _check(folder: Path, item: Item) -> tuple[Item, list[str]]:
@@ -170,9 +183,9 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
 
 
 def listing(layout: str, root: Path, category: str) -> str:
-    """category -> digest of names, sizes and times of its files: cheap, changes whenever a file does."""
+    """category -> digest of names, sizes and times of its images and masks: cheap, changes whenever one does."""
     folder = category_folder(layout, root, category)
-    facts = sorted(
-        (p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*.*")
-    )
+    found = [p for part in ("train", "test", "ground_truth") for p in (folder / part).rglob("*") if p.is_file()]
+    images = [p for p in found if p.suffix.lower() in EXTENSIONS]
+    facts = sorted((p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in images)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

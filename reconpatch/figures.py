@@ -20,8 +20,9 @@ STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.
 STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write and close; no time stamp, so the same figure is the same file."""
+def save(figure: Figure, path: Path, footnote: str = "") -> None:
+    """Write, with a footnote, and close; no time stamp, so the same figure is the same file."""
+    figure.text(0.01, -0.01, footnote, fontsize=7, color="#777777", va="top")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with plt.rc_context(STYLE):
@@ -118,8 +119,8 @@ def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], me
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 4), squeeze=False)
         for axis, layout, method in zip(axes[0], layouts, methods, strict=True):
-            for name, colour in colours.items():
-                chosen = layout[groups == name]
+            for name in (name for name in colours if name in groups):
+                chosen, colour = layout[groups == name], colours[name]
                 axis.scatter(*chosen.T, s=5, color=colour, label=f"{name} ({len(chosen)})", linewidths=0)
             axis.set(xticks=[], yticks=[], title=method)
         axes[0, 0].legend(frameon=False, markerscale=3, fontsize=8)

@@ -1,6 +1,5 @@
 """Reading images and masks, and the resize and crop that both share."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})  # PIL opens 16-bit grey PNGs in one of these
 
 
@@ -25,18 +25,16 @@ def decode(path: Path) -> Image.Image:
     Raises ReconpatchError, naming the file, for anything that is not a whole image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ReconpatchError(f"{path}: refused, {image.width}x{image.height} px is no photograph of a product")
+            image.load()
+            return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise ReconpatchError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ReconpatchError(f"{path}: not an image that can be read (empty, damaged or another format)") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ReconpatchError(f"{path}: refused, too many pixels to be a photograph ({error})") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, for damaged files
         raise ReconpatchError(f"{path}: cannot be decoded ({error}); replace the file") from None
 
 

@@ -22,6 +22,8 @@ class Job:
     log: TextIO
     started: float = field(default_factory=time.perf_counter)
     shown: float = 0.0
+    latest: float = 0.0  # when progress was last reported
+    since: dict[str, float] = field(default_factory=dict)  # when each kind of progress began
 
     def note(self, text: str) -> None:
         """Write a line to the log."""
@@ -31,7 +33,9 @@ class Job:
     def progress(self, text: str, done: int, total: int) -> None:
         """Report done of total, with an estimate of what is left."""
         elapsed = time.perf_counter() - self.started
-        line = f"{text} {done}/{total}, {elapsed:.0f} s, about {elapsed * (total - done) / max(done, 1):.0f} s left"
+        taken = elapsed - self.since.setdefault(text.split()[0], elapsed if done == 0 else self.latest)
+        self.latest = elapsed
+        line = f"{text} {done}/{total}, {taken:.0f} s, about {taken * (total - done) / max(done, 1):.0f} s left"
         self.note(line)
         if elapsed - self.shown > 3 or (done == total and self.shown):
             self.shown = elapsed

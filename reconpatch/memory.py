@@ -92,7 +92,11 @@ class Search:
     def __init__(self, patches: NDArray[np.float32], threads: int = 1, device: str = "cpu") -> None:
         faiss.omp_set_num_threads(threads)
         self.index: faiss.Index = faiss.IndexFlatL2(patches.shape[1])
-        if device != "cpu" and faiss.get_num_gpus():
+        gpus = faiss.get_num_gpus() if device != "cpu" else 0
+        if device == "cuda" and not gpus:
+            raise ReconpatchError("device: cuda, but faiss finds no GPU here; set device: auto or cpu")
+        self.device = "cuda" if gpus else "cpu"
+        if gpus:
             self.index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.index)
         self.index.add(np.ascontiguousarray(patches, np.float32))
 

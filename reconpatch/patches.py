@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, stack
+from torch import Tensor, cat, split, stack
 
 
 def neighbourhoods(level: Tensor, patch_size: int) -> Tensor:
@@ -26,6 +26,9 @@ def patch_features(levels: Sequence[Tensor], patch_size: int, level_dim: int, di
     level's grid; the levels are laid end to end and pooled to `dim`. The official code resizes before it pools; both
     are linear and act on different axes, so the order only changes the cost.
     """
+    if len(levels[0]) > 1:  # one image at a time: its gathered neighbourhoods are s*s times its feature maps
+        images = zip(*(split(level, 1) for level in levels), strict=True)
+        return cat([patch_features(image, patch_size, level_dim, dim) for image in images])
     grid = levels[0].shape[-2:]
     aligned = []
     for level in levels:

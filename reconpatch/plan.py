@@ -16,7 +16,7 @@ from reconpatch.data import categories
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
 Target = tuple[str, str]  # data set, category
 
 
@@ -76,12 +76,13 @@ class Plan:
         return all(fields[k] == v for k, v in values.items())
 
     def differences(self, experiment: str) -> list[str]:
-        """`key = value (baseline ...)` for what an experiment's runs share and the shipped, the paper's, has not."""
-        paper = yaml.safe_load((CONFIGS / "default.yaml").read_text())["baseline"]
+        """`key = value (paper ...)` for what the runs of an experiment share and the paper does otherwise."""
+        chosen = self.experiments[experiment]
+        paper = yaml.safe_load(Path(PAPER).read_text()) | chosen.paper
         runs = [self.runs[name].model_dump(mode="json") for name in self.members[experiment]]
-        varied = {*self.experiments[experiment].axes, "seed"}
+        varied = {*chosen.axes, "seed", "method"}
         shared = {k: v for k, v in runs[0].items() if k not in varied} if runs else {}
-        return [f"{k} = {v} (baseline {paper[k]})" for k, v in shared.items() if v != paper[k]]
+        return [f"{k} = {v} (paper {paper[k]})" for k, v in shared.items() if k in paper and v != paper[k]]
 
     def dataset(self, name: str) -> Dataset:
         """The configuration of a data set."""
@@ -121,6 +122,12 @@ def expand_experiment(name: str, experiment: Experiment, config: Config) -> list
         raise ReconpatchError(
             f"{where}: {unknown[0]!r} is no parameter of a run; there are {', '.join(Run.model_fields)}"
         )
+    stray = [k for k in experiment.figures or {} if k not in experiment.axes]
+    if stray:
+        raise ReconpatchError(f"{where}: figures: {stray[0]!r} is no axis; choose from {', '.join(experiment.axes)}")
+    for key, value in (experiment.figures or {}).items():
+        if value not in experiment.axes[key]:
+            raise ReconpatchError(f"{where}: figures: {key} = {value!r} is not among its axis {experiment.axes[key]}")
     clash = sorted(set(experiment.set) & set(experiment.axes))
     if clash:
         raise ReconpatchError(f"{where}: {clash[0]!r} is both set and an axis")
@@ -190,11 +197,12 @@ def check_backbones(plan: Plan, cache: Path) -> None:
     version = importlib.metadata.version("timm")
     known = json.loads(cache.read_text()) if cache.is_file() else {}
     for run in plan.runs.values():
-        key = f"{run.backbone} {run.levels} timm {version}"
+        key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
         if key not in known:
-            from reconpatch.backbones import check_levels
+            from reconpatch.backbones import check_levels, check_weights
 
             check_levels(run.backbone, run.levels)
+            check_weights(run.backbone, run.weights)
             known[key] = True
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_text(cache, json.dumps(known, indent=1))

@@ -7,7 +7,6 @@ gradient; the student's projections enter the loss.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 TINY = 1e-12  # squared distance below which two patches coincide
@@ -15,6 +14,7 @@ TINY = 1e-12  # squared distance below which two patches coincide
 
 def squared_distances(z: Tensor) -> Tensor:
     """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal."""
+    z = z - z.mean(0)  # distances stay, rounding errors shrink
     norms = (z * z).sum(1, keepdim=True)
     one = torch.ones_like(norms)
     distances = torch.cat([-2 * z, norms, one], 1) @ torch.cat([z, one, norms], 1).T  # |a|^2 - 2ab + |b|^2 in one go
@@ -62,7 +62,7 @@ def similarity(z: Tensor, sigma: float, k: int, alpha: float) -> tuple[Tensor, T
     """
     distances = squared_distances(z)
     columns, values = expanded_context(nearest(distances, k))
-    weights = distances.div_(-sigma).exp_()
+    weights = pairwise_similarity(distances, sigma)
     mean_pairwise, mean_contextual = weights.mean(), values.sum() / weights.numel()
     weights.mul_(alpha).scatter_add_(1, columns, values * ((1 - alpha) / 2))
     rows = torch.arange(len(z), device=z.device)[:, None].expand_as(columns)
@@ -70,24 +70,14 @@ def similarity(z: Tensor, sigma: float, k: int, alpha: float) -> tuple[Tensor, T
     return weights, mean_pairwise, mean_contextual
 
 
-def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> Tensor:
-    """((N, D) student projections, (N, N) similarities) -> scalar, differentiable (eq. 7).
-
-    Distances are Euclidean, each row divided by its own mean; similar patches attract, others repel up to the margin.
-    """
-    distances = squared_distances(z).clamp_min(TINY).sqrt()  # clamped: the root has no gradient at 0
-    relative = distances / distances.mean(1, keepdim=True)
-    attract = weights * relative**2
-    repel = (1 - weights) * F.relu(margin - relative) ** 2
-    return (attract + repel).sum() / len(z)
-
-
 @torch.no_grad()
-def loss_and_gradient(z: Tensor, weights: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """As `relaxed_contrastive_loss`, with its gradient (N, D) worked out by hand: a third of autograd's passes.
+def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """((N, D) student projections, (N, N) similarities) -> (loss, its gradient (N, D)) (eq. 7).
 
-    With delta the relative distance, G = dL/d delta and mu a row's mean distance, dL/d(d^2) is
-    H = (G - mean_row(G delta)) / (2 delta mu^2), and dL/dz = 2 (rowsum(S) z - S z) with S = H + H^T.
+    Distances are Euclidean, each row divided by its own mean: delta. Similar patches attract, others repel up to the
+    margin. The gradient is worked out by hand, in a third of autograd's passes: with G = dL/d delta and mu a row's
+    mean distance, dL/d(d^2) is H = (G - mean_row(G delta)) / (2 delta mu^2), and dL/dz = 2 (rowsum(S) z - S z) with
+    S = H + H^T.
     """
     n = len(z)
     relative = squared_distances(z).clamp_min_(TINY).sqrt_()

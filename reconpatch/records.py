@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,6 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 
 SCHEMA = 1
-PACKAGES = ("faiss-gpu", "faiss-cpu", "numba", "numpy", "pillow", "scikit-learn", "scipy", "snakemake", "timm", "torch")
 PLUMBING = frozenset({"errors", "files", "jobs", "records"})  # cannot change a result
 PACKAGE_FOLDER = Path(__file__).parent
 
@@ -38,9 +38,7 @@ class Record(BaseModel):
     data: dict[str, Any]  # layout, digest of the manifest, counts
     weights: dict[str, str]  # source and digest of the backbone's weights
     bank: dict[str, Any]  # patches kept and offered
-    code: dict[str, Any]  # git commit, whether it was changed, digest of each stage's modules
-    environment: dict[str, Any]  # packages, Python, platform, processor, GPU, threads
-    stages: dict[str, dict[str, float]]  # wall seconds, CPU seconds and peak MB of each stage
+    stages: dict[str, dict[str, Any]]  # of every stage: `stage_facts`, written by the stage itself when it ran
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -56,15 +54,27 @@ def read_record(path: Path) -> Record:
         raise ReconpatchError(f"{path}: not a record ({error})") from None
 
 
-def _imports(source: str) -> set[str]:
-    """Python source -> names of the package's modules it imports, at any depth of nesting."""
-    names = set()
+def _imports(source: str) -> tuple[set[str], set[str]]:
+    """Python source -> (modules of this package, other top-level packages) it imports, at any depth of nesting."""
+    ours, others = set(), set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reconpatch."):
-            names.add(node.module.split(".")[1])
-        elif isinstance(node, ast.ImportFrom) and node.module == "reconpatch":
-            names |= {alias.name for alias in node.names}
-    return names
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            top, *rest = node.module.split(".")
+            if top == "reconpatch":
+                ours |= {rest[0]} if rest else {alias.name for alias in node.names}
+            else:
+                others.add(top)
+    return ours, others
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Top-level package -> distribution and version, for everything installed but the engine and this package."""
+    installed = importlib.metadata.packages_distributions()
+    named = {top: names[0] for top, names in installed.items() if top not in ("snakemake", "reconpatch")}
+    return {top: f"{name} {importlib.metadata.version(name)}" for top, name in named.items()}
 
 
 def _logic(source: str) -> str:
@@ -78,23 +88,28 @@ def _logic(source: str) -> str:
 
 @cache
 def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
-    """Script of a stage -> digest of its logic and of every module it imports, directly or not.
+    """Script of a stage -> digest of its logic, of every module it imports, directly or not, and of the versions of
+    the packages these import.
 
     Snakemake notices only the script's own text; given as a parameter of the rule, this reruns exactly the stages
-    that use an edited module.
+    that use an edited module or an upgraded package.
     """
     found: dict[str, str] = {}
+    packages: set[str] = set()
     waiting = [("", script.read_text())]
     while waiting:
         name, source = waiting.pop()
         found[name] = _logic(source)
         for template in sorted(package.glob(f"{name}.*.j2")):
             found[template.name] = template.read_text()
-        for module in sorted(_imports(source) - set(found) - PLUMBING):
+        ours, others = _imports(source)
+        packages |= others
+        for module in sorted(ours - set(found) - PLUMBING):
             file = package / f"{module}.py"
-            if file.is_file() and module not in found:
+            if file.is_file():
                 waiting.append((module, file.read_text()))
-    return sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    versions = sorted(_versions()[top] for top in packages if top in _versions())
+    return sha256(json.dumps([found, versions], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _git(*arguments: str) -> str | None:
@@ -113,17 +128,23 @@ def code_state() -> dict[str, Any]:
     return {"commit": _git("rev-parse", "HEAD"), "changed": None if status is None else bool(status)}
 
 
-def environment(threads: int, device: str) -> dict[str, Any]:
-    """Where a stage runs: package versions, Python, platform, processor, GPU, threads."""
-    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+def stage_facts(code: str, threads: int, device: str, usage: dict[str, float]) -> dict[str, Any]:
+    """What a stage says of itself when it ran: code and commit, packages loaded, machine, device, time and memory.
+
+    `peak_mb` counts pages of memory-mapped features, which the system may drop at any time.
+    """
+    loaded = {_versions()[top] for top in {name.split(".")[0] for name in sys.modules} if top in _versions()}
     return {
-        "packages": {name: installed[name] for name in PACKAGES if name in installed},
+        "code": code,
+        **code_state(),
+        "packages": dict(sorted(entry.rsplit(" ", 1) for entry in loaded)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "device": device,
+        **usage,
     }
 
 

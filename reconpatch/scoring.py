@@ -16,8 +16,8 @@ Scores = NDArray[np.float32]
 
 def patch_scores(
     patches: NDArray[Any], bank: MemoryBank, *, neighbours: int = 1, threads: int = 1, device: str = "cpu"
-) -> tuple[Scores, Scores]:
-    """(N, C) patch features -> ((N,) distances to the nearest row, in Euclidean units, eq. 9; (N,) weights, eq. 10).
+) -> tuple[Scores, Scores, str]:
+    """(N, C) patch features -> ((N,) Euclidean distances to the nearest row, eq. 9; (N,) weights, eq. 10; device used).
 
     The weight is 1 - softmax over the b = `neighbours` rows nearest to that row, the row among them, of the patch's
     distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Raises ReconpatchError for b < 1 or
@@ -27,15 +27,16 @@ def patch_scores(
     if not 1 <= neighbours <= size:
         raise ReconpatchError(f"neighbours {neighbours}: must be between 1 and the {size} patches of the memory bank")
     search = Search(bank.patches, threads, device)
-    around = search(bank.patches, neighbours)[1] if neighbours > 1 else None  # N_b of every row
     distances, weights = np.empty(len(patches), np.float32), np.ones(len(patches), np.float32)
     for part in batches(patches):
         r = bank.representation(patches[part])
         nearest, rows = search(r, 1)
         distances[part] = nearest[:, 0]
-        if around is not None:
-            weights[part] = reweighting(r, nearest[:, 0], bank.patches, around[rows[:, 0]])
-    return distances, weights
+        if neighbours > 1:
+            stars, place = np.unique(rows, return_inverse=True)
+            around = search(bank.patches[stars], neighbours)[1]  # N_b of every row that is some patch's nearest
+            weights[part] = reweighting(r, nearest[:, 0], bank.patches, around[place.ravel()])
+    return distances, weights, search.device
 
 
 def reweighting(r: Scores, nearest: Scores, bank: Scores, around: NDArray[np.int64]) -> Scores:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.records import Record
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
@@ -36,8 +37,8 @@ def comparison(frame: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     names = list(METRICS)
     order = frame[keys].drop_duplicates()
     methods = [m for m in METHODS if m in set(frame["method"])]
-    mean = frame.groupby([*keys, "method"], sort=False)[names].mean()
-    sd = frame.groupby([*keys, "method"], sort=False)[names].std()
+    mean = frame.groupby([*keys, "method"], sort=False, dropna=False)[names].mean()
+    sd = frame.groupby([*keys, "method"], sort=False, dropna=False)[names].std()
     table = order.copy()
     for name in names:
         for method in methods:
@@ -66,7 +67,7 @@ def _with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """comparison -> strings: x 100, two decimals, +- standard deviation over seeds; undefined values print a dash."""
-    shown = pd.DataFrame({c: table[c].astype(str) for c in map(str, table) if "|" not in c})
+    shown = pd.DataFrame({c: [_shown(v) for v in table[c]] for c in map(str, table) if "|" not in c})
     for column in [c for c in map(str, table) if "|" in c and not c.endswith(" sd")]:
         metric, method = column.split("|")
         sd = table.get(f"{column} sd", pd.Series(np.nan, table.index))
@@ -78,6 +79,25 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
             for value, spread in zip(table[column], sd, strict=True)
         ]
     return shown
+
+
+def panels(records: Sequence[Record]) -> list[str]:
+    """records of one figure -> a title for each: its method, and its run where methods repeat.
+
+    Raises ReconpatchError when their images or maps are not of one geometry and so cannot stand side by side.
+    """
+    for key in ("resize", "crop", "interpolation", "blur"):
+        values = [record.description[key] for record in records]
+        if len(set(values)) > 1:
+            raise ReconpatchError(f"figures: the runs drawn differ in {key}: {values}; choose one value under figures")
+    titles = [METHODS[record.description["method"]] for record in records]
+    return [f"{t} {r.run}" if titles.count(t) > 1 else t for t, r in zip(titles, records, strict=True)]
+
+
+def footnote(records: Sequence[Record]) -> str:
+    """records of one figure -> the line below it: backbone, weights and every flag."""
+    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']} weights)" for r in records})
+    return "; ".join([*backbones, *sorted({flag for record in records for flag in record.flags})])
 
 
 def notes(frame: pd.DataFrame, records: Sequence[Record], differences: Sequence[str]) -> list[str]:
@@ -119,6 +139,10 @@ def _latex(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     special |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}
     return "".join(special.get(c, c) for c in text)
+
+
+def _shown(value: Any) -> str:
+    return MISSING if value is None or value != value else str(value)  # NaN differs from itself
 
 
 def _number(value: float | None) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.randomness import stream
-from reconpatch.recon import ema_update, loss_and_gradient, similarity
+from reconpatch.recon import ema_update, relaxed_contrastive_loss, similarity
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Epoch:
 
 def linear(rng: np.random.Generator, inputs: int, outputs: int) -> nn.Linear:
     """A linear layer with torch's default initialisation, uniform in +-1/sqrt(inputs), drawn from `rng`."""
-    layer, bound = nn.Linear(inputs, outputs), inputs**-0.5
+    bound = inputs**-0.5
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(rng.uniform(-bound, bound, (outputs, inputs))))
         layer.bias.copy_(torch.from_numpy(rng.uniform(-bound, bound, outputs)))
@@ -70,8 +71,9 @@ def train(
     after each epoch. Raises ReconpatchError for too few patches, or when the loss is no longer finite.
     """
     n, inputs = patches.shape
-    if n <= k:
-        raise ReconpatchError(f"{n} training patches cannot have k = {k} neighbours each: add images or lower k")
+    count = max(1, round(n / batch))
+    if n // count < k:
+        raise ReconpatchError(f"{n} training patches in batches of {batch} cannot have k = {k} neighbours: add images")
     rng = stream(seed, "training")
     f = linear(rng, inputs, dim).to(device)
     g = linear(rng, dim, projection_dim).to(device)
@@ -84,7 +86,7 @@ def train(
     history = []
     for number in range(1, epochs + 1):
         totals = torch.zeros(3)
-        batches = np.array_split(rng.permutation(n), max(1, round(n / batch)))
+        batches = np.array_split(rng.permutation(n), count)
         for chosen in batches:
             chosen.sort()  # the loss does not depend on the order, the disk does
             p = torch.from_numpy(patches[chosen]).to(device).float()
@@ -92,7 +94,7 @@ def train(
                 z = project(teacher_f, teacher_g, p)
                 weights, *means = similarity(F.normalize(z) if teacher_norm else z, sigma, k, alpha)
             z = project(f, g, p)
-            loss, gradient = loss_and_gradient(z, weights, margin)
+            loss, gradient = relaxed_contrastive_loss(z, weights, margin)
             optimiser.zero_grad()
             torch.autograd.backward(z, gradient)
             optimiser.step()

@@ -82,6 +82,14 @@ def test_random_weights_come_from_the_seed() -> None:
     assert a == b and a["sha256"] != c["sha256"] and a["source"] == "random"
 
 
+def test_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_backbone(SMALL, [2], "random", seed=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_file_weights_are_strict_but_for_what_lies_behind(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = timm.create_model(SMALL).state_dict()

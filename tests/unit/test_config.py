@@ -55,6 +55,7 @@ def test_baseline_is_the_papers(baseline) -> None:
         ({"epochs": 1.5}, "epochs = 1.5"),
         ({"learning_rate": "1e-5"}, "learning_rate = '1e-5'"),
         ({"seed": -1}, "seed = -1"),
+        ({"batch": 8}, "batch 8 holds too few patches for k = 5"),
     ],
 )
 def test_bad_values_are_named(change, message, baseline) -> None:

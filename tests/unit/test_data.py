@@ -112,3 +112,22 @@ def test_listing_changes_with_a_file(mvtec, rng) -> None:
     assert before == listing("mvtec_ad", mvtec, "nut")
     write_image(mvtec / "nut/train/good/000.png", rng)
     assert before != listing("mvtec_ad", mvtec, "nut")
+
+
+def test_masks_in_a_misnamed_folder_are_not_ignored(own) -> None:
+    write_mask(own / "ground_truth/brokne/0.png")
+    with pytest.raises(ReconpatchError, match=r"brokne: masks for a folder .*broken|brokne: masks for a folder"):
+        index("folder", own, "own")
+
+
+def test_category_names_that_cannot_be_folders_of_results(tmp_path) -> None:
+    (tmp_path / "a b" / "train").mkdir(parents=True)
+    with pytest.raises(ReconpatchError, match="category folder 'a b': rename it"):
+        categories("mvtec_ad", tmp_path)
+
+
+def test_listing_ignores_what_is_no_image(mvtec) -> None:
+    before = listing("mvtec_ad", mvtec, "nut")
+    (mvtec / "nut/.DS_Store").touch()
+    (mvtec / "nut/test/readme.txt").touch()
+    assert listing("mvtec_ad", mvtec, "nut") == before

@@ -90,6 +90,8 @@ def test_mistakes_in_an_experiment_name_it(content, tmp_path) -> None:
         ({"axes": {"dim": [0]}}, "experiment nuts: dim = 0"),
         ({"set": {"dim": 8}, "axes": {"dim": [8]}}, "'dim' is both set and an axis"),
         ({"datasets": {"yours": "all"}}, "data set 'yours' is not under datasets"),
+        ({"axes": {"dim": [8]}, "figures": {"dmi": 8}}, "figures: 'dmi' is no axis"),
+        ({"axes": {"dim": [8]}, "figures": {"dim": 9}}, "figures: dim = 9 is not among its axis"),
     ):
         (tmp_path / "e.yaml").write_text(yaml.safe_dump({"title": "x", "datasets": {"mine": "all"}} | change))
         with pytest.raises(ReconpatchError, match=message):
@@ -106,7 +108,7 @@ def test_backbones_are_checked_once(content, tmp_path, monkeypatch) -> None:
 
 def test_differences_from_the_paper_are_listed(content) -> None:
     content["baseline"]["epochs"] = 3
-    assert make_plan(read_config(content)).differences("nuts") == ["epochs = 3 (baseline 120)"]
+    assert make_plan(read_config(content)).differences("nuts") == ["epochs = 3 (paper 120)"]
 
 
 def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:
@@ -128,3 +130,16 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
     assert check(plan) == []
     damage(mvtec / "nut/train/good/000.png")
     assert "train/good/000.png" in check(plan)[0]
+
+
+def test_the_papers_settings_stand_apart_from_the_baseline() -> None:
+    """The file that deviations are measured against holds what configs/default.yaml ships with."""
+    shipped = yaml.safe_load((ROOT / "configs/default.yaml").read_text())["baseline"]
+    paper = yaml.safe_load((ROOT / "configs/paper/baseline.yaml").read_text())
+    assert paper == {k: v for k, v in shipped.items() if k not in ("method", "seed")}
+
+
+def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:
+    content["datasets"]["btad"]["root"] = str(btad)
+    content["experiments"] = {"table_btad": "configs/ablations/table_btad.yaml"}
+    assert make_plan(read_config(content)).differences("table_btad") == []

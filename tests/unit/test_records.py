@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from drawing import make_record
@@ -8,13 +10,17 @@ from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
 from reconpatch.records import code_digest, read_record, write_record
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_round_trip(tmp_path) -> None:
     record = make_record()
     write_record(tmp_path / "a/record.json", record)
     assert read_record(tmp_path / "a/record.json") == record
     content = json.loads((tmp_path / "a/record.json").read_text())
-    assert content["environment"]["packages"]["torch"] and content["metrics"]["aupro_30"] is None
+    stage = content["stages"]["score"]
+    assert stage["packages"]["numpy"] and stage["processor"] and stage["device"] == "cpu" and stage["wall_s"] == 1
+    assert content["metrics"]["aupro_30"] is None
 
 
 def test_another_file_is_no_record(tmp_path) -> None:
@@ -70,6 +76,39 @@ def test_code_digest_sees_logic_of_used_modules_only(file, old, new, changes, pa
     before = code_digest.__wrapped__(package / "script.py", package)
     (package / file).write_text((package / file).read_text().replace(old, new))
     assert (code_digest.__wrapped__(package / "script.py", package) != before) == changes
+
+
+def test_an_upgraded_package_changes_the_stages_that_import_it(package, monkeypatch) -> None:
+    (package / "far.py").write_text("import numpy\n\ndef g():\n    return 1\n")
+    before = code_digest.__wrapped__(package / "script.py", package)
+    monkeypatch.setattr("reconpatch.records._versions", lambda: {"numpy": "numpy 99", "scipy": "scipy 1"})
+    after = code_digest.__wrapped__(package / "script.py", package)
+    assert before != after
+    monkeypatch.setattr("reconpatch.records._versions", lambda: {"numpy": "numpy 99", "scipy": "scipy 2"})
+    assert code_digest.__wrapped__(package / "script.py", package) == after
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("tables", {"table", "histogram", "qualitative", "draw_umap"}),
+        ("figures", {"histogram", "qualitative", "draw_umap"}),
+        ("recon", {"training"}),
+        ("patches", {"features"}),
+        ("coreset", {"bank"}),
+        ("metrics", {"score"}),
+        ("config", set()),
+        ("plan", set()),
+    ],
+)
+def test_editing_a_module_reruns_exactly_the_stages_that_use_it(module, stages, tmp_path) -> None:
+    scripts = {p.stem: p for p in (ROOT / "workflow/scripts").glob("*.py")}
+    package = shutil.copytree(ROOT / "reconpatch", tmp_path / "reconpatch")
+    before = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
+    with open(package / f"{module}.py", "a") as file:
+        file.write("\nEDITED = 1\n")
+    after = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
+    assert {name for name in scripts if before[name] != after[name]} == stages
 
 
 def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:

@@ -22,7 +22,7 @@ def test_eq_9_and_10_in_loops(size, dim, neighbours, seed) -> None:
     rng = np.random.default_rng(seed)
     rows, queries = rng.standard_normal((size, dim)), rng.standard_normal((5, dim))
     b = min(neighbours, size)
-    distances, weights = patch_scores(queries, bank_of(rows), neighbours=b)
+    distances, weights, _ = patch_scores(queries, bank_of(rows), neighbours=b)
     for query, distance, weight in zip(queries, distances, weights, strict=True):
         star = min(range(size), key=lambda j: math.dist(query, rows[j]))
         around = sorted(range(size), key=lambda j: math.dist(rows[star], rows[j]))[:b]
@@ -34,14 +34,14 @@ def test_eq_9_and_10_in_loops(size, dim, neighbours, seed) -> None:
 
 def test_one_neighbour_is_plain_nearest_neighbour(rng) -> None:
     rows, queries = rng.standard_normal((8, 3)), rng.standard_normal((20, 3))
-    distances, weights = patch_scores(queries, bank_of(rows))
+    distances, weights, _ = patch_scores(queries, bank_of(rows))
     assert (weights == 1).all()
     np.testing.assert_allclose(distances, np.linalg.norm(queries[:, None] - rows, axis=2).min(1), atol=1e-4)
 
 
 def test_large_distances_do_not_overflow() -> None:
     rows = np.array([[0.0], [1.0], [500.0]])
-    distances, weights = patch_scores(np.array([[-1000.0]]), bank_of(rows), neighbours=3)
+    distances, weights, _ = patch_scores(np.array([[-1000.0]]), bank_of(rows), neighbours=3)
     assert float(distances[0]) == pytest.approx(1000) and float(weights[0]) == pytest.approx(1)
 
 

@@ -2,7 +2,19 @@ import numpy as np
 import pytest
 from drawing import make_record
 
-from reconpatch.tables import MISSING, comparison, formatted, notes, results_frame, to_html, to_latex, to_markdown
+from reconpatch.errors import ReconpatchError
+from reconpatch.tables import (
+    MISSING,
+    comparison,
+    footnote,
+    formatted,
+    notes,
+    panels,
+    results_frame,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 
 AXES = ["method", "dim"]
 
@@ -82,3 +94,30 @@ def test_csv_keeps_raw_numbers_and_flags() -> None:
     frame, _ = table_of(records(flags=["x"]))
     text = frame.to_csv(index=False)
     assert "0.5," in text and ",x," in text and len(text.splitlines()) == 5
+
+
+def test_an_axis_patchcore_does_not_have() -> None:
+    """A sweep of a training parameter: PatchCore has no such value, and keeps a row of its own."""
+    made = [r for r in records(categories=("nut",)) if r.description["method"] == "patchcore"]
+    for sigma in (0.5, 1.0):
+        ours = [r for r in records(categories=("nut",)) if r.description["method"] == "reconpatch"]
+        made += [r.model_copy(update={"description": r.description | {"sigma": sigma}}) for r in ours]
+    frame = results_frame(made, ["method", "sigma"])
+    shown = formatted(comparison(frame, ["method", "sigma"]))
+    assert shown["sigma"].tolist() == [MISSING, "0.5", "1.0"]
+    assert shown["image AUROC, PatchCore"].tolist() == ["50.00", MISSING, MISSING]
+    assert shown["image AUROC, ReConPatch"].tolist() == [MISSING, "60.00", "60.00"]
+
+
+def test_figures_of_different_geometry_are_refused() -> None:
+    base = {"method": "patchcore", "resize": 256, "crop": 224, "interpolation": "bilinear", "blur": 4.0}
+    one, other = make_record(description=base), make_record(description=base | {"method": "reconpatch"})
+    assert panels([one, other]) == ["PatchCore", "ReConPatch"]
+    assert panels([one, one]) == ["PatchCore base-1"] * 2
+    with pytest.raises(ReconpatchError, match=r"differ in crop: \[224, 320\]"):
+        panels([one, make_record(description=base | {"crop": 320})])
+
+
+def test_footnote_tells_untrained_weights() -> None:
+    text = footnote(records(flags=["untrained (random) weights"]))
+    assert "net (random weights)" in text and "untrained (random) weights" in text

@@ -1,4 +1,6 @@
 # The plan and the few look-ups rules need; what they compute is in the package, where the tests see it.
+# `conda:` in the rules names the environment they expect. It is made and activated by hand, with the package installed
+# into it (README); Snakemake's own deployment of it (--sdm conda) would lack the package.
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -17,6 +19,10 @@ except ReconpatchError as error:
 
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 DEVICE = PLAN.config.device
+SAMPLE = next(
+    (d.root for d in PLAN.config.datasets.values() if d.layout == "sample"),
+    "results/sample",
+)
 GPUS = int(gpu_present(DEVICE))
 AT_HAND = [name for name in PLAN.experiments if name not in PLAN.absent]
 
@@ -94,7 +100,7 @@ def records_of(experiment):
 def outputs_of(*experiments):
     """Tables and figures of experiments."""
     files = []
-    for name in experiments:
+    for name in filter(PLAN.experiments.get, experiments):
         files += [
             f"results/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")
         ]
@@ -136,5 +142,5 @@ def sections(*experiments):
                 f for f in outputs_of(name) if f.startswith("results/figures/")
             ],
         }
-        for name in experiments
+        for name in filter(PLAN.experiments.get, experiments)
     ]

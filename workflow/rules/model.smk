@@ -83,11 +83,12 @@ rule score_run:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
         layout=lambda w: PLAN.dataset(w.dataset).layout,
         device=DEVICE,
-        digests={s: code(s) for s in ("index", "features", "training", "bank", "score")},
         code=code("score"),
     script:
         "../scripts/score.py"

@@ -59,6 +59,7 @@ rule draw_umap:
     input:
         runs=drawn_runs("record.json"),
         features=drawn_stages("features", "test.npy"),
+        manifest="results/index/{dataset}/{category}.json",
         masks=drawn_stages("features", "masks.npy"),
         banks=drawn_stages("bank", "bank.safetensors"),
     output:

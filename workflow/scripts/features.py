@@ -9,10 +9,11 @@ import torch
 
 from reconpatch.backbones import load_backbone
 from reconpatch.data import read_manifest
+from reconpatch.device import name, resolve
 from reconpatch.features import extract, read_masks
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
-from reconpatch.records import environment
+from reconpatch.records import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 run, out, threads = snakemake.params.run, snakemake.output, snakemake.threads
 with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     torch.set_num_threads(threads)
-    device = "cuda" if snakemake.params.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = resolve(snakemake.params.device)
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
     backbone = load_backbone(run["backbone"], run["levels"], run["weights"], file, run.get("seed", 0), device)
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
@@ -43,5 +44,6 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
     tests = [folder / item.mask if item.mask else None for item in items if item.split == "test"]
     with replacing(Path(out.masks)) as destination:
         np.save(destination, read_masks(tests, run["resize"], run["crop"], threads))
-    facts = {"weights": backbone.weights, "environment": environment(threads, device), "usage": running.usage()}
+    stage = stage_facts(snakemake.params.code, threads, name(device), running.usage())
+    facts = {"weights": backbone.weights, "stage": stage}
     write_text(Path(out.facts), json.dumps(facts, indent=1) + "\n")

@@ -9,7 +9,7 @@ from reconpatch.data import read_manifest
 from reconpatch.figures import histogram, save
 from reconpatch.jobs import job
 from reconpatch.records import read_record
-from reconpatch.tables import METHODS
+from reconpatch.tables import footnote, panels
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -21,5 +21,5 @@ with job(snakemake.log[0], f"histogram {snakemake.wildcards.category}"):
     scores = [load_file(file)["image"] for file in snakemake.input.scores]
     tests = [i for i in read_manifest(Path(snakemake.input.manifest))[0] if i.split == "test"]
     labels = np.array([item.label for item in tests])
-    names = [METHODS[r.description["method"]] for r in records]
-    save(histogram(scores, labels, names), Path(snakemake.output[0]))
+    names = panels(records)
+    save(histogram(scores, labels, names), Path(snakemake.output[0]), footnote(records))

@@ -12,13 +12,14 @@ from reconpatch.images import image_array, mask_array
 from reconpatch.jobs import job
 from reconpatch.records import read_record
 from reconpatch.scoring import anomaly_maps, typical_examples
-from reconpatch.tables import METHODS
+from reconpatch.tables import footnote, panels
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job(snakemake.log[0], f"qualitative {snakemake.wildcards.category}"):
     records = [read_record(Path(file)) for file in snakemake.input.runs]
+    names = panels(records)
     scores = [load_file(file) for file in snakemake.input.scores]
     tests = [i for i in read_manifest(Path(snakemake.input.manifest))[0] if i.split == "test"]
     folder, run = Path(snakemake.params.folder), records[0].description
@@ -34,6 +35,5 @@ with job(snakemake.log[0], f"qualitative {snakemake.wildcards.category}"):
         )
         for n, i in enumerate(chosen)
     ]
-    names = [METHODS[r.description["method"]] for r in records]
     figure = qualitative(examples, names, [r.metrics["pixel_f1_threshold"] for r in records])
-    save(figure, Path(snakemake.output[0]))
+    save(figure, Path(snakemake.output[0]), footnote(records))

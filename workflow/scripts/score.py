@@ -12,7 +12,7 @@ from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.records import Record, code_state, environment, write_record
+from reconpatch.records import Record, stage_facts, write_record
 from reconpatch.scoring import anomaly_maps, image_scores, patch_scores
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     features, masks = np.load(snakemake.input.test[0], mmap_mode="r"), np.load(snakemake.input.masks[0])
     whole = MemoryBank.load(Path(snakemake.input.bank[0]))
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
-    distances, weights = patch_scores(
+    distances, weights, scoring_device = patch_scores(
         features.reshape(-1, features.shape[-1]),
         bank,
         neighbours=run["neighbours"],
@@ -42,6 +42,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
     facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
     stages = {stage: json.loads(Path(file).read_text()) for stage, file in facts.items()}
+    own = stage_facts(snakemake.params.code, snakemake.threads, scoring_device, running.usage())
     flags = ["untrained (random) weights"] if run["weights"] == "random" else []
     flags += ["embedded sample: defects drawn by us"] if snakemake.params.layout == "sample" else []
     record = Record(
@@ -62,9 +63,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
         },
         weights=stages["features"]["weights"],
         bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
-        code=code_state() | {"stages": dict(snakemake.params.digests)},
-        environment=environment(snakemake.threads, snakemake.params.device),
-        stages={stage: fact["usage"] for stage, fact in stages.items()} | {"score": running.usage()},
+        stages={stage: fact["stage"] for stage, fact in stages.items()} | {"score": own},
     )
     write_record(Path(snakemake.output.record), record)
     running.note(json.dumps(metrics))

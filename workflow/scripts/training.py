@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from reconpatch.device import name, resolve
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
-from reconpatch.records import environment
+from reconpatch.records import stage_facts
 from reconpatch.training import Epoch, train
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 run = snakemake.params.run
 with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     torch.set_num_threads(snakemake.threads)
-    device = "cuda" if snakemake.params.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = resolve(snakemake.params.device)
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
 
     def progress(epoch: Epoch) -> None:  # noqa: D103
@@ -34,5 +35,6 @@ with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.w
     f, history = train(flat, **settings, device=device, progress=progress)
     with replacing(Path(snakemake.output.f)) as destination:
         save_file(f, destination)
-    facts = {"epochs": [asdict(e) for e in history], "environment": environment(snakemake.threads, device)}
-    write_text(Path(snakemake.output.facts), json.dumps(facts | {"usage": running.usage()}, indent=1) + "\n")
+    stage = stage_facts(snakemake.params.code, snakemake.threads, name(device), running.usage())
+    facts = {"epochs": [asdict(e) for e in history], "stage": stage}
+    write_text(Path(snakemake.output.facts), json.dumps(facts, indent=1) + "\n")
