@@ -77,7 +77,7 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
             Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
             Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)
         figure.subplots_adjust(0.03, 0.35 / height, 1, 1 - 0.25 / height, wspace=0.03, hspace=0.03)
         return figure
 
