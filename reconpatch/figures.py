@@ -22,7 +22,7 @@ STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
 
 def save(figure: Figure, path: Path, footnote: str = "") -> None:
     """Write, with a footnote, and close; no time stamp, so the same figure is the same file."""
-    figure.text(0.01, -0.01, footnote, fontsize=7, color="#777777", va="top")
+    figure.text(0.01, -0.1 / figure.get_figheight(), footnote, fontsize=7, color="#777777", va="top")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with plt.rc_context(STYLE):
@@ -77,7 +77,7 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
             Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
             Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
         ]
-        figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)
+        figure.legend(handles=handles, loc="center", bbox_to_anchor=(0.5, 0.17 / height), ncols=3, frameon=False)
         figure.subplots_adjust(0.03, 0.35 / height, 1, 1 - 0.25 / height, wspace=0.03, hspace=0.03)
         return figure
 
