@@ -39,9 +39,12 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Closed(BaseModel):
-    """A section in which an unknown key is an error and a value keeps its type."""
+    """A section in which an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Numbers may come as text: Snakemake's --config hands nested values over as text, and YAML reads 1e-5 as text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Run(Closed):
@@ -54,7 +57,7 @@ class Run(Closed):
     resize: Positive
     crop: Positive
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
-    levels: Annotated[tuple[int, ...], Field(min_length=1, strict=False), AfterValidator(_ascending)]
+    levels: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_ascending)]
     patch_size: Annotated[int, Field(ge=1), AfterValidator(_odd)]
     level_dim: Positive
     feature_dim: Positive

@@ -53,7 +53,7 @@ def test_baseline_is_the_papers(baseline) -> None:
         ({"crop": 300}, "crop 300 is larger than resize 256"),
         ({"method": "padim"}, "method = 'padim'"),
         ({"epochs": 1.5}, "epochs = 1.5"),
-        ({"learning_rate": "1e-5"}, "learning_rate = '1e-5'"),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast'"),
         ({"seed": -1}, "seed = -1"),
         ({"batch": 8}, "batch 8 holds too few patches for k = 5"),
     ],
@@ -113,3 +113,10 @@ def test_experiment_files_are_closed(tmp_path) -> None:
         read_experiment(file)
     with pytest.raises(ReconpatchError, match="no such file"):
         read_experiment(tmp_path / "absent.yaml")
+
+
+def test_numbers_given_as_text_are_numbers(baseline) -> None:
+    """What `--config 'baseline={dim: 64}'` and a bare 1e-5 in YAML arrive as."""
+    run = vary(baseline, {"dim": "64", "learning_rate": "1e-5", "levels": ["2", "3"]}, "")
+    assert (run.dim, run.learning_rate, run.levels) == (64, 1e-5, (2, 3))
+    assert read_config(DEFAULT | {"seeds": ["0", "1"]}).seeds == [0, 1]

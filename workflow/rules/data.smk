@@ -19,9 +19,9 @@ rule index_category:
         "results/index/{dataset}/{category}.json",
     log:
         "logs/index_category/{dataset}/{category}.log",
+    priority: 100  # problems with the data show before any heavy work
     conda:
         "../../environment.yml"
-    priority: 100  # problems with the data show before any heavy work
     threads: 2
     params:
         layout=lambda w: PLAN.dataset(w.dataset).layout,
