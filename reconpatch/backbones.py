@@ -4,6 +4,7 @@ Level l is timm's feature index: for the paper's networks the output of stage l,
 level l is its dense block l). `describe` lists the levels of any other network.
 """
 
+import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def describe(name: str) -> list[dict[str, Any]]:
     Raises ReconpatchError for a name timm does not know, or a network without feature maps.
     """
     if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]) or "none is close"
+        known = timm.list_models() + timm.list_pretrained()
+        close = ", ".join(difflib.get_close_matches(name, known, 5, cutoff=0.5)) or "none is close"
         raise ReconpatchError(f"backbone {name!r}: timm has no such model (similar: {close})")
     try:
         with torch.device("meta"):
@@ -99,6 +101,12 @@ def load_backbone(
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": state_digest(net.state_dict())})
+
+
+def fetch(name: str) -> dict[str, str]:
+    """Have timm download a network's pretrained weights into its cache -> their digest, of the whole network."""
+    net = _download(name, [d["level"] for d in describe(name)])
+    return {"backbone": name, "sha256": state_digest(net.state_dict())}
 
 
 def _download(name: str, levels: Sequence[int]) -> nn.Module:

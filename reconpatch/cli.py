@@ -19,6 +19,7 @@ from reconpatch.files import write_text
 from reconpatch.plan import Plan, check_backbones, make_plan
 
 DEFAULT = Path("configs/default.yaml")
+CHECKED = Path(".snakemake/reconpatch/backbones.json")
 SCHEMAS = Path("workflow/schemas")
 
 
@@ -59,16 +60,23 @@ def check(plan: Plan) -> list[str]:
     """Every problem of the plan's data and backbones, as messages."""
     problems = []
     try:
-        check_backbones(plan, Path(".snakemake/reconpatch/backbones.json"))
+        check_backbones(plan, CHECKED)
     except ReconpatchError as error:
         problems.append(str(error))
+    else:
+        problems += check_weights(plan)
+    for name, why in plan.absent.items():
+        print(f"{name}: not looked at, {why}")
     for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
         layout = plan.dataset(dataset).layout
         if layout == "sample":
             continue  # drawn by the workflow itself
         try:
             items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
-            print(f"{dataset}/{category}: {len(items)} images, all readable")
+            test = [i.label for i in items if i.split == "test"]
+            masks = sum(i.mask is not None for i in items)
+            counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
+            print(f"{dataset}/{category}: {counts}, {masks} masks; all readable")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
@@ -81,17 +89,36 @@ def write_schemas(folder: Path) -> None:
         write_text(folder / f"{model.__name__.lower()}.schema.json", text)
 
 
+def check_weights(plan: Plan) -> list[str]:
+    """Every problem of the weights that are at hand; pretrained ones are downloaded when first used."""
+    from reconpatch.backbones import load_backbone
+
+    problems = []
+    for name, weights in sorted({(run.backbone, run.weights) for run in plan.runs.values()}):
+        run = next(r for r in plan.runs.values() if (r.backbone, r.weights) == (name, weights))
+        if weights == "pretrained":
+            print(f"{name}: pretrained weights, downloaded by the first run that needs them")
+            continue
+        try:
+            load_backbone(name, run.levels, weights, plan.weight_file(run), run.seed)
+            print(f"{name}: {weights} weights fit")
+        except ReconpatchError as error:
+            problems.append(str(error))
+    return problems
+
+
 def main() -> None:
     """Entry point of the `reconpatch` command."""
     parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
     parser.add_argument("command", choices=["plan", "check", "schemas"])
-    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="overlays on configs/default.yaml")
+    parser.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
     arguments = parser.parse_args()
     if arguments.command == "schemas":
         return write_schemas(SCHEMAS)
     try:
         plan = load_plan(arguments.configfile)
         if arguments.command == "plan":
+            check_backbones(plan, CHECKED)
             show(plan)
         elif problems := check(plan):
             raise ReconpatchError("\n".join(problems))

@@ -52,7 +52,8 @@ def categories(layout: str, root: Path) -> list[str]:
     Raises ReconpatchError when the root is missing or holds no category.
     """
     if not root.is_dir():
-        raise ReconpatchError(f"data root {root}: no such folder; give the folder that holds the categories")
+        what = "train/ and test/" if layout == "folder" else "the categories"
+        raise ReconpatchError(f"data root {root}: no such folder; give the one that holds {what}")
     if layout == "folder" and (root / "train").is_dir():
         return [_checked(root.resolve().name)]
     found = {p.name for p in root.iterdir() if (p / "train").is_dir()}
@@ -151,7 +152,8 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
         raise ReconpatchError(f"{folder}: no such folder; category {category} is not under {root}")
     problems: list[str] = []
     listed = list(_list(layout, folder, problems))
-    for split, normal in (("train", "train/ok" if layout == "btad" else "train/good"), ("test", "test")):
+    train = {"btad": "train/ok", "folder": "train"}.get(layout, "train/good")
+    for split, normal in (("train", train), ("test", "test")):
         if not any(item.split == split for item in listed):
             problems.append(f"{folder / normal}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]

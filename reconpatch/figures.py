@@ -72,11 +72,11 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
                     axis.contour(example.mask, [0.5], colors=GROUND_TRUTH, linewidths=1.2)
         for row, name in enumerate(["image", *methods]):
             axes[row, 0].set_ylabel(name)
-        handles = [
-            Line2D([], [], color=GROUND_TRUTH, label="ground truth"),
-            Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"),
-            Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map"),
-        ]
+        handles = [Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map")]
+        if any(threshold is not None for threshold in thresholds):
+            handles.insert(0, Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"))
+        if any(example.mask.any() for example in examples):
+            handles.insert(0, Line2D([], [], color=GROUND_TRUTH, label="ground truth"))
         figure.legend(handles=handles, loc="center", bbox_to_anchor=(0.5, 0.17 / height), ncols=3, frameon=False)
         figure.subplots_adjust(0.03, 0.35 / height, 1, 1 - 0.25 / height, wspace=0.03, hspace=0.03)
         return figure

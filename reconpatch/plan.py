@@ -150,7 +150,11 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
 
             found = list(CATEGORIES)
         else:
-            found = categories(entry.layout, expand(entry.root, f"datasets.{dataset}.root"))
+            key = f"datasets.{dataset}.root"
+            try:
+                found = categories(entry.layout, expand(entry.root, key))
+            except ReconpatchError as error:
+                raise ReconpatchError(f"{key}: {error}") from None
         chosen = found if entry.categories == "all" else entry.categories
         chosen = chosen if wanted == "all" else wanted
         missing = [c for c in chosen if c not in found]
@@ -196,18 +200,28 @@ def check_backbones(plan: Plan, cache: Path) -> None:
     """
     version = importlib.metadata.version("timm")
     known = json.loads(cache.read_text()) if cache.is_file() else {}
-    for run in plan.runs.values():
+    for name, run in plan.runs.items():
         key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
         if key not in known:
             from reconpatch.backbones import check_levels, check_weights
 
-            check_levels(run.backbone, run.levels)
-            check_weights(run.backbone, run.weights)
+            try:
+                check_levels(run.backbone, run.levels)
+                check_weights(run.backbone, run.weights)
+            except ReconpatchError as error:
+                users = [e for e, members in plan.members.items() if name in members]
+                raise ReconpatchError(f"experiment {', '.join(users)}: {error}") from None
             known[key] = True
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_text(cache, json.dumps(known, indent=1))
 
 
 def gpu_present(device: str) -> bool:
-    """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds."""
-    return device != "cpu" and shutil.which("nvidia-smi") is not None
+    """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds.
+
+    Raises ReconpatchError when device is cuda and there is no driver.
+    """
+    present = shutil.which("nvidia-smi") is not None
+    if device == "cuda" and not present:
+        raise ReconpatchError("device: cuda, but no NVIDIA driver is installed here; set device: auto or cpu")
+    return device != "cpu" and present

@@ -95,9 +95,10 @@ def panels(records: Sequence[Record]) -> list[str]:
 
 
 def footnote(records: Sequence[Record]) -> str:
-    """records of one figure -> the line below it: backbone, weights and every flag."""
+    """records of one figure -> the line below it: backbone, weights, settings of the runs and every flag."""
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']} weights)" for r in records})
-    return "; ".join([*backbones, *sorted({flag for record in records for flag in record.flags})])
+    settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
+    return "; ".join([*backbones, *settings, *sorted({flag for record in records for flag in record.flags})])
 
 
 def notes(frame: pd.DataFrame, records: Sequence[Record], differences: Sequence[str]) -> list[str]:
@@ -109,6 +110,8 @@ def notes(frame: pd.DataFrame, records: Sequence[Record], differences: Sequence[
     lines.append(f"Backbone (weights): {', '.join(backbones)}.")
     flags = sorted({flag for record in records for flag in record.flags})
     lines += [f"Not a result of the paper: {flag}." for flag in flags]
+    if frame[list(METRICS)].isna().any(axis=None):
+        lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     if differences:
         lines.append(f"Settings other than the paper's: {'; '.join(differences)}.")
     return lines
@@ -132,7 +135,7 @@ def to_html(table: pd.DataFrame, title: str, lines: Sequence[str]) -> str:
     """formatted table -> an HTML fragment, every name escaped."""
     body = table.to_html(index=False, border=0, escape=True, na_rep=MISSING)
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{body}<ul>{items}</ul></figure>\n"
+    return f"<figure><figcaption>{html.escape(title)}</figcaption><div>{body}</div><ul>{items}</ul></figure>\n"
 
 
 def _latex(text: str) -> str:

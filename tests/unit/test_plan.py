@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
-from reconpatch.cli import check, load_plan, merge, show
+from reconpatch.backbones import load_backbone
+from reconpatch.cli import check, check_weights, load_plan, merge, show
 from reconpatch.config import read_config
 from reconpatch.errors import ReconpatchError
 from reconpatch.plan import check_backbones, gpu_present, make_plan, run_name, stage_name
@@ -113,7 +115,27 @@ def test_differences_from_the_paper_are_listed(content) -> None:
 
 def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
-    assert gpu_present("auto") and not gpu_present("cpu")
+    assert gpu_present("auto") and gpu_present("cuda") and not gpu_present("cpu")
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert not gpu_present("auto")
+    with pytest.raises(ReconpatchError, match="device: cuda, but no NVIDIA driver"):
+        gpu_present("cuda")
+
+
+def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
+    """A file that belongs to another network is found before anything runs."""
+    state = {
+        k.removeprefix("model."): v.contiguous()
+        for k, v in load_backbone("resnet10t", [2], "random").net.state_dict().items()
+    }
+    save_file(state, tmp_path / "w.safetensors")
+    content["baseline"] |= {"backbone": "resnet18", "weights": "file", "levels": [2]}
+    content["weight_files"] = {"resnet18": str(tmp_path / "w.safetensors")}
+    assert "weights of resnet18" in check_weights(make_plan(read_config(content)))[0]
+    content["baseline"]["backbone"] = "resnet10t"
+    content["weight_files"] = {"resnet10t": str(tmp_path / "w.safetensors")}
+    assert check_weights(make_plan(read_config(content))) == []
+    assert "resnet10t: file weights fit" in capsys.readouterr().out
 
 
 def test_merge_is_deep() -> None:
@@ -127,7 +149,9 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
     assert "table_btad: not run, data set btad is not at hand" in capsys.readouterr().out
     plan = make_plan(read_config(content))
     monkeypatch.setattr("reconpatch.cli.check_backbones", lambda *_: None)
+    monkeypatch.setattr("reconpatch.cli.check_weights", lambda _: [])
     assert check(plan) == []
+    assert "4 training, 2 normal and 5 anomalous test images, 5 masks" in capsys.readouterr().out
     damage(mvtec / "nut/train/good/000.png")
     assert "train/good/000.png" in check(plan)[0]
 

@@ -25,7 +25,7 @@ def records(categories=("nut", "metal_nut"), seeds=(0,), flags=()):
         make_record(
             category=category,
             seed=seed,
-            description={"method": method, "dim": 64, "backbone": "net"},
+            description={"method": method, "dim": 64, "coreset": 0.01, "backbone": "net"},
             metrics={"image_auroc": 0.5 + 0.1 * m + 0.01 * c + 0.001 * seed, "pixel_auroc": 0.9, "aupro_30": None},
             weights={"source": "random"},
             flags=list(flags),
@@ -120,4 +120,5 @@ def test_figures_of_different_geometry_are_refused() -> None:
 
 def test_footnote_tells_untrained_weights() -> None:
     text = footnote(records(flags=["untrained (random) weights"]))
-    assert "net (random weights)" in text and "untrained (random) weights" in text
+    for part in ("net (random weights)", "64 dimensions, coreset 0.01", "untrained (random) weights"):
+        assert part in text

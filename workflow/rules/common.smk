@@ -13,17 +13,16 @@ from reconpatch.records import code_digest
 
 try:
     PLAN = make_plan(read_config(config))
+    GPUS = int(gpu_present(PLAN.config.device))
     check_backbones(PLAN, Path(".snakemake/reconpatch/backbones.json"))
 except ReconpatchError as error:
     raise WorkflowError(str(error)) from None
 
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
-DEVICE = PLAN.config.device
 SAMPLE = next(
     (d.root for d in PLAN.config.datasets.values() if d.layout == "sample"),
     "results/sample",
 )
-GPUS = int(gpu_present(DEVICE))
 AT_HAND = [name for name in PLAN.experiments if name not in PLAN.absent]
 
 
@@ -83,7 +82,16 @@ def below(stage, *files):
 
 
 def weight_file(wildcards):
+    """The file of the backbone's weights, if the user gives one."""
     return [str(f) for f in [PLAN.weight_file(PLAN.stages[wildcards.stage])] if f]
+
+
+def fetched(wildcards):
+    """Pretrained weights are downloaded by one job of their own."""
+    run = PLAN.stages[wildcards.stage]
+    return (
+        [f"results/weights/{run.backbone}.json"] if run.weights == "pretrained" else []
+    )
 
 
 def records_of(experiment):

@@ -43,3 +43,17 @@ rule write_plan:
         rows=list(PLAN.rows()),
     script:
         "../scripts/plan.py"
+
+
+rule fetch_weights:
+    output:
+        "results/weights/{backbone}.json",
+    log:
+        "logs/fetch_weights/{backbone}.log",
+    priority: 100  # without a network, say so once and before any heavy work
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("weights"),
+    script:
+        "../scripts/weights.py"

@@ -1,6 +1,7 @@
 rule extract_features:
     input:
         drawn,
+        fetched,
         manifest="results/index/{dataset}/{category}.json",
         weights=weight_file,
     output:
@@ -18,8 +19,6 @@ rule extract_features:
     params:
         folder=folder,
         run=stage_of("features"),
-        batch=PLAN.config.batch_images,
-        device=DEVICE,
         code=code("features"),
     script:
         "../scripts/features.py"
@@ -40,7 +39,6 @@ rule train_representation:
         gpu=GPUS,
     params:
         run=stage_of("training"),
-        device=DEVICE,
         code=code("training"),
     script:
         "../scripts/training.py"
@@ -88,7 +86,6 @@ rule score_run:
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
         layout=lambda w: PLAN.dataset(w.dataset).layout,
-        device=DEVICE,
         code=code("score"),
     script:
         "../scripts/score.py"

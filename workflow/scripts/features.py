@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 run, out, threads = snakemake.params.run, snakemake.output, snakemake.threads
 with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     torch.set_num_threads(threads)
-    device = resolve(snakemake.params.device)
+    device = resolve(snakemake.config["device"])
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
     backbone = load_backbone(run["backbone"], run["levels"], run["weights"], file, run.get("seed", 0), device)
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
@@ -37,7 +37,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
                 patch_size=run["patch_size"],
                 level_dim=run["level_dim"],
                 dim=run["feature_dim"],
-                batch=snakemake.params.batch,
+                batch=int(snakemake.config["batch_images"]),
                 threads=threads,
                 progress=lambda done, total, split=split: running.progress(f"{split} images", done, total),
             )

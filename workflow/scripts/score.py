@@ -30,7 +30,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
         bank,
         neighbours=run["neighbours"],
         threads=snakemake.threads,
-        device=snakemake.params.device,
+        device=snakemake.config["device"],
     )
     grid = features.shape[:3]
     image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 run = snakemake.params.run
 with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     torch.set_num_threads(snakemake.threads)
-    device = resolve(snakemake.params.device)
+    device = resolve(snakemake.config["device"])
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
 
     def progress(epoch: Epoch) -> None:  # noqa: D103
