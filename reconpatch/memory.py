@@ -97,7 +97,8 @@ class Search:
             raise ReconpatchError("device: cuda, but faiss finds no GPU here; set device: auto or cpu")
         self.device = "cuda" if gpus else "cpu"
         if gpus:
-            self.index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.index)
+            self.resources = faiss.StandardGpuResources()  # must live as long as the index
+            self.index = faiss.index_cpu_to_gpu(self.resources, 0, self.index)
         self.index.add(np.ascontiguousarray(patches, np.float32))
 
     def __call__(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
