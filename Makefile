@@ -25,7 +25,7 @@ lint: .venv/ready
 
 lock: .venv/ready ## re-resolve the lock and environment.yml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
-		--no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
+		--group dev pyproject.toml --output-file requirements.lock
 	$(BIN)/python .ci/conda_environment.py > environment.yml
 
 clean:
