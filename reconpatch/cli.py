@@ -94,13 +94,13 @@ def check_weights(plan: Plan) -> list[str]:
     from reconpatch.backbones import load_backbone
 
     problems = []
-    for name, weights in sorted({(run.backbone, run.weights) for run in plan.runs.values()}):
-        run = next(r for r in plan.runs.values() if (r.backbone, r.weights) == (name, weights))
+    used = {(run.backbone, run.weights, run.levels): run for run in plan.runs.values()}
+    for (name, weights, levels), run in sorted(used.items(), key=lambda item: item[0]):
         if weights == "pretrained":
             print(f"{name}: pretrained weights, downloaded by the first run that needs them")
             continue
         try:
-            load_backbone(name, run.levels, weights, plan.weight_file(run), run.seed)
+            load_backbone(name, levels, weights, plan.weight_file(run), run.seed)
             print(f"{name}: {weights} weights fit")
         except ReconpatchError as error:
             problems.append(str(error))
