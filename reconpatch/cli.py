@@ -16,7 +16,8 @@ from reconpatch.config import Config, Experiment, read_config
 from reconpatch.data import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
-from reconpatch.plan import Plan, check_backbones, make_plan
+from reconpatch.checks import check_backbones
+from reconpatch.plan import Plan, make_plan
 
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
@@ -52,8 +53,8 @@ def show(plan: Plan) -> None:
             print(f"{name}: not run, {plan.absent[name]}")
             continue
         targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
-        print(f"{name}: {experiment.title}\n  {len(plan.members[name])} runs on each of {targets}")
-        print("".join(f"    {run}\n" for run in plan.members[name]), end="")
+        print(f"{name}: {experiment.title}\n  {len(plan.members(name))} runs on each of {targets}")
+        print("".join(f"    {run}\n" for run in plan.members(name)), end="")
 
 
 def check(plan: Plan) -> list[str]:

@@ -57,6 +57,12 @@ class Run(Closed):
     resize: Positive
     crop: Positive
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
+    augment: Literal["none", "test", "both"]
+    augment_rotation: Annotated[float, Field(ge=0, le=180)]
+    augment_translation: Annotated[float, Field(ge=0, lt=1)]
+    augment_brightness: Annotated[float, Field(ge=0, lt=1)]
+    augment_contrast: Annotated[float, Field(ge=0, lt=1)]
+    augment_blur: Annotated[float, Field(ge=0)]
     levels: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_ascending)]
     patch_size: Annotated[int, Field(ge=1), AfterValidator(_odd)]
     level_dim: Positive
@@ -67,8 +73,10 @@ class Run(Closed):
     neighbours: Positive
     reweight: Literal["image", "map"]
     blur: Annotated[float, Field(ge=0)]
+    mask_rule: Literal["any", "official"]
     projection_dim: Positive
     epochs: Positive
+    epoch: Positive | None
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -83,11 +91,14 @@ class Run(Closed):
     def _fits(self) -> "Run":
         if self.crop > self.resize:
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
+        if self.epoch is not None and self.epoch > self.epochs:
+            raise ValueError(f"epoch {self.epoch} comes after the last of {self.epochs} epochs")
         if self.batch < 2 * self.k:
             raise ValueError(f"batch {self.batch} holds too few patches for k = {self.k} neighbours; give at least 2 k")
         return self
 
 
+RANGES = ("augment_rotation", "augment_translation", "augment_brightness", "augment_contrast", "augment_blur")
 FEATURES = (
     *("backbone", "weights", "resize", "crop", "interpolation"),
     *("levels", "patch_size", "level_dim", "feature_dim"),
@@ -97,27 +108,42 @@ TRAINING = (
     *("alpha", "k", "sigma", "margin", "gamma", "teacher_norm"),
 )
 BANK = ("method", "dim", "seed", "coreset_dim")
-SCORE = ("coreset", "neighbours", "reweight", "blur")
+SCORE = ("coreset", "neighbours", "reweight", "blur", "mask_rule")
+Stage = Literal["masks", "features", "training", "bank", "score"]
 
 
-def description(run: Run, stage: Literal["features", "training", "bank", "score"]) -> dict[str, Any]:
+def of_training(run: Run) -> Run:
+    """The run as its training images see it: without the augmentation of test images alone."""
+    return run if run.augment == "both" else run.model_copy(update={"augment": "none"})
+
+
+def description(run: Run, stage: Stage) -> dict[str, Any]:
     """The fields of a run that its stage depends on, through the stages before it, and no others.
 
     A PatchCore run has no training fields. Its features are as wide as ReConPatch's where they can be pooled evenly
-    to its dimension, so both share them; where not, they are pooled to it directly.
+    to its dimension, so both share them; where not, they are pooled to it directly. `features` and `masks` are those
+    of the test images; those of the training images are `description(of_training(run), "features")`.
     """
+    if stage in ("training", "bank"):
+        run = of_training(run)
     fields = run.model_dump(mode="json")
     evenly = run.feature_dim % run.dim == 0 and len(run.levels) * run.level_dim % run.feature_dim == 0
     if run.method == "patchcore" and not evenly:
         fields["feature_dim"] = run.dim
     if run.neighbours == 1:
         fields["reweight"] = None  # without neighbours there is nothing to weight
-    trained = TRAINING if run.method == "reconpatch" else ()
+    augmented = () if run.augment == "none" else ("augment", *RANGES, "seed")
+    if augmented and stage in ("masks", "features"):
+        fields["augment"] = "drawn"  # the same images whichever runs use them
+    random = ("seed",) if run.weights == "random" else ()
+    checkpoint = () if run.epoch in (None, run.epochs) else ("epoch",)
+    trained = (*TRAINING, *checkpoint) if run.method == "reconpatch" else ()
     keys = {
-        "features": (*FEATURES, *(("seed",) if run.weights == "random" else ())),
-        "training": (*FEATURES, *TRAINING),
-        "bank": (*FEATURES, *trained, *BANK),
-        "score": (*FEATURES, *trained, *BANK, *SCORE),
+        "masks": ("resize", "crop", "mask_rule", *augmented),
+        "features": (*FEATURES, *random, *augmented),
+        "training": (*FEATURES, *TRAINING, *augmented),
+        "bank": (*FEATURES, *trained, *BANK, *augmented),
+        "score": (*FEATURES, *trained, *BANK, *SCORE, *augmented),
     }[stage]
     return {key: fields[key] for key in fields if key in keys}
 
@@ -135,15 +161,46 @@ class Dataset(Closed):
     categories: Literal["all"] | list[Name] = "all"
 
 
+class Variant(Closed):
+    """A named change of several keys at once, as "480 px", and what the paper uses there if it is not its baseline."""
+
+    set: dict[str, Any] = {}
+    paper: dict[str, Any] = {}
+
+
+class Ensemble(Closed):
+    """Runs that differ only in the axis `over` are combined, in each of the ways of `combine`."""
+
+    over: str
+    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1)]
+
+
+Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "sweep", "curve"]
+
+
 class Experiment(Closed):
-    """One table and its figures: overrides of the baseline, and axes whose combinations are its runs."""
+    """One table and its figures: changes of the baseline, and variants and axes whose combinations are its runs."""
 
     title: str
+    caption: str = ""  # what a reader must know of the paper's table or figure
+    measure: Literal["auroc", "cost"] = "auroc"  # what the table shows
     paper: dict[str, Any] = {}  # what the paper uses for this table, where it is not its baseline
     datasets: dict[Name, Literal["all"] | list[Name]]
     set: dict[str, Any] = {}
+    variants: dict[str, Variant] = {}
     axes: dict[str, list[Any]] = {}
-    figures: dict[str, Any] | None = None  # the axis values whose runs are drawn; null draws none
+    ensemble: Ensemble | None = None
+    figures: dict[Kind, dict[str, Any]] = {}  # kind -> the variant and axis values whose runs are drawn
+
+
+class Override(Closed):
+    """What an overlay changes in an experiment: `set` and what it gives for a variant win over the file's."""
+
+    datasets: dict[Name, Literal["all"] | list[Name]] | None = None
+    set: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    axes: dict[str, list[Any]] = {}
+    figures: dict[Kind, dict[str, Any]] | None = None
 
 
 class Config(Closed):
@@ -151,11 +208,16 @@ class Config(Closed):
 
     device: Literal["auto", "cpu", "cuda"]
     batch_images: Positive
-    keep_features: bool
+    features_gb: Annotated[float, Field(ge=0)]
+    checkpoints: list[Positive]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=100)]
+    tolerance: Annotated[float, Field(gt=0)]
     datasets: dict[Name, Dataset]
     weight_files: dict[str, str]
+    stand_ins: dict[str, dict[str, Any]]
     experiments: dict[Name, str]
+    overrides: dict[Name, Override]
     baseline: Run
 
 
@@ -172,7 +234,7 @@ def _explain(error: ValidationError, where: str) -> ReconpatchError:
     return ReconpatchError("\n".join(lines))
 
 
-def expand(path: str, key: str) -> Path:
+def expand_path(path: str, key: str) -> Path:
     """A path from the configuration with `~` and `$VARIABLES` replaced.
 
     Raises ReconpatchError naming the key when a variable is not set.

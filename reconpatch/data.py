@@ -191,3 +191,9 @@ def listing(layout: str, root: Path, category: str) -> str:
     images = [p for p in found if p.suffix.lower() in EXTENSIONS]
     facts = sorted((p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in images)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def count_images(layout: str, folder: Path) -> tuple[int, int]:
+    """The folder of a category -> (training, test) images in it, none of them opened."""
+    splits = [item.split for item in _list(layout, folder, [])]
+    return splits.count("train"), splits.count("test")

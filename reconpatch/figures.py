@@ -1,4 +1,4 @@
-"""Figures: maps beside images, score histograms, UMAP of representations. Drawing only; values come from records."""
+"""Figures of maps, image scores and patches. Drawing only; values come from records. More figures are in plots.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -44,6 +45,30 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
     """Fig. 5: images with the ground truth's contour, below them each method's map, with the same contour, the contour
     of the threshold that maximises pixel F1 and a star at the maximum. Maps of a method share one colour scale.
     """
+    limits = [
+        (min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m, _ in enumerate(methods)
+    ]
+    return _grid(
+        examples, methods, [[pair] * len(examples) for pair in limits], [[t] * len(examples) for t in thresholds]
+    )
+
+
+def gallery(examples: Sequence[Example], method: str, thresholds: Sequence[float | None]) -> Figure:
+    """(examples of one map each, one threshold per example in the map's units, None to draw none) -> Fig. 5.
+
+    A column per example, of another category each, drawn as in `qualitative`; but every map is scaled to [0, 1] by
+    its own minimum and maximum, because categories share neither a memory bank nor a threshold.
+    """
+    return _grid(examples, [method], [[(e.maps[0].min(), e.maps[0].max()) for e in examples]], [thresholds])
+
+
+def _grid(
+    examples: Sequence[Example],
+    methods: Sequence[str],
+    limits: Sequence[Sequence[tuple[float, float]]],
+    thresholds: Sequence[Sequence[float | None]],
+) -> Figure:
+    """A column per example: the image, then a map per method; limits and thresholds by method, then by example."""
     with plt.rc_context(STYLE):
         rows, columns = 1 + len(methods), len(examples)
         height = 1.9 * rows + 0.6  # the rest holds titles and legend
@@ -51,35 +76,33 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        limits = [
-            (min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m in range(rows - 1)
-        ]
         for column, example in enumerate(examples):
             axes[0, column].imshow(example.image)
             axes[0, column].set_title(example.title, fontsize=8)
-            for row, anomaly_map in enumerate(example.maps, 1):
-                low, high = limits[row - 1]
-                axes[row, column].imshow(anomaly_map, cmap="plasma", vmin=low, vmax=high)
-                threshold = thresholds[row - 1]
-                if threshold is not None and anomaly_map.min() < threshold <= anomaly_map.max():
-                    axes[row, column].contour(anomaly_map, [threshold], colors=THRESHOLD, linewidths=1.2)
-                y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-                axes[row, column].plot(
-                    x, y, "*", color=THRESHOLD, markersize=8, markeredgecolor="black", markeredgewidth=0.5
-                )
+            for axis, anomaly_map, scale, cut in zip(axes[1:, column], example.maps, limits, thresholds, strict=True):
+                _draw_map(axis, anomaly_map, scale[column], cut[column])
             if example.mask.any():
                 for axis in axes[:, column]:
                     axis.contour(example.mask, [0.5], colors=GROUND_TRUTH, linewidths=1.2)
         for row, name in enumerate(["image", *methods]):
             axes[row, 0].set_ylabel(name)
         handles = [Line2D([], [], color=THRESHOLD, marker="*", linestyle="", label="maximum of the map")]
-        if any(threshold is not None for threshold in thresholds):
+        if np.isfinite(np.asarray(thresholds, float)).any():  # None becomes NaN
             handles.insert(0, Line2D([], [], color=THRESHOLD, label="threshold of the best pixel F1"))
         if any(example.mask.any() for example in examples):
             handles.insert(0, Line2D([], [], color=GROUND_TRUTH, label="ground truth"))
         figure.legend(handles=handles, loc="center", bbox_to_anchor=(0.5, 0.17 / height), ncols=3, frameon=False)
         figure.subplots_adjust(0.03, 0.35 / height, 1, 1 - 0.25 / height, wspace=0.03, hspace=0.03)
         return figure
+
+
+def _draw_map(axis: Axes, anomaly_map: NDArray[np.float32], scale: tuple[float, float], cut: float | None) -> None:
+    """A map in the colours of `scale`, the contour at `cut` where the map crosses it, a star at the maximum."""
+    axis.imshow(anomaly_map, cmap="plasma", vmin=scale[0], vmax=scale[1])
+    if cut is not None and anomaly_map.min() < cut <= anomaly_map.max():
+        axis.contour(anomaly_map, [cut], colors=THRESHOLD, linewidths=1.2)
+    y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+    axis.plot(x, y, "*", color=THRESHOLD, markersize=8, markeredgecolor="black", markeredgewidth=0.5)
 
 
 def separation(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from reconpatch.augmentation import Augmentation, augment_image, augment_mask
 from reconpatch.errors import ReconpatchError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -15,6 +16,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+MASK_RULES = {"any": "nearest", "official": "bilinear"}  # which pixels are a defect -> how masks are resized
 MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})  # PIL opens 16-bit grey PNGs in one of these
 
@@ -60,12 +62,36 @@ def load_image(path: Path) -> Image.Image:
         raise ReconpatchError(f"{path}: {error}") from None
 
 
-def load_mask(path: Path) -> Image.Image:
-    """file -> 8-bit mask, 255 where any channel of the file is above 0: the defect."""
+def load_mask(path: Path, rule: str = "any") -> Image.Image:
+    """file -> 8-bit grey mask, 255 on the defect.
+
+    "any": 255 where any channel of the file is above 0, else 0. "official": the file's own grey values, of which
+    PatchCore's code counts only 255. Raises ReconpatchError for another rule and for a file that cannot be read.
+    """
+    if rule not in MASK_RULES:
+        raise ReconpatchError(f"mask rule {rule!r}: unknown, choose one of {', '.join(MASK_RULES)}")
+    if rule == "official":
+        return load_image(path).convert("L")
     image = decode(path)
     values = np.asarray(image.convert("RGB") if image.mode in {"P", "LA"} else image)
     defect = values.astype(bool) if values.ndim == 2 else values[..., :3].astype(bool).any(-1)
     return Image.fromarray(np.where(defect, np.uint8(255), np.uint8(0)))
+
+
+def resize_shorter(image: Image.Image, resize: int, interpolation: str) -> Image.Image:
+    """(W, H) image -> image whose shorter side is `resize` px, aspect ratio kept, as torchvision's Resize on PIL."""
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    scaled = int(resize * long / short)
+    size = (resize, scaled) if width <= height else (scaled, resize)
+    return image if size == image.size else image.resize(size, INTERPOLATIONS[interpolation])
+
+
+def centre_crop(image: Image.Image, crop: int) -> Image.Image:
+    """(W, H) image -> (crop, crop) image around its centre, as torchvision's CenterCrop on PIL."""
+    width, height = image.size
+    left, top = round((width - crop) / 2), round((height - crop) / 2)
+    return image.crop((left, top, left + crop, top + crop))
 
 
 def resize_crop(image: Image.Image, resize: int, crop: int, interpolation: str) -> Image.Image:
@@ -73,21 +99,29 @@ def resize_crop(image: Image.Image, resize: int, crop: int, interpolation: str) 
 
     The same numbers as torchvision's Resize and CenterCrop on PIL images, which the official PatchCore uses.
     """
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    scaled = int(resize * long / short)
-    size = (resize, scaled) if width <= height else (scaled, resize)
-    if size != image.size:
-        image = image.resize(size, INTERPOLATIONS[interpolation])
-    left, top = round((size[0] - crop) / 2), round((size[1] - crop) / 2)
-    return image.crop((left, top, left + crop, top + crop))
+    return centre_crop(resize_shorter(image, resize, interpolation), crop)
 
 
-def image_array(path: Path, resize: int, crop: int, interpolation: str) -> NDArray[np.uint8]:
-    """file -> (crop, crop, 3) uint8."""
-    return np.asarray(resize_crop(load_image(path), resize, crop, interpolation))
+def image_array(
+    path: Path, resize: int, crop: int, interpolation: str, augmentation: Augmentation | None = None
+) -> NDArray[np.uint8]:
+    """file -> (crop, crop, 3) uint8, augmented between resize and crop, so that real pixels fill the border."""
+    image = resize_shorter(load_image(path), resize, interpolation)
+    if augmentation is not None:
+        image = Image.fromarray(augment_image(np.asarray(image), augmentation))
+    return np.asarray(centre_crop(image, crop))
 
 
-def mask_array(path: Path, resize: int, crop: int) -> NDArray[np.bool_]:
-    """file -> (crop, crop) bool, true on the defect: nearest neighbour, so that the mask stays a mask."""
-    return np.asarray(resize_crop(load_mask(path), resize, crop, "nearest")) > 0
+def mask_array(
+    path: Path, resize: int, crop: int, rule: str = "any", augmentation: Augmentation | None = None
+) -> NDArray[np.bool_]:
+    """file -> (crop, crop) bool, true on the defect, augmented like its image.
+
+    "any": every value above 0 in the file, resized by nearest neighbour, so that the mask stays a mask. "official":
+    resized bilinearly like an image, after which only pixels of exactly 255 count, as in PatchCore's code: defects
+    lose their rim. Raises ReconpatchError for another rule and for a file that cannot be read.
+    """
+    mask = np.asarray(resize_shorter(load_mask(path, rule), resize, MASK_RULES[rule])) == 255
+    if augmentation is not None:
+        mask = augment_mask(mask, augmentation)
+    return np.asarray(centre_crop(Image.fromarray(mask), crop))

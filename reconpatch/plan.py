@@ -1,22 +1,31 @@
 """The plan: experiment files -> unique runs on every category, each stage named by what it depends on."""
 
-import importlib.metadata
 import itertools
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from reconpatch.config import Config, Dataset, Experiment, Run, description, digest, expand, read_experiment, vary
+from reconpatch.config import (
+    Config,
+    Dataset,
+    Experiment,
+    Override,
+    Run,
+    Stage,
+    description,
+    digest,
+    expand_path,
+    of_training,
+    read_experiment,
+)
 from reconpatch.data import categories
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import write_text
+from reconpatch.experiments import Row, expand, overridden
+from reconpatch.originals import KNOWN
 
-PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
 Target = tuple[str, str]  # data set, category
 
 
@@ -37,10 +46,10 @@ def run_name(run: Run, baseline: Run) -> str:
     return f"{label.strip(',') or 'base'}-{digest(ours)}"
 
 
-def stage_name(run: Run, stage: str) -> str:
-    """A run -> the name of the features, training or bank it uses; runs that share the stage share the name."""
-    label = {"features": run.backbone, "training": f"dim={run.dim}", "bank": f"{run.method},dim={run.dim}"}[stage]
-    return f"{_short(label)}-{digest(description(run, stage))}"  # type: ignore[arg-type]
+def stage_name(run: Run, stage: Stage) -> str:
+    """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
+    label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
+    return f"{_short(label.get(stage, f'{run.method},dim={run.dim}'))}-{digest(description(run, stage))}"
 
 
 def _short(value: object) -> str:
@@ -48,41 +57,59 @@ def _short(value: object) -> str:
     return re.sub(r"[^A-Za-z0-9._+=,]", "_", text)
 
 
+@dataclass(frozen=True)
+class Combination:
+    """An ensemble: names of its members' runs and how their scores are brought to one scale."""
+
+    members: tuple[str, ...]
+    combine: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a table: what it is labelled with, and the name of the run or ensemble that fills it."""
+
+    labels: dict[str, Any]
+    method: str
+    seed: int
+    run: str
+    departures: tuple[str, ...]
+
+
 @dataclass
 class Plan:
-    """What is to be run. `runs` maps names to runs; an experiment lists its targets and run names."""
+    """What is to be run. `runs` maps names to runs; an experiment lists its targets and its table's places."""
 
     config: Config
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    ensembles: dict[str, Combination] = field(default_factory=dict)
     targets: dict[str, list[Target]] = field(default_factory=dict)
-    members: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
     stages: dict[str, Run] = field(default_factory=dict)  # stage name -> a run that uses it
     ratios: dict[str, float] = field(default_factory=dict)  # bank -> largest ratio wanted: smaller are its first rows
-    absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it cannot be run
+    absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
 
-    def drawn(self, experiment: str) -> list[str]:
-        """Names of the runs whose figures an experiment draws: those with the chosen axis values, first seed only."""
-        chosen = self.experiments[experiment].figures
-        if chosen is None:
+    def members(self, experiment: str) -> list[str]:
+        """Names of the runs and ensembles of an experiment, each once."""
+        return list(dict.fromkeys(place.run for place in self.places[experiment]))
+
+    def at_hand(self, experiment: str) -> bool:
+        """Whether anything of an experiment can be run."""
+        return bool(self.targets[experiment] and self.places[experiment])
+
+    def drawn(self, experiment: str, kind: str) -> list[str]:
+        """Names of the runs a figure draws: those with the chosen variant and axis values, first seed only."""
+        chosen = self.experiments[experiment].figures.get(kind)  # type: ignore[call-overload]
+        places = self.places[experiment]
+        if chosen is None or not places:
             return []
-        runs = [name for name in self.members[experiment] if self._has(self.runs[name], chosen)]
-        seeds = [self.runs[name].seed for name in runs]
-        return [name for name, seed in zip(runs, seeds, strict=True) if seed == seeds[0]]
-
-    @staticmethod
-    def _has(run: Run, values: dict[str, object]) -> bool:
-        fields = run.model_dump(mode="json")
-        return all(fields[k] == v for k, v in values.items())
-
-    def differences(self, experiment: str) -> list[str]:
-        """`key = value (paper ...)` for what the runs of an experiment share and the paper does otherwise."""
-        chosen = self.experiments[experiment]
-        paper = yaml.safe_load(Path(PAPER).read_text()) | chosen.paper
-        runs = [self.runs[name].model_dump(mode="json") for name in self.members[experiment]]
-        varied = {*chosen.axes, "seed", "method"}
-        shared = {k: v for k, v in runs[0].items() if k not in varied} if runs else {}
-        return [f"{k} = {v} (paper {paper[k]})" for k, v in shared.items() if k in paper and v != paper[k]]
+        fields = [p.labels | {"method": p.method} for p in places]
+        fits = [all(str(f.get(k)) == str(v) for k, v in chosen.items()) for f in fields]
+        kept = [
+            p for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs and p.seed == places[0].seed
+        ]
+        return list(dict.fromkeys(p.run for p in kept))
 
     def dataset(self, name: str) -> Dataset:
         """The configuration of a data set."""
@@ -90,7 +117,7 @@ class Plan:
 
     def root(self, name: str) -> Path:
         """Folder of a data set that is at hand."""
-        return expand(str(self.dataset(name).root), f"datasets.{name}.root")
+        return expand_path(str(self.dataset(name).root), f"datasets.{name}.root")
 
     def weight_file(self, run: Run) -> Path | None:
         """The file of a run's weights, if it takes them from one; raises ReconpatchError when that is missing."""
@@ -99,7 +126,7 @@ class Plan:
         file = self.config.weight_files.get(run.backbone)
         if file is None:
             raise ReconpatchError(f"weights: file, but weight_files has no entry for backbone {run.backbone!r}")
-        path = expand(file, f"weight_files.{run.backbone}")
+        path = expand_path(file, f"weight_files.{run.backbone}")
         if not path.is_file():
             raise ReconpatchError(f"weight_files.{run.backbone} = {path}: no such file")
         return path
@@ -107,121 +134,123 @@ class Plan:
     def rows(self) -> Iterator[dict[str, object]]:
         """One row per experiment, data set, category and run, with all parameters: results/plan.csv."""
         for name, targets in self.targets.items():
-            for (dataset, category), run in itertools.product(targets, self.members[name]):
-                yield {"experiment": name, "dataset": dataset, "category": category, "run": run} | description(
-                    self.runs[run], "score"
-                )
+            for (dataset, category), run in itertools.product(targets, self.members(name)):
+                row = {"experiment": name, "dataset": dataset, "category": category, "run": run}
+                if run in self.runs:
+                    yield row | description(self.runs[run], "score")
+                else:
+                    yield row | {"ensemble": " + ".join(self.ensembles[run].members)}
 
-
-def expand_experiment(name: str, experiment: Experiment, config: Config) -> list[Run]:
-    """Experiment -> its runs: overrides, then every combination of the axes, seeds among them, first axis slowest."""
-    where = f"experiment {name}"
-    axes = {"seed": list(config.seeds)} | experiment.axes
-    unknown = [k for k in (*axes, *experiment.set) if k not in Run.model_fields]
-    if unknown:
-        raise ReconpatchError(
-            f"{where}: {unknown[0]!r} is no parameter of a run; there are {', '.join(Run.model_fields)}"
-        )
-    stray = [k for k in experiment.figures or {} if k not in experiment.axes]
-    if stray:
-        raise ReconpatchError(f"{where}: figures: {stray[0]!r} is no axis; choose from {', '.join(experiment.axes)}")
-    for key, value in (experiment.figures or {}).items():
-        if value not in experiment.axes[key]:
-            raise ReconpatchError(f"{where}: figures: {key} = {value!r} is not among its axis {experiment.axes[key]}")
-    clash = sorted(set(experiment.set) & set(experiment.axes))
-    if clash:
-        raise ReconpatchError(f"{where}: {clash[0]!r} is both set and an axis")
-    order = [k for k in axes if k != "seed"] + ["seed"]
-    combinations = itertools.product(*(axes[k] for k in order))
-    return [vary(config.baseline, experiment.set | dict(zip(order, c, strict=True)), where) for c in combinations]
+    def add(self, run: Run) -> str:
+        """Enter a run with its stages; runs of the same description are one. Returns its name."""
+        name = run_name(run, self.config.baseline)
+        if name in self.runs and description(self.runs[name], "score") != description(run, "score"):
+            raise ReconpatchError(f"two runs share the name {name}: change one parameter a little")
+        self.runs.setdefault(name, run)
+        training = of_training(run)
+        self.stages |= {stage_name(run, stage): run for stage in ("masks", "features")}
+        self.stages |= {stage_name(training, stage): training for stage in ("features", "bank")}
+        if run.method == "reconpatch":
+            self.stages[stage_name(training, "training")] = training
+        bank = stage_name(training, "bank")
+        self.ratios[bank] = max(run.coreset, self.ratios.get(bank, 0))
+        return name
 
 
 def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Target], str | None]:
-    """(data set, category) pairs of an experiment, or why there are none."""
+    """(data set, category) pairs of an experiment that are at hand, and what is not."""
     targets: list[Target] = []
+    why = []
     for dataset, wanted in experiment.datasets.items():
         if dataset not in config.datasets:
             raise ReconpatchError(f"experiment {name}: data set {dataset!r} is not under datasets in the configuration")
         entry = config.datasets[dataset]
         if entry.root is None:
-            return [], f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root"
-        if entry.layout == "sample":
-            from reconpatch.sample import CATEGORIES
-
-            found = list(CATEGORIES)
-        else:
-            key = f"datasets.{dataset}.root"
-            try:
-                found = categories(entry.layout, expand(entry.root, key))
-            except ReconpatchError as error:
-                raise ReconpatchError(f"{key}: {error}") from None
+            why.append(f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root")
+            continue
+        found = _found(dataset, entry)
+        known = KNOWN.get(entry.layout, {})
         chosen = found if entry.categories == "all" else entry.categories
         chosen = chosen if wanted == "all" else wanted
         missing = [c for c in chosen if c not in found]
+        strange = [c for c in missing if c not in known or c in entry.categories]
+        if strange:
+            raise ReconpatchError(f"category {strange[0]!r} is not in data set {dataset}; it has {', '.join(found)}")
         if missing:
-            raise ReconpatchError(f"category {missing[0]!r} is not in data set {dataset}; it has {', '.join(found)}")
-        targets += [(dataset, c) for c in chosen]
-    return targets, None
+            why.append(f"{dataset} lacks {', '.join(missing)}")
+        targets += [(dataset, c) for c in chosen if c in found]
+    return targets, "; ".join(why) or None
+
+
+def _found(dataset: str, entry: Dataset) -> list[str]:
+    """Names of the categories a data set has."""
+    if entry.layout == "sample":
+        from reconpatch.sample import CATEGORIES
+
+        return list(CATEGORIES)
+    key = f"datasets.{dataset}.root"
+    try:
+        return categories(entry.layout, expand_path(str(entry.root), key))
+    except ReconpatchError as error:
+        raise ReconpatchError(f"{key}: {error}") from None
 
 
 def make_plan(config: Config) -> Plan:
-    """Config -> Plan. Experiments whose data are not at hand are listed in `absent`.
+    """Config -> Plan. What lacks its data or its weights' file is named in `absent`, the rest is planned.
 
-    Raises ReconpatchError for anything wrong in an experiment, data root or weights file. Backbones are not opened.
+    Raises ReconpatchError for anything wrong in an experiment or data root. Backbones are not opened.
     """
     plan = Plan(config)
+    stray = sorted({*config.overrides} - {*config.experiments})
+    if stray:
+        raise ReconpatchError(f"overrides.{stray[0]}: no such experiment; there are {', '.join(config.experiments)}")
     for name, file in config.experiments.items():
-        experiment = plan.experiments[name] = read_experiment(Path(file))
-        runs = expand_experiment(name, experiment, config)
-        targets, why = _targets(name, experiment, config)
-        plan.targets[name], plan.members[name] = targets, []
-        if why is not None:
+        experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
+        plan.experiments[name], plan.places[name] = experiment, []
+        rows = expand(name, experiment, config)
+        plan.targets[name], why = _targets(name, experiment, config)
+        lacking = {} if not plan.targets[name] else {b: w for b, w in _weightless(plan, rows)}
+        why = "; ".join([*([why] if why else []), *lacking.values()])
+        if why:
             plan.absent[name] = why
-            continue
-        for run in runs:
-            key = run_name(run, config.baseline)
-            if key in plan.runs and description(plan.runs[key], "score") != description(run, "score"):
-                raise ReconpatchError(f"two runs share the name {key}: change one parameter a little")
-            plan.runs.setdefault(key, run)
-            if key not in plan.members[name]:
-                plan.members[name].append(key)
-            stages = ("features", "bank") if run.method == "patchcore" else ("features", "training", "bank")
-            plan.stages |= {stage_name(run, stage): run for stage in stages}
-            bank = stage_name(run, "bank")
-            plan.ratios[bank] = max(run.coreset, plan.ratios.get(bank, 0))
-            plan.weight_file(run)
+        for row in rows if plan.targets[name] else []:
+            if row.run.backbone not in lacking:
+                key = plan.add(row.run)
+                plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
+        if experiment.ensemble and not lacking:
+            plan.places[name] += _combined(plan, name, experiment)
     return plan
 
 
-def check_backbones(plan: Plan, cache: Path) -> None:
-    """Raise ReconpatchError unless every backbone of the plan exists and has the levels wanted.
-
-    Asking timm costs seconds, so what it says is kept in `cache` for the next call.
-    """
-    version = importlib.metadata.version("timm")
-    known = json.loads(cache.read_text()) if cache.is_file() else {}
-    for name, run in plan.runs.items():
-        key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
-        if key not in known:
-            from reconpatch.backbones import check_levels, check_weights
-
-            try:
-                check_levels(run.backbone, run.levels)
-                check_weights(run.backbone, run.weights)
-            except ReconpatchError as error:
-                users = [e for e, members in plan.members.items() if name in members]
-                raise ReconpatchError(f"experiment {', '.join(users)}: {error}") from None
-            known[key] = True
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_text(cache, json.dumps(known, indent=1))
+def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[str, str]]:
+    """Backbones whose weights' file is missing, with the reason."""
+    for row in rows:
+        try:
+            plan.weight_file(row.run)
+        except ReconpatchError as error:
+            yield row.run.backbone, str(error)
 
 
-def gpu_present(device: str) -> bool:
-    """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds.
-
-    Raises ReconpatchError when device is cuda and there is no driver.
-    """
-    present = shutil.which("nvidia-smi") is not None
-    if device == "cuda" and not present:
-        raise ReconpatchError("device: cuda, but no NVIDIA driver is installed here; set device: auto or cpu")
-    return device != "cpu" and present
+def _combined(plan: Plan, name: str, experiment: Experiment) -> list[Place]:
+    """The places of the ensembles: one for every group of runs that differ only in the axis combined over."""
+    ensemble = experiment.ensemble
+    assert ensemble is not None
+    groups: dict[str, list[Place]] = {}
+    for place in plan.places[name]:
+        rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}
+        groups.setdefault(json.dumps(rest), []).append(place)
+    found = []
+    for members, combine in itertools.product(groups.values(), ensemble.combine):
+        combination = Combination(tuple(m.run for m in members), combine)
+        if len(set(combination.members)) < len(combination.members):
+            raise ReconpatchError(
+                f"experiment {name}: two members of an ensemble are the same run {combination.members[0]}; "
+                f"do two values of {ensemble.over} have the same stand-in?"
+            )
+        first = members[0]
+        key = f"{first.method},ensemble={combine},seed={first.seed}-{digest([combination.members, combine])}"
+        plan.ensembles[key] = combination
+        label = "ensemble" if combine == ensemble.combine[0] else f"ensemble, {combine}"
+        departures = tuple(dict.fromkeys(d for m in members for d in m.departures))
+        found.append(Place(first.labels | {ensemble.over: label}, first.method, first.seed, key, departures))
+    return found

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -52,6 +53,31 @@ def read_record(path: Path) -> Record:
         return Record.model_validate_json(path.read_text())
     except (OSError, ValidationError) as error:
         raise ReconpatchError(f"{path}: not a record ({error})") from None
+
+
+def combined_record(
+    name: str, how: str, members: Sequence[Record], metrics: Mapping[str, float | None], own: dict[str, Any]
+) -> Record:
+    """Records of an ensemble's members, on one category -> the record of the ensemble, their descriptions in it."""
+    first, names = members[0], [str(member.description["backbone"]) for member in members]
+    same = {k: v for k, v in first.description.items() if all(m.description.get(k) == v for m in members)}
+    return Record(
+        dataset=first.dataset,
+        category=first.category,
+        run=name,
+        seed=first.seed,
+        description=same
+        | {"backbone": " + ".join(names), "combine": how, "members": [m.description | {"run": m.run} for m in members]},
+        metrics=dict(metrics),
+        flags=sorted({flag for member in members for flag in member.flags}),
+        data=first.data,
+        weights={
+            "source": " + ".join(sorted({m.weights["source"] for m in members})),
+            "digest": " + ".join(m.weights["digest"] for m in members),
+        },
+        bank={"patches": sum(m.bank["patches"] for m in members), "of": sum(m.bank["of"] for m in members)},
+        stages={"ensemble": own} | {f"{n} {stage}": f for n, m in enumerate(members) for stage, f in m.stages.items()},
+    )
 
 
 def _imports(source: str) -> tuple[set[str], set[str]]:

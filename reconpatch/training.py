@@ -1,7 +1,7 @@
 """Training of the representation f with its projection g and their EMA teacher (section 3.2, 4.1)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,13 @@ def train(
     gamma: float,
     teacher_norm: bool,
     seed: int,
+    checkpoints: Collection[int],
     device: str,
     progress: Callable[[Epoch], None],
 ) -> tuple[dict[str, Tensor], Sequence[Epoch]]:
-    """(N, C) float16 patches of normal images, possibly a memory map -> f as {"weight", "bias"}, and every epoch.
+    """(N, C) float16 patches of normal images, possibly a memory map -> f, and every epoch.
 
-    Every patch is seen once an epoch, shuffled over all images, in batches of nearly equal size. `progress` is called
+    f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Every patch is seen once an epoch, shuffled over all images, in batches of nearly equal size. `progress` is called
     after each epoch. Raises ReconpatchError for too few patches, or when the loss is no longer finite.
     """
     n, inputs = patches.shape
@@ -83,7 +84,8 @@ def train(
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay, "nesterov": True}
     optimiser: torch.optim.Optimizer = AdamP(student, **settings)  # type: ignore[no-untyped-call]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
-    history = []
+    history: list[Epoch] = []
+    kept: dict[str, Tensor] = {}
     for number in range(1, epochs + 1):
         totals = torch.zeros(3)
         batches = np.array_split(rng.permutation(n), count)
@@ -105,5 +107,7 @@ def train(
         if not np.isfinite(history[-1].loss):
             raise ReconpatchError(f"training diverged in epoch {number}: loss {history[-1].loss}; lower learning_rate")
         schedule.step()
+        if number in checkpoints or number == epochs:
+            kept |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in f.state_dict().items()}
         progress(history[-1])
-    return {k: v.detach().cpu().contiguous() for k, v in f.state_dict().items()}, history
+    return kept, history

@@ -1,8 +1,23 @@
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
-from reconpatch.figures import ANOMALOUS, Example, embed, histogram, qualitative, save, scatter, separation
+from reconpatch.figures import (
+    ANOMALOUS,
+    GROUND_TRUTH,
+    THRESHOLD,
+    Example,
+    embed,
+    gallery,
+    histogram,
+    qualitative,
+    save,
+    scatter,
+    separation,
+)
 
 
 def test_separation_by_hand() -> None:
@@ -43,6 +58,55 @@ def test_contours_and_maps_share_pixels(tmp_path) -> None:
     assert not axes[1].collections  # no ground truth on a normal image
     save(figure, tmp_path / "q.png")
     assert np.asarray(Image.open(tmp_path / "q.png")).std() > 10
+
+
+def draw_gallery(thresholds: list[float | None]) -> Figure:
+    """Two categories whose maps differ in scale a hundredfold, cones around (row, column), and a normal image."""
+    y, x = np.mgrid[:64, :64]
+    examples = []
+    for title, (row, column), scale in (("cable", (20, 40), 1.0), ("tile", (44, 12), 100.0), ("wood", (5, 5), 7.0)):
+        distance = np.hypot(y - row, x - column)
+        mask = (distance < 8) & (title != "wood")
+        cone = (scale * (5 + 100 - distance)).astype(np.float32)
+        examples.append(Example(title, np.zeros((64, 64, 3), np.uint8), mask, [cone]))
+    return gallery(examples, "ReConPatch", thresholds)
+
+
+def contours(axis: Axes) -> dict[str, tuple[float, ...]]:
+    """Colour of each contour that has any points -> its (x, y, width, height)."""
+    paths = {to_hex(c.get_edgecolor()[0]): c.get_paths()[0] for c in axis.collections}
+    return {colour: path.get_extents().bounds for colour, path in paths.items() if len(path.vertices)}
+
+
+def test_gallery_scales_each_map_and_cuts_it_at_its_own_threshold() -> None:
+    figure = draw_gallery([105 - 10.0, 100 * (105 - 4.0), None])
+    top, bottom = figure.axes[:3], figure.axes[3:]
+    assert [axis.get_title() for axis in top] == ["cable", "tile", "wood"]
+    assert [figure.axes[n].get_ylabel() for n in (0, 3)] == ["image", "ReConPatch"]
+    for axis, (row, column), radius in zip(bottom, ((20, 40), (44, 12), (5, 5)), (10, 4, None), strict=True):
+        drawn = axis.images[0]
+        scaled = drawn.norm(drawn.get_array())
+        assert (scaled.min(), scaled.max()) == (0, 1) and drawn.get_cmap().name == "plasma"
+        assert tuple(axis.lines[0].get_xydata()[0]) == (column, row)
+        found = contours(axis)
+        assert (THRESHOLD in found) == (radius is not None)
+        if radius is not None:
+            box = (column - radius, row - radius, 2 * radius, 2 * radius)
+            assert found[THRESHOLD] == pytest.approx(box, abs=0.5)
+            assert found[GROUND_TRUTH] == pytest.approx((column - 8, row - 8, 16, 16), abs=1)
+    assert [set(contours(axis)) for axis in top] == [{GROUND_TRUTH}, {GROUND_TRUTH}, set()]
+
+
+@pytest.mark.parametrize("threshold", [None, float("nan")])
+def test_gallery_without_thresholds_has_no_entry_for_them(threshold) -> None:
+    (legend,) = draw_gallery([threshold] * 3).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ground truth", "maximum of the map"]
+
+
+def test_same_gallery_same_bytes(tmp_path) -> None:
+    for name in ("a.png", "b.png"):
+        save(draw_gallery([95.0, None, 1.0]), tmp_path / name, "a footnote")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torchvision.transforms as T
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from reconpatch.augmentation import Augmentation, augment_image
 from reconpatch.errors import ReconpatchError
 from reconpatch.images import image_array, load_image, load_mask, mask_array, resize_crop
 
@@ -77,3 +78,62 @@ def test_mask_and_image_share_geometry(tmp_path) -> None:
     Image.fromarray(picture[..., 0]).save(tmp_path / "m.png")
     image = image_array(tmp_path / "i.png", 45, 32, "nearest")[..., 0] > 127
     assert np.array_equal(image, mask_array(tmp_path / "m.png", 45, 32))
+
+
+@settings(deadline=None)
+@given(st.integers(20, 70), st.integers(20, 70), st.integers(16, 40), st.integers(8, 16))
+def test_official_masks_are_the_official_codes(tmp_path_factory, width, height, resize, crop) -> None:
+    """Resize, CenterCrop, ToTensor on the PIL image, then `astype(int)`: only 1.0 stays 1."""
+    rng = np.random.default_rng(width)
+    values = rng.choice([0, 1, 128, 254, 255], (height // 6 + 1, width // 6 + 1)).astype(np.uint8)
+    image = Image.fromarray(values.repeat(6, 0).repeat(6, 1))
+    path = tmp_path_factory.mktemp("mask") / "m.png"
+    image.save(path)
+    official = T.Compose([T.Resize(resize), T.CenterCrop(crop), T.ToTensor()])(image)[0].numpy().astype(int)
+    assert np.array_equal(mask_array(path, resize, crop, "official"), official == 1)
+
+
+def test_official_masks_lose_their_rim(tmp_path) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:40, 20:50] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    kept, official = (mask_array(tmp_path / "m.png", 48, 32, rule) for rule in ("any", "official"))
+    assert official.any() and kept[official].all() and official.sum() < kept.sum()
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA"])
+def test_official_masks_of_every_mode(mode, tmp_path) -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2:9, 3:7] = 255
+    Image.fromarray(mask).convert(mode).save(tmp_path / "m.png")
+    assert np.array_equal(mask_array(tmp_path / "m.png", 16, 16, "official"), mask > 0)
+
+
+def test_unknown_mask_rule_is_named(tmp_path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "m.png")
+    with pytest.raises(ReconpatchError, match="'all': unknown, choose one of any, official"):
+        mask_array(tmp_path / "m.png", 8, 8, "all")
+
+
+def test_real_pixels_fill_the_border_of_an_augmented_crop(tmp_path, rng) -> None:
+    """A shift within the cropped margin shows the pixels beyond the crop, in image and mask."""
+    picture = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "i.png")
+    Image.fromarray(np.where(picture[..., 0] > 127, np.uint8(255), np.uint8(0))).save(tmp_path / "m.png")
+    a = Augmentation(shift=(0.1, -0.05))  # 4 px to the right, 2 up
+    image = image_array(tmp_path / "i.png", 40, 24, "bilinear", a)
+    expected = picture[8 + 2 : 32 + 2, 8 - 4 : 32 - 4]
+    assert np.array_equal(image, expected)
+    for rule in ("any", "official"):
+        assert np.array_equal(mask_array(tmp_path / "m.png", 40, 24, rule, a), expected[..., 0] > 127)
+
+
+def test_augmentation_comes_after_the_resize(tmp_path, rng) -> None:
+    picture = Image.fromarray(rng.integers(0, 256, (50, 70, 3)).astype(np.uint8))
+    picture.save(tmp_path / "i.png")
+    a = Augmentation(8, (0.03, 0.02), 1.1, 0.9, 0.7)
+    resized = augment_image(np.asarray(T.Resize(36)(picture)), a)
+    expected = np.asarray(T.CenterCrop(32)(Image.fromarray(resized)))
+    assert np.array_equal(image_array(tmp_path / "i.png", 36, 32, "bilinear", a), expected)
+    unchanged = image_array(tmp_path / "i.png", 36, 32, "bilinear", Augmentation())
+    assert np.array_equal(unchanged, image_array(tmp_path / "i.png", 36, 32, "bilinear"))

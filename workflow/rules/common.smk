@@ -1,14 +1,17 @@
 # The plan and the few look-ups rules need; what they compute is in the package, where the tests see it.
 # `conda:` in the rules names the environment they expect. It is made and activated by hand, with the package installed
 # into it (README); Snakemake's own deployment of it (--sdm conda) would lack the package.
+from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from reconpatch.config import description, read_config
+from reconpatch.checks import check_backbones, gpu_present
+from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
-from reconpatch.plan import check_backbones, gpu_present, make_plan, stage_name
+from reconpatch.estimate import estimate
+from reconpatch.plan import make_plan, stage_name
 from reconpatch.records import code_digest
 
 try:
@@ -23,12 +26,13 @@ SAMPLE = next(
     (d.root for d in PLAN.config.datasets.values() if d.layout == "sample"),
     "results/sample",
 )
-AT_HAND = [name for name in PLAN.experiments if name not in PLAN.absent]
+AT_HAND = [name for name in PLAN.experiments if PLAN.at_hand(name)]
+NEEDS = estimate(PLAN)
 
 
 def kept(path):
-    """Feature files stay, so that what is added later reruns only its own stage, unless disk is short."""
-    return path if PLAN.config.keep_features else temp(path)
+    """Feature files stay, so that what is added later reruns only its own stage, unless they would fill the disk."""
+    return path if NEEDS.features_gb <= PLAN.config.features_gb else temp(path)
 
 
 def code(script):
@@ -64,21 +68,37 @@ def stage_of(name):
     return lambda wildcards: description(PLAN.stages[wildcards.stage], name)
 
 
+def run_of(wildcards):
+    """The run, or one of the runs that share the stage, that a job is about."""
+    return (
+        PLAN.runs[wildcards.run]
+        if hasattr(wildcards, "run")
+        else PLAN.stages[wildcards.stage]
+    )
+
+
+def path_of(stage, run, wildcards, file):
+    """A file of the training, bank or features of training or test images behind a run."""
+    base = f"results/{stage}/{wildcards.dataset}/{wildcards.category}"
+    return f"{base}/{stage_name(run, stage)}/{file}"
+
+
 def below(stage, *files):
-    """Paths of files of the features, training or bank that a stage or run builds on."""
+    """Files of the test features, masks, training or bank that a stage or run builds on."""
 
     def paths(wildcards):
-        run = (
-            PLAN.runs[wildcards.run]
-            if hasattr(wildcards, "run")
-            else PLAN.stages[wildcards.stage]
-        )
+        run = run_of(wildcards)
         if stage == "training" and run.method == "patchcore":
             return []
-        base = f"results/{stage}/{wildcards.dataset}/{wildcards.category}/{stage_name(run, stage)}"
-        return [f"{base}/{file}" for file in files]
+        side = run if stage in ("features", "masks") else of_training(run)
+        return [path_of(stage, side, wildcards, file) for file in files]
 
     return paths
+
+
+def train_features(wildcards):
+    """Features of the training images, which the augmentation of test images alone leaves as they are."""
+    return path_of("features", of_training(run_of(wildcards)), wildcards, "train.npy")
 
 
 def weight_file(wildcards):
@@ -94,15 +114,65 @@ def fetched(wildcards):
     )
 
 
-def records_of(experiment):
-    """Records of an experiment; asked for without its data, an error that says which."""
-    if experiment in PLAN.absent:
+def result(run, dataset, category, file):
+    """A file of a run or an ensemble."""
+    kind = "runs" if run in PLAN.runs else "ensembles"
+    return f"results/{kind}/{dataset}/{category}/{run}/{file}"
+
+
+def results_of(experiment, file):
+    """A file of every run of an experiment; asked for without its data, an error that says which."""
+    if not PLAN.at_hand(experiment):
         raise WorkflowError(f"{experiment}: {PLAN.absent[experiment]}")
     return [
-        f"results/runs/{dataset}/{category}/{run}/record.json"
+        result(run, dataset, category, file)
         for dataset, category in PLAN.targets[experiment]
-        for run in PLAN.members[experiment]
+        for run in PLAN.members(experiment)
     ]
+
+
+def member_files(file):
+    """Wildcards of an ensemble -> a file of each of its members."""
+    return lambda w: [
+        f"results/runs/{w.dataset}/{w.category}/{run}/{file}"
+        for run in PLAN.ensembles[w.run].members
+    ]
+
+
+def training_scores(wildcards):
+    """z-scores refer to the training images, min-max scaling does not."""
+    if PLAN.ensembles[wildcards.run].combine == "minmax":
+        return []
+    return member_files("training.safetensors")(wildcards)
+
+
+def member_masks(wildcards):
+    """Masks of the test images, the same for all members."""
+    first = PLAN.runs[PLAN.ensembles[wildcards.run].members[0]]
+    return path_of("masks", first, wildcards, "masks.npy")
+
+
+def paper_file(experiment):
+    """The published numbers of a table, if there are any."""
+    file = Path(f"configs/paper/{experiment}.csv")
+    return [str(file)] if file.is_file() else []
+
+
+SUFFIXES = {"qualitative": "png", "gallery": "png"}
+OVERALL = (
+    "sweep",
+    "gallery",
+)  # one figure an experiment, the others are one a category
+
+
+def figures_of(name):
+    """Figures of an experiment."""
+    files = []
+    for kind in PLAN.experiments[name].figures:
+        base, file = f"results/figures/{name}", f"{kind}.{SUFFIXES.get(kind, 'svg')}"
+        places = [""] if kind in OVERALL else [f"/{d}/{c}" for d, c in PLAN.targets[name]]
+        files += [f"{base}{place}/{file}" for place in places]
+    return files
 
 
 def outputs_of(*experiments):
@@ -112,31 +182,56 @@ def outputs_of(*experiments):
         files += [
             f"results/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")
         ]
-        if PLAN.drawn(name):
-            for dataset, category in PLAN.targets[name]:
-                base = f"results/figures/{name}/{dataset}/{category}"
-                files += [
-                    f"{base}/qualitative.png",
-                    f"{base}/histogram.svg",
-                    f"{base}/umap.svg",
-                ]
+        files += figures_of(name) if PLAN.at_hand(name) else []
     return files
 
 
-def drawn_runs(file):
-    """Wildcards -> a file of each run an experiment draws."""
+def drawn_runs(kind, file):
+    """Wildcards -> a file of each run a figure draws."""
     return lambda w: [
         f"results/runs/{w.dataset}/{w.category}/{run}/{file}"
-        for run in PLAN.drawn(w.experiment)
+        for run in PLAN.drawn(w.experiment, kind)
     ]
 
 
-def drawn_stages(stage, file):
-    """Wildcards -> a file of the features or banks behind the runs an experiment draws."""
+def drawn_stages(kind, stage, file):
+    """Wildcards -> a file of the features, masks, training or banks behind the runs a figure draws."""
     return lambda w: [
-        f"results/{stage}/{w.dataset}/{w.category}/{stage_name(PLAN.runs[run], stage)}/{file}"
-        for run in PLAN.drawn(w.experiment)
+        path_of(
+            stage,
+            PLAN.runs[run]
+            if stage in ("features", "masks")
+            else of_training(PLAN.runs[run]),
+            w,
+            file,
+        )
+        for run in PLAN.drawn(w.experiment, kind)
+        if stage != "training" or PLAN.runs[run].method == "reconpatch"
     ]
+
+
+def gallery_files(path):
+    """Wildcards -> a file for every category of a figure over categories."""
+    return lambda w: [
+        path.format(dataset=d, category=c, run=PLAN.drawn(w.experiment, "gallery")[0])
+        for d, c in PLAN.targets[w.experiment]
+    ]
+
+
+def table_settings(experiment):
+    """What a table needs besides records: texts, places and the numbers' treatment."""
+    chosen = PLAN.experiments[experiment]
+    return {
+        "title": chosen.title,
+        "caption": chosen.caption,
+        "measure": chosen.measure,
+        "absent": PLAN.absent.get(experiment, ""),
+        "targets": PLAN.targets[experiment],
+        "places": [asdict(place) for place in PLAN.places[experiment]],
+        "layouts": {d: PLAN.dataset(d).layout for d, _ in PLAN.targets[experiment]},
+        "resamples": PLAN.config.resamples,
+        "tolerance": PLAN.config.tolerance,
+    }
 
 
 def sections(*experiments):
@@ -146,9 +241,7 @@ def sections(*experiments):
             "name": name,
             "title": PLAN.experiments[name].title,
             "table": f"results/tables/{name}.html",
-            "figures": [
-                f for f in outputs_of(name) if f.startswith("results/figures/")
-            ],
+            "figures": figures_of(name),
         }
         for name in filter(PLAN.experiments.get, experiments)
     ]

@@ -7,7 +7,6 @@ rule extract_features:
     output:
         train=kept("results/features/{dataset}/{category}/{stage}/train.npy"),
         test=kept("results/features/{dataset}/{category}/{stage}/test.npy"),
-        masks=kept("results/features/{dataset}/{category}/{stage}/masks.npy"),
         facts="results/features/{dataset}/{category}/{stage}/features.json",
     log:
         "logs/extract_features/{dataset}/{category}/{stage}.log",
@@ -24,12 +23,31 @@ rule extract_features:
         "../scripts/features.py"
 
 
+rule read_masks:
+    input:
+        drawn,
+        manifest="results/index/{dataset}/{category}.json",
+    output:
+        "results/masks/{dataset}/{category}/{stage}/masks.npy",
+    log:
+        "logs/read_masks/{dataset}/{category}/{stage}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folder=folder,
+        run=stage_of("masks"),
+        code=code("masks"),
+    script:
+        "../scripts/masks.py"
+
+
 rule train_representation:
     input:
-        train=below("features", "train.npy"),
+        train=train_features,
     output:
         f="results/training/{dataset}/{category}/{stage}/f.safetensors",
         facts="results/training/{dataset}/{category}/{stage}/training.json",
+    priority: 10  # what is extracted is used before more is, so that few features lie on the disk at once
     log:
         "logs/train_representation/{dataset}/{category}/{stage}.log",
     conda:
@@ -39,6 +57,7 @@ rule train_representation:
         gpu=GPUS,
     params:
         run=stage_of("training"),
+        checkpoints=PLAN.config.checkpoints,
         code=code("training"),
     script:
         "../scripts/training.py"
@@ -46,11 +65,12 @@ rule train_representation:
 
 rule select_coreset:
     input:
-        train=below("features", "train.npy"),
+        train=train_features,
         f=below("training", "f.safetensors"),
     output:
         bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",
         facts="results/bank/{dataset}/{category}/{stage}/bank.json",
+    priority: 20
     log:
         "logs/select_coreset/{dataset}/{category}/{stage}.log",
     conda:
@@ -68,7 +88,7 @@ rule score_run:
     input:
         manifest="results/index/{dataset}/{category}.json",
         test=below("features", "test.npy"),
-        masks=below("features", "masks.npy"),
+        masks=below("masks", "masks.npy"),
         features=below("features", "features.json"),
         training=below("training", "training.json"),
         bank=below("bank", "bank.safetensors"),
@@ -76,6 +96,7 @@ rule score_run:
     output:
         record="results/runs/{dataset}/{category}/{run}/record.json",
         scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
+    priority: 30
     log:
         "logs/score_run/{dataset}/{category}/{run}.log",
     conda:
@@ -89,3 +110,46 @@ rule score_run:
         code=code("score"),
     script:
         "../scripts/score.py"
+
+
+rule score_training:
+    input:
+        train=train_features,
+        bank=below("bank", "bank.safetensors"),
+    output:
+        "results/runs/{dataset}/{category}/{run}/training.safetensors",
+    priority: 30
+    log:
+        "logs/score_training/{dataset}/{category}/{run}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+    params:
+        run=lambda w: description(PLAN.runs[w.run], "score"),
+        code=code("training_scores"),
+    script:
+        "../scripts/training_scores.py"
+
+
+rule combine_ensemble:
+    input:
+        manifest="results/index/{dataset}/{category}.json",
+        records=member_files("record.json"),
+        scores=member_files("scores.safetensors"),
+        training=training_scores,
+        masks=member_masks,
+    output:
+        record="results/ensembles/{dataset}/{category}/{run}/record.json",
+        scores="results/ensembles/{dataset}/{category}/{run}/scores.safetensors",
+    priority: 30
+    log:
+        "logs/combine_ensemble/{dataset}/{category}/{run}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        combine=lambda w: PLAN.ensembles[w.run].combine,
+        code=code("ensemble"),
+    script:
+        "../scripts/ensemble.py"

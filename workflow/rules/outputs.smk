@@ -1,8 +1,10 @@
 rule make_table:
     input:
-        lambda w: records_of(w.experiment),
+        records=lambda w: results_of(w.experiment, "record.json"),
+        scores=lambda w: results_of(w.experiment, "scores.safetensors"),
+        paper=lambda w: paper_file(w.experiment),
     output:
-        csv="results/tables/{experiment}.csv",
+        cells="results/tables/{experiment}.csv",
         md="results/tables/{experiment}.md",
         tex="results/tables/{experiment}.tex",
         html="results/tables/{experiment}.html",
@@ -11,9 +13,7 @@ rule make_table:
     conda:
         "../../environment.yml"
     params:
-        title=lambda w: PLAN.experiments[w.experiment].title,
-        differences=lambda w: PLAN.differences(w.experiment),
-        axes=lambda w: list(PLAN.experiments[w.experiment].axes),
+        settings=lambda w: table_settings(w.experiment),
         code=code("table"),
     script:
         "../scripts/table.py"
@@ -22,8 +22,8 @@ rule make_table:
 rule draw_qualitative:
     input:
         drawn,
-        runs=drawn_runs("record.json"),
-        scores=drawn_runs("scores.safetensors"),
+        runs=drawn_runs("qualitative", "record.json"),
+        scores=drawn_runs("qualitative", "scores.safetensors"),
         manifest="results/index/{dataset}/{category}.json",
     output:
         "results/figures/{experiment}/{dataset}/{category}/qualitative.png",
@@ -40,8 +40,8 @@ rule draw_qualitative:
 
 rule draw_histogram:
     input:
-        runs=drawn_runs("record.json"),
-        scores=drawn_runs("scores.safetensors"),
+        runs=drawn_runs("histogram", "record.json"),
+        scores=drawn_runs("histogram", "scores.safetensors"),
         manifest="results/index/{dataset}/{category}.json",
     output:
         "results/figures/{experiment}/{dataset}/{category}/histogram.svg",
@@ -57,11 +57,11 @@ rule draw_histogram:
 
 rule draw_umap:
     input:
-        runs=drawn_runs("record.json"),
-        features=drawn_stages("features", "test.npy"),
+        runs=drawn_runs("umap", "record.json"),
+        features=drawn_stages("umap", "features", "test.npy"),
         manifest="results/index/{dataset}/{category}.json",
-        masks=drawn_stages("features", "masks.npy"),
-        banks=drawn_stages("bank", "bank.safetensors"),
+        masks=drawn_stages("umap", "masks", "masks.npy"),
+        banks=drawn_stages("umap", "bank", "bank.safetensors"),
     output:
         "results/figures/{experiment}/{dataset}/{category}/umap.svg",
     log:
@@ -72,6 +72,82 @@ rule draw_umap:
         code=code("draw_umap"),
     script:
         "../scripts/draw_umap.py"
+
+
+rule draw_positions:
+    input:
+        drawn,
+        runs=drawn_runs("positions", "record.json"),
+        features=lambda w: [
+            path_of("features", of_training(PLAN.runs[run]), w, "train.npy")
+            for run in PLAN.drawn(w.experiment, "positions")
+        ],
+        manifest="results/index/{dataset}/{category}.json",
+        banks=drawn_stages("positions", "bank", "bank.safetensors"),
+    output:
+        "results/figures/{experiment}/{dataset}/{category}/positions.svg",
+    log:
+        "logs/draw_positions/{experiment}/{dataset}/{category}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folder=folder,
+        code=code("draw_positions"),
+    script:
+        "../scripts/draw_positions.py"
+
+
+rule draw_curve:
+    input:
+        runs=drawn_runs("curve", "record.json"),
+        training=drawn_stages("curve", "training", "training.json"),
+    output:
+        "results/figures/{experiment}/{dataset}/{category}/curve.svg",
+    log:
+        "logs/draw_curve/{experiment}/{dataset}/{category}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("curve"),
+    script:
+        "../scripts/curve.py"
+
+
+rule draw_sweep:
+    input:
+        cells="results/tables/{experiment}.csv",
+        records=lambda w: results_of(w.experiment, "record.json"),
+    output:
+        "results/figures/{experiment}/sweep.svg",
+    log:
+        "logs/draw_sweep/{experiment}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("sweep"),
+    script:
+        "../scripts/sweep.py"
+
+
+rule draw_gallery:
+    input:
+        runs=gallery_files("results/runs/{dataset}/{category}/{run}/record.json"),
+        scores=gallery_files("results/runs/{dataset}/{category}/{run}/scores.safetensors"),
+        manifests=gallery_files("results/index/{dataset}/{category}.json"),
+    output:
+        "results/figures/{experiment}/gallery.png",
+    log:
+        "logs/draw_gallery/{experiment}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folders=lambda w: [
+            str(category_folder(PLAN.dataset(d).layout, PLAN.root(d), c))
+            for d, c in PLAN.targets[w.experiment]
+        ],
+        code=code("gallery"),
+    script:
+        "../scripts/gallery.py"
 
 
 # One target per experiment: `snakemake table_mvtec` makes its table and figures.

@@ -20,9 +20,11 @@ run = snakemake.params.run
 with job(snakemake.log[0], f"coreset {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
     f = load_file(snakemake.input.f[0]) if snakemake.input.f else {}
+    epoch = run.get("epoch", run.get("epochs"))
+    weight, bias = (f[f"{epoch}.weight"], f[f"{epoch}.bias"]) if f else (None, None)
     bank = build_bank(
         patches.reshape(-1, patches.shape[-1]),
-        Representation(run["dim"], f.get("weight"), f.get("bias")),
+        Representation(run["dim"], weight, bias),
         ratio=snakemake.params.ratio,
         coreset_dim=run["coreset_dim"],
         seed=run["seed"],

@@ -1,16 +1,16 @@
 """Extract the patch features of one category with one backbone."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from reconpatch.backbones import load_backbone
 from reconpatch.data import read_manifest
 from reconpatch.device import name, resolve
-from reconpatch.features import extract, read_masks
+from reconpatch.features import drawn_augmentations, extract
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
 from reconpatch.records import stage_facts
@@ -25,10 +25,12 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
     backbone = load_backbone(run["backbone"], run["levels"], run["weights"], file, run.get("seed", 0), device)
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
+    taken = {}
     for split in ("train", "test"):
+        paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(Path(out[split])) as destination:
             extract(
-                [folder / item.path for item in items if item.split == split],
+                [folder / path for path in paths],
                 backbone,
                 destination,
                 resize=run["resize"],
@@ -39,11 +41,10 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
                 dim=run["feature_dim"],
                 batch=int(snakemake.config["batch_images"]),
                 threads=threads,
+                augmentations=drawn_augmentations(paths, run),
                 progress=lambda done, total, split=split: running.progress(f"{split} images", done, total),
             )
-    tests = [folder / item.mask if item.mask else None for item in items if item.split == "test"]
-    with replacing(Path(out.masks)) as destination:
-        np.save(destination, read_masks(tests, run["resize"], run["crop"], threads))
-    stage = stage_facts(snakemake.params.code, threads, name(device), running.usage())
+        taken[split] = round((time.perf_counter() - began) / len(paths), 6)
+    stage = stage_facts(snakemake.params.code, threads, name(device), running.usage()) | {"s_per_image": taken}
     facts = {"weights": backbone.weights, "stage": stage}
     write_text(Path(out.facts), json.dumps(facts, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """Score the test images of one category with one run's memory bank and write the record."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from reconpatch.jobs import job
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.metrics import image_metrics, pixel_metrics
 from reconpatch.records import Record, stage_facts, write_record
+from reconpatch.originals import alterations
 from reconpatch.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -22,9 +25,11 @@ run, where = snakemake.params.run, snakemake.wildcards
 with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}") as running:
     items, digest = read_manifest(Path(snakemake.input.manifest))
     tests = [item for item in items if item.split == "test"]
+    labels = np.array([item.label for item in tests])
     features, masks = np.load(snakemake.input.test[0], mmap_mode="r"), np.load(snakemake.input.masks[0])
     whole = MemoryBank.load(Path(snakemake.input.bank[0]))
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
+    began = time.perf_counter()
     distances, weights, scoring_device = patch_scores(
         features.reshape(-1, features.shape[-1]),
         bank,
@@ -35,16 +40,21 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     grid = features.shape[:3]
     image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
     maps = anomaly_maps(patch, run["crop"], run["blur"])
-    metrics = image_metrics(image, np.array([item.label for item in tests])) | pixel_metrics(maps, masks)
+    taken = round((time.perf_counter() - began) / len(tests), 6)
+    metrics = image_metrics(image, labels) | pixel_metrics(maps, masks)
+    wins = to_tensors(image_wins(image, labels), "image") | to_tensors(pixel_wins(maps, masks), "pixel")
     with replacing(Path(snakemake.output.scores)) as destination:
-        save_file({"image": image, "patch": np.ascontiguousarray(patch)}, destination)
+        save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, destination)
 
     facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
     facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
     stages = {stage: json.loads(Path(file).read_text()) for stage, file in facts.items()}
-    own = stage_facts(snakemake.params.code, snakemake.threads, scoring_device, running.usage())
+    own = stage_facts(snakemake.params.code, snakemake.threads, scoring_device, running.usage()) | {
+        "s_per_image": taken
+    }
     flags = ["untrained (random) weights"] if run["weights"] == "random" else []
     flags += ["embedded sample: defects drawn by us"] if snakemake.params.layout == "sample" else []
+    flags += [f"data altered: {what}" for what in alterations(snakemake.params.layout, where.category, items)]
     record = Record(
         dataset=where.dataset,
         category=where.category,
@@ -57,8 +67,8 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
             "layout": snakemake.params.layout,
             "manifest": digest,
             "train": len(items) - len(tests),
-            "test_normal": sum(not item.label for item in tests),
-            "test_anomalous": sum(item.label for item in tests),
+            "test_normal": int((labels == 0).sum()),
+            "test_anomalous": int((labels == 1).sum()),
             "masks": sum(item.mask is not None for item in tests),
         },
         weights=stages["features"]["weights"],

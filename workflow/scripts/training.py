@@ -32,7 +32,8 @@ with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.w
     settings = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
     settings = {key: run[key] for key in (*settings, "margin", "gamma", "teacher_norm", "seed")}
     flat = patches.reshape(-1, patches.shape[-1])
-    f, history = train(flat, **settings, device=device, progress=progress)
+    checkpoints = list(map(int, snakemake.params.checkpoints))
+    f, history = train(flat, **settings, checkpoints=checkpoints, device=device, progress=progress)
     with replacing(Path(snakemake.output.f)) as destination:
         save_file(f, destination)
     stage = stage_facts(snakemake.params.code, snakemake.threads, name(device), running.usage())

@@ -1,0 +1,100 @@
+"""Experiments: one file of changes, variants and axes -> its rows, each a run with its place in the table."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconpatch.config import Config, Experiment, Override, Run, description, vary
+from reconpatch.errors import ReconpatchError
+
+PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One place of a table: its variant and axis values, and the run that fills it."""
+
+    labels: dict[str, Any]  # variant and axis values, but for method and seed, which every row has
+    run: Run
+    departures: tuple[str, ...]  # `key = value (paper ...)`, what the run does otherwise than the paper there
+
+
+def overridden(experiment: Experiment, override: Override) -> Experiment:
+    """Experiment with an overlay's changes: categories, axes and figures replaced."""
+    changes: dict[str, Any] = {"axes": experiment.axes | override.axes}
+    changes |= {} if override.datasets is None else {"datasets": override.datasets}
+    changes |= {} if override.figures is None else {"figures": override.figures}
+    return experiment.model_copy(update=changes)
+
+
+def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
+    """Experiment -> its rows: variants slowest, then every combination of the axes, first axis slowest, seeds last.
+
+    An overlay's `set` wins over the file's, a stand-in replaces a backbone last of all. Raises ReconpatchError naming
+    the experiment and the key that is wrong.
+    """
+    where, axes = f"experiment {name}", {"seed": list(config.seeds)} | experiment.axes
+    override = config.overrides.get(name, Override())
+    variants = list(experiment.variants.items()) or [("", None)]
+    _check(where, experiment, override, list(axes))
+    order = [k for k in axes if k != "seed"] + ["seed"]
+    rows = []
+    for (label, variant), values in itertools.product(variants, itertools.product(*(axes[k] for k in order))):
+        place = dict(zip(order, values, strict=True))
+        changes = experiment.set | (variant.set if variant else {})
+        changes |= override.set | override.variants.get(label, {}) | place
+        run = vary(config.baseline, changes, where)
+        if run.backbone in config.stand_ins:
+            run = vary(run, config.stand_ins[run.backbone], f"stand_ins.{run.backbone}")
+        if run.method == "reconpatch" and run.epoch not in (None, run.epochs, *config.checkpoints):
+            raise ReconpatchError(f"{where}: epoch {run.epoch} is not kept: add it to checkpoints {config.checkpoints}")
+        labels = {"variant": label} if variant else {}
+        labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
+        paper = _paper() | experiment.paper | (variant.paper if variant else {}) | place
+        rows.append(Row(labels, run, tuple(_departures(run, paper))))
+    return rows
+
+
+def _check(where: str, experiment: Experiment, override: Override, axes: list[str]) -> None:
+    sets = [experiment.set, override.set, *(v.set for v in experiment.variants.values()), *override.variants.values()]
+    for label in override.variants:
+        if label not in experiment.variants:
+            raise ReconpatchError(
+                f"{where}: no variant {label!r}; there are {', '.join(experiment.variants) or 'none'}"
+            )
+    for key in (*axes, *(k for s in sets for k in s)):
+        if key not in Run.model_fields:
+            raise ReconpatchError(f"{where}: {key!r} is no parameter of a run; there are {', '.join(Run.model_fields)}")
+        if key in axes and any(key in s for s in sets):
+            raise ReconpatchError(f"{where}: {key!r} is both set and an axis")
+    ensemble = experiment.ensemble
+    if ensemble and len(experiment.axes.get(ensemble.over, [])) < 2:
+        raise ReconpatchError(f"{where}: ensemble: over = {ensemble.over!r} is no axis with at least two values")
+    places = {"variant": list(experiment.variants)} | experiment.axes
+    for kind, chosen in experiment.figures.items():
+        for key, value in chosen.items():
+            if key not in places:
+                raise ReconpatchError(f"{where}: figures: {kind}: {key!r} is no axis; choose from {', '.join(places)}")
+            if value not in places[key]:
+                raise ReconpatchError(f"{where}: figures: {kind}: {key} = {value!r} is not among {places[key]}")
+
+
+def _paper() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(Path(PAPER).read_text())
+    return content
+
+
+def _departures(run: Run, paper: Mapping[str, Any]) -> Iterator[str]:
+    """What a run does otherwise than the paper. The paper's weights in a file of the user's are the paper's weights."""
+    for key, value in description(run, "score").items():
+        theirs = paper.get(key, value)
+        if value != theirs and not (key == "weights" and value == "file"):
+            yield f"{key} = {_plain(value)} (paper {_plain(theirs)})"
+
+
+def _plain(value: Any) -> Any:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else value

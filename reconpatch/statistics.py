@@ -1,0 +1,166 @@
+"""Uncertainty of AUROCs by bootstrap: test images, and where there are several, seeds, are drawn with replacement.
+
+An AUROC is the share of (positive, negative) pairs in which the positive scores higher, ties counting half. Those pairs
+are counted once per pair of images; any resample is then a weighting of the images: no score is looked at again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.errors import ReconpatchError
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Wins:
+    """(N, N) pairs, (N,) positives, (N,) negatives of N images. With image weights w: AUROC = w'Aw / ((w.p)(w.n)).
+
+    pairs[i, j] is the number of pairs of a positive of image i and a negative of image j in which the positive scores
+    higher, ties counting half; `positives` and `negatives` are counts. float32 keeps pairs to a relative 6e-8.
+    """
+
+    pairs: Floats
+    positives: Doubles
+    negatives: Doubles
+
+
+def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
+    """((N,) scores, (N,) labels, 1 anomalous) -> wins, every image being one positive or one negative. Exact.
+
+    Raises ReconpatchError when the shapes differ or a score is not finite.
+    """
+    _check("labels", scores, labels)
+    positive, negative = labels == 1, labels == 0
+    higher = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
+    pairs = np.where(positive[:, None] & negative, higher, 0)
+    return Wins(pairs.astype(np.float32), positive.astype(np.float64), negative.astype(np.float64))
+
+
+def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins:
+    """((N, H, W) maps, (N, H, W) masks) -> wins of the pixels, from histograms of every image.
+
+    Cuts are bins / 2 quantiles of the positives and as many of the negatives, of all images: high scores, where the
+    positives are, are resolved as finely as the rest. Every cut is a bin and so is every gap between two: ties at a cut
+    stay ties, and up to bins / 2 positives and as many negatives are counted exactly. Pairs within a gap count half.
+    For even bins, less than 1 / (bins / 2 - 1) of the positives lie in any gap, so the AUROC of all pixels errs by less
+    than 1 / (bins - 2); far less in practice, since over- and undercounted pairs cancel.
+    Beside the maps it needs a sorted copy of the pixels and 8 * N * bins float64. Raises ReconpatchError when
+    the shapes differ, a score is not finite, or bins is below 4.
+    """
+    _check("masks", maps, masks)
+    if bins < 4:
+        raise ReconpatchError(f"bins {bins}: must be at least 4")
+    cuts = np.union1d(_quantiles(maps[masks], bins // 2), _quantiles(maps[~masks], bins // 2))
+    positive = np.stack([_histogram(m[mask], cuts) for m, mask in zip(maps, masks, strict=True)])
+    negative = np.stack([_histogram(m[~mask], cuts) for m, mask in zip(maps, masks, strict=True)])
+    positives, negatives = positive.sum(1), negative.sum(1)
+    negative = np.cumsum(negative, 1) - negative / 2  # negatives below each bin, and half of those in it
+    return Wins((positive @ negative.T).astype(np.float32), positives, negatives)
+
+
+def _quantiles(values: Floats, count: int) -> Floats:
+    """(n,) -> up to `count` >= 2 of the values, evenly spaced in rank, first and last included. Sorts `values`."""
+    values.sort()
+    return values[np.unique(np.arange(count) * (len(values) - 1) // (count - 1))] if len(values) else values
+
+
+def _histogram(values: Floats, cuts: Floats) -> Doubles:
+    """((n,), (k,) sorted cuts) -> (2k + 1,) counts: below the first cut, at it, between it and the second, ..."""
+    values = np.sort(values)  # then only the cuts are looked up, not every pixel
+    below = np.stack([np.searchsorted(values, cuts, side) for side in ("left", "right")], 1)
+    return np.diff(below.ravel(), prepend=0, append=len(values)).astype(np.float64)
+
+
+def auroc(wins: Wins, weights: NDArray[Any]) -> Doubles:
+    """(wins of N images, (R, N) weights) -> (R,) AUROCs, NaN where no positive or no negative has weight.
+
+    A weight m is the image taken m times. Raises ReconpatchError when the weights are not of N images.
+    """
+    if weights.ndim != 2 or weights.shape[1] != len(wins.pairs):
+        raise ReconpatchError(f"weights {weights.shape} are not of {len(wins.pairs)} images: give (resamples, images)")
+    w = weights.astype(np.float64)
+    won = np.sum(w @ wins.pairs.astype(np.float64) * w, axis=1)
+    pairs = (w @ wins.positives) * (w @ wins.negatives)
+    return np.asarray(np.divide(won, pairs, out=np.full(len(w), np.nan), where=pairs > 0))
+
+
+def resamples(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
+    """(N,) labels -> (count, N): how often each image is drawn, normal and anomalous ones apart, with replacement.
+
+    Both classes keep their sizes, so no resample lacks one. Raises ReconpatchError for count < 1.
+    """
+    weights = np.zeros((_positive("count", count), len(labels)), np.float32)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        weights[:, members] = _draws(len(members), count, rng)
+    return weights
+
+
+def seed_resamples(seeds: int, count: int, rng: np.random.Generator) -> Floats:
+    """S seeds -> (count, S): how often each is drawn, S in all, with replacement. A single seed is drawn every time.
+
+    Raises ReconpatchError for seeds < 1 or count < 1.
+    """
+    return _draws(_positive("seeds", seeds), _positive("count", count), rng)
+
+
+def _draws(size: int, count: int, rng: np.random.Generator) -> Floats:
+    return rng.multinomial(size, np.full(size, 1 / size), count).astype(np.float32)
+
+
+def mean_auroc(per_seed: Sequence[Wins], images: NDArray[Any], seeds: NDArray[Any]) -> Doubles:
+    """(wins of S seeds, (R, N) image weights, (R, S) seed weights) -> (R,) weighted means of the seeds' AUROCs.
+
+    All seeds of a resample see the same images. Two methods are compared by giving both the same `images` and `seeds`
+    and subtracting: the resamples are then paired, and what both have in common cancels. NaN where `auroc` is. Raises
+    ReconpatchError when the shapes do not fit.
+    """
+    if seeds.shape != (len(images), len(per_seed)):
+        raise ReconpatchError(f"seed weights {seeds.shape}: must be ({len(images)} resamples, {len(per_seed)} seeds)")
+    values = np.stack([auroc(wins, images) for wins in per_seed], 1)
+    return np.asarray(np.average(values, axis=1, weights=seeds.astype(np.float64)))
+
+
+def interval(values: NDArray[Any], level: float = 0.95) -> tuple[float, float]:
+    """(R,) bootstrap values -> percentile interval: the quantiles (1 - level) / 2 and (1 + level) / 2.
+
+    (NaN, NaN) when a value is NaN or there is none. Raises ReconpatchError for a level not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ReconpatchError(f"level {level}: must be between 0 and 1")
+    if not len(values) or np.isnan(values).any():
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def to_tensors(wins: Wins, prefix: str) -> dict[str, NDArray[Any]]:
+    """Wins -> name to array, for a safetensors file: <prefix>_pairs, <prefix>_positives and <prefix>_negatives."""
+    return {f"{prefix}_{field.name}": getattr(wins, field.name) for field in fields(Wins)}
+
+
+def from_tensors(tensors: Mapping[str, NDArray[Any]], prefix: str) -> Wins:
+    """What `to_tensors` gave, possibly among others -> wins. Raises ReconpatchError for one that is missing."""
+    try:
+        return Wins(**{field.name: tensors[f"{prefix}_{field.name}"] for field in fields(Wins)})
+    except KeyError as error:
+        raise ReconpatchError(f"tensor {error} is missing: run the step that wrote the file again") from error
+
+
+def _check(name: str, scores: Floats, truth: NDArray[Any]) -> None:
+    if scores.shape != truth.shape:
+        raise ReconpatchError(f"scores {scores.shape} and {name} {truth.shape} differ in shape")
+    if not np.isfinite(scores).all():
+        raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ReconpatchError(f"{name} {value}: must be at least 1")
+    return value

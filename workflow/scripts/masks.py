@@ -1,0 +1,29 @@
+"""Read the masks of one category's test images onto the grid of the anomaly maps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reconpatch.data import read_manifest
+from reconpatch.features import drawn_augmentations, read_masks
+from reconpatch.files import replacing
+from reconpatch.jobs import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+run = snakemake.params.run
+with job(snakemake.log[0], f"masks {snakemake.wildcards.dataset}/{snakemake.wildcards.category}"):
+    folder = Path(snakemake.params.folder)
+    tests = [item for item in read_manifest(Path(snakemake.input.manifest))[0] if item.split == "test"]
+    masks = read_masks(
+        [folder / item.mask if item.mask else None for item in tests],
+        run["resize"],
+        run["crop"],
+        run["mask_rule"],
+        snakemake.threads,
+        drawn_augmentations([item.path for item in tests], run),
+    )
+    with replacing(Path(snakemake.output[0])) as destination:
+        np.save(destination, masks)
