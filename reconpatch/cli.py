@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from reconpatch.checks import check_backbones
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.data import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
-from reconpatch.checks import check_backbones
 from reconpatch.plan import Plan, make_plan
 
 DEFAULT = Path("configs/default.yaml")

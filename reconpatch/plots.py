@@ -15,9 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.figures import STYLE
+from reconpatch.figures import STYLE as COMMON
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ too, for prints without colour.
+STYLE = COMMON | {"axes.formatter.useoffset": False, "axes.axisbelow": True}  # ticks read 99.2, not 0.2 plus 99
+# Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = "osD^vP*"
 GREY = "#555555"
@@ -46,7 +47,8 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
     a bar; hollow ones on dashed lines the paper's. Series stand a little apart, so that no bar hides another. The
     same name has the same colour in all panels. Raises ReconpatchError for more names than colours.
     """
-    names = list(dict.fromkeys(series.name for shown in panels.values() for series in shown))
+    every = [series for shown in panels.values() for series in shown]
+    names = list(dict.fromkeys(series.name for series in every))
     if len(names) > len(COLOURS):
         raise ReconpatchError(f"{len(names)} series in one figure: at most {len(COLOURS)}; split the experiment")
     width = min(max(3.4, 0.6 * len(x) + 1.2), 7)
@@ -63,14 +65,12 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
             axis.set_xticks(range(len(x)), [fill(label, WRAP) for label in x])
             if crowded:
                 plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
-            axis.ticklabel_format(axis="y", useOffset=False)
             axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-            axis.set_axisbelow(True)
             if not any(_any_finite(series.values, series.paper) for series in shown):
                 axis.set_yticks([])
                 axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", color="#777777")
         axes[0, 0].set_ylabel(ylabel)
-        _sweep_legends(figure, names, [series for shown in panels.values() for series in shown])
+        _sweep_legends(figure, names, every)
         return _settled(figure)
 
 
@@ -141,7 +141,6 @@ def curve(
             axis.plot(epochs, values, marker=marker, linestyle=style, color=colour)
             axis.set_ylabel(label, color=colour)
             axis.tick_params(axis="y", colors=colour)
-            axis.ticklabel_format(axis="y", useOffset=False)
             if not _any_finite(values):
                 axis.set_yticks([])
         similarity.spines["right"].set_visible(True)
@@ -151,13 +150,12 @@ def curve(
                 right.plot(auroc_epochs, values, MARKERS[place], ls="-", color=colour, label=f"ReConPatch, {name}")
             if reference is not None and np.isfinite(reference[place]):
                 right.axhline(reference[place], linestyle="--", color=colour, label=f"PatchCore, {name}")
-        right.ticklabel_format(axis="y", useOffset=False)
         right.set_ylabel("AUROC in %")
         if right.lines:
             right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8)
         for axis in (left, right):
             axis.set_xlabel("epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        left.xaxis.set_major_locator(MaxNLocator(integer=True))  # the panels share it
         return _settled(figure)
 
 

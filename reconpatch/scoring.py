@@ -92,4 +92,9 @@ def typical_examples(scores: Scores, defects: Sequence[str], most: int = 7) -> l
     """
     kinds = sorted(set(defects), key=lambda d: (d == "good", d))[:most]
     by_kind = [[i for i, d in enumerate(defects) if d == kind] for kind in kinds]
-    return [sorted(group, key=lambda i: scores[i])[len(group) // 2] for group in by_kind]
+    return [middle(scores, group) for group in by_kind]
+
+
+def middle(scores: Scores, group: Sequence[int]) -> int:
+    """((N,) scores, indices of some of them) -> the index of the median score, the upper one of two."""
+    return sorted(group, key=lambda i: scores[i])[len(group) // 2]

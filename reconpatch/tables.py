@@ -1,141 +1,194 @@
-"""Tables: records -> one frame -> CSV with raw numbers, and Markdown, LaTeX and HTML with AUROC x 100."""
+"""Tables as text: cells -> Markdown, LaTeX and HTML with AUROC x 100, the paper beside ours, and what must be said."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reconpatch.errors import ReconpatchError
-from reconpatch.records import Record
+from reconpatch.comparison import METHODS, METRICS, Result
 
-METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
-METHODS = {"patchcore": "PatchCore", "reconpatch": "ReConPatch"}
 MISSING = "–"
+MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
 
 
-def results_frame(records: Sequence[Record], axes: Sequence[str]) -> pd.DataFrame:
-    """records -> one row each: data set, category, method, the experiment's axes, seed, flags and metrics."""
-    rows = []
-    for record in records:
-        row: dict[str, Any] = {"dataset": record.dataset, "category": record.category}
-        row |= {axis: _plain(record.description.get(axis)) for axis in dict.fromkeys(["method", *axes])}
-        row |= {"seed": record.seed, "run": record.run, "flags": "; ".join(record.flags)}
-        rows.append(row | {name: _number(record.metrics.get(name)) for name in METRICS})
-    return pd.DataFrame(rows)
+@dataclass(frozen=True)
+class Table:
+    """A table of strings: rows of column -> text; `links` names, per row and column, the records behind a cell."""
+
+    title: str
+    rows: Sequence[Mapping[str, str]]
+    notes: Sequence[str] = ()
+    links: Sequence[Mapping[str, Sequence[str]]] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of all rows, in order of appearance."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
-def comparison(frame: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """results_frame -> mean over seeds, one row per category and axis values, one column per metric and method.
+def comparison_table(cells: pd.DataFrame, labels: Sequence[str], title: str, notes: Sequence[str]) -> Table:
+    """cells -> a row per data set, category, place and method, columns per metric.
 
-    Where both methods ran, a difference (ReConPatch - PatchCore) follows each metric. More than one category adds a
-    mean row, over the categories of the table. Values stay in [0, 1]; columns are (metric, method) pairs; `sd` columns
-    hold the standard deviation over seeds where there are several.
+    Ours with its 95 % interval; where the paper has numbers, the paper's and the verdict with the difference; where
+    PatchCore ran too, the gain over it with its interval. PatchCore's row is not repeated where a place changes only
+    what PatchCore does not have.
     """
-    keys = ["dataset", "category", *(a for a in axes if a not in ("method", "seed"))]
-    names = list(METRICS)
-    order = frame[keys].drop_duplicates()
-    methods = [m for m in METHODS if m in set(frame["method"])]
-    mean = frame.groupby([*keys, "method"], sort=False, dropna=False)[names].mean()
-    sd = frame.groupby([*keys, "method"], sort=False, dropna=False)[names].std()
-    table = order.copy()
-    for name in names:
-        for method in methods:
-            for suffix, source in (("", mean), (" sd", sd)):
-                column = source[name].xs(method, level="method").reindex(pd.MultiIndex.from_frame(order))
-                table[f"{name}|{METHODS[method]}{suffix}"] = column.to_numpy()
-        if len(methods) == 2:
-            ours, theirs = (table[f"{name}|{METHODS[m]}"] for m in ("reconpatch", "patchcore"))
-            table[f"{name}|difference"] = ours - theirs
-    numbers = [c for c in map(str, table) if "|" in c]
-    table = table.drop(columns=[c for c in numbers if c.endswith(" sd") and table[c].isna().all()])
-    return _with_means(table.reset_index(drop=True), keys)
+    keys = ["dataset", "category", *labels, "method"]
+    hidden = {"dataset"} if cells["dataset"].nunique() == 1 else set()
+    extra = {
+        m: [c for c in ("paper", "gain") if c in cells and part[c].notna().any()] for m, part in cells.groupby("metric")
+    }
+    rows, links, seen = [], [], set()
+    for _, part in cells.groupby(keys, sort=False, dropna=False):
+        first = part.iloc[0]
+        same = (first["dataset"], first["category"], first["runs"])
+        if first["method"] == "patchcore" and same in seen:
+            continue
+        seen.add(same)
+        row = {key: _text(first[key]) for key in keys if key not in hidden}
+        name = MEANS.get(first["category"], "")
+        row["category"] = name.format(first["categories"]) if name else first["category"].replace("_", " ")
+        row["method"] = METHODS[first["method"]]
+        link = {}
+        for _, cell in part.iterrows():
+            shown = METRICS[cell["metric"]]
+            row |= {shown: _value(cell)} | _beside(cell, shown, extra[cell["metric"]])
+            link[shown] = cell["links"].split()
+        rows.append(row)
+        links.append(link)
+    return Table(title, rows, notes, links)
 
 
-def _with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add, per data set and axis values, the mean over categories, where there is more than one."""
-    groups = [k for k in keys if k != "category"]
-    parts = [table]
-    for _, part in table.groupby(groups, sort=False):
-        if len(part) > 1:
-            numbers = part[[c for c in map(str, part) if "|" in c and not c.endswith(" sd")]].mean(skipna=False)
-            first = part.iloc[0][groups].to_dict()
-            parts.append(pd.DataFrame([first | {"category": f"mean of {len(part)}"} | numbers.to_dict()]))
-    return pd.concat(parts, ignore_index=True)[list(table.columns)]
+def _value(cell: pd.Series) -> str:
+    """Ours, with its interval."""
+    if cell["value"] != cell["value"]:  # NaN differs from itself
+        return MISSING
+    ends = "" if cell["low"] != cell["low"] else f" [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
+    return f"{100 * cell['value']:.2f}{ends}"
 
 
-def formatted(table: pd.DataFrame) -> pd.DataFrame:
-    """comparison -> strings: x 100, two decimals, +- standard deviation over seeds; undefined values print a dash."""
-    shown = pd.DataFrame({c: [_shown(v) for v in table[c]] for c in map(str, table) if "|" not in c})
-    for column in [c for c in map(str, table) if "|" in c and not c.endswith(" sd")]:
-        metric, method = column.split("|")
-        sd = table.get(f"{column} sd", pd.Series(np.nan, table.index))
-        signed = "+" if method == "difference" else ""
-        shown[f"{METRICS[metric]}, {method}"] = [
-            MISSING
-            if np.isnan(value)
-            else f"{100 * value:{signed}.2f}" + ("" if np.isnan(spread) else f" ± {100 * spread:.2f}")
-            for value, spread in zip(table[column], sd, strict=True)
-        ]
-    return shown
+def _beside(cell: pd.Series, shown: str, extra: Sequence[str]) -> dict[str, str]:
+    """The columns beside a metric: the paper's number, the verdict, the gain over PatchCore."""
+    row = {}
+    if "paper" in extra:
+        known = cell["paper"] == cell["paper"]
+        row[f"{shown}, paper"] = f"{100 * cell['paper']:.2f}" if known else MISSING
+        difference = "" if cell["difference"] != cell["difference"] else f" ({100 * cell['difference']:+.2f})"
+        row[f"{shown}, verdict"] = f"{cell['verdict']}{difference}" if known else MISSING
+    if "gain" in extra:
+        known = cell["gain"] == cell["gain"]
+        ends = f" [{100 * cell['gain_low']:+.1f}, {100 * cell['gain_high']:+.1f}]"
+        ends = "" if cell["gain_low"] != cell["gain_low"] else ends
+        row[f"{shown}, gain over PatchCore"] = f"{100 * cell['gain']:+.2f}{ends}" if known else ""
+    return row
 
 
-def panels(records: Sequence[Record]) -> list[str]:
-    """records of one figure -> a title for each: its method, and its run where methods repeat.
-
-    Raises ReconpatchError when their images or maps are not of one geometry and so cannot stand side by side.
-    """
-    for key in ("resize", "crop", "interpolation", "blur"):
-        values = [record.description[key] for record in records]
-        if len(set(values)) > 1:
-            raise ReconpatchError(f"figures: the runs drawn differ in {key}: {values}; choose one value under figures")
-    titles = [METHODS[record.description["method"]] for record in records]
-    return [f"{t} {r.run}" if titles.count(t) > 1 else t for t, r in zip(titles, records, strict=True)]
-
-
-def footnote(records: Sequence[Record]) -> str:
-    """records of one figure -> the line below it: backbone, weights, settings of the runs and every flag."""
-    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']} weights)" for r in records})
-    settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
-    return "; ".join([*backbones, *settings, *sorted({flag for record in records for flag in record.flags})])
-
-
-def notes(frame: pd.DataFrame, records: Sequence[Record], differences: Sequence[str]) -> list[str]:
-    """What stands below a table: units, seeds, weights, flags and how the runs depart from the paper's settings."""
-    lines = ["Values × 100; difference: ReConPatch − PatchCore."]
-    seeds = sorted(set(frame["seed"]))
-    lines.append(f"Seeds: {', '.join(map(str, seeds))}" + (" (mean ± standard deviation)." if len(seeds) > 1 else "."))
+def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, tolerance: float, absent: str) -> list[str]:
+    """What stands below a table: units, seeds, weights, flags, departures from the paper, verdicts, what is missing."""
+    records = [r.record for r in results if r.record is not None]
+    seeds = sorted({r.seed for r in results})
+    drawn = (
+        "test images and seeds" if len(seeds) > 1 else "test images (one seed: what another would give is not in it)"
+    )
+    lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
+    lines.append(f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}.")
+    if cells["gain"].notna().any() if "gain" in cells else False:
+        lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 shows no difference.")
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
     lines.append(f"Backbone (weights): {', '.join(backbones)}.")
-    flags = sorted({flag for record in records for flag in record.flags})
+    flags = dict.fromkeys(flag for record in records for flag in record.flags)
     lines += [f"Not a result of the paper: {flag}." for flag in flags]
-    if frame[list(METRICS)].isna().any(axis=None):
+    lines += [f"Setting other than the paper's: {d}{where}." for d, where in _departures(results).items()]
+    if "verdict" in cells and cells["paper"].notna().any():
+        lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
+        said = {*flags, *(d for r in results for d in r.departures)}
+        reasons = dict.fromkeys(reason for text in cells["reasons"] for reason in text.split("; ") if reason)
+        lines += [f"Not comparable: {reason}" for reason in reasons if reason not in said]
+    missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
+    if missing:
+        lines.append(f"Missing, because the run failed or has not ended: {', '.join(dict.fromkeys(missing))}.")
+    if cells["value"].isna().any():
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
-    if differences:
-        lines.append(f"Settings other than the paper's: {'; '.join(differences)}.")
-    return lines
+    return lines + ([f"Not run: {absent}."] if absent else [])
 
 
-def to_markdown(table: pd.DataFrame, title: str, lines: Sequence[str]) -> str:
-    """formatted table -> GitHub Markdown with title and notes."""
-    body = table.to_markdown(index=False, disable_numparse=True)
-    return "\n".join([f"**{title}**", "", body, "", *(f"- {line}" for line in lines), ""])
+def _departures(results: Sequence[Result]) -> dict[str, str]:
+    """Each departure from the paper -> where it holds, if not everywhere."""
+    places = {tuple(r.labels.items()) for r in results}
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for r in results:
+        for departure in r.departures:
+            found.setdefault(departure, set()).add(tuple(r.labels.items()))
+    return {
+        d: ""
+        if len(where) == len(places)
+        else f" ({'; '.join(sorted(', '.join(_text(v) for _, v in w) for w in where))})"
+        for d, where in found.items()
+    }
 
 
-def to_latex(table: pd.DataFrame, title: str, lines: Sequence[str]) -> str:
-    """formatted table -> a LaTeX table (booktabs), every name escaped."""
-    escaped = table.rename(columns=_latex).map(_latex)
-    caption = " ".join(map(_latex, [f"{title}.", *lines]))
+def published_table(paper: pd.DataFrame, title: str) -> Table | None:
+    """The paper's numbers of other methods: image and pixel AUROC, a column a method."""
+    others = paper[~paper["method"].isin(list(METHODS))]
+    if others.empty:
+        return None
+    rows = []
+    for category, part in others.groupby("category", sort=False):
+        row = {"category": str(category).replace("_", " ")}
+        for method in dict.fromkeys(others["method"]):
+            values = part[part["method"] == method].set_index("metric")["value"]
+            pair = [f"{values[m]:.2f}" if m in values else MISSING for m in ("image_auroc", "pixel_auroc")]
+            row[method] = ", ".join(pair)
+        rows.append(row)
+    return Table(title, rows, ["Image AUROC, pixel AUROC of other methods as the paper prints them."])
+
+
+def to_markdown(table: Table) -> str:
+    """Table -> GitHub Markdown with title and notes."""
+    body = _frame(table).to_markdown(index=False, disable_numparse=True)
+    return "\n".join([f"**{table.title}**", "", body, "", *(f"- {line}" for line in table.notes), ""])
+
+
+def to_latex(table: Table) -> str:
+    """Table -> a LaTeX table (booktabs), every name escaped."""
+    escaped = _frame(table).rename(columns=_latex).map(_latex)
+    caption = " ".join(map(_latex, [f"{table.title}.", *table.notes]))
     styled = escaped.style.hide(axis="index")
     return str(styled.to_latex(hrules=True, caption=caption, position="htbp", column_format="l" * len(table.columns)))
 
 
-def to_html(table: pd.DataFrame, title: str, lines: Sequence[str]) -> str:
-    """formatted table -> an HTML fragment, every name escaped."""
-    body = table.to_html(index=False, border=0, escape=True, na_rep=MISSING)
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<figure><figcaption>{html.escape(title)}</figcaption><div>{body}</div><ul>{items}</ul></figure>\n"
+def to_html(table: Table) -> str:
+    """Table -> an HTML fragment, every name escaped; a cell links to its records, the first behind its number."""
+    links = table.links or [{} for _ in table.rows]
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+    body = ""
+    for row, link in zip(table.rows, links, strict=True):
+        fields = ((_linked(row.get(c, ""), link.get(c, ())), row.get(c, "")) for c in table.columns)
+        body += "<tr>" + "".join(f'<td class="{_kind(text)}">{shown}</td>' for shown, text in fields) + "</tr>\n"
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in table.notes)
+    title = html.escape(table.title)
+    return (
+        f"<figure><figcaption>{title}</figcaption><div><table><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>{body}</tbody></table></div><ul>{items}</ul></figure>\n"
+    )
+
+
+def _linked(text: str, links: Sequence[str]) -> str:
+    shown = html.escape(text)
+    if not links or text == MISSING:
+        return shown
+    more = "".join(f' <a href="{html.escape(link, quote=True)}">{n}</a>' for n, link in enumerate(links[1:], 2))
+    return f'<a href="{html.escape(links[0], quote=True)}">{shown}</a>{more}'
+
+
+def _kind(text: str) -> str:
+    return next((word for word in ("agrees", "above", "below") if text.startswith(word)), "")
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    return pd.DataFrame(list(table.rows), columns=table.columns).fillna("")
 
 
 def _latex(text: str) -> str:
@@ -144,13 +197,5 @@ def _latex(text: str) -> str:
     return "".join(special.get(c, c) for c in text)
 
 
-def _shown(value: Any) -> str:
-    return MISSING if value is None or value != value else str(value)  # NaN differs from itself
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    return "+".join(map(str, value)) if isinstance(value, list) else value
+def _text(value: Any) -> str:
+    return MISSING if value is None or value != value else str(value)

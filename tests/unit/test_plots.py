@@ -135,11 +135,12 @@ def test_same_plot_same_bytes(draw, suffix, tmp_path) -> None:
 
 @pytest.mark.parametrize("draw", [draw_sweep, draw_positions])
 def test_a_footnote_moves_nothing(draw, tmp_path) -> None:
-    """The rows of pixels above the footnote are those of the figure without one."""
-    pictures = []
+    """What stands above the footnote, a gap away, is as high as the figure without one."""
+    inked = []
     for name, footnote in (("plain", ""), ("noted", "a footnote")):
         save(draw(), tmp_path / f"{name}.png", footnote)
-        pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")))
-    plain, noted = (np.flatnonzero((picture < 250).any(1)) for picture in pictures)
-    assert len(noted) > len(plain)
-    np.testing.assert_array_equal(noted[: len(plain)], plain)
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        inked.append(np.flatnonzero((picture < 250).any(1)))
+    plain, noted = inked
+    body = noted[: np.flatnonzero(np.diff(noted) > 5)[-1] + 1]
+    assert len(body) < len(noted) and np.ptp(body) == pytest.approx(np.ptp(plain), abs=2)

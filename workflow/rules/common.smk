@@ -98,7 +98,8 @@ def below(stage, *files):
 
 def train_features(wildcards):
     """Features of the training images, which the augmentation of test images alone leaves as they are."""
-    return path_of("features", of_training(run_of(wildcards)), wildcards, "train.npy")
+    side = of_training(run_of(wildcards))
+    return [path_of("features", side, wildcards, "train.npy")]
 
 
 def weight_file(wildcards):
@@ -149,7 +150,7 @@ def training_scores(wildcards):
 def member_masks(wildcards):
     """Masks of the test images, the same for all members."""
     first = PLAN.runs[PLAN.ensembles[wildcards.run].members[0]]
-    return path_of("masks", first, wildcards, "masks.npy")
+    return [path_of("masks", first, wildcards, "masks.npy")]
 
 
 def paper_file(experiment):
@@ -216,6 +217,11 @@ def gallery_files(path):
         path.format(dataset=d, category=c, run=PLAN.drawn(w.experiment, "gallery")[0])
         for d, c in PLAN.targets[w.experiment]
     ]
+
+
+def labels_of(experiment):
+    """What names the places of an experiment's table: its variant and axes."""
+    return list(dict.fromkeys(k for p in PLAN.places[experiment] for k in p.labels))
 
 
 def table_settings(experiment):

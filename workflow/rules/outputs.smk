@@ -124,6 +124,7 @@ rule draw_sweep:
     conda:
         "../../environment.yml"
     params:
+        labels=lambda w: labels_of(w.experiment),
         code=code("sweep"),
     script:
         "../scripts/sweep.py"

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
 from reconpatch.figures import embed, save, scatter
 from reconpatch.jobs import job
 from reconpatch.memory import MemoryBank
 from reconpatch.randomness import stream
 from reconpatch.records import read_record
-from reconpatch.tables import footnote, panels
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

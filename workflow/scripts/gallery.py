@@ -1,0 +1,36 @@
+"""Draw one defective image of every category with its anomaly map."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.numpy import load_file
+
+from reconpatch.captions import footnote, panels
+from reconpatch.data import read_manifest
+from reconpatch.figures import Example, gallery, save
+from reconpatch.images import image_array, mask_array
+from reconpatch.jobs import job
+from reconpatch.records import read_record
+from reconpatch.scoring import anomaly_maps, middle
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0], "gallery"):
+    records = [read_record(Path(file)) for file in snakemake.input.runs]
+    files = zip(records, snakemake.input.scores, snakemake.input.manifests, snakemake.params.folders, strict=True)
+    examples = []
+    for record, scores_file, manifest, folder in files:
+        run, scores = record.description, load_file(scores_file)
+        tests = [i for i in read_manifest(Path(manifest))[0] if i.split == "test"]
+        i = middle(scores["image"], [n for n, item in enumerate(tests) if item.mask])
+        examples.append(
+            Example(
+                f"{record.category.replace('_', ' ')}, {tests[i].defect.replace('_', ' ')}",
+                image_array(Path(folder) / tests[i].path, run["resize"], run["crop"], run["interpolation"]),
+                mask_array(Path(folder) / tests[i].mask, run["resize"], run["crop"], run["mask_rule"]),
+                [anomaly_maps(scores["patch"][[i]], run["crop"], run["blur"])[0]],
+            )
+        )
+    thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
+    save(gallery(examples, panels(records[:1])[0], thresholds), Path(snakemake.output[0]), footnote(records))

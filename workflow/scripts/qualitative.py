@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load_file
 
+from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
 from reconpatch.figures import Example, qualitative, save
 from reconpatch.images import image_array, mask_array
 from reconpatch.jobs import job
 from reconpatch.records import read_record
 from reconpatch.scoring import anomaly_maps, typical_examples
-from reconpatch.tables import footnote, panels
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -13,8 +13,8 @@ from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.records import Record, stage_facts, write_record
 from reconpatch.originals import alterations
+from reconpatch.records import Record, stage_facts, write_record
 from reconpatch.scoring import anomaly_maps, image_scores, patch_scores
 from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 

@@ -1,0 +1,26 @@
+"""Draw an experiment's AUROC over what it sweeps, both methods, with the paper's points."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reconpatch.captions import footnote
+from reconpatch.comparison import METRICS
+from reconpatch.figures import save
+from reconpatch.jobs import job
+from reconpatch.plots import sweep
+from reconpatch.records import read_record
+from reconpatch.tabulate import series
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0], f"sweep {snakemake.wildcards.experiment}"):
+    cells = pd.read_csv(snakemake.input.cells, dtype={"category": str})
+    labels = list(snakemake.params.labels)
+    records = [read_record(Path(file)) for file in snakemake.input.records]
+    shown, x, what = series(cells, labels)
+    panels = {METRICS[m]: shown[m] for m in ("image_auroc", "pixel_auroc") if m in shown}
+    xlabel = "" if labels == ["variant"] else ", ".join(labels)
+    save(sweep(panels, x, xlabel, f"AUROC × 100, {what}"), Path(snakemake.output[0]), footnote(records))

@@ -1,0 +1,86 @@
+"""One experiment's table, from the records at hand: what is missing prints a dash."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from reconpatch.comparison import METHODS, Result, cells
+from reconpatch.cost import cost_table
+from reconpatch.files import write_text
+from reconpatch.paper import read_paper
+from reconpatch.plots import Series
+from reconpatch.records import read_record
+from reconpatch.statistics import from_tensors
+from reconpatch.tables import comparison_table, notes, published_table, to_html, to_latex, to_markdown
+
+
+def gather(settings: Mapping[str, Any], folder: Path) -> list[Result]:
+    """Settings of a table (targets and places) and the folder of results -> a Result a place, category and seed."""
+    results = []
+    for dataset, category in settings["targets"]:
+        for place in settings["places"]:
+            result = Result(dataset=dataset, category=category, **place)
+            parts = [folder / kind / dataset / category / place["run"] for kind in ("runs", "ensembles")]
+            for at in parts:
+                if (at / "record.json").is_file() and (at / "scores.safetensors").is_file():
+                    result = _filled(result, at, folder)
+            results.append(result)
+    return results
+
+
+def _filled(result: Result, at: Path, folder: Path) -> Result:
+    scores = load_file(at / "scores.safetensors")
+    record = read_record(at / "record.json")
+    known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
+    return Result(
+        **{k: getattr(result, k) for k in ("labels", "method", "seed", "dataset", "category", "run", "departures")},
+        record=record,
+        link=(at / "record.json").relative_to(folder).as_posix(),
+        wins={f"{name}_auroc": from_tensors(scores, name) for name in known},
+        image_labels=np.asarray(scores["label"]),
+    )
+
+
+def write_table(settings: Mapping[str, Any], paper_file: Path | None, folder: Path, name: str) -> None:
+    """Write `folder`/tables/`name` as .csv of cells, .md, .tex and .html."""
+    results = gather(settings, folder)
+    paper = None if paper_file is None else read_paper(paper_file)
+    tolerance, count = settings["tolerance"] / 100, settings["resamples"]
+    frame = cells(results, paper, settings["layouts"], count=count, tolerance=tolerance)
+    lines = [settings["caption"]] if settings["caption"] else []
+    if settings["measure"] == "cost":
+        tables = [cost_table(results, settings["title"], lines)]
+    else:
+        labels = list(dict.fromkeys(k for place in settings["places"] for k in place["labels"]))
+        lines += notes(results, frame, count=count, tolerance=tolerance, absent=settings["absent"])
+        tables = [comparison_table(frame, labels, settings["title"], lines)]
+        others = None if paper is None else published_table(paper, f"{settings['title']}: published by others")
+        tables += [others] if others else []
+    base = folder / "tables" / name
+    write_text(base.with_suffix(".csv"), _raw(frame, results).to_csv(index=False))
+    for suffix, render in ((".md", to_markdown), (".tex", to_latex), (".html", to_html)):
+        write_text(base.with_suffix(suffix), "\n".join(map(render, tables)))
+
+
+def series(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
+    """cells -> (per metric a Series a method, x 100; the swept places in words; which mean or category they are of)."""
+    wide = cells[cells["categories"] == cells["categories"].max()]
+    wide = wide[(wide["category"] == wide["category"].iloc[-1]) & (wide["dataset"] == wide["dataset"].iloc[0])]
+    x = [", ".join(map(str, v)) for v in wide[list(labels)].drop_duplicates().itertuples(index=False)]
+    found: dict[str, list[Series]] = {}
+    for (metric, method), part in wide.groupby(["metric", "method"], sort=False):
+        columns = [(100 * part[c]).tolist() for c in ("value", "low", "high", "paper")]
+        found.setdefault(str(metric), []).append(Series(METHODS[str(method)], *columns))
+    count = int(wide["categories"].iloc[0])
+    return found, x, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
+
+
+def _raw(frame: pd.DataFrame, results: list[Result]) -> pd.DataFrame:
+    """Cells with the flags of their runs: a number never stands without them."""
+    flags = {r.run: "; ".join(r.record.flags) for r in results if r.record is not None}
+    joined = [sorted({flags[run] for run in runs.split() if flags.get(run)}) for runs in frame["runs"]]
+    return frame.assign(flags=["; ".join(f) for f in joined])
