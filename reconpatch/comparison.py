@@ -20,7 +20,6 @@ from reconpatch.statistics import Wins, interval, mean_auroc, resamples, seed_re
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
 METHODS = {"patchcore": "PatchCore", "reconpatch": "ReConPatch"}
-WINS = {"image_auroc": "image", "pixel_auroc": "pixel"}  # metrics with a bootstrap -> their pairs in the scores' file
 Draws = NDArray[np.float64]
 Key = tuple[str, str, tuple[tuple[str, Any], ...], str]  # data set, category, labels, method
 
@@ -38,7 +37,7 @@ class Result:
     departures: Sequence[str]
     record: Record | None = None
     link: str = ""  # where the record lies, relative to the report
-    wins: Mapping[str, Wins] | None = None
+    wins: Mapping[str, Wins] | None = None  # of the metrics that have a bootstrap
     image_labels: NDArray[np.int64] | None = None
 
 
@@ -66,7 +65,7 @@ def entries(results: Sequence[Result], count: int) -> dict[str, Entry]:
     for metric in METRICS:
         values = [np.nan if r.record is None else _number(r.record.metrics.get(metric)) for r in results]
         draws = None
-        wins = [r.wins[WINS[metric]] for r in results if r.wins is not None and metric in WINS]
+        wins = [r.wins[metric] for r in results if r.wins is not None and metric in r.wins]
         first = results[0]
         if len(wins) == len(results) and first.image_labels is not None and not np.isnan(values).any():
             name = f"bootstrap/{first.dataset}/{first.category}"  # the same for both methods and at every place

@@ -13,7 +13,8 @@ def cost_table(results: Sequence[Result], title: str, notes: Sequence[str]) -> T
 
     Images per second counts the features and the scores of a test image, each in the bulk of the test set.
     """
-    rows, links = [], []
+    rows: list[dict[str, str]] = []
+    links: list[dict[str, list[str]]] = []
     for r in results:
         row = {"category": r.category.replace("_", " ")} | {k: str(v) for k, v in r.labels.items()}
         row |= {"method": METHODS[r.method], "seed": str(r.seed)}

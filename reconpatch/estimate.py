@@ -1,6 +1,5 @@
 """What a plan will need: images, jobs' memory and disk, from the numbers of files and the shapes, before any job."""
 
-import math
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -23,7 +22,7 @@ class Estimate:
 
 def grid(run: Run) -> int:
     """Patches along a side: level i of a network has a stride of 2^(i+1)."""
-    return math.ceil(run.crop / 2 ** (run.levels[0] + 1))
+    return -(-run.crop // int(2 ** (run.levels[0] + 1)))
 
 
 def image_counts(plan: Plan, dataset: str, category: str) -> tuple[int, int]:

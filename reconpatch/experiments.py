@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from reconpatch.config import Config, Experiment, Override, Run, description, vary
+from reconpatch.config import Config, Experiment, Override, Run, Variant, description, vary
 from reconpatch.errors import ReconpatchError
 
 PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
@@ -39,22 +39,22 @@ def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
     """
     where, axes = f"experiment {name}", {"seed": list(config.seeds)} | experiment.axes
     override = config.overrides.get(name, Override())
-    variants = list(experiment.variants.items()) or [("", None)]
+    variants = list((experiment.variants or {"": Variant()}).items())
     _check(where, experiment, override, list(axes))
     order = [k for k in axes if k != "seed"] + ["seed"]
     rows = []
     for (label, variant), values in itertools.product(variants, itertools.product(*(axes[k] for k in order))):
         place = dict(zip(order, values, strict=True))
-        changes = experiment.set | (variant.set if variant else {})
+        changes = experiment.set | variant.set
         changes |= override.set | override.variants.get(label, {}) | place
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
             run = vary(run, config.stand_ins[run.backbone], f"stand_ins.{run.backbone}")
         if run.method == "reconpatch" and run.epoch not in (None, run.epochs, *config.checkpoints):
             raise ReconpatchError(f"{where}: epoch {run.epoch} is not kept: add it to checkpoints {config.checkpoints}")
-        labels = {"variant": label} if variant else {}
+        labels = {"variant": label} if experiment.variants else {}
         labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
-        paper = _paper() | experiment.paper | (variant.paper if variant else {}) | place
+        paper = _paper() | experiment.paper | variant.paper | place
         rows.append(Row(labels, run, tuple(_departures(run, paper))))
     return rows
 

@@ -51,8 +51,9 @@ def extract(
 ) -> None:
     """N images -> `destination`, an .npy of (N, H, W, dim) float16 patch features.
 
-    Each image is read with its augmentation, if it has one. Decoding overlaps with the forward pass. `progress` is called with (images done, images in all). Raises
-    ReconpatchError when a feature does not fit float16, which trained networks do not come near.
+    Each image is read with its augmentation, if it has one; decoding overlaps with the forward pass. `progress` is
+    called with (images done, images in all). Raises ReconpatchError when a feature does not fit float16, which trained
+    networks do not come near.
     """
 
     def read(item: tuple[Path, Augmentation | None]) -> NDArray[np.uint8]:

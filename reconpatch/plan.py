@@ -11,6 +11,7 @@ from typing import Any
 from reconpatch.config import (
     Config,
     Dataset,
+    Ensemble,
     Experiment,
     Override,
     Run,
@@ -135,7 +136,7 @@ class Plan:
         """One row per experiment, data set, category and run, with all parameters: results/plan.csv."""
         for name, targets in self.targets.items():
             for (dataset, category), run in itertools.product(targets, self.members(name)):
-                row = {"experiment": name, "dataset": dataset, "category": category, "run": run}
+                row: dict[str, object] = {"experiment": name, "dataset": dataset, "category": category, "run": run}
                 if run in self.runs:
                     yield row | description(self.runs[run], "score")
                 else:
@@ -209,7 +210,7 @@ def make_plan(config: Config) -> Plan:
         plan.experiments[name], plan.places[name] = experiment, []
         rows = expand(name, experiment, config)
         plan.targets[name], why = _targets(name, experiment, config)
-        lacking = {} if not plan.targets[name] else {b: w for b, w in _weightless(plan, rows)}
+        lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
         why = "; ".join([*([why] if why else []), *lacking.values()])
         if why:
             plan.absent[name] = why
@@ -218,7 +219,7 @@ def make_plan(config: Config) -> Plan:
                 key = plan.add(row.run)
                 plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
         if experiment.ensemble and not lacking:
-            plan.places[name] += _combined(plan, name, experiment)
+            plan.places[name] += _combined(plan, name, experiment.ensemble)
     return plan
 
 
@@ -231,10 +232,8 @@ def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[str, str]]:
             yield row.run.backbone, str(error)
 
 
-def _combined(plan: Plan, name: str, experiment: Experiment) -> list[Place]:
+def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
     """The places of the ensembles: one for every group of runs that differ only in the axis combined over."""
-    ensemble = experiment.ensemble
-    assert ensemble is not None
     groups: dict[str, list[Place]] = {}
     for place in plan.places[name]:
         rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}

@@ -68,8 +68,9 @@ def train(
 ) -> tuple[dict[str, Tensor], Sequence[Epoch]]:
     """(N, C) float16 patches of normal images, possibly a memory map -> f, and every epoch.
 
-    f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Every patch is seen once an epoch, shuffled over all images, in batches of nearly equal size. `progress` is called
-    after each epoch. Raises ReconpatchError for too few patches, or when the loss is no longer finite.
+    f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Every
+    patch is seen once an epoch, shuffled over all images, in batches of nearly equal size. `progress` is called after
+    each epoch. Raises ReconpatchError for too few patches, or when the loss is no longer finite.
     """
     n, inputs = patches.shape
     count = max(1, round(n / batch))
