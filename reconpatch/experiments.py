@@ -89,10 +89,14 @@ def _paper() -> dict[str, Any]:
 
 
 def _departures(run: Run, paper: Mapping[str, Any]) -> Iterator[str]:
-    """What a run does otherwise than the paper. The paper's weights in a file of the user's are the paper's weights."""
+    """What a run does otherwise than the paper.
+
+    The paper's weights may come from a file of the user's, and without neighbours there is nothing to weight.
+    """
     for key, value in description(run, "score").items():
         theirs = paper.get(key, value)
-        if value != theirs and not (key == "weights" and value == "file"):
+        silent = (key == "weights" and value == "file") or (key == "reweight" and run.neighbours == 1)
+        if value != theirs and not silent:
             yield f"{key} = {_plain(value)} (paper {_plain(theirs)})"
 
 

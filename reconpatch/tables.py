@@ -100,7 +100,7 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
     lines.append(f"Backbone (weights): {', '.join(backbones)}.")
     flags = dict.fromkeys(flag for record in records for flag in record.flags)
     lines += [f"Not a result of the paper: {flag}." for flag in flags]
-    lines += [f"Setting other than the paper's: {d}{where}." for d, where in _departures(results).items()]
+    lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     if "verdict" in cells and cells["paper"].notna().any():
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
         said = {*flags, *(d for r in results for d in r.departures)}
@@ -114,19 +114,18 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
     return lines + ([f"Not run: {absent}."] if absent else [])
 
 
-def _departures(results: Sequence[Result]) -> dict[str, str]:
-    """Each departure from the paper -> where it holds, if not everywhere."""
+def _departures(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Where in the table -> departures from the paper there; "" is everywhere."""
     places = {tuple(r.labels.items()) for r in results}
     found: dict[str, set[tuple[Any, ...]]] = {}
     for r in results:
         for departure in r.departures:
             found.setdefault(departure, set()).add(tuple(r.labels.items()))
-    return {
-        d: ""
-        if len(where) == len(places)
-        else f" ({'; '.join(sorted(', '.join(_text(v) for _, v in w) for w in where))})"
-        for d, where in found.items()
-    }
+    by_place: dict[str, list[str]] = {}
+    for departure, where in found.items():
+        names = sorted(", ".join(_text(value) for _, value in labels) for labels in where)
+        by_place.setdefault("" if len(where) == len(places) else f" ({' | '.join(names)})", []).append(departure)
+    return by_place
 
 
 def published_table(paper: pd.DataFrame, title: str) -> Table | None:
