@@ -16,6 +16,7 @@ from reconpatch.checks import check_backbones
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.data import index
 from reconpatch.errors import ReconpatchError
+from reconpatch.estimate import estimate
 from reconpatch.files import write_text
 from reconpatch.plan import Plan, make_plan
 
@@ -49,12 +50,22 @@ def load_plan(files: list[Path]) -> Plan:
 def show(plan: Plan) -> None:
     """Print every experiment with its categories and runs, and what is not at hand."""
     for name, experiment in plan.experiments.items():
-        if name in plan.absent:
+        if not plan.at_hand(name):
             print(f"{name}: not run, {plan.absent[name]}")
             continue
+        if name in plan.absent:
+            print(f"{name}: a part is not run, {plan.absent[name]}")
         targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
         print(f"{name}: {experiment.title}\n  {len(plan.members(name))} runs on each of {targets}")
         print("".join(f"    {run}\n" for run in plan.members(name)), end="")
+    needs = estimate(plan)
+    kept = needs.features_gb <= plan.config.features_gb
+    fate = (
+        "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
+    )
+    print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
+    print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
+    print(f"predicted memory of the largest job: {needs.memory_gb:.1f} GB ({needs.largest_job})")
 
 
 def check(plan: Plan) -> list[str]:

@@ -20,6 +20,7 @@ from reconpatch.statistics import Wins, interval, mean_auroc, resamples, seed_re
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
 METHODS = {"patchcore": "PatchCore", "reconpatch": "ReConPatch"}
+BETWEEN = " | "  # reasons of a cell: the paper's caveats have semicolons of their own
 Draws = NDArray[np.float64]
 Key = tuple[str, str, tuple[tuple[str, Any], ...], str]  # data set, category, labels, method
 
@@ -183,7 +184,7 @@ def _against(
     reasons = [d for r in results for d in (*r.departures, *(r.record.flags if r.record else ()))]
     reasons = list(dict.fromkeys([*reasons, *([known[1]] if known[1] else [])]))
     said = verdict(value, known[0], tolerance, reasons)
-    return {"paper": known[0], "difference": value - known[0], "verdict": said, "reasons": "; ".join(reasons)}
+    return {"paper": known[0], "difference": value - known[0], "verdict": said, "reasons": BETWEEN.join(reasons)}
 
 
 def _gain(ours: Entry, theirs: Entry) -> dict[str, float]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,6 +113,7 @@ SCORE = ("coreset", "neighbours", "reweight", "blur", "mask_rule")
 Stage = Literal["masks", "features", "training", "bank", "score"]
 
 
+@cache
 def of_training(run: Run) -> Run:
     """The run as its training images see it: without the augmentation of test images alone."""
     return run if run.augment == "both" else run.model_copy(update={"augment": "none"})

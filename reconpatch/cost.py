@@ -18,12 +18,12 @@ def cost_table(results: Sequence[Result], title: str, notes: Sequence[str]) -> T
     for r in results:
         row = {"category": r.category.replace("_", " ")} | {k: str(v) for k, v in r.labels.items()}
         row |= {"method": METHODS[r.method], "seed": str(r.seed)}
-        if r.record is None:
-            rows.append(row | {"backbone": MISSING})
+        row["backbone"] = MISSING if r.record is None else str(r.record.description["backbone"])
+        if r.record is None or "ensemble" in r.record.stages:  # an ensemble's members have rows of their own
+            rows.append(row)
             links.append({})
             continue
         stages, bank = r.record.stages, r.record.bank
-        row["backbone"] = str(r.record.description["backbone"])
         for stage, name in STAGES.items():
             row[f"{name}, s"] = f"{stages[stage]['wall_s']:.1f}" if stage in stages else MISSING
         row["all, s"] = f"{sum(stages[s]['wall_s'] for s in STAGES if s in stages):.1f}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache, partial
 
-from reconpatch.config import Run, of_training
+from reconpatch.config import Run, description, of_training
 from reconpatch.data import category_folder, count_images
 from reconpatch.plan import Plan, stage_name
 
@@ -25,6 +25,11 @@ def grid(run: Run) -> int:
     return -(-run.crop // int(2 ** (run.levels[0] + 1)))
 
 
+def width(run: Run) -> int:
+    """Values a patch feature has: PatchCore may pool directly to its dimension."""
+    return int(description(run, "features")["feature_dim"])
+
+
 def image_counts(plan: Plan, dataset: str, category: str) -> tuple[int, int]:
     """(training, test) images of a category; the embedded sample's are not counted."""
     data = plan.dataset(dataset)
@@ -34,8 +39,8 @@ def image_counts(plan: Plan, dataset: str, category: str) -> tuple[int, int]:
 
 
 def features_bytes(run: Run, images: int) -> int:
-    """Disk of the patch features of some images."""
-    return images * grid(run) ** 2 * run.feature_dim * 2
+    """Disk of the patch features of some images, float16, without the file's header."""
+    return images * grid(run) ** 2 * width(run) * 2
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -63,7 +68,7 @@ def key_of(run: Run) -> str:
 def _bank_mb(run: Run, train: int) -> float:
     """Projected patches and their distances, one chunk of features, and the bank."""
     patches = train * grid(run) ** 2
-    chunk = 65536 * (run.feature_dim + 2 * run.dim) * 4
+    chunk = 65536 * (width(run) + 2 * run.dim) * 4
     return (
         BASE_MB
         + (patches * (min(run.coreset_dim, run.dim) * 4 + 24) + chunk + patches * run.coreset * run.dim * 4) / 1e6
@@ -73,5 +78,5 @@ def _bank_mb(run: Run, train: int) -> float:
 def _score_mb(run: Run, train: int, test: int) -> float:
     """The bank in memory and in the search index, one chunk of features, and the maps with what the metrics sort."""
     bank = train * grid(run) ** 2 * run.coreset * run.dim * 4
-    chunk = 65536 * (run.feature_dim + 2 * run.dim) * 4
+    chunk = 65536 * (width(run) + 2 * run.dim) * 4
     return BASE_MB + (2 * bank + chunk + test * run.crop**2 * 4 * 5) / 1e6

@@ -42,7 +42,7 @@ def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
     variants = list((experiment.variants or {"": Variant()}).items())
     _check(where, experiment, override, list(axes))
     order = [k for k in axes if k != "seed"] + ["seed"]
-    rows = []
+    rows, common = [], _paper() | experiment.paper
     for (label, variant), values in itertools.product(variants, itertools.product(*(axes[k] for k in order))):
         place = dict(zip(order, values, strict=True))
         changes = experiment.set | variant.set
@@ -54,7 +54,7 @@ def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
             raise ReconpatchError(f"{where}: epoch {run.epoch} is not kept: add it to checkpoints {config.checkpoints}")
         labels = {"variant": label} if experiment.variants else {}
         labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
-        paper = _paper() | experiment.paper | variant.paper | place
+        paper = common | variant.paper | place
         rows.append(Row(labels, run, tuple(_departures(run, paper))))
     return rows
 
@@ -66,11 +66,15 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
             raise ReconpatchError(
                 f"{where}: no variant {label!r}; there are {', '.join(experiment.variants) or 'none'}"
             )
-    for key in (*axes, *(k for s in sets for k in s)):
+    papers = [experiment.paper, *(v.paper for v in experiment.variants.values())]
+    for key in (*axes, *(k for s in (*sets, *papers) for k in s)):
         if key not in Run.model_fields:
             raise ReconpatchError(f"{where}: {key!r} is no parameter of a run; there are {', '.join(Run.model_fields)}")
         if key in axes and any(key in s for s in sets):
             raise ReconpatchError(f"{where}: {key!r} is both set and an axis")
+    empty = [key for key, values in experiment.axes.items() if not values]
+    if empty:
+        raise ReconpatchError(f"{where}: axes: {empty[0]} = []: give at least one value")
     ensemble = experiment.ensemble
     if ensemble and len(experiment.axes.get(ensemble.over, [])) < 2:
         raise ReconpatchError(f"{where}: ensemble: over = {ensemble.over!r} is no axis with at least two values")
@@ -79,7 +83,7 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
         for key, value in chosen.items():
             if key not in places:
                 raise ReconpatchError(f"{where}: figures: {kind}: {key!r} is no axis; choose from {', '.join(places)}")
-            if value not in places[key]:
+            if not any(same(value, known) for known in places[key]):
                 raise ReconpatchError(f"{where}: figures: {kind}: {key} = {value!r} is not among {places[key]}")
 
 
@@ -91,13 +95,28 @@ def _paper() -> dict[str, Any]:
 def _departures(run: Run, paper: Mapping[str, Any]) -> Iterator[str]:
     """What a run does otherwise than the paper.
 
-    The paper's weights may come from a file of the user's, and without neighbours there is nothing to weight.
+    The paper's weights may come from a file of the user's, without neighbours there is nothing to weight, and a
+    PatchCore that pools directly to its dimension has no feature_dim.
     """
     for key, value in description(run, "score").items():
         theirs = paper.get(key, value)
         silent = (key == "weights" and value == "file") or (key == "reweight" and run.neighbours == 1)
-        if value != theirs and not silent:
+        silent |= key == "feature_dim" and value != run.feature_dim
+        if not silent and not same(value, theirs):
             yield f"{key} = {_plain(value)} (paper {_plain(theirs)})"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a setting agree, numbers as numbers: 1, 1.0 and the text "1e0" do."""
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(value: Any) -> float | str:
+    text = str(_plain(value))
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from reconpatch.config import (
 )
 from reconpatch.data import categories
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments import Row, expand, overridden
+from reconpatch.experiments import Row, expand, overridden, same
 from reconpatch.originals import KNOWN
 
 Target = tuple[str, str]  # data set, category
@@ -47,6 +48,7 @@ def run_name(run: Run, baseline: Run) -> str:
     return f"{label.strip(',') or 'base'}-{digest(ours)}"
 
 
+@cache
 def stage_name(run: Run, stage: Stage) -> str:
     """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
     label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
@@ -105,12 +107,12 @@ class Plan:
         places = self.places[experiment]
         if chosen is None or not places:
             return []
-        fields = [p.labels | {"method": p.method} for p in places]
-        fits = [all(str(f.get(k)) == str(v) for k, v in chosen.items()) for f in fields]
-        kept = [
-            p for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs and p.seed == places[0].seed
-        ]
-        return list(dict.fromkeys(p.run for p in kept))
+        wanted = {"seed": places[0].seed} | chosen
+        if "backbone" in wanted:  # places are labelled with what stands in for it
+            wanted["backbone"] = self.config.stand_ins.get(wanted["backbone"], wanted).get("backbone")
+        fields = [p.labels | {"method": p.method, "seed": p.seed} for p in places]
+        fits = [all(same(f.get(k), v) for k, v in wanted.items()) for f in fields]
+        return list(dict.fromkeys(p.run for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs))
 
     def dataset(self, name: str) -> Dataset:
         """The configuration of a data set."""

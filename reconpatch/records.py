@@ -80,6 +80,7 @@ def combined_record(
     )
 
 
+@cache
 def _imports(source: str) -> tuple[set[str], set[str]]:
     """Python source -> (modules of this package, other top-level packages) it imports, at any depth of nesting."""
     ours, others = set(), set()
@@ -103,6 +104,7 @@ def _versions() -> dict[str, str]:
     return {top: f"{name} {importlib.metadata.version(name)}" for top, name in named.items()}
 
 
+@cache
 def _logic(source: str) -> str:
     """Python source -> its syntax tree without docstrings, so that prose and layout do not count as changes."""
     tree = ast.parse(source)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconpatch.comparison import METHODS, METRICS, Result
+from reconpatch.comparison import BETWEEN, METHODS, METRICS, Result
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
@@ -37,8 +37,11 @@ def comparison_table(cells: pd.DataFrame, labels: Sequence[str], title: str, not
     """
     keys = ["dataset", "category", *labels, "method"]
     hidden = {"dataset"} if cells["dataset"].nunique() == 1 else set()
+    # AUPRO has no interval, so its gain would say little
+    given = {"paper": "paper", "gain": "gain_low"}
     extra = {
-        m: [c for c in ("paper", "gain") if c in cells and part[c].notna().any()] for m, part in cells.groupby("metric")
+        metric: [name for name, column in given.items() if column in part and part[column].notna().any()]
+        for metric, part in cells.groupby("metric")
     }
     rows, links, seen = [], [], set()
     for _, part in cells.groupby(keys, sort=False, dropna=False):
@@ -48,7 +51,7 @@ def comparison_table(cells: pd.DataFrame, labels: Sequence[str], title: str, not
             continue
         seen.add(same)
         row = {key: _text(first[key]) for key in keys if key not in hidden}
-        name = MEANS.get(first["category"], "")
+        name = MEANS.get(first["category"], "") if first["categories"] > 1 else ""  # a category may be called so
         row["category"] = name.format(first["categories"]) if name else first["category"].replace("_", " ")
         row["method"] = METHODS[first["method"]]
         link = {}
@@ -94,7 +97,7 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
     )
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
     lines.append(f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}.")
-    if cells["gain"].notna().any() if "gain" in cells else False:
+    if "gain" in cells and cells["gain"].notna().any():
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 shows no difference.")
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
     lines.append(f"Backbone (weights): {', '.join(backbones)}.")
@@ -104,7 +107,7 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
     if "verdict" in cells and cells["paper"].notna().any():
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
         said = {*flags, *(d for r in results for d in r.departures)}
-        reasons = dict.fromkeys(reason for text in cells["reasons"] for reason in text.split("; ") if reason)
+        reasons = dict.fromkeys(reason for text in cells["reasons"] for reason in text.split(BETWEEN) if reason)
         lines += [f"Not comparable: {reason}" for reason in reasons if reason not in said]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
@@ -146,7 +149,8 @@ def published_table(paper: pd.DataFrame, title: str) -> Table | None:
 
 def to_markdown(table: Table) -> str:
     """Table -> GitHub Markdown with title and notes."""
-    body = _frame(table).to_markdown(index=False, disable_numparse=True)
+    escaped = _frame(table).rename(columns=_markdown).map(_markdown)
+    body = escaped.to_markdown(index=False, disable_numparse=True)
     return "\n".join([f"**{table.title}**", "", body, "", *(f"- {line}" for line in table.notes), ""])
 
 
@@ -190,9 +194,14 @@ def _frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(list(table.rows), columns=table.columns).fillna("")
 
 
+def _markdown(text: str) -> str:
+    return text.replace("|", r"\|")  # else it would end the cell
+
+
 def _latex(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "^": r"\textasciicircum{}"}
+    special |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}
     return "".join(special.get(c, c) for c in text)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reconpatch.comparison import METHODS, Result, cells
 from reconpatch.cost import cost_table
+from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 from reconpatch.paper import read_paper
 from reconpatch.plots import Series
@@ -33,7 +35,10 @@ def gather(settings: Mapping[str, Any], folder: Path) -> list[Result]:
 
 
 def _filled(result: Result, at: Path, folder: Path) -> Result:
-    scores = load_file(at / "scores.safetensors")
+    try:
+        scores = load_file(at / "scores.safetensors")
+    except SafetensorError as error:
+        raise ReconpatchError(f"{at / 'scores.safetensors'}: not a file of scores ({error}); score again") from None
     record = read_record(at / "record.json")
     known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
     return Result(
@@ -69,7 +74,8 @@ def write_table(settings: Mapping[str, Any], paper_file: Path | None, folder: Pa
 def series(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
     """cells -> (per metric a Series a method, x 100; the swept places in words; which mean or category they are of)."""
     wide = cells[cells["categories"] == cells["categories"].max()]
-    wide = wide[(wide["category"] == wide["category"].iloc[-1]) & (wide["dataset"] == wide["dataset"].iloc[0])]
+    wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
+    wide = wide[wide["category"] == wide["category"].iloc[-1]]
     x = [", ".join(map(str, v)) for v in wide[list(labels)].drop_duplicates().itertuples(index=False)]
     found: dict[str, list[Series]] = {}
     for (metric, method), part in wide.groupby(["metric", "method"], sort=False):

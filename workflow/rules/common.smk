@@ -1,11 +1,22 @@
 # The plan and the few look-ups rules need; what they compute is in the package, where the tests see it.
 # `conda:` in the rules names the environment they expect. It is made and activated by hand, with the package installed
 # into it (README); Snakemake's own deployment of it (--sdm conda) would lack the package.
-from dataclasses import asdict
+import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from reconpatch.assemble import (
+    figures_of,
+    labels_of,
+    paper_file,
+    reasons,
+    report_what_is_there,
+    result_folder,
+    sections,
+    table_settings,
+)
 from reconpatch.checks import check_backbones, gpu_present
 from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
@@ -115,10 +126,25 @@ def fetched(wildcards):
     )
 
 
-def result(run, dataset, category, file):
-    """A file of a run or an ensemble."""
-    kind = "runs" if run in PLAN.runs else "ensembles"
-    return f"results/{kind}/{dataset}/{category}/{run}/{file}"
+def scored(wildcards):
+    """Everything a run's score is made from: one function, since Snakemake pays for every call."""
+    run, where = PLAN.runs[wildcards.run], wildcards
+    training = of_training(run)
+    files = {
+        "test": ("features", run, "test.npy"),
+        "masks": ("masks", run, "masks.npy"),
+        "features": ("features", run, "features.json"),
+        "training": ("training", training, "training.json"),
+        "bank": ("bank", training, "bank.safetensors"),
+        "bank_facts": ("bank", training, "bank.json"),
+    }
+    found = {
+        name: [path_of(stage, side, where, file)]
+        for name, (stage, side, file) in files.items()
+        if stage != "training" or run.method == "reconpatch"
+    }
+    manifest = f"results/index/{where.dataset}/{where.category}.json"
+    return {"manifest": manifest, "training": []} | found
 
 
 def results_of(experiment, file):
@@ -126,7 +152,7 @@ def results_of(experiment, file):
     if not PLAN.at_hand(experiment):
         raise WorkflowError(f"{experiment}: {PLAN.absent[experiment]}")
     return [
-        result(run, dataset, category, file)
+        f"results/{result_folder(PLAN, run, dataset, category)}/{file}"
         for dataset, category in PLAN.targets[experiment]
         for run in PLAN.members(experiment)
     ]
@@ -153,29 +179,6 @@ def member_masks(wildcards):
     return [path_of("masks", first, wildcards, "masks.npy")]
 
 
-def paper_file(experiment):
-    """The published numbers of a table, if there are any."""
-    file = Path(f"configs/paper/{experiment}.csv")
-    return [str(file)] if file.is_file() else []
-
-
-SUFFIXES = {"qualitative": "png", "gallery": "png"}
-OVERALL = (
-    "sweep",
-    "gallery",
-)  # one figure an experiment, the others are one a category
-
-
-def figures_of(name):
-    """Figures of an experiment."""
-    files = []
-    for kind in PLAN.experiments[name].figures:
-        base, file = f"results/figures/{name}", f"{kind}.{SUFFIXES.get(kind, 'svg')}"
-        places = [""] if kind in OVERALL else [f"/{d}/{c}" for d, c in PLAN.targets[name]]
-        files += [f"{base}{place}/{file}" for place in places]
-    return files
-
-
 def outputs_of(*experiments):
     """Tables and figures of experiments."""
     files = []
@@ -183,8 +186,16 @@ def outputs_of(*experiments):
         files += [
             f"results/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")
         ]
-        files += figures_of(name) if PLAN.at_hand(name) else []
+        files += [f"results/{file}" for file in figures_of(PLAN, name)]
     return files
+
+
+@cache
+def everything():
+    """Outputs of all that is at hand; what is not is named, once."""
+    for why, names in reasons(PLAN.absent).items():
+        print(f"Not run: {', '.join(names)}: {why}", file=sys.stderr)
+    return outputs_of(*AT_HAND)
 
 
 def drawn_runs(kind, file):
@@ -200,9 +211,11 @@ def drawn_stages(kind, stage, file):
     return lambda w: [
         path_of(
             stage,
-            PLAN.runs[run]
-            if stage in ("features", "masks")
-            else of_training(PLAN.runs[run]),
+            (
+                PLAN.runs[run]
+                if stage in ("features", "masks")
+                else of_training(PLAN.runs[run])
+            ),
             w,
             file,
         )
@@ -216,38 +229,4 @@ def gallery_files(path):
     return lambda w: [
         path.format(dataset=d, category=c, run=PLAN.drawn(w.experiment, "gallery")[0])
         for d, c in PLAN.targets[w.experiment]
-    ]
-
-
-def labels_of(experiment):
-    """What names the places of an experiment's table: its variant and axes."""
-    return list(dict.fromkeys(k for p in PLAN.places[experiment] for k in p.labels))
-
-
-def table_settings(experiment):
-    """What a table needs besides records: texts, places and the numbers' treatment."""
-    chosen = PLAN.experiments[experiment]
-    return {
-        "title": chosen.title,
-        "caption": chosen.caption,
-        "measure": chosen.measure,
-        "absent": PLAN.absent.get(experiment, ""),
-        "targets": PLAN.targets[experiment],
-        "places": [asdict(place) for place in PLAN.places[experiment]],
-        "layouts": {d: PLAN.dataset(d).layout for d, _ in PLAN.targets[experiment]},
-        "resamples": PLAN.config.resamples,
-        "tolerance": PLAN.config.tolerance,
-    }
-
-
-def sections(*experiments):
-    """What the report shows of each experiment."""
-    return [
-        {
-            "name": name,
-            "title": PLAN.experiments[name].title,
-            "table": f"results/tables/{name}.html",
-            "figures": figures_of(name),
-        }
-        for name in filter(PLAN.experiments.get, experiments)
     ]

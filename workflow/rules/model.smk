@@ -47,9 +47,9 @@ rule train_representation:
     output:
         f="results/training/{dataset}/{category}/{stage}/f.safetensors",
         facts="results/training/{dataset}/{category}/{stage}/training.json",
-    priority: 10  # what is extracted is used before more is, so that few features lie on the disk at once
     log:
         "logs/train_representation/{dataset}/{category}/{stage}.log",
+    priority: 10  # what is extracted is used before more is, so that few features lie on the disk at once
     conda:
         "../../environment.yml"
     threads: 1
@@ -70,9 +70,9 @@ rule select_coreset:
     output:
         bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",
         facts="results/bank/{dataset}/{category}/{stage}/bank.json",
-    priority: 20
     log:
         "logs/select_coreset/{dataset}/{category}/{stage}.log",
+    priority: 20
     conda:
         "../../environment.yml"
     threads: 1
@@ -86,19 +86,13 @@ rule select_coreset:
 
 rule score_run:
     input:
-        manifest="results/index/{dataset}/{category}.json",
-        test=below("features", "test.npy"),
-        masks=below("masks", "masks.npy"),
-        features=below("features", "features.json"),
-        training=below("training", "training.json"),
-        bank=below("bank", "bank.safetensors"),
-        bank_facts=below("bank", "bank.json"),
+        unpack(scored),
     output:
         record="results/runs/{dataset}/{category}/{run}/record.json",
         scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
-    priority: 30
     log:
         "logs/score_run/{dataset}/{category}/{run}.log",
+    priority: 30
     conda:
         "../../environment.yml"
     threads: 1
@@ -118,9 +112,9 @@ rule score_training:
         bank=below("bank", "bank.safetensors"),
     output:
         "results/runs/{dataset}/{category}/{run}/training.safetensors",
-    priority: 30
     log:
         "logs/score_training/{dataset}/{category}/{run}.log",
+    priority: 30
     conda:
         "../../environment.yml"
     threads: 1
@@ -143,9 +137,9 @@ rule combine_ensemble:
     output:
         record="results/ensembles/{dataset}/{category}/{run}/record.json",
         scores="results/ensembles/{dataset}/{category}/{run}/scores.safetensors",
-    priority: 30
     log:
         "logs/combine_ensemble/{dataset}/{category}/{run}.log",
+    priority: 30
     conda:
         "../../environment.yml"
     params:

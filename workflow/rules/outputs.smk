@@ -2,7 +2,7 @@ rule make_table:
     input:
         records=lambda w: results_of(w.experiment, "record.json"),
         scores=lambda w: results_of(w.experiment, "scores.safetensors"),
-        paper=lambda w: paper_file(w.experiment),
+        paper=lambda w: [str(f) for f in [paper_file(w.experiment)] if f],
     output:
         cells="results/tables/{experiment}.csv",
         md="results/tables/{experiment}.md",
@@ -13,7 +13,7 @@ rule make_table:
     conda:
         "../../environment.yml"
     params:
-        settings=lambda w: table_settings(w.experiment),
+        settings=lambda w: table_settings(PLAN, w.experiment),
         code=code("table"),
     script:
         "../scripts/table.py"
@@ -124,7 +124,7 @@ rule draw_sweep:
     conda:
         "../../environment.yml"
     params:
-        labels=lambda w: labels_of(w.experiment),
+        labels=lambda w: labels_of(PLAN, w.experiment),
         code=code("sweep"),
     script:
         "../scripts/sweep.py"
@@ -133,7 +133,9 @@ rule draw_sweep:
 rule draw_gallery:
     input:
         runs=gallery_files("results/runs/{dataset}/{category}/{run}/record.json"),
-        scores=gallery_files("results/runs/{dataset}/{category}/{run}/scores.safetensors"),
+        scores=gallery_files(
+            "results/runs/{dataset}/{category}/{run}/scores.safetensors"
+        ),
         manifests=gallery_files("results/index/{dataset}/{category}.json"),
     output:
         "results/figures/{experiment}/gallery.png",

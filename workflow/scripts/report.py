@@ -12,5 +12,5 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job(snakemake.log[0], "report"):
-    page = render(snakemake.params.sections, snakemake.params.absent, code_state())
+    page = render(Path("results"), snakemake.params.sections, snakemake.params.absent, code_state())
     write_text(Path(snakemake.output[0]), page)

@@ -1,0 +1,105 @@
+"""What a plan's tables, figures and report consist of, and the report of what is there when something is missing."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from reconpatch.plan import Plan
+
+SUFFIXES = {"qualitative": "png", "gallery": "png"}  # the other figures are svg
+OVERALL = ("sweep", "gallery")  # one figure an experiment; the others are one a category
+
+
+def result_folder(plan: Plan, run: str, dataset: str, category: str) -> str:
+    """Folder of a run or an ensemble, below the results."""
+    return f"{'runs' if run in plan.runs else 'ensembles'}/{dataset}/{category}/{run}"
+
+
+def figures_of(plan: Plan, name: str) -> list[str]:
+    """Figures of an experiment, below the results."""
+    files = []
+    for kind in plan.experiments[name].figures:
+        file = f"{kind}.{SUFFIXES.get(kind, 'svg')}"
+        places = [""] if kind in OVERALL else [f"{dataset}/{category}/" for dataset, category in plan.targets[name]]
+        files += [f"figures/{name}/{place}{file}" for place in places]
+    return files if plan.at_hand(name) else []
+
+
+def labels_of(plan: Plan, name: str) -> list[str]:
+    """What names the places of an experiment's table: its variant and axes."""
+    return list(dict.fromkeys(key for place in plan.places[name] for key in place.labels))
+
+
+def table_settings(plan: Plan, name: str) -> dict[str, Any]:
+    """What a table needs besides records, as plain values: texts, places and the numbers' treatment."""
+    chosen = plan.experiments[name]
+    return {
+        "title": chosen.title,
+        "caption": chosen.caption,
+        "measure": chosen.measure,
+        "absent": plan.absent.get(name, ""),
+        "targets": plan.targets[name],
+        "places": [asdict(place) for place in plan.places[name]],
+        "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[name]},
+        "resamples": plan.config.resamples,
+        "tolerance": plan.config.tolerance,
+    }
+
+
+def paper_file(name: str) -> Path | None:
+    """The published numbers of a table, if there are any."""
+    file = Path(f"configs/paper/{name}.csv")
+    return file if file.is_file() else None
+
+
+def sections(plan: Plan, names: Iterable[str]) -> list[dict[str, Any]]:
+    """What the report shows of each experiment that can be run."""
+    return [
+        {
+            "name": name,
+            "title": plan.experiments[name].title,
+            "table": f"tables/{name}.html",
+            "figures": figures_of(plan, name),
+        }
+        for name in names
+        if name in plan.experiments and plan.at_hand(name)
+    ]
+
+
+def reasons(absent: Mapping[str, str]) -> dict[str, list[str]]:
+    """Experiment -> why it, or a part of it, is not run; turned round, so that each reason is named once."""
+    found: dict[str, list[str]] = {}
+    for name, why in absent.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def report_what_is_there(plan: Plan, folder: Path) -> list[str]:
+    """Plan and folder of results -> names of the missing results; tables and report are written from the others.
+
+    Tables newer than all of their records are left as they are.
+    """
+    from reconpatch.files import write_text
+    from reconpatch.records import code_state
+    from reconpatch.report import render
+    from reconpatch.tabulate import write_table
+
+    shown: list[dict[str, Any]] = []
+    missing: list[Path] = []
+    for section in sections(plan, plan.experiments):
+        name = section["name"]
+        results = itertools.product(plan.members(name), plan.targets[name])
+        records = [folder / result_folder(plan, run, *target) / "record.json" for run, target in results]
+        there = [record for record in records if record.is_file()]
+        missing += [record for record in records if record not in there]
+        if not there:
+            continue
+        table = folder / "tables" / f"{name}.csv"
+        if not table.is_file() or table.stat().st_mtime < max(record.stat().st_mtime for record in there):
+            write_table(table_settings(plan, name), paper_file(name), folder, name)
+        shown.append(section | {"figures": [f for f in section["figures"] if (folder / f).is_file()]})
+    lost = list(dict.fromkeys(str(record.parent.relative_to(folder)) for record in missing))
+    write_text(folder / "report.html", render(folder, shown, plan.absent, code_state(), lost))
+    return lost
