@@ -109,7 +109,7 @@ class Plan:
             return []
         wanted = {"seed": places[0].seed} | chosen
         if "backbone" in wanted:  # places are labelled with what stands in for it
-            wanted["backbone"] = self.config.stand_ins.get(wanted["backbone"], wanted).get("backbone")
+            wanted["backbone"] = (wanted | self.config.stand_ins.get(wanted["backbone"], {}))["backbone"]
         fields = [p.labels | {"method": p.method, "seed": p.seed} for p in places]
         fits = [all(same(f.get(k), v) for k, v in wanted.items()) for f in fields]
         return list(dict.fromkeys(p.run for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs))
