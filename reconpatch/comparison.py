@@ -195,13 +195,15 @@ def _gain(ours: Entry, theirs: Entry) -> dict[str, float]:
 
 
 def _origin(results: Sequence[Result], categories: int) -> dict[str, Any]:
-    """Seeds and runs behind a cell; links to the records where it is one category's."""
+    """Seeds, runs and flags behind a cell; links to the records where it is one category's."""
     links = [r.link for r in results if r.record is not None] if categories == 1 else []
     seeds = sorted({r.seed for r in results})
+    flags = dict.fromkeys(flag for r in results if r.record is not None for flag in r.record.flags)
     return {
         "seeds": " ".join(map(str, seeds)),
         "runs": " ".join(dict.fromkeys(r.run for r in results)),
         "links": " ".join(links),
+        "flags": "; ".join(flags),  # a number never stands without them
     }
 
 

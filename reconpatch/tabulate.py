@@ -66,7 +66,7 @@ def write_table(settings: Mapping[str, Any], paper_file: Path | None, folder: Pa
         others = None if paper is None else published_table(paper, f"{settings['title']}: published by others")
         tables += [others] if others else []
     base = folder / "tables" / name
-    write_text(base.with_suffix(".csv"), _raw(frame, results).to_csv(index=False))
+    write_text(base.with_suffix(".csv"), frame.to_csv(index=False))
     for suffix, render in ((".md", to_markdown), (".tex", to_latex), (".html", to_html)):
         write_text(base.with_suffix(suffix), "\n".join(map(render, tables)))
 
@@ -83,10 +83,3 @@ def series(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[S
         found.setdefault(str(metric), []).append(Series(METHODS[str(method)], *columns))
     count = int(wide["categories"].iloc[0])
     return found, x, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
-
-
-def _raw(frame: pd.DataFrame, results: list[Result]) -> pd.DataFrame:
-    """Cells with the flags of their runs: a number never stands without them."""
-    flags = {r.run: "; ".join(r.record.flags) for r in results if r.record is not None}
-    joined = [sorted({flags[run] for run in runs.split() if flags.get(run)}) for runs in frame["runs"]]
-    return frame.assign(flags=["; ".join(f) for f in joined])

@@ -31,12 +31,12 @@ def draw(seed: int, shift: float = 1.0, images: int = 36) -> tuple[np.ndarray, n
     return (rng.normal(0, 1, images) + shift * labels).round(1).astype(np.float32), labels
 
 
-def scored(scores: np.ndarray, labels: np.ndarray, **changes: Any) -> Result:
+def scored(scores: np.ndarray, truth: np.ndarray, **changes: Any) -> Result:
     """What a run with these image scores gives."""
     return given_values(
-        {"image_auroc": roc_auc_score(labels, scores)},
-        wins={"image_auroc": image_wins(scores, labels)},
-        image_labels=labels,
+        {"image_auroc": roc_auc_score(truth, scores)},
+        wins={"image_auroc": image_wins(scores, truth)},
+        image_labels=truth,
         **changes,
     )
 
@@ -70,9 +70,8 @@ def one(frame: pd.DataFrame, **wanted: Any) -> dict[str, Any]:
 def resampled(
     categories: Sequence[Sequence[Sequence[np.ndarray]]], labels: Sequence[np.ndarray], draws: int, seed: int = 0
 ) -> np.ndarray:
-    """Per category, method and seed the scores -> (draws, methods): seeds and images drawn one by one, same for all.
-
-    The mean over categories of the mean over the seeds drawn of the AUROC of the images drawn.
+    """Per category, method and seed the scores -> (draws, categories, methods): the mean, over the seeds drawn, of
+    the AUROC of the images drawn. Seeds and images are drawn one by one, the same for all methods.
     """
     rng, found = np.random.default_rng(seed), []
     for _ in range(draws):
@@ -84,15 +83,16 @@ def resampled(
             per_category.append(
                 [fmean(roc_auc_score(truth[images], scores[s][images]) for s in seeds) for scores in methods]
             )
-        found.append(np.mean(per_category, axis=0))
+        found.append(per_category)
     return np.array(found)
 
 
 def assert_ends(got: tuple[float, float], draws: np.ndarray) -> None:
-    """Both ends of a 95 % interval, within what a thousand draws leave open: 0.085 standard deviations."""
+    """Both ends of a 95 % interval, within what 500 draws leave open: an end errs by 0.12 standard deviations."""
     assert got == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.3 * draws.std())
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(auroc, min_size=2, max_size=5))
 def test_value_is_the_mean_over_seeds_and_sd_their_standard_deviation(values) -> None:
     results = [given_values({"image_auroc": v}, seed=n, run=f"r{n}", link=f"l{n}") for n, v in enumerate(values)]
@@ -108,6 +108,7 @@ def test_one_seed_has_no_standard_deviation() -> None:
     assert np.isnan(one(frame_of([given_values({"image_auroc": 0.9})]))["sd"])
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.sets(st.sampled_from(OBJECTS + TEXTURES), min_size=1), st.data())
 def test_means_over_categories(chosen, data) -> None:
     values = {c: data.draw(auroc) for c in OBJECTS + TEXTURES if c in chosen}
@@ -142,10 +143,9 @@ def test_intervals_against_images_and_seeds_drawn_one_by_one() -> None:
         scores.append([[np.float32(base + shift * labels) for shift in (-0.5, 0.3, 1.5)]])
         results += [scored(s, labels, category=category, seed=i, run=f"r{i}") for i, s in enumerate(scores[-1][0])]
     frame = frame_of(results, count=COUNT)
-    both = resampled(scores, truths, 1000)[:, 0]
-    for category, chosen in (("bottle", slice(0, 1)), ("cable", slice(1, 2)), ("mean", slice(0, 2))):
+    per_category = resampled(scores, truths, 500)[:, :, 0]
+    for category, draws in zip(("bottle", "cable", "mean"), (*per_category.T, per_category.mean(1)), strict=True):
         cell = one(frame, category=category)
-        draws = both if category == "mean" else resampled(scores[chosen], truths[chosen], 1000)[:, 0]
         assert_ends((cell["low"], cell["high"]), draws)
         assert cell["low"] < cell["value"] < cell["high"]
 
@@ -153,7 +153,7 @@ def test_intervals_against_images_and_seeds_drawn_one_by_one() -> None:
 def test_one_seed_leaves_images_alone_to_be_drawn() -> None:
     scores, labels = draw(3)
     cell = one(frame_of([scored(scores, labels)], count=COUNT))
-    assert_ends((cell["low"], cell["high"]), resampled([[[scores]]], [labels], 1000)[:, 0])
+    assert_ends((cell["low"], cell["high"]), resampled([[[scores]]], [labels], 500).ravel())
 
 
 def test_pixel_interval_draws_images_not_pixels() -> None:
@@ -169,7 +169,7 @@ def test_pixel_interval_draws_images_not_pixels() -> None:
     wins = {"pixel_auroc": pixel_wins(maps, masks)}
     frame = frame_of([given_values({"pixel_auroc": value}, wins=wins, image_labels=labels)], count=COUNT)
     cell, draws = one(frame, metric="pixel_auroc"), []
-    for _ in range(1000):
+    for _ in range(500):
         drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 9) for label in (0, 1)])
         draws.append(roc_auc_score(masks[drawn].ravel(), maps[drawn].ravel()))
     assert cell["value"] == value
@@ -204,13 +204,13 @@ def test_same_scores_gain_exactly_nothing(seeds) -> None:
 def test_gain_is_paired() -> None:
     results, scores, truths = compared(0.4, seeds=2)
     frame = frame_of(results, count=COUNT)
-    for category, chosen in (("carpet", slice(1, 2)), ("mean", slice(0, 2))):
+    gains = -np.diff(resampled(scores, truths, 500))[:, :, 0]
+    for category, draws in (("carpet", gains[:, 1]), ("mean", gains.mean(1))):
         ours, theirs = one(frame, category=category), one(frame, category=category, method="patchcore")
         assert ours["gain"] == pytest.approx(ours["value"] - theirs["value"])
         width = ours["gain_high"] - ours["gain_low"]
         assert width < min(ours["high"] - ours["low"], theirs["high"] - theirs["low"])
-        draws = resampled(scores[chosen], truths[chosen], 1000)
-        assert_ends((ours["gain_low"], ours["gain_high"]), draws[:, 0] - draws[:, 1])
+        assert_ends((ours["gain_low"], ours["gain_high"]), draws)
         assert np.isnan(theirs["gain"])
 
 
@@ -220,7 +220,7 @@ def test_gain_is_over_patchcore_at_the_same_place_and_data_set() -> None:
         (d, dim, m) for d in ("mvtec_ad", "own") for dim in (64, 512) for m in ("patchcore", "reconpatch")
     ):
         values[dataset, dim, method] = 0.5 + 0.01 * n**1.5
-        fields = {"dataset": dataset, "labels": {"dim": dim}, "method": method, "run": f"r{n}"}
+        fields = {"dataset": dataset, "labels": {"dim": dim}, "method": method, "run": f"{method}{dim}"}
         results.append(given_values({"image_auroc": values[dataset, dim, method]}, **fields))
     frame = frame_of(results, layouts=LAYOUTS | {"own": "folder"})
     for dataset in ("mvtec_ad", "own"):

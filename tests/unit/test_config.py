@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reconpatch.config import Run, description, expand, read_config, read_experiment, vary
+from reconpatch.config import Run, description, expand_path, of_training, read_config, read_experiment, vary
 from reconpatch.errors import ReconpatchError
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,15 @@ def test_baseline_is_the_papers(baseline) -> None:
         ({"epochs": 1.5}, "epochs = 1.5"),
         ({"learning_rate": "fast"}, "learning_rate = 'fast'"),
         ({"seed": -1}, "seed = -1"),
+        ({"augment": "train"}, "augment = 'train'.*'none', 'test' or 'both'"),
+        ({"augment_rotation": 181}, "augment_rotation = 181"),
+        ({"augment_translation": 1}, "augment_translation = 1"),
+        ({"augment_brightness": 1}, "augment_brightness = 1"),
+        ({"augment_contrast": 1}, "augment_contrast = 1"),
+        ({"augment_blur": -0.1}, "augment_blur = -0.1"),
+        ({"mask_rule": "half"}, "mask_rule = 'half'.*'any' or 'official'"),
+        ({"epoch": 0}, "epoch = 0"),
+        ({"epoch": 121}, "epoch 121 comes after the last of 120 epochs"),
         ({"batch": 8}, "batch 8 holds too few patches for k = 5"),
     ],
 )
@@ -70,10 +79,119 @@ def test_misspelt_and_missing_keys_are_listed_together() -> None:
     assert "unknown key sedes" in str(caught.value) and "key device is missing" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features_gb": -1}, "features_gb = -1"),
+        ({"checkpoints": [0]}, r"checkpoints.0 = 0"),
+        ({"seeds": []}, "seeds"),
+        ({"resamples": 99}, "resamples = 99"),
+        ({"tolerance": 0}, "tolerance = 0"),
+        ({"overrides": {"table_btad": {"sets": {}}}}, "unknown key overrides.table_btad.sets"),
+        ({"overrides": {"table_btad": {"figures": {"bars": {}}}}}, "overrides.table_btad.figures.bars"),
+        ({"stand_ins": {"a": "b"}}, "stand_ins.a = 'b'"),
+        ({"datasets": {"a": {"layout": "mvtec", "root": None}}}, "datasets.a.layout = 'mvtec'"),
+    ],
+)
+def test_bad_values_of_the_whole_are_named(change, message) -> None:
+    with pytest.raises(ReconpatchError, match=f"configuration: .*{message}"):
+        read_config(DEFAULT | change)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "-x", "", "a b", "a\nb", "x" * 65])
 def test_names_that_could_leave_the_results_folder_are_refused(name) -> None:
     with pytest.raises(ReconpatchError, match="names start with a letter or digit"):
         read_config(DEFAULT | {"datasets": {name: DEFAULT["datasets"]["btad"]}})
+
+
+# Which stages of a ReConPatch run are made anew when one field changes, by hand: the images, the patches behind f, f,
+# the coreset, the scores. Augmentation of the test images reaches features and masks, but not what is trained.
+IMAGES = {"masks", "features", "training", "bank", "score"}
+PATCHES, TRAINED = IMAGES - {"masks"}, {"training", "bank", "score"}
+CHANGES: dict[str, tuple[object, set[str]]] = {
+    "method": ("patchcore", {"bank", "score"}),
+    "seed": (1, TRAINED),
+    "backbone": ("resnet18", PATCHES),
+    "weights": ("file", PATCHES),
+    "resize": (300, IMAGES),
+    "crop": (200, IMAGES),
+    "interpolation": ("bicubic", PATCHES),
+    "augment": ("test", {"masks", "features", "score"}),
+    "augment_rotation": (1.0, set()),
+    "augment_translation": (0.01, set()),
+    "augment_brightness": (0.01, set()),
+    "augment_contrast": (0.01, set()),
+    "augment_blur": (0.01, set()),
+    "levels": ((1, 2), PATCHES),
+    "patch_size": (5, PATCHES),
+    "level_dim": (512, PATCHES),
+    "feature_dim": (512, PATCHES),
+    "dim": (256, TRAINED),
+    "coreset": (0.1, {"score"}),
+    "coreset_dim": (64, {"bank", "score"}),
+    "neighbours": (9, {"score"}),
+    "reweight": ("image", set()),
+    "blur": (1.0, {"score"}),
+    "mask_rule": ("official", {"masks", "score"}),
+    "projection_dim": (64, TRAINED),
+    "epochs": (60, TRAINED),
+    "epoch": (40, {"bank", "score"}),
+    "batch": (64, TRAINED),
+    "learning_rate": (1e-4, TRAINED),
+    "weight_decay": (1e-3, TRAINED),
+    "alpha": (0.1, TRAINED),
+    "k": (7, TRAINED),
+    "sigma": (3.0, TRAINED),
+    "margin": (0.1, TRAINED),
+    "gamma": (0.9, TRAINED),
+    "teacher_norm": (True, TRAINED),
+}
+ONLY_TRAINING = {"projection_dim", "epochs", "epoch", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma"}
+ONLY_TRAINING |= {"margin", "gamma", "teacher_norm"}
+
+
+def changed(before: Run, after: Run) -> set[str]:
+    """Stages whose descriptions differ; PatchCore has no training."""
+    stages = IMAGES - ({"training"} if "patchcore" in (before.method, after.method) else set())
+    return {stage for stage in stages if description(before, stage) != description(after, stage)}
+
+
+@pytest.mark.parametrize("key", Run.model_fields)
+def test_a_changed_field_changes_exactly_the_stages_that_depend_on_it(key, baseline) -> None:
+    value, stages = CHANGES[key]
+    assert changed(baseline, vary(baseline, {key: value}, "")) == stages
+    if key != "method":
+        patchcore = vary(baseline, {"method": "patchcore"}, "")
+        expected = set() if key in ONLY_TRAINING else stages - {"training"}
+        assert changed(patchcore, vary(patchcore, {key: value}, "")) == expected
+
+
+@pytest.mark.parametrize("key", [*[key for key in CHANGES if key.startswith("augment_")], "seed"])
+def test_ranges_and_seed_matter_to_what_is_augmented(key, baseline) -> None:
+    test, both = (vary(baseline, {"augment": augment}, "") for augment in ("test", "both"))
+    own = TRAINED if key == "seed" else {"score"}
+    assert changed(test, vary(test, {key: CHANGES[key][0]}, "")) == {"masks", "features"} | own
+    assert changed(both, vary(both, {key: CHANGES[key][0]}, "")) == IMAGES
+
+
+def test_both_readings_of_the_augmentation_see_the_same_test_images(baseline) -> None:
+    test, both = (vary(baseline, {"augment": augment}, "") for augment in ("test", "both"))
+    assert changed(test, both) == TRAINED
+    assert of_training(test) == baseline == of_training(baseline) and of_training(both) == both
+
+
+def test_the_last_epoch_is_no_checkpoint(baseline) -> None:
+    assert changed(baseline, vary(baseline, {"epoch": 120}, "")) == set()
+
+
+def test_neighbours_bring_the_reweighting_in(baseline) -> None:
+    nine = vary(baseline, {"neighbours": 9}, "")
+    assert changed(nine, vary(nine, {"reweight": "image"}, "")) == {"score"}
+
+
+def test_random_weights_depend_on_the_seed(baseline) -> None:
+    random = vary(baseline, {"weights": "random"}, "")
+    assert changed(random, vary(random, {"seed": 1}, "")) == PATCHES
 
 
 def test_description_holds_what_a_stage_depends_on(baseline) -> None:
@@ -97,10 +215,10 @@ def test_patchcore_pools_directly_where_it_cannot_share(baseline) -> None:
 
 def test_paths_expand_or_name_their_key(monkeypatch) -> None:
     monkeypatch.setenv("SOMEWHERE", "/data")
-    assert expand("$SOMEWHERE/x", "root") == Path("/data/x")
-    assert "~" not in str(expand("~/x", "root"))
+    assert expand_path("$SOMEWHERE/x", "root") == Path("/data/x")
+    assert "~" not in str(expand_path("~/x", "root"))
     with pytest.raises(ReconpatchError, match=r"root = '\$NOWHERE_SET/x'"):
-        expand("$NOWHERE_SET/x", "root")
+        expand_path("$NOWHERE_SET/x", "root")
 
 
 def test_experiment_files_are_closed(tmp_path) -> None:
@@ -113,6 +231,17 @@ def test_experiment_files_are_closed(tmp_path) -> None:
         read_experiment(file)
     with pytest.raises(ReconpatchError, match="no such file"):
         read_experiment(tmp_path / "absent.yaml")
+    for text, message in (
+        ("figures: {bars: {}}", "figures.bars"),
+        ("figures: {umap: 1}", "figures.umap = 1"),
+        ("variants: {a: {dim: 1}}", "unknown key variants.a.dim"),
+        ("ensemble: {over: backbone, combine: []}", "ensemble.combine"),
+        ("ensemble: {over: backbone, combine: [max]}", "ensemble.combine.0 = 'max'"),
+        ("measure: speed", "measure = 'speed'"),
+    ):
+        file.write_text(f"title: x\ndatasets: {{a: all}}\n{text}\n")
+        with pytest.raises(ReconpatchError, match=rf"e\.yaml: .*{message}"):
+            read_experiment(file)
 
 
 def test_numbers_given_as_text_are_numbers(baseline) -> None:

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from drawing import write_image, write_mask
 
-from reconpatch.data import categories, category_folder, index, listing, manifest, read_manifest
+from reconpatch.data import categories, category_folder, count_images, index, listing, manifest, read_manifest
 from reconpatch.errors import ReconpatchError
 
 
@@ -131,3 +131,26 @@ def test_listing_ignores_what_is_no_image(mvtec) -> None:
     (mvtec / "nut/.DS_Store").touch()
     (mvtec / "nut/test/readme.txt").touch()
     assert listing("mvtec_ad", mvtec, "nut") == before
+
+
+def test_images_are_counted_as_they_are_indexed(mvtec, btad, own) -> None:
+    assert count_images("mvtec_ad", mvtec / "nut") == (4, 7)  # as drawn in conftest.py
+    assert count_images("btad", btad / "01") == count_images("btad", btad / "03") == (4, 6)
+    assert count_images("folder", own) == (5, 10)
+    for layout, root, category in (("mvtec_ad", mvtec, "nut"), ("btad", btad, "03"), ("folder", own, "own")):
+        splits = [item.split for item in index(layout, root, category)]
+        assert count_images(layout, category_folder(layout, root, category)) == (
+            splits.count("train"),
+            splits.count("test"),
+        )
+
+
+def test_counting_opens_nothing_and_minds_no_problems(mvtec) -> None:
+    nut = mvtec / "nut"
+    for file in nut.rglob("*.png"):
+        file.write_bytes(b"")
+    shutil.rmtree(nut / "ground_truth/bent")
+    (nut / "test/good/readme.txt").touch()
+    (nut / "train/good/004.JPG").touch()
+    assert count_images("mvtec_ad", nut) == (5, 7)
+    assert count_images("mvtec_ad", mvtec / "absent") == (0, 0)

@@ -130,9 +130,9 @@ def test_every_set_of_features_counts_once(content, sets, planned) -> None:
 
 
 def test_the_largest_job_is_named(planned) -> None:
-    small, large = {}, {"set": {"crop": 480, "resize": 512, "coreset": 0.25, "dim": 64}}
+    small, large = {}, {"set": {"crop": 480, "resize": 512, "coreset": 0.25}}
     found = estimate(planned(variants={"a": small, "b": large}))
-    assert "mine/" in found.largest_job and "480 px, levels 2+3, dim 64, coreset 0.25" in found.largest_job
+    assert "mine/" in found.largest_job and "480 px, levels 2+3, dim 512, coreset 0.25" in found.largest_job
     assert found.memory_gb > estimate(planned(variants={"a": small})).memory_gb
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from reconpatch.data import MVTEC_AD, Item
@@ -10,12 +12,8 @@ def drawn(train: int, normal: int, defective: int, side: int = 1024, suffix: str
     items = [Item(f"train/good/{n:03}.png", "train", 0, "good", None, **size) for n in range(train)]
     items += [Item(f"test/good/{n:03}.png", "test", 0, "good", None, **size) for n in range(normal)]
     items += [Item(f"test/cut/{n:03}.png", "test", 1, "cut", f"m/{n:03}.png", **size) for n in range(defective)]
-    items[len(items) // 2] = Item(f"test/x.{suffix}", *_rest(items[len(items) // 2]), width=side, height=1300)
+    items[len(items) // 2] = replace(items[len(items) // 2], path=f"test/x.{suffix}", width=side, height=1300)
     return items
-
-
-def _rest(item: Item) -> tuple:
-    return item.split, item.label, item.defect, item.mask
 
 
 def test_counts_add_up_to_the_published_totals() -> None:

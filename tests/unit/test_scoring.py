@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.memory import MemoryBank, Representation
-from reconpatch.scoring import anomaly_maps, image_scores, patch_scores, typical_examples
+from reconpatch.scoring import anomaly_maps, image_scores, middle, patch_scores, typical_examples
 
 
 def bank_of(rows: np.ndarray) -> MemoryBank:
@@ -75,3 +76,12 @@ def test_typical_examples_are_medians_with_defects_first() -> None:
     scores = np.array([5, 1, 3, 9, 8, 7, 0], np.float32)
     defects = ["cut", "cut", "cut", "good", "good", "good", "bent"]
     assert typical_examples(scores, defects) == [6, 2, 4]
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=9), st.data())
+def test_the_middle_is_the_median_the_upper_of_two(values, data) -> None:
+    group = data.draw(st.sets(st.integers(0, len(values) - 1), min_size=1))
+    index = middle(np.array(values, np.float32), sorted(group))
+    chosen = [values[i] for i in group]
+    assert index in group
+    assert values[index] == statistics.median_high(chosen)

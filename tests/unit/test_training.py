@@ -18,36 +18,75 @@ def clustered(rng) -> np.ndarray:
     return (centres[rng.integers(6, size=300)] + 0.1 * rng.standard_normal((300, 12))).astype(np.float16)
 
 
-def fit(patches, seed=0, **changes):
-    return train(patches, **(SETTINGS | changes), seed=seed, progress=lambda _: None)
+def fit(patches, seed=0, checkpoints=(), **changes):
+    return train(patches, **(SETTINGS | changes), seed=seed, checkpoints=checkpoints, progress=lambda _: None)
 
 
 def test_training_follows_the_equations_step_by_step(clustered) -> None:
-    """One epoch against autograd on the plain loss and unfused layers, with plain torch for everything else."""
+    """Epochs against autograd on the plain loss and unfused layers, with plain torch for everything else.
+
+    f is kept after the first and the last: the rate of the second follows from the closed form of the cosine. Biases
+    are not compared: a shift of all patches leaves the loss as it is, so their gradient is rounding.
+    """
     import torch.nn.functional as F
     from oracles import relaxed_contrastive_loss
     from timm.optim import AdamP
 
     from reconpatch.recon import similarity
 
-    f_got, history = fit(clustered, epochs=1)
+    f_got, history = fit(clustered, epochs=2, checkpoints=[1])
+    assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
     rng = stream(0, "training")
     f, g = linear(rng, 12, 8), linear(rng, 8, 4)
     tf, tg = ([p.detach().clone() for p in layer.parameters()] for layer in (f, g))
     optimiser = AdamP([*f.parameters(), *g.parameters()], lr=1e-2, weight_decay=1e-2, nesterov=True)
-    losses = []
-    for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
-        p = torch.from_numpy(clustered[np.sort(chosen)]).float()
-        weights = similarity(F.linear(F.linear(p, *tf), *tg), 1.0, 5, 0.5)[0]
-        loss = relaxed_contrastive_loss(g(f(p)), weights, 1.0)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        for teacher, student in zip([*tf, *tg], [*f.parameters(), *g.parameters()], strict=True):
-            teacher.copy_(0.9 * teacher + 0.1 * student.detach())
-        losses.append(float(loss.detach()))
-    assert history[0].loss == pytest.approx(np.mean(losses), rel=1e-4)
-    torch.testing.assert_close(f_got["weight"], f.weight.detach(), atol=1e-4, rtol=1e-3)
+    for epoch in (1, 2):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
+        losses = []
+        for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
+            p = torch.from_numpy(clustered[np.sort(chosen)]).float()
+            weights = similarity(F.linear(F.linear(p, *tf), *tg), 1.0, 5, 0.5)[0]
+            loss = relaxed_contrastive_loss(g(f(p)), weights, 1.0)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            for teacher, student in zip([*tf, *tg], [*f.parameters(), *g.parameters()], strict=True):
+                teacher.copy_(0.9 * teacher + 0.1 * student.detach())
+            losses.append(float(loss.detach()))
+        assert history[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-4)
+        torch.testing.assert_close(f_got[f"{epoch}.weight"], f.weight.detach(), atol=1e-4, rtol=1e-3)
+
+
+def test_keeping_epochs_changes_nothing(clustered) -> None:
+    """Whatever else is kept, f after an epoch is the same to the bit, and after the last it is always kept."""
+    every = fit(clustered, checkpoints=range(1, 7))[0]
+    assert set(every) == {f"{epoch}.{name}" for epoch in range(1, 7) for name in ("weight", "bias")}
+    for checkpoints, epochs in (([], {6}), ([6], {6}), ([2, 5], {2, 5, 6}), ([4, 99], {4, 6})):
+        some = fit(clustered, checkpoints=checkpoints)[0]
+        assert set(some) == {f"{epoch}.{name}" for epoch in epochs for name in ("weight", "bias")}
+        assert all(torch.equal(value, every[key]) for key, value in some.items())
+
+
+def test_what_is_kept_is_no_view_of_what_is_trained_on(clustered) -> None:
+    kept = fit(clustered, checkpoints=range(1, 7))[0]
+    steps = [float((kept[f"{n + 1}.weight"] - kept[f"{n}.weight"]).norm()) for n in range(1, 6)]
+    assert min(steps) > 0
+    assert steps[0] > steps[-1]  # the cosine ends at 0
+
+
+def test_an_interrupted_training_had_the_same_losses(clustered) -> None:
+    """A schedule stopped after three epochs went the same way: nothing depends on epochs to come."""
+    seen = []
+
+    def stop(epoch):
+        seen.append(epoch)
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(clustered, **SETTINGS, seed=0, checkpoints=[3], progress=stop)
+    assert seen == list(fit(clustered)[1][:3])
 
 
 def test_projection_is_g_of_f() -> None:
@@ -73,9 +112,9 @@ def test_cosine_schedule(clustered) -> None:
 
 def test_same_seed_same_bytes(clustered) -> None:
     a, b, c = fit(clustered)[0], fit(clustered)[0], fit(clustered, seed=1)[0]
-    assert torch.equal(a["weight"], b["weight"]) and torch.equal(a["bias"], b["bias"])
-    assert not torch.equal(a["weight"], c["weight"])
-    assert a["weight"].shape == (8, 12) and a["bias"].shape == (8,)
+    assert torch.equal(a["6.weight"], b["6.weight"]) and torch.equal(a["6.bias"], b["6.bias"])
+    assert not torch.equal(a["6.weight"], c["6.weight"])
+    assert a["6.weight"].shape == (8, 12) and a["6.bias"].shape == (8,)
 
 
 def test_global_random_state_is_left_alone_and_unused(clustered) -> None:
@@ -83,10 +122,10 @@ def test_global_random_state_is_left_alone_and_unused(clustered) -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     before = np.random.get_state()[1].copy()
-    first = fit(clustered, epochs=1)[0]["weight"]
+    first = fit(clustered, epochs=1)[0]["1.weight"]
     assert torch.equal(torch.rand(3), expected)
     assert np.array_equal(before, np.random.get_state()[1])
-    assert torch.equal(first, fit(clustered, epochs=1)[0]["weight"])
+    assert torch.equal(first, fit(clustered, epochs=1)[0]["1.weight"])
 
 
 def test_teacher_norm_bounds_the_pairwise_similarity(clustered) -> None:

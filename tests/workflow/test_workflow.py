@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
@@ -43,15 +44,20 @@ def overlay(where: Path, **content: object) -> list[str]:
     return ["--configfile", "overlay.yaml", "--"]
 
 
-def tiny(where: Path, layout: str, root: Path, axes: dict[str, list[object]], **more: object) -> list[str]:
+SMALL: dict[str, object] = {"backbone": "resnet10t", "weights": "random", "resize": 40, "crop": 32, "level_dim": 32}
+SMALL |= {"feature_dim": 32, "dim": 16, "coreset_dim": 8, "coreset": 0.1, "epochs": 2, "batch": 32, "projection_dim": 8}
+
+
+def tiny(
+    where: Path, layout: str, root: Path, axes: dict[str, list], config: dict | None = None, **more: object
+) -> list[str]:
     """Arguments for an experiment `tiny` on a data set `mine` with a small untrained network."""
-    small = {"backbone": "resnet10t", "weights": "random", "resize": 40, "crop": 32, "level_dim": 32, "feature_dim": 32}
-    small |= {"dim": 16, "coreset_dim": 8, "coreset": 0.1, "epochs": 2, "batch": 32, "projection_dim": 8}
-    small = {key: value for key, value in small.items() if key not in axes}
+    small = {key: value for key, value in SMALL.items() if key not in axes}
     (where / "tiny.yaml").write_text(
         yaml.safe_dump({"title": "Tiny", "datasets": {"mine": "all"}, "set": small, "axes": axes, **more})
     )
-    return overlay(where, datasets={"mine": {"layout": layout, "root": str(root)}}, experiments={"tiny": "tiny.yaml"})
+    data = {"mine": {"layout": layout, "root": str(root)}}
+    return overlay(where, datasets=data, experiments={"tiny": "tiny.yaml"}, **(config or {}))
 
 
 def read(where: Path) -> list[dict]:
@@ -107,7 +113,8 @@ def test_damaged_data_stop_before_any_work_on_them(checkout: Path, mvtec: Path, 
 def test_btad_run_from_images_to_report(checkout: Path, btad: Path) -> None:
     """Both products, both methods: records, table, figures, report; then nothing to be done; same bytes again."""
     axes = {"method": ["patchcore", "reconpatch"], "coreset": [0.5, 0.1]}
-    arguments = tiny(checkout, "btad", btad, axes, figures={"coreset": 0.5})
+    kinds = {kind: {"coreset": 0.5} for kind in ("qualitative", "histogram", "umap")} | {"sweep": {}}
+    arguments = tiny(checkout, "btad", btad, axes, figures=kinds)
     snakemake(checkout, "--cores", "2", *arguments, "tiny")
     records = read(checkout)
     assert len(records) == 8
@@ -117,13 +124,18 @@ def test_btad_run_from_images_to_report(checkout: Path, btad: Path) -> None:
             **{"layout": "btad", "manifest": "", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
         }
         assert record["bank"]["patches"] == {0.5: 32, 0.1: 6}[record["description"]["coreset"]]
-        assert record["flags"] == ["untrained (random) weights"] and record["weights"]["source"] == "random"
+        assert record["flags"][0] == "untrained (random) weights" and record["weights"]["source"] == "random"
+        assert any("published" in flag for flag in record["flags"]), "a drawn data set must not pass for BTAD"
         trained = {"training"} if record["description"]["method"] == "reconpatch" else set()
         assert set(record["stages"]) == {"features", "bank", "score"} | trained
-    table = pd.read_csv(checkout / "results/tables/tiny.csv", dtype={"category": str})
-    assert len(table) == 8 and set(table["flags"]) == {"untrained (random) weights"}
+    cells = pd.read_csv(checkout / "results/tables/tiny.csv", dtype={"category": str})
+    assert len(cells) == 3 * 3 * 2 * 2  # two products and their mean, metrics, methods, ratios
+    assert cells["flags"].str.contains("untrained").all()
+    image = cells[(cells["metric"] == "image_auroc") & (cells["category"] != "mean")]
+    assert (image["low"] <= image["value"]).all() and (image["value"] <= image["high"]).all()
     markdown = (checkout / "results/tables/tiny.md").read_text()
     assert "mean of 2" in markdown and "untrained (random) weights" in markdown
+    assert (checkout / "results/figures/tiny/sweep.svg").stat().st_size > 1000
     for figure in ("qualitative.png", "histogram.svg", "umap.svg"):
         assert (checkout / "results/figures/tiny/mine/03" / figure).stat().st_size > 1000
     assert "Nothing to be done" in snakemake(checkout, "--cores", "1", *arguments, "tiny")
@@ -161,3 +173,75 @@ def test_real_bottle_agrees_with_the_official_code(checkout: Path, real: Path) -
     assert record["bank"] == {"patches": 1638, "of": 163856, "grid": [28, 28]}
     assert record["metrics"]["image_auroc"] == pytest.approx(1.0, abs=0.01)
     assert record["metrics"]["pixel_auroc"] == pytest.approx(0.9794, abs=0.003)
+
+
+def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, mvtec: Path) -> None:
+    """A memory bank smaller than b fails when it is searched; the table shows a dash there and the report says so."""
+    axes = {"neighbours": [1, 9999], "method": ["patchcore"]}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes)
+    printed = snakemake(checkout, "--cores", "2", *arguments, "all", ok=False)
+    assert "neighbours 9999: must be between 1 and" in printed and "planned results are missing" in printed
+    assert len([r for r in read(checkout) if r["dataset"] == "mine"]) == 1
+    page = (checkout / "results/report.html").read_text()
+    assert "of the planned results are missing" in page and "neighbours=9999" in page
+    assert "Missing, because the run failed" in (checkout / "results/tables/tiny.md").read_text()
+    cells = pd.read_csv(checkout / "results/tables/tiny.csv")
+    value = cells[cells["metric"] == "image_auroc"].set_index("neighbours")["value"]
+    assert value.notna()[1] and value.isna()[9999]
+
+
+def test_ensemble_combines_the_scores_of_its_members(checkout: Path, mvtec: Path) -> None:
+    axes = {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]}
+    ensemble = {"over": "backbone", "combine": ["zscore", "minmax"]}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, ensemble=ensemble)
+    snakemake(checkout, "--cores", "2", *arguments, "tiny")
+    folder = checkout / "results/runs/mine/nut"
+    members = [(load_file(p / "scores.safetensors"), load_file(p / "training.safetensors")) for p in folder.iterdir()]
+    assert len(members) == 2
+    expected = {"zscore": 0.0, "minmax": 0.0}
+    for test, train in members:
+        image, middle = test["image"].astype(float), np.median(train["image"].astype(float))
+        deviation = 1.4826 * np.median(abs(train["image"] - middle))
+        expected["zscore"] += (image - middle) / deviation / 2
+        expected["minmax"] += (image - image.min()) / np.ptp(image) / 2
+    for file in (checkout / "results/ensembles/mine/nut").glob("*/record.json"):
+        record = json.loads(file.read_text())
+        scores = load_file(file.parent / "scores.safetensors")["image"]
+        np.testing.assert_allclose(scores, expected.pop(record["description"]["combine"]), rtol=1e-4, atol=1e-5)
+        assert [m["backbone"] for m in record["description"]["members"]] == axes["backbone"]
+    assert not expected
+    assert "| resnet14t" in (text := (checkout / "results/tables/tiny.md").read_text()) and "ensemble, minmax" in text
+
+
+def test_features_beyond_the_limit_are_deleted_once_used(checkout: Path, mvtec: Path) -> None:
+    axes = {"method": ["patchcore", "reconpatch"]}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, config={"features_gb": 0})
+    snakemake(checkout, "--cores", "2", *arguments, "tiny")
+    assert len(read(checkout)) == 2 and not list((checkout / "results/features").rglob("*.npy"))
+    assert "Nothing to be done" in snakemake(checkout, "--cores", "1", *arguments, "tiny")
+
+
+def test_augmented_test_images_share_the_training(checkout: Path, mvtec: Path) -> None:
+    variants = {v: {"set": {"augment": v}} for v in ("none", "test", "both")}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["reconpatch"]}, variants=variants)
+    snakemake(checkout, "--cores", "2", *arguments, "tiny")
+    assert len(list((checkout / "results/training").rglob("f.safetensors"))) == 2
+    records = {r["description"].get("augment", "none"): r for r in read(checkout)}
+    assert records["none"]["stages"]["training"] == records["test"]["stages"]["training"]
+    assert records["both"]["stages"]["training"] != records["test"]["stages"]["training"]
+    assert len({r["metrics"]["pixel_auroc"] for r in records.values()}) == 3
+
+
+def test_a_table_of_the_paper_compares_and_says_why_it_cannot(checkout: Path, btad: Path) -> None:
+    """Two drawn products stand for BTAD: the paper's numbers are beside ours, and the reasons why neither is judged."""
+    config = {"datasets": {"btad": {"root": str(btad)}}, "overrides": {"table_btad": {"set": SMALL, "figures": {}}}}
+    snakemake(checkout, "--cores", "2", *overlay(checkout, **config), "table_btad")
+    cells = pd.read_csv(checkout / "results/tables/table_btad.csv", dtype={"category": str})
+    first = cells[(cells["category"] == "01") & (cells["metric"] == "image_auroc")].set_index("method")
+    assert first["paper"].to_dict() == pytest.approx({"patchcore": 0.98, "reconpatch": 0.997})
+    assert set(cells["verdict"].dropna()) == {"not comparable"}
+    markdown = (checkout / "results/tables/table_btad.md").read_text()
+    for said in ("backbone = resnet10t (paper wide_resnet101_2.tv_in1k)", "untrained", "published by others", "VT-ADL"):
+        assert said in markdown, said
+    mean = cells[(cells["category"] == "mean") & (cells["metric"] == "pixel_auroc")].set_index("method")
+    assert mean["paper"]["reconpatch"] == pytest.approx((0.968 + 0.99) / 2)  # the paper's over the same two products
