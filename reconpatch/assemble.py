@@ -21,10 +21,12 @@ def figures_of(plan: Plan, name: str) -> list[str]:
     """Figures of an experiment, below the results."""
     files = []
     for kind in plan.experiments[name].figures:
+        if not plan.drawn(name, kind):
+            continue  # its runs lack their weights
         file = f"{kind}.{SUFFIXES.get(kind, 'svg')}"
         places = [""] if kind in OVERALL else [f"{dataset}/{category}/" for dataset, category in plan.targets[name]]
         files += [f"figures/{name}/{place}{file}" for place in places]
-    return files if plan.at_hand(name) else []
+    return files
 
 
 def labels_of(plan: Plan, name: str) -> list[str]:

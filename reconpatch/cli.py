@@ -78,7 +78,7 @@ def check(plan: Plan) -> list[str]:
     else:
         problems += check_weights(plan)
     for name, why in plan.absent.items():
-        print(f"{name}: not looked at, {why}")
+        print(f"{name}: {why}, so not looked at")
     for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
         layout = plan.dataset(dataset).layout
         if layout == "sample":

@@ -73,7 +73,7 @@ def combined_record(
         data=first.data,
         weights={
             "source": " + ".join(sorted({m.weights["source"] for m in members})),
-            "digest": " + ".join(m.weights["digest"] for m in members),
+            "sha256": " + ".join(m.weights["sha256"] for m in members),
         },
         bank={"patches": sum(m.bank["patches"] for m in members), "of": sum(m.bank["of"] for m in members)},
         stages={"ensemble": own} | {f"{n} {stage}": f for n, m in enumerate(members) for stage, f in m.stages.items()},

@@ -31,6 +31,7 @@ rule read_masks:
         "results/masks/{dataset}/{category}/{stage}/masks.npy",
     log:
         "logs/read_masks/{dataset}/{category}/{stage}.log",
+    priority: 40  # small, and every score waits for it
     conda:
         "../../environment.yml"
     params:
