@@ -101,9 +101,9 @@ def published(
 
     A mean over some of the categories is compared with the paper's over the same, where it gives them.
     """
-    if paper is None:
+    if paper is None or layout not in KNOWN:  # someone's own "bottle" is not the paper's
         return None
-    every = [c for c in KNOWN.get(layout, {}) if group == "mean" or (c in TEXTURES) == (group == "texture")]
+    every = [c for c in KNOWN[layout] if group == "mean" or (c in TEXTURES) == (group == "texture")]
     if group in members or set(members) == set(every):
         found = paper_value(paper, labels, group, *key)
     else:
