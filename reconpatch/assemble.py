@@ -89,19 +89,19 @@ def report_what_is_there(plan: Plan, folder: Path) -> list[str]:
     from reconpatch.tabulate import write_table
 
     shown: list[dict[str, Any]] = []
-    missing: list[Path] = []
+    lost: list[str] = []
     for section in sections(plan, plan.experiments):
         name = section["name"]
         results = itertools.product(plan.members(name), plan.targets[name])
         records = [folder / result_folder(plan, run, *target) / "record.json" for run, target in results]
         there = [record for record in records if record.is_file()]
-        missing += [record for record in records if record not in there]
         if not there:
+            lost.append(f"{name}: all {len(records)}")
             continue
+        lost += [f"{name}: {r.parent.relative_to(folder)}" for r in records if r not in there]
         table = folder / "tables" / f"{name}.csv"
         if not table.is_file() or table.stat().st_mtime < max(record.stat().st_mtime for record in there):
             write_table(table_settings(plan, name), paper_file(name), folder, name)
         shown.append(section | {"figures": [f for f in section["figures"] if (folder / f).is_file()]})
-    lost = list(dict.fromkeys(str(record.parent.relative_to(folder)) for record in missing))
     write_text(folder / "report.html", render(folder, shown, plan.absent, code_state(), lost))
     return lost

@@ -179,11 +179,15 @@ def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, 
     """A memory bank smaller than b fails when it is searched; the table shows a dash there and the report says so."""
     axes = {"neighbours": [1, 9999], "method": ["patchcore"]}
     arguments = tiny(checkout, "mvtec_ad", mvtec, axes)
-    printed = snakemake(checkout, "--cores", "2", *arguments, "all", ok=False)
-    assert "neighbours 9999: must be between 1 and" in printed and "planned results are missing" in printed
-    assert len([r for r in read(checkout) if r["dataset"] == "mine"]) == 1
+    printed = snakemake(checkout, "--cores", "2", *arguments, "tiny", ok=False)
+    assert "neighbours 9999: must be between 1 and" in printed
+    (record,) = read(checkout)
     page = (checkout / "results/report.html").read_text()
-    assert "of the planned results are missing" in page and "neighbours=9999" in page
+    assert "Planned results are missing" in page and "smoke: all 8" in page
+    assert (
+        page.count("tiny: runs/mine/nut/method=patchcore") == 1 and f"tiny: runs/mine/nut/{record['run']}" not in page
+    )
+    assert page.count(f'href="runs/mine/nut/{record["run"]}/record.json"') == 3  # its number in every metric
     assert "Missing, because the run failed" in (checkout / "results/tables/tiny.md").read_text()
     cells = pd.read_csv(checkout / "results/tables/tiny.csv")
     value = cells[cells["metric"] == "image_auroc"].set_index("neighbours")["value"]
