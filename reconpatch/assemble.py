@@ -1,6 +1,7 @@
 """What a plan's tables, figures and report consist of, and the report of what is there when something is missing."""
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -78,10 +79,24 @@ def reasons(absent: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def report_what_is_there(plan: Plan, folder: Path) -> list[str]:
-    """Plan and folder of results -> names of the missing results; tables and report are written from the others.
+def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
+    """Whether a record is there, and was made by today's code from today's data: its job may have failed since."""
+    from reconpatch.data import read_manifest
+    from reconpatch.records import read_record
 
-    Tables newer than all of their records are left as they are.
+    if not record_file.is_file():
+        return False
+    record = read_record(record_file)
+    manifest = folder / "index" / record.dataset / f"{record.category}.json"
+    same_data = manifest.is_file() and read_manifest(manifest)[1] == record.data["manifest"]
+    return same_data and all(codes[stage.split()[-1]] == facts["code"] for stage, facts in record.stages.items())
+
+
+def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> list[str]:
+    """Plan, folder of results and digest of each stage's code -> what is missing; writes tables and report without it.
+
+    A table with nothing missing is left as it is. What is written here is dated to 1970, so that the workflow makes it
+    anew once it can.
     """
     from reconpatch.files import write_text
     from reconpatch.records import code_state
@@ -90,18 +105,21 @@ def report_what_is_there(plan: Plan, folder: Path) -> list[str]:
 
     shown: list[dict[str, Any]] = []
     lost: list[str] = []
+    written = [folder / "report.html"]
     for section in sections(plan, plan.experiments):
         name = section["name"]
         results = itertools.product(plan.members(name), plan.targets[name])
         records = [folder / result_folder(plan, run, *target) / "record.json" for run, target in results]
-        there = [record for record in records if record.is_file()]
-        if not there:
+        missing = [record for record in records if not current(record, folder, codes)]
+        if len(missing) == len(records):
             lost.append(f"{name}: all {len(records)}")
             continue
-        lost += [f"{name}: {r.parent.relative_to(folder)}" for r in records if r not in there]
-        table = folder / "tables" / f"{name}.csv"
-        if not table.is_file() or table.stat().st_mtime < max(record.stat().st_mtime for record in there):
-            write_table(table_settings(plan, name), paper_file(name), folder, name)
-        shown.append(section | {"figures": [f for f in section["figures"] if (folder / f).is_file()]})
+        lost += [f"{name}: {record.parent.relative_to(folder)}" for record in missing]
+        if missing or not (folder / section["table"]).is_file():
+            written += write_table(table_settings(plan, name), paper_file(name), folder, name, missing)
+        figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
+        shown.append(section | {"figures": figures})
     write_text(folder / "report.html", render(folder, shown, plan.absent, code_state(), lost))
+    for file in written:
+        os.utime(file, (0, 0))
     return lost

@@ -12,8 +12,8 @@ def panels(records: Sequence[Record]) -> list[str]:
 
     Raises ReconpatchError when their images or maps are not of one geometry and so cannot stand side by side.
     """
-    for key in ("resize", "crop", "interpolation", "blur"):
-        values = [record.description[key] for record in records]
+    for key in ("resize", "crop", "interpolation", "blur", "augment", "mask_rule"):
+        values = [record.description.get(key) for record in records]
         if len(set(values)) > 1:
             raise ReconpatchError(f"figures: the runs drawn differ in {key}: {values}; choose one value under figures")
     titles = [METHODS[record.description["method"]] for record in records]

@@ -103,14 +103,20 @@ def published(
     """
     if paper is None or layout not in KNOWN:  # someone's own "bottle" is not the paper's
         return None
-    every = [c for c in KNOWN[layout] if group == "mean" or (c in TEXTURES) == (group == "texture")]
-    if group in members or set(members) == set(every):
+    textures = {c for c in KNOWN[layout] if c in TEXTURES}
+    means = {"mean": set(KNOWN[layout]), "texture": textures, "object": set(KNOWN[layout]) - textures}
+    whole = group if group in members else next((m for m, all_ in means.items() if all_ == set(members)), None)
+    if whole is not None:
+        found = paper_value(paper, labels, whole, *key)
+    elif strange := sorted(set(members) - means["mean"]):
         found = paper_value(paper, labels, group, *key)
+        found = found and (found[0], f"the paper does not have {', '.join(strange)}")
     else:
         found = paper_mean(paper, labels, members, *key)
         if found is None:
-            whole = paper_value(paper, labels, group, *key)
-            found = whole and (whole[0], f"{len(members)} of the paper's {len(every)} categories. {whole[1]}".strip())
+            mean = paper_value(paper, labels, group, *key)
+            part = f"{len(members)} of the paper's {len(means[group])} categories."
+            found = mean and (mean[0], f"{part} {mean[1]}".strip())
     return found and (found[0] / 100, found[1])
 
 

@@ -232,7 +232,8 @@ def _explain(error: ValidationError, where: str) -> ReconpatchError:
         elif e["type"] == "missing":
             lines.append(f"{where}: key {key} is missing")
         else:
-            lines.append(f"{where}: {key} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}")
+            given = f"{key} = {e['input']!r}: " if e["loc"] else ""
+            lines.append(f"{where}: {given}{e['msg'].removeprefix('Value error, ')}")
     return ReconpatchError("\n".join(lines))
 
 

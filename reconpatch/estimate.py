@@ -44,7 +44,7 @@ def features_bytes(run: Run, images: int) -> int:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Plan -> predicted disk and memory. See docs/findings.md for how the predictions met measurements."""
+    """Plan -> predicted disk and memory."""
     features: dict[tuple[str, str, str], int] = {}
     memory, job = 0.0, "none"
     counted = cache(partial(image_counts, plan))

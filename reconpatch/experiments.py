@@ -1,7 +1,7 @@
 """Experiments: one file of changes, variants and axes -> its rows, each a run with its place in the table."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ def overridden(experiment: Experiment, override: Override) -> Experiment:
     return experiment.model_copy(update=changes)
 
 
-def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
-    """Experiment -> its rows: variants slowest, then every combination of the axes, first axis slowest, seeds last.
+def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row], list[str]]:
+    """Experiment -> its rows, variants slowest, then every combination of the axes, first axis slowest, seeds last;
+    and why rows fall out, as epochs that the training does not reach or keep.
 
     An overlay's `set` wins over the file's, a stand-in replaces a backbone last of all. Raises ReconpatchError naming
     the experiment and the key that is wrong.
@@ -42,21 +43,25 @@ def expand(name: str, experiment: Experiment, config: Config) -> list[Row]:
     variants = list((experiment.variants or {"": Variant()}).items())
     _check(where, experiment, override, list(axes))
     order = [k for k in axes if k != "seed"] + ["seed"]
-    rows, common = [], _paper() | experiment.paper
+    rows, out, (common, unstated) = [], [], _paper()
+    # An axis is the row's own place in the paper's table, not a departure, if the table has it; others are settings.
+    swept = {"method", "seed", *(experiment.ensemble.over if experiment.ensemble else "",), *_swept(name, axes)}
     for (label, variant), values in itertools.product(variants, itertools.product(*(axes[k] for k in order))):
         place = dict(zip(order, values, strict=True))
         changes = experiment.set | variant.set
         changes |= override.set | override.variants.get(label, {}) | place
+        epoch, epochs = (int(changes.get(k) or getattr(config.baseline, k) or 0) for k in ("epoch", "epochs"))
+        if epoch > epochs or epoch not in (0, epochs, *config.checkpoints):
+            out.append(f"epoch {epoch} is none of the {epochs} or not among checkpoints {config.checkpoints}")
+            continue
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
             run = vary(run, config.stand_ins[run.backbone], f"stand_ins.{run.backbone}")
-        if run.method == "reconpatch" and run.epoch not in (None, run.epochs, *config.checkpoints):
-            raise ReconpatchError(f"{where}: epoch {run.epoch} is not kept: add it to checkpoints {config.checkpoints}")
         labels = {"variant": label} if experiment.variants else {}
         labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
-        paper = common | variant.paper | place
-        rows.append(Row(labels, run, tuple(_departures(run, paper))))
-    return rows
+        stated = experiment.paper | variant.paper | {k: v for k, v in place.items() if k in swept}
+        rows.append(Row(labels, run, tuple(_departures(run, common | stated, unstated - set(stated)))))
+    return rows, list(dict.fromkeys(out))
 
 
 def _check(where: str, experiment: Experiment, override: Override, axes: list[str]) -> None:
@@ -76,6 +81,8 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
     if empty:
         raise ReconpatchError(f"{where}: axes: {empty[0]} = []: give at least one value")
     ensemble = experiment.ensemble
+    if ensemble and ensemble.over in ("method", "seed"):
+        raise ReconpatchError(f"{where}: ensemble: over = {ensemble.over!r}: members must be of one method and seed")
     if ensemble and len(experiment.axes.get(ensemble.over, [])) < 2:
         raise ReconpatchError(f"{where}: ensemble: over = {ensemble.over!r} is no axis with at least two values")
     places = {"variant": list(experiment.variants)} | experiment.axes
@@ -87,12 +94,22 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
                 raise ReconpatchError(f"{where}: figures: {kind}: {key} = {value!r} is not among {places[key]}")
 
 
-def _paper() -> dict[str, Any]:
+def _swept(name: str, axes: Collection[str]) -> Collection[str]:
+    """The columns of an experiment's published numbers; where it has none, all of its axes."""
+    file = Path(f"configs/paper/{name}.csv")
+    if not file.is_file():
+        return axes
+    with file.open(encoding="utf-8") as lines:
+        return next(lines).strip().split(",")
+
+
+def _paper() -> tuple[dict[str, Any], set[str]]:
+    """The paper's settings, ours where it is silent, and the keys where it is."""
     content: dict[str, Any] = yaml.safe_load(Path(PAPER).read_text())
-    return content
+    return content["stated"] | content["assumed"], set(content["assumed"])
 
 
-def _departures(run: Run, paper: Mapping[str, Any]) -> Iterator[str]:
+def _departures(run: Run, paper: Mapping[str, Any], assumed: Collection[str]) -> Iterator[str]:
     """What a run does otherwise than the paper.
 
     The paper's weights may come from a file of the user's, without neighbours there is nothing to weight, and a
@@ -103,7 +120,8 @@ def _departures(run: Run, paper: Mapping[str, Any]) -> Iterator[str]:
         silent = (key == "weights" and value == "file") or (key == "reweight" and run.neighbours == 1)
         silent |= key == "feature_dim" and value != run.feature_dim
         if not silent and not same(value, theirs):
-            yield f"{key} = {_plain(value)} (paper {_plain(theirs)})"
+            whose = "not stated, baseline" if key in assumed else "paper"
+            yield f"{key} = {_plain(value)} ({whose} {_plain(theirs)})"
 
 
 def same(one: Any, other: Any) -> bool:

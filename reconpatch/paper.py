@@ -15,14 +15,13 @@ from reconpatch.errors import ReconpatchError
 
 COLUMNS = ("category", "method", "metric", "value", "caveat")
 AUROC = ("image_auroc", "pixel_auroc")
-METRICS = (*AUROC, "separation")  # d' of figure 4, which is no percentage
 
 
 def read_paper(file: Path) -> pd.DataFrame:
     """CSV file -> one row per published number: labels, category, method, metric and caveat as text, value as float.
 
     Raises ReconpatchError, naming file and line, for a missing column, a row of another length, an unknown metric, a
-    value that is no number (an AUROC: in [0, 100]) and a number given twice.
+    value that is no number in [0, 100] and a number given twice.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -86,12 +85,12 @@ def _labels(header: Sequence[str]) -> list[str]:
 
 
 def _check_value(where: str, metric: str, text: str) -> None:
-    if metric not in METRICS:
-        raise ReconpatchError(f"{where}: unknown metric {metric!r}; choose from {', '.join(METRICS)}")
+    if metric not in AUROC:
+        raise ReconpatchError(f"{where}: unknown metric {metric!r}; choose from {', '.join(AUROC)}")
     value = _comparable(text)
     if isinstance(value, str):
         raise ReconpatchError(f"{where}: value {text!r} is not a number; leave the row out where the paper has none")
-    if metric in AUROC and not 0 <= value <= 100:
+    if not 0 <= value <= 100:
         raise ReconpatchError(f"{where}: value {text} of {metric} must be between 0 and 100; give it in percent")
 
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,7 +90,8 @@ class Plan:
     targets: dict[str, list[Target]] = field(default_factory=dict)
     places: dict[str, list[Place]] = field(default_factory=dict)
     stages: dict[str, Run] = field(default_factory=dict)  # stage name -> a run that uses it
-    ratios: dict[str, float] = field(default_factory=dict)  # bank -> largest ratio wanted: smaller are its first rows
+    # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
+    ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
 
     def members(self, experiment: str) -> list[str]:
@@ -144,8 +145,8 @@ class Plan:
                 else:
                     yield row | {"ensemble": " + ".join(self.ensembles[run].members)}
 
-    def add(self, run: Run) -> str:
-        """Enter a run with its stages; runs of the same description are one. Returns its name."""
+    def add(self, run: Run, targets: Sequence[Target]) -> str:
+        """Enter a run on some targets with its stages; runs of the same description are one. Returns its name."""
         name = run_name(run, self.config.baseline)
         if name in self.runs and description(self.runs[name], "score") != description(run, "score"):
             raise ReconpatchError(f"two runs share the name {name}: change one parameter a little")
@@ -156,7 +157,8 @@ class Plan:
         if run.method == "reconpatch":
             self.stages[stage_name(training, "training")] = training
         bank = stage_name(training, "bank")
-        self.ratios[bank] = max(run.coreset, self.ratios.get(bank, 0))
+        for target in targets:
+            self.ratios[*target, bank] = max(run.coreset, self.ratios.get((*target, bank), 0))
         return name
 
 
@@ -173,8 +175,12 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
             continue
         found = _found(dataset, entry)
         known = KNOWN.get(entry.layout, {})
-        chosen = found if entry.categories == "all" else entry.categories
-        chosen = chosen if wanted == "all" else wanted
+        published = list(known) if known.keys() & found else []  # a partial copy of a known data set
+        chosen = list(dict.fromkeys([*found, *published])) if entry.categories == "all" else entry.categories
+        if wanted != "all":
+            shut = [c for c in wanted if c not in chosen and c in known and entry.categories != "all"]
+            why += [f"datasets.{dataset}.categories leaves out {', '.join(shut)}"] if shut else []
+            chosen = [c for c in wanted if c not in shut]
         missing = [c for c in chosen if c not in found]
         strange = [c for c in missing if c not in known or c in entry.categories]
         if strange:
@@ -210,28 +216,28 @@ def make_plan(config: Config) -> Plan:
     for name, file in config.experiments.items():
         experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
         plan.experiments[name], plan.places[name] = experiment, []
-        rows = expand(name, experiment, config)
+        rows, out = expand(name, experiment, config)
         plan.targets[name], why = _targets(name, experiment, config)
         lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
-        why = "; ".join([*([why] if why else []), *lacking.values()])
+        why = "; ".join([*([why] if why else []), *dict.fromkeys(lacking.values()), *out])
         if why:
             plan.absent[name] = why
         for row in rows if plan.targets[name] else []:
-            if row.run.backbone not in lacking:
-                key = plan.add(row.run)
+            if (row.run.backbone, row.run.weights) not in lacking:
+                key = plan.add(row.run, plan.targets[name])
                 plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
         if experiment.ensemble and not lacking:
             plan.places[name] += _combined(plan, name, experiment.ensemble)
     return plan
 
 
-def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[str, str]]:
-    """Backbones whose weights' file is missing, with the reason."""
+def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Backbones and kinds of weights whose file is missing, with the reason."""
     for row in rows:
         try:
             plan.weight_file(row.run)
         except ReconpatchError as error:
-            yield row.run.backbone, str(error)
+            yield (row.run.backbone, row.run.weights), str(error)
 
 
 def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:

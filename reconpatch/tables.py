@@ -88,33 +88,40 @@ def _beside(cell: pd.Series, shown: str, extra: Sequence[str]) -> dict[str, str]
     return row
 
 
-def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, tolerance: float, absent: str) -> list[str]:
-    """What stands below a table: units, seeds, weights, flags, departures from the paper, verdicts, what is missing."""
-    records = [r.record for r in results if r.record is not None]
-    seeds = sorted({r.seed for r in results})
-    drawn = (
-        "test images and seeds" if len(seeds) > 1 else "test images (one seed: what another would give is not in it)"
-    )
+def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, tolerance: float) -> list[str]:
+    """How to read the numbers of a table: units, intervals, gains, verdicts and what forbids a comparison."""
+    several = len({r.seed for r in results}) > 1
+    drawn = "test images and seeds" if several else "test images (one seed: what another would give is not in it)"
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
-    lines.append(f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}.")
     if "gain" in cells and cells["gain"].notna().any():
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 shows no difference.")
-    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
-    lines.append(f"Backbone (weights): {', '.join(backbones)}.")
-    flags = dict.fromkeys(flag for record in records for flag in record.flags)
-    lines += [f"Not a result of the paper: {flag}." for flag in flags]
-    lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     if "verdict" in cells and cells["paper"].notna().any():
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
-        said = {*flags, *(d for r in results for d in r.departures)}
+        said = {*_flags(results), *(d for r in results for d in r.departures)}
         reasons = dict.fromkeys(reason for text in cells["reasons"] for reason in text.split(BETWEEN) if reason)
         lines += [f"Not comparable: {reason}" for reason in reasons if reason not in said]
+    if cells["value"].isna().any():
+        lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
+    return lines
+
+
+def provenance(results: Sequence[Result], absent: str) -> list[str]:
+    """What every table says of its runs: seeds, weights, flags, departures from the paper, what is missing."""
+    seeds = sorted({r.seed for r in results})
+    lines = [f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}."]
+    records = [r.record for r in results if r.record is not None]
+    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
+    lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
+    lines += [f"Not a result of the paper: {flag}." for flag in _flags(results)]
+    lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
         lines.append(f"Missing, because the run failed or has not ended: {', '.join(dict.fromkeys(missing))}.")
-    if cells["value"].isna().any():
-        lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines + ([f"Not run: {absent}."] if absent else [])
+
+
+def _flags(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(flag for r in results if r.record is not None for flag in r.record.flags))
 
 
 def _departures(results: Sequence[Result]) -> dict[str, list[str]]:

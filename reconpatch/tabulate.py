@@ -1,6 +1,6 @@
 """One experiment's table, from the records at hand: what is missing prints a dash."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,24 @@ from reconpatch.paper import read_paper
 from reconpatch.plots import Series
 from reconpatch.records import read_record
 from reconpatch.statistics import from_tensors
-from reconpatch.tables import comparison_table, notes, published_table, to_html, to_latex, to_markdown
+from reconpatch.tables import comparison_table, notes, provenance, published_table, to_html, to_latex, to_markdown
+
+RENDER = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
-def gather(settings: Mapping[str, Any], folder: Path) -> list[Result]:
-    """Settings of a table (targets and places) and the folder of results -> a Result a place, category and seed."""
+def gather(settings: Mapping[str, Any], folder: Path, stale: Collection[Path] = ()) -> list[Result]:
+    """Settings of a table (targets and places) and the folder of results -> a Result a place, category and seed.
+
+    Records that are not there, and those named as stale, are missing.
+    """
     results = []
     for dataset, category in settings["targets"]:
         for place in settings["places"]:
             result = Result(dataset=dataset, category=category, **place)
-            parts = [folder / kind / dataset / category / place["run"] for kind in ("runs", "ensembles")]
-            for at in parts:
-                if (at / "record.json").is_file() and (at / "scores.safetensors").is_file():
+            for kind in ("runs", "ensembles"):
+                at = folder / kind / dataset / category / place["run"]
+                files = (at / "record.json", at / "scores.safetensors")
+                if files[0] not in stale and all(file.is_file() for file in files):
                     result = _filled(result, at, folder)
             results.append(result)
     return results
@@ -50,25 +56,30 @@ def _filled(result: Result, at: Path, folder: Path) -> Result:
     )
 
 
-def write_table(settings: Mapping[str, Any], paper_file: Path | None, folder: Path, name: str) -> None:
-    """Write `folder`/tables/`name` as .csv of cells, .md, .tex and .html."""
-    results = gather(settings, folder)
+def write_table(
+    settings: Mapping[str, Any], paper_file: Path | None, folder: Path, name: str, stale: Collection[Path] = ()
+) -> list[Path]:
+    """Write `folder`/tables/`name` as .csv of cells, .md, .tex and .html, without stale records; returns the files."""
+    results = gather(settings, folder, stale)
     paper = None if paper_file is None else read_paper(paper_file)
     tolerance, count = settings["tolerance"] / 100, settings["resamples"]
     frame = cells(results, paper, settings["layouts"], count=count, tolerance=tolerance)
-    lines = [settings["caption"]] if settings["caption"] else []
+    caption = [settings["caption"]] if settings["caption"] else []
+    made = provenance(results, settings["absent"])
     if settings["measure"] == "cost":
-        tables = [cost_table(results, settings["title"], lines)]
+        tables = [cost_table(results, settings["title"], caption + made)]
     else:
         labels = list(dict.fromkeys(k for place in settings["places"] for k in place["labels"]))
-        lines += notes(results, frame, count=count, tolerance=tolerance, absent=settings["absent"])
+        lines = caption + notes(results, frame, count=count, tolerance=tolerance) + made
         tables = [comparison_table(frame, labels, settings["title"], lines)]
         others = None if paper is None else published_table(paper, f"{settings['title']}: published by others")
         tables += [others] if others else []
     base = folder / "tables" / name
-    write_text(base.with_suffix(".csv"), frame.to_csv(index=False))
-    for suffix, render in ((".md", to_markdown), (".tex", to_latex), (".html", to_html)):
-        write_text(base.with_suffix(suffix), "\n".join(map(render, tables)))
+    texts = {suffix: "\n".join(map(render, tables)) for suffix, render in RENDER.items()}
+    texts[".csv"] = frame.to_csv(index=False)
+    for suffix, text in texts.items():
+        write_text(base.with_suffix(suffix), text)
+    return [base.with_suffix(suffix) for suffix in texts]
 
 
 def series(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:

@@ -51,6 +51,12 @@ def code(script):
     return code_digest(SCRIPTS / f"{script}.py")
 
 
+def stage_codes():
+    """Digest of the code of every stage a record tells of."""
+    stages = ("features", "training", "bank", "score", "ensemble")
+    return {stage: code(stage) for stage in stages}
+
+
 def folder(wildcards):
     """The category's folder."""
     data = PLAN.dataset(wildcards.dataset)

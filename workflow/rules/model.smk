@@ -79,7 +79,7 @@ rule select_coreset:
     threads: 1
     params:
         run=stage_of("bank"),
-        ratio=lambda w: PLAN.ratios[w.stage],
+        ratio=lambda w: PLAN.ratios[w.dataset, w.category, w.stage],
         code=code("bank"),
     script:
         "../scripts/bank.py"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconpatch.captions import footnote
+from reconpatch.errors import ReconpatchError
 from reconpatch.figures import save
 from reconpatch.jobs import job
 from reconpatch.plots import curve
@@ -17,6 +18,8 @@ with job(snakemake.log[0], f"curve {snakemake.wildcards.category}"):
     records = [read_record(Path(file)) for file in snakemake.input.runs]
     ours = [r for r in records if r.description["method"] == "reconpatch"]
     theirs = [r for r in records if r.description["method"] == "patchcore"]
+    if len(snakemake.input.training) != len(ours) or len(set(snakemake.input.training)) != 1:
+        raise ReconpatchError("figures: curve: draws one training of ReconPatch; choose axis values that leave one")
     epochs = json.loads(Path(snakemake.input.training[0]).read_text())["epochs"]
     ours.sort(key=lambda r: r.description.get("epoch") or r.description["epochs"])
     names = ("image_auroc", "pixel_auroc")

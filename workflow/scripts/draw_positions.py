@@ -7,6 +7,7 @@ import numpy as np
 
 from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
+from reconpatch.features import drawn_augmentations
 from reconpatch.figures import embed, save
 from reconpatch.images import image_array
 from reconpatch.jobs import job
@@ -31,8 +32,9 @@ with job(snakemake.log[0], f"positions {snakemake.wildcards.category}"):
         which = np.repeat(np.arange(len(places)), len(features))
         layouts.append(embed(points, record.seed))
     run, first = records[0].description, read_manifest(Path(snakemake.input.manifest))[0]
-    path = Path(snakemake.params.folder) / next(item.path for item in first if item.split == "train")
-    image = image_array(path, run["resize"], run["crop"], run["interpolation"])
+    path = next(item.path for item in first if item.split == "train")
+    moved = drawn_augmentations([path], run)[0] if run.get("augment") == "both" else None
+    image = image_array(Path(snakemake.params.folder) / path, run["resize"], run["crop"], run["interpolation"], moved)
     names = [
         title
         if r.description["method"] == "patchcore"

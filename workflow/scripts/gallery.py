@@ -7,6 +7,8 @@ from safetensors.numpy import load_file
 
 from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
+from reconpatch.errors import ReconpatchError
+from reconpatch.features import drawn_augmentations
 from reconpatch.figures import Example, gallery, save
 from reconpatch.images import image_array, mask_array
 from reconpatch.jobs import job
@@ -23,12 +25,16 @@ with job(snakemake.log[0], "gallery"):
     for record, scores_file, manifest, folder in files:
         run, scores = record.description, load_file(scores_file)
         tests = [i for i in read_manifest(Path(manifest))[0] if i.split == "test"]
-        i = middle(scores["image"], [n for n, item in enumerate(tests) if item.mask])
+        masked = [n for n, item in enumerate(tests) if item.mask]
+        if not masked:
+            raise ReconpatchError(f"figures: gallery: {record.category} has no masks; leave it out of the experiment")
+        i = middle(scores["image"], masked)
+        moved = drawn_augmentations([tests[i].path], run)[0]
         examples.append(
             Example(
                 f"{record.category.replace('_', ' ')}, {tests[i].defect.replace('_', ' ')}",
-                image_array(Path(folder) / tests[i].path, run["resize"], run["crop"], run["interpolation"]),
-                mask_array(Path(folder) / tests[i].mask, run["resize"], run["crop"], run["mask_rule"]),
+                image_array(Path(folder) / tests[i].path, run["resize"], run["crop"], run["interpolation"], moved),
+                mask_array(Path(folder) / tests[i].mask, run["resize"], run["crop"], run["mask_rule"], moved),
                 [anomaly_maps(scores["patch"][[i]], run["crop"], run["blur"])[0]],
             )
         )

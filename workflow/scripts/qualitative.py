@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 
 from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
+from reconpatch.features import drawn_augmentations
 from reconpatch.figures import Example, qualitative, save
 from reconpatch.images import image_array, mask_array
 from reconpatch.jobs import job
@@ -24,13 +25,15 @@ with job(snakemake.log[0], f"qualitative {snakemake.wildcards.category}"):
     tests = [i for i in read_manifest(Path(snakemake.input.manifest))[0] if i.split == "test"]
     folder, run = Path(snakemake.params.folder), records[0].description
     chosen = typical_examples(scores[0]["image"], [item.defect for item in tests])
+    moved = drawn_augmentations([tests[i].path for i in chosen], run)
+    rule = run["mask_rule"]
     maps = [anomaly_maps(s["patch"][chosen], run["crop"], run["blur"]) for s in scores]
     blank = np.zeros((run["crop"], run["crop"]), bool)
     examples = [
         Example(
             tests[i].defect.replace("_", " "),
-            image_array(folder / tests[i].path, run["resize"], run["crop"], run["interpolation"]),
-            mask_array(folder / tests[i].mask, run["resize"], run["crop"]) if tests[i].mask else blank,
+            image_array(folder / tests[i].path, run["resize"], run["crop"], run["interpolation"], moved[n]),
+            mask_array(folder / tests[i].mask, run["resize"], run["crop"], rule, moved[n]) if tests[i].mask else blank,
             [m[n] for m in maps],
         )
         for n, i in enumerate(chosen)

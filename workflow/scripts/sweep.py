@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reconpatch.captions import footnote
-from reconpatch.comparison import BETWEEN, METRICS
+from reconpatch.comparison import METRICS
 from reconpatch.figures import save
 from reconpatch.jobs import job
 from reconpatch.plots import sweep
@@ -23,6 +23,6 @@ with job(snakemake.log[0], f"sweep {snakemake.wildcards.experiment}"):
     shown, x, what = series(cells, labels)
     panels = {METRICS[m]: shown[m] for m in ("image_auroc", "pixel_auroc") if m in shown}
     xlabel = "" if labels == ["variant"] else ", ".join(labels)
-    unlike = sorted({r for text in cells["reasons"].dropna() for r in text.split(BETWEEN) if "of the paper's" in r})
-    below = "; ".join([footnote(records), *(f"paper: all, ours: {reason}" for reason in unlike)])
+    unlike = (cells["verdict"] == "not comparable").any()
+    below = footnote(records) + ("; the paper's points are not comparable, see the table's notes" if unlike else "")
     save(sweep(panels, x, xlabel, f"AUROC × 100, {what}"), Path(snakemake.output[0]), below)
