@@ -95,7 +95,7 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
 def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> list[str]:
     """Plan, folder of results and digest of each stage's code -> what is missing; writes tables and report without it.
 
-    A table with nothing missing is left as it is. What is written here is dated to 1970, so that the workflow makes it
+    A table with nothing missing and newer than its records is left as it is. What is written here is dated to 1970, so that the workflow makes it
     anew once it can.
     """
     from reconpatch.files import write_text
@@ -115,7 +115,8 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
             lost.append(f"{name}: all {len(records)}")
             continue
         lost += [f"{name}: {record.parent.relative_to(folder)}" for record in missing]
-        if missing or not (folder / section["table"]).is_file():
+        table = folder / section["table"]
+        if missing or not table.is_file() or table.stat().st_mtime < max(r.stat().st_mtime for r in records):
             written += write_table(table_settings(plan, name), paper_file(name), folder, name, missing)
         figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
         shown.append(section | {"figures": figures})

@@ -50,9 +50,8 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         place = dict(zip(order, values, strict=True))
         changes = experiment.set | variant.set
         changes |= override.set | override.variants.get(label, {}) | place
-        epoch, epochs = (int(changes.get(k) or getattr(config.baseline, k) or 0) for k in ("epoch", "epochs"))
-        if epoch > epochs or epoch not in (0, epochs, *config.checkpoints):
-            out.append(f"epoch {epoch} is none of the {epochs} or not among checkpoints {config.checkpoints}")
+        if why := _unreached(changes, config):
+            out.append(why)
             continue
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
@@ -62,6 +61,16 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         stated = experiment.paper | variant.paper | {k: v for k, v in place.items() if k in swept}
         rows.append(Row(labels, run, tuple(_departures(run, common | stated, unstated - set(stated)))))
     return rows, list(dict.fromkeys(out))
+
+
+def _unreached(changes: Mapping[str, Any], config: Config) -> str:
+    """Why the training a row asks for does not have its epoch; "" if it does, or if `vary` will say what is wrong."""
+    epoch, epochs = (str(changes.get(key, getattr(config.baseline, key))) for key in ("epoch", "epochs"))
+    if not (epoch.isdecimal() and epochs.isdecimal() and int(epoch)):
+        return ""  # None is the last epoch
+    if int(epoch) <= int(epochs) and int(epoch) in (int(epochs), *config.checkpoints):
+        return ""
+    return f"epoch {epoch} is none of the {epochs} or not among checkpoints {config.checkpoints}"
 
 
 def _check(where: str, experiment: Experiment, override: Override, axes: list[str]) -> None:

@@ -178,7 +178,8 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
         published = list(known) if known.keys() & found else []  # a partial copy of a known data set
         chosen = list(dict.fromkeys([*found, *published])) if entry.categories == "all" else entry.categories
         if wanted != "all":
-            shut = [c for c in wanted if c not in chosen and c in known and entry.categories != "all"]
+            there = {*known, *found} if entry.categories != "all" else set()
+            shut = [c for c in wanted if c not in chosen and c in there]
             why += [f"datasets.{dataset}.categories leaves out {', '.join(shut)}"] if shut else []
             chosen = [c for c in wanted if c not in shut]
         missing = [c for c in chosen if c not in found]
@@ -226,7 +227,7 @@ def make_plan(config: Config) -> Plan:
             if (row.run.backbone, row.run.weights) not in lacking:
                 key = plan.add(row.run, plan.targets[name])
                 plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
-        if experiment.ensemble and not lacking:
+        if experiment.ensemble:
             plan.places[name] += _combined(plan, name, experiment.ensemble)
     return plan
 
@@ -241,13 +242,18 @@ def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], 
 
 
 def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
-    """The places of the ensembles: one for every group of runs that differ only in the axis combined over."""
+    """The places of the ensembles: one for every group of runs that differ only in the axis combined over.
+
+    A group that lacks a member, for want of its weights or its epoch, is left out: it would be another ensemble.
+    """
     groups: dict[str, list[Place]] = {}
     for place in plan.places[name]:
         rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}
         groups.setdefault(json.dumps(rest), []).append(place)
+    size = len(plan.experiments[name].axes[ensemble.over])
+    whole = [members for members in groups.values() if len(members) == size]
     found = []
-    for members, combine in itertools.product(groups.values(), ensemble.combine):
+    for members, combine in itertools.product(whole, ensemble.combine):
         combination = Combination(tuple(m.run for m in members), combine)
         if len(set(combination.members)) < len(combination.members):
             raise ReconpatchError(

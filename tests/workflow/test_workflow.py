@@ -192,6 +192,9 @@ def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, 
     cells = pd.read_csv(checkout / "results/tables/tiny.csv")
     value = cells[cells["metric"] == "image_auroc"].set_index("neighbours")["value"]
     assert value.notna()[1] and value.isna()[9999]
+    # what was written in the failure's wake does not pass for the workflow's own
+    alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"neighbours": [1]})
+    assert "make_table 1" in " ".join(snakemake(checkout, "-n", *alone, "tiny").split())
 
 
 def test_ensemble_combines_the_scores_of_its_members(checkout: Path, mvtec: Path) -> None:
