@@ -95,8 +95,8 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
 def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> list[str]:
     """Plan, folder of results and digest of each stage's code -> what is missing; writes tables and report without it.
 
-    A table with nothing missing and newer than its records is left as it is. What is written here is dated to 1970, so that the workflow makes it
-    anew once it can.
+    A table with nothing missing and newer than its records is left as it is. What is written here is dated to 1970, so
+    that the workflow makes it anew once it can.
     """
     from reconpatch.files import write_text
     from reconpatch.records import code_state

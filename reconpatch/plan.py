@@ -251,7 +251,7 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
         rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}
         groups.setdefault(json.dumps(rest), []).append(place)
     size = len(plan.experiments[name].axes[ensemble.over])
-    whole = [members for members in groups.values() if len(members) == size]
+    whole = [members for members in groups.values() if len(members) >= size]
     found = []
     for members, combine in itertools.product(whole, ensemble.combine):
         combination = Combination(tuple(m.run for m in members), combine)

@@ -8,6 +8,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.records import Record
 
 GEOMETRY = {"method": "patchcore", "resize": 256, "crop": 224, "interpolation": "bilinear", "blur": 4.0}
+GEOMETRY |= {"augment": "none", "mask_rule": "any"}
 
 
 def drawn(*, flags: tuple[str, ...] = (), source: str = "random", **description: Any) -> Record:
@@ -32,6 +33,8 @@ def test_methods_that_repeat_are_named_by_run() -> None:
         ("crop", 320, "224, 320"),
         ("blur", 2.0, "4.0, 2.0"),
         ("interpolation", "b", "'bi.*'b'"),
+        ("augment", "both", "'none', 'both'"),
+        ("mask_rule", "official", "'any', 'official'"),
     ],
 )
 def test_figures_of_different_geometry_are_refused(key, value, shown) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from reconpatch.comparison import Result, cells, groups, verdict
+from reconpatch.comparison import Result, cells, groups, published, verdict
 from reconpatch.paper import read_paper
 from reconpatch.statistics import image_wins, pixel_wins
 
@@ -290,7 +290,7 @@ def of_categories(names: Sequence[str], value: float = 0.95, **changes: Any) -> 
 
 @pytest.mark.parametrize(
     ("names", "group", "of"),
-    [(["bottle", "cable"], "mean", 15), (["bottle", "cable", "carpet"], "object", 10), (OBJECTS, "mean", 15)],
+    [(["bottle", "cable"], "mean", 15), (["bottle", "cable", "carpet"], "object", 10), (OBJECTS[:9], "mean", 15)],
 )
 def test_fewer_categories_are_not_compared_with_the_papers_mean(names, group, of) -> None:
     paper = printed((group, "reconpatch", 95.0, "And more."))
@@ -316,6 +316,52 @@ def test_all_categories_are_compared_with_the_mean_as_printed(names, group) -> N
     rows = [(c, "reconpatch", 80.0, "") for c in names]
     cell = one(frame_of(of_categories(names), printed(*rows, (group, "reconpatch", 95.1, ""))), category=group)
     assert (cell["verdict"], cell["reasons"]) == ("agrees", "") and cell["paper"] == pytest.approx(0.951)
+
+
+@pytest.mark.parametrize(("names", "group"), [(OBJECTS, "object"), (TEXTURES[::-1], "texture")])
+def test_all_objects_or_textures_alone_are_compared_with_the_papers_mean_of_them(names, group) -> None:
+    rows = [(c, "reconpatch", 80.0, "") for c in names]
+    paper = printed(*rows, (group, "reconpatch", 95.1, "Of it."), ("mean", "reconpatch", 50.0, ""))
+    cell = one(frame_of(of_categories(names), paper), category="mean")
+    assert cell["paper"] == pytest.approx(0.951) and cell["reasons"] == "Of it."
+    wanting = printed(*rows, ("mean", "reconpatch", 50.0, ""))  # nor is it compared with the mean of all
+    assert one(frame_of(of_categories(names), wanting), category="mean")["verdict"] == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "group", "strange"),
+    [
+        ([*OBJECTS, *TEXTURES, "nut", "bolt"], "mean", "bolt, nut"),
+        ([*OBJECTS, *TEXTURES, "nut"], "object", "nut"),
+        (["bottle", "nut"], "mean", "nut"),
+    ],
+)
+def test_categories_the_paper_does_not_have_are_the_reason(names, group, strange) -> None:
+    rows = [(c, "reconpatch", 95.0, "") for c in (*OBJECTS, *TEXTURES, group)]
+    frame = frame_of(of_categories(names), printed(*rows))
+    cell = one(frame, category=group)
+    assert (cell["verdict"], cell["reasons"]) == ("not comparable", f"the paper does not have {strange}")
+    assert cell["paper"] == pytest.approx(0.95)
+    assert one(frame, category="nut")["verdict"] == "" and one(frame, category="bottle")["verdict"] == "agrees"
+
+
+@pytest.mark.parametrize("layout", ["folder", "sample"])
+def test_data_of_ones_own_have_nothing_to_do_with_the_papers(layout) -> None:
+    paper = printed(*((c, "reconpatch", 95.0, "") for c in (*OBJECTS, *TEXTURES, "object", "texture", "mean")))
+    frame = frame_of(of_categories(OBJECTS + TEXTURES), paper, layouts={"mvtec_ad": layout})
+    assert frame["paper"].isna().all() and set(frame["verdict"]) == {""} and set(frame["reasons"]) == {""}
+    assert published(paper, {}, "bottle", ["bottle"], layout, ("reconpatch", "image_auroc")) is None
+    found = published(paper, {}, "bottle", ["bottle"], "mvtec_ad", ("reconpatch", "image_auroc"))
+    assert found == (pytest.approx(0.95), "")
+
+
+def test_btad_is_compared_with_the_mean_of_its_three_products() -> None:
+    rows = (("01", 90.0), ("02", 80.0), ("03", 91.0), ("mean", 87.1))  # a mean that tells itself from ours
+    paper = printed(*((c, "reconpatch", value, "") for c, value in rows))
+    for names, expected, reasons in ((["01", "02", "03"], 0.871, ""), (["01", "03"], 0.905, "")):
+        results = [given_values({"image_auroc": 0.9}, category=c, dataset="btad") for c in names]
+        cell = one(frame_of(results, paper, layouts={"btad": "btad"}), category="mean")
+        assert (cell["paper"], cell["reasons"]) == (pytest.approx(expected), reasons)
 
 
 def test_table_5_against_itself() -> None:

@@ -72,6 +72,12 @@ def test_bad_values_are_named(change, message, baseline) -> None:
         vary(baseline, change, "experiment x")
 
 
+def test_values_that_do_not_fit_together_are_named_without_the_whole_run(baseline) -> None:
+    with pytest.raises(ReconpatchError) as caught:
+        vary(baseline, {"crop": 300}, "experiment x")
+    assert str(caught.value) == "experiment x: crop 300 is larger than resize 256; lower crop or raise resize"
+
+
 def test_misspelt_and_missing_keys_are_listed_together() -> None:
     content = {k: v for k, v in DEFAULT.items() if k != "device"} | {"sedes": [1]}
     with pytest.raises(ReconpatchError) as caught:

@@ -3,17 +3,22 @@
 import csv
 import itertools
 import math
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from drawing import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.cli import load_plan
+from reconpatch.comparison import BETWEEN, Result, cells
 from reconpatch.config import Config, Experiment, Override, read_config
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import expand, overridden, same
+from reconpatch.paper import read_paper
 from reconpatch.plan import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +181,11 @@ def test_the_overlay_of_small_networks_says_what_stands_in(tmp_path, monkeypatch
         path.touch()
     monkeypatch.setenv("RECONPATCH_DATA", str(tmp_path))
     plan = load_plan([ROOT / "configs/real_small.yaml"])
-    assert set(plan.absent) == {"table_btad", "figure_qualitative"}  # no BTAD; five of seven categories are lacking
+    chosen = {n: content_of(n)["datasets"] | overlay["overrides"].get(n, {}).get("datasets", {}) for n in plan.places}
+    partial = {name for name, wanted in chosen.items() if wanted.get("mvtec_ad") == "all"}
+    assert set(plan.absent) == {"table_btad", "figure_qualitative", *partial} and partial
+    rest = ", ".join(c for c in OBJECTS + TEXTURES if c not in ("bottle", "pill"))
+    assert {plan.absent[name] for name in partial} == {f"mvtec_ad lacks {rest}"}  # a copy of two categories
     assert plan.absent["figure_qualitative"].startswith("mvtec_ad lacks cable, transistor, tile")
     for name, override in overlay["overrides"].items():
         if "datasets" in override:  # the overlay's own choice of categories
@@ -199,13 +208,20 @@ def config(**changes) -> Config:
     return read_config(DEFAULT | changes)
 
 
-def rows_of(content: dict, override: dict | None = None, name: str = "x", **changes):
-    """Rows of an experiment under the default configuration with changes."""
+def expanded(content: dict, override: dict | None = None, name: str = "x", **changes):
+    """Rows of an experiment under the default configuration with changes, and why others fell out."""
     override = override or {}
     experiment = overridden(
         Experiment.model_validate({"title": "x", "datasets": {}} | content), Override.model_validate(override)
     )
     return expand(name, experiment, config(overrides={name: override}, **changes))
+
+
+def rows_of(content: dict, override: dict | None = None, **changes):
+    """Rows of an experiment of which none falls out."""
+    rows, out = expanded(content, override, **changes)
+    assert out == []
+    return rows
 
 
 def test_variants_are_slowest_then_axes_then_seeds() -> None:
@@ -288,7 +304,16 @@ def departures(content: dict, override: dict | None = None, **changes) -> list[t
         ({"variants": {"v": {"set": {"levels": [1, 2]}, "paper": {"levels": [1, 2]}}}}, {}, {}, ()),
         ({"paper": {"dim": 1}, "variants": {"v": {"paper": {"dim": 512}}}}, {}, {}, ()),
         ({}, {"set": {"epochs": 3}}, {}, ("epochs = 3 (paper 120)",)),
-        ({}, {"set": {"epoch": 58}}, {}, ("epoch = 58 (paper None)",)),
+        ({}, {"set": {"epoch": 58}}, {}, ("epoch = 58 (not stated, baseline None)",)),
+        ({"set": {"sigma": 3}}, {}, {}, ("sigma = 3.0 (not stated, baseline 1.0)",)),
+        ({"set": {"sigma": 3}, "paper": {"sigma": 2}}, {}, {}, ("sigma = 3.0 (paper 2)",)),  # stated for this table
+        ({"set": {"sigma": 3}, "variants": {"v": {"paper": {"sigma": 2}}}}, {}, {}, ("sigma = 3.0 (paper 2)",)),
+        (
+            {"set": {"crop": 320, "resize": 366}, "paper": {"crop": 320}},
+            {},
+            {},
+            ("resize = 366 (not stated, baseline 256)",),
+        ),
         ({"set": {"method": "patchcore"}}, {"set": {"epochs": 3, "sigma": 2}}, {}, ()),  # it trains nothing
         ({"set": {"reweight": "image"}}, {}, {}, ()),  # of one neighbour there is nothing to weight
         ({"set": {"reweight": "image"}, "paper": {"neighbours": 9}, "axes": {"neighbours": [9]}}, {}, {}, None),
@@ -335,8 +360,17 @@ def test_departures_are_what_differs_from_the_paper(content, override, changes, 
         ({"axes": {"dim": [8]}}, {"figures": {"sweep": {"dim": 9}}}, r"sweep: dim = 9 is not among \[8\]"),
         ({"ensemble": {"over": "dim", "combine": ["zscore"]}}, {}, "ensemble: over = 'dim' is no axis with at least"),
         ({"ensemble": {"over": "dim", "combine": ["zscore"]}, "axes": {"dim": [8]}}, {}, "no axis with at least two"),
-        ({"axes": {"epoch": [3]}}, {}, r"epoch 3 is not kept: add it to checkpoints \[1, 5, 10"),
-        ({"axes": {"epoch": [121]}}, {}, "epoch 121 comes after the last of 120"),
+        *(
+            (
+                {"axes": {k: [1, 2]}, "ensemble": {"over": k, "combine": ["zscore"]}},
+                {},
+                f"{k}'.* of one method and seed",
+            )
+            for k in ("method", "seed")
+        ),
+        ({"axes": {"epoch": [0]}}, {}, "experiment x: epoch = 0"),
+        ({"axes": {"epoch": ["last"]}}, {}, "experiment x: epoch = 'last'"),
+        ({"axes": {"epoch": [1]}}, {"set": {"epochs": "few"}}, "experiment x: epochs = 'few'"),
     ],
 )
 def test_mistakes_name_the_experiment_and_the_key(content, override, message) -> None:
@@ -350,9 +384,73 @@ def test_mistakes_in_a_stand_in_name_it() -> None:
 
 
 def test_epochs_that_are_kept() -> None:
-    assert [r.run.epoch for r in rows_of({"axes": {"epoch": [40, 120, None]}})] == [40, 120, None]
-    assert len(rows_of({"axes": {"epoch": [3]}, "set": {"method": "patchcore"}})) == 1  # it has no epochs to keep
+    assert [r.run.epoch for r in rows_of({"axes": {"epoch": [40, "120", None]}})] == [40, 120, None]
     assert rows_of({"axes": {"epoch": [3]}}, checkpoints=[3])[0].run.epoch == 3
+    assert rows_of({"axes": {"epoch": [7]}}, {"set": {"epochs": 7}})[0].run.epoch == 7  # the last, needs no checkpoint
+    ended = DEFAULT["baseline"] | {"epoch": 58}
+    assert rows_of({"axes": {"epoch": [None]}}, {"set": {"epochs": 3}}, baseline=ended)[0].run.epoch is None
+
+
+def test_epochs_that_are_not_reached_or_not_kept_fall_out_with_a_reason() -> None:
+    """For both methods: a place without ReConPatch compares nothing."""
+    both = {"method": ["patchcore", "reconpatch"]}
+    rows, out = expanded({"axes": {"epoch": [3, 5, 40, 121, None]} | both})
+    assert [(r.run.epoch, r.run.method) for r in rows] == list(itertools.product([5, 40, None], both["method"]))
+    kept = DEFAULT["checkpoints"]
+    assert out == [f"epoch {n} is none of the 120 or not among checkpoints {kept}" for n in (3, 121)]
+    rows, out = expanded({"axes": {"epochs": [4, 60], "epoch": [1, 40]}})  # each training by its own length
+    assert [(r.run.epochs, r.run.epoch) for r in rows] == [(4, 1), (60, 1), (60, 40)]
+    assert out == [f"epoch 40 is none of the 4 or not among checkpoints {kept}"]
+    assert expanded({"set": {"epoch": 40}}, {"set": {"epochs": 4}}) == ([], out)
+    kept_short = DEFAULT["baseline"] | {"epochs": 4}
+    assert expanded({"axes": {"epoch": [40]}}, baseline=kept_short) == ([], out)
+
+
+AXES = {"epochs": [60, 120], "coreset": [0.1, "1e-2"]}
+
+
+def test_axes_that_the_papers_table_does_not_have_are_departures(shipped) -> None:
+    """Swept over table 5, whose columns are variant and category: its numbers are of 120 epochs and 1 %."""
+    datasets = {name: {"layout": d.layout, "root": d.root} for name, d in shipped.config.datasets.items()}
+    plan = make_plan(read_config(DEFAULT | {"datasets": datasets, "overrides": {"table_mvtec": {"axes": AXES}}}))
+    places = plan.places["table_mvtec"]
+    assert len(places) == 2 * 2 * 2 * 2
+    paper = read_paper(ROOT / "configs/paper/table_mvtec.csv")
+    results = [
+        Result(dataset="mvtec_ad", category="bottle", record=make_record(metrics={"image_auroc": 0.9}), **asdict(place))
+        for place in places
+    ]
+    frame = cells(results, paper, {"mvtec_ad": "mvtec_ad"}, count=100, tolerance=0.002)
+    for place in places:
+        expected = {"coreset = 0.1 (paper 0.01)"} if place.labels["coreset"] == 0.1 else set()
+        trained = place.method == "reconpatch" and place.labels["epochs"] == 60
+        expected |= {"epochs = 60 (paper 120)"} if trained else set()
+        assert set(place.departures) == expected
+        (cell,) = frame[
+            (frame["metric"] == "image_auroc")
+            & (frame["method"] == place.method)
+            & (frame[list(place.labels)] == pd.Series(place.labels)).all(axis=1)
+        ].to_dict("records")
+        if place.method == "reconpatch":  # PatchCore's numbers have a caveat anyway
+            assert cell["verdict"] == ("not comparable" if expected else "below")
+            assert set(cell["reasons"].split(BETWEEN)) - {""} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "expected"),
+    [
+        ("table_dimension", {"dim": [32]}, set()),  # a column of the paper's table
+        ("table_dimension", {"k": [3]}, {"k = 3 (paper 5)"}),
+        ("table_coreset", {"coreset": [0.5]}, set()),
+        ("table_btad", {"dim": [64]}, {"dim = 64 (paper 512)"}),
+        ("figure_curve", {"dim": [64]}, set()),  # beyond the paper: it publishes no numbers, all axes are places
+        ("table_official", {"sigma": [3]}, set()),  # PatchCore alone, which has no sigma
+    ],
+)
+def test_a_column_of_the_papers_table_is_a_place_other_axes_are_settings(name, axes, expected) -> None:
+    experiment = overridden(Experiment.model_validate(content_of(name)), Override(axes=axes))
+    rows, out = expand(name, experiment, config())
+    assert out == [] and {d for row in rows for d in row.departures} == expected
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))

@@ -10,6 +10,7 @@ from reconpatch.backbones import load_backbone
 from reconpatch.cli import check, check_weights, load_plan, merge, show
 from reconpatch.config import description, of_training, read_config
 from reconpatch.errors import ReconpatchError
+from reconpatch.originals import KNOWN
 from reconpatch.plan import Plan, make_plan, run_name, stage_name
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,78 @@ def test_a_known_category_not_at_hand_is_named_and_the_rest_runs(planned, mvtec)
     assert planned({"datasets": {"mine": ["bottle"]}}).absent == {}
 
 
+def test_a_partial_copy_of_a_known_data_set_is_named_also_with_all(planned, mvtec, content) -> None:
+    """One published category is enough to tell a copy from data of one's own; what a category is, is a folder."""
+    published = ("bottle", "grid")
+    for name in published:
+        shutil.copytree(mvtec / "nut", mvtec / name)
+    plan = planned({})
+    assert plan.targets["nuts"] == [("mine", c) for c in (*published, "nut")]
+    named = plan.absent["nuts"].removeprefix("mine lacks ").split(", ")
+    assert sorted([*named, *published]) == sorted(KNOWN["mvtec_ad"]) and len(plan.absent) == 1
+    mine = content["datasets"]["mine"]
+    own = content["datasets"] | {"mine": mine | {"categories": ["bottle", "nut"]}}
+    plan = planned({}, datasets=own)  # what the user keeps, on purpose
+    assert plan.targets["nuts"] == [("mine", "bottle"), ("mine", "nut")] and plan.absent == {}
+    own = content["datasets"] | {"mine": mine | {"layout": "folder"}}
+    assert planned({}, datasets=own).absent == {}  # names alone do not make it MVTec AD
+
+
+def test_a_data_sets_categories_restrict_experiments_that_list_theirs(planned, mvtec, content) -> None:
+    for name in ("bottle", "pill", "bolt"):
+        shutil.copytree(mvtec / "nut", mvtec / name)
+    for layout, wanted, shut in (
+        ("mvtec_ad", ["pill", "bottle", "cable", "bolt"], "pill, cable, bolt"),  # there or not, published or not
+        ("folder", ["bolt", "bottle", "pill"], "bolt, pill"),
+        ("mvtec_ad", ["bottle"], ""),
+        ("mvtec_ad", ["nut", "bottle"], ""),
+    ):
+        kept = {"layout": layout, "root": str(mvtec), "categories": ["bottle", "nut"]}
+        plan = planned({"datasets": {"mine": wanted}}, datasets=content["datasets"] | {"mine": kept})
+        assert plan.targets["nuts"] == [("mine", c) for c in wanted if c in ("bottle", "nut")]
+        assert plan.absent == ({"nuts": f"datasets.mine.categories leaves out {shut}"} if shut else {})
+        with pytest.raises(ReconpatchError, match="category 'bottel' is not in data set mine"):
+            planned({"datasets": {"mine": ["bottel"]}}, datasets=content["datasets"] | {"mine": kept})
+    plan = planned({"datasets": {"mine": ["pill"]}}, datasets=content["datasets"] | {"mine": kept})
+    assert not plan.at_hand("nuts") and plan.runs == {} and plan.ratios == {}
+
+
+def test_banks_are_as_large_as_wanted_where_they_are_wanted(content, tmp_path, mvtec) -> None:
+    """Two experiments share banks; the larger ratio is wanted on one category alone."""
+    shutil.copytree(mvtec / "nut", mvtec / "bolt")
+    for name, categories, ratios in (("a", "all", [0.01, 0.05]), ("b", ["bolt"], [0.5, 0.2]), ("c", "all", [0.02])):
+        chosen = {"title": name, "datasets": {"mine": categories}, "axes": {"coreset": ratios}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(chosen))
+    content |= {"experiments": {n: str(tmp_path / f"{n}.yaml") for n in "abc"}, "seeds": [0, 1]}
+    plan = make_plan(read_config(content))
+    banks = {stage_name(of_training(run), "bank") for run in plan.runs.values()}
+    assert len(banks) == 2  # one a seed
+    assert plan.ratios == {("mine", c, bank): r for bank in banks for c, r in (("nut", 0.05), ("bolt", 0.5))}
+
+
+def test_epochs_that_fall_out_are_named_and_the_rest_runs(planned) -> None:
+    plan = planned({"axes": {"epoch": [1, 3, 40, 121]}})
+    assert [run.epoch for run in plan.runs.values()] == [1, 40]
+    assert plan.at_hand("nuts") and plan.absent["nuts"].count("epoch 3 is none") == 1
+    assert plan.absent["nuts"].index("epoch 3 is none") < plan.absent["nuts"].index("; epoch 121 is none of the 120")
+    plan = planned({"set": {"epoch": 40}}, overrides={"nuts": {"set": {"epochs": 4}}})
+    assert not plan.at_hand("nuts") and "epoch 40 is none of the 4" in plan.absent["nuts"]
+    assert plan.members("nuts") == plan.drawn("nuts", "umap") == []
+
+
+def test_an_ensemble_that_lacks_an_epoch_is_left_out(planned) -> None:
+    """Fewer members would be another ensemble."""
+    experiment = {
+        "variants": {"long": {}, "short": {"set": {"epochs": 40}}},
+        "axes": {"epoch": [20, 40, 80]},
+        "ensemble": {"over": "epoch", "combine": ["zscore"]},
+    }
+    plan = planned(experiment)
+    assert [len(c.members) for c in plan.ensembles.values()] == [3]
+    assert [p.labels["variant"] for p in plan.places["nuts"] if p.run in plan.ensembles] == ["long"]
+    assert len(plan.runs) == 3 + 2 and "epoch 80 is none of the 40" in plan.absent["nuts"]
+
+
 @pytest.mark.parametrize("wanted", [["bottel"], ["nut", "Bottle"], ["01"]])
 def test_a_misspelt_category_is_an_error(wanted, planned) -> None:
     with pytest.raises(ReconpatchError, match=f"category '{wanted[-1]}' is not in data set mine; it has nut"):
@@ -174,6 +247,20 @@ def test_weights_not_at_hand_are_named_and_the_rest_runs(given, planned, tmp_pat
     assert plan.absent == {} and len(plan.runs) == 4 and len(plan.ensembles) == 2
     plan = planned(experiment)
     assert plan.absent["nuts"].count("no entry for backbone") == 2 and not plan.at_hand("nuts") and not plan.runs
+
+
+def test_one_backbones_random_weights_need_no_file(planned) -> None:
+    experiment = {
+        "set": {"backbone": "a"},
+        "variants": {"random": {"set": {"weights": "random"}}, "file": {"set": {"weights": "file"}}},
+        "axes": {"method": ["patchcore", "reconpatch"], "dim": [64, 512]},
+        "ensemble": {"over": "dim", "combine": ["zscore"]},
+    }
+    plan = planned(experiment)
+    assert {run.weights for run in plan.runs.values()} == {"random"} and len(plan.runs) == 4
+    assert {p.labels["variant"] for p in plan.places["nuts"]} == {"random"} and len(plan.ensembles) == 2
+    assert plan.absent == {"nuts": "weights: file, but weight_files has no entry for backbone 'a'"}
+    assert plan.at_hand("nuts")
 
 
 def test_weights_are_not_looked_for_without_data(planned) -> None:
@@ -214,7 +301,7 @@ def test_every_stage_that_a_run_needs_is_entered(augment, planned) -> None:
         for side, stage in needed:
             entered = plan.stages[stage_name(side, stage)]
             assert description(entered, stage) == description(side, stage)
-        assert plan.ratios[stage_name(of_training(run), "bank")] == 0.1
+        assert plan.ratios["mine", "nut", stage_name(of_training(run), "bank")] == 0.1
 
 
 def test_epochs_share_one_training(planned) -> None:
@@ -312,8 +399,8 @@ def test_overrides_reach_the_plan(planned, mvtec) -> None:
     assert [(r.dim, r.coreset, r.blur) for r in plan.runs.values()] == [(512, 0.5, 1.0), (32, 0.5, 1.0)]
     assert [plan.runs[name].dim for name in plan.drawn("nuts", "umap")] == [32]
     assert [p.departures for p in plan.places["nuts"]] == [
-        ("blur = 1.0 (paper 4.0)",),
-        ("dim = 32 (paper 512)", "blur = 1.0 (paper 4.0)"),
+        ("blur = 1.0 (not stated, baseline 4.0)",),
+        ("dim = 32 (paper 512)", "blur = 1.0 (not stated, baseline 4.0)"),
     ]
 
 
@@ -399,7 +486,9 @@ def test_the_papers_settings_stand_apart_from_the_baseline() -> None:
     """The file that deviations are measured against holds what configs/default.yaml ships with."""
     shipped = yaml.safe_load((ROOT / "configs/default.yaml").read_text())["baseline"]
     paper = yaml.safe_load((ROOT / "configs/paper/baseline.yaml").read_text())
-    assert paper == {k: v for k, v in shipped.items() if k not in ("method", "seed")}
+    assert set(paper) == {"stated", "assumed"} and not set(paper["stated"]) & set(paper["assumed"])
+    merged = paper["stated"] | paper["assumed"]
+    assert merged == {k: v for k, v in shipped.items() if k not in ("method", "seed")}
 
 
 def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:

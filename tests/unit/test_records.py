@@ -147,7 +147,8 @@ def test_an_upgraded_package_changes_the_stages_that_import_it(package, monkeypa
         ("captions", PICTURES),
         ("recon", {"training"}),
         ("training", {"training"}),
-        ("patches", {"features", "masks"}),
+        # Figures that show images move them as `features` does, which imports `patches`.
+        ("patches", {"features", "masks", "qualitative", "gallery", "draw_positions"}),
         ("coreset", {"bank"}),
         ("bank", {"bank"}),
         ("metrics", {"score", "ensemble"}),

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from reconpatch.comparison import Result, cells
 from reconpatch.paper import read_paper
-from reconpatch.tables import MISSING, Table, comparison_table, notes, published_table, to_html, to_latex, to_markdown
+from reconpatch.tables import (
+    MISSING,
+    Table,
+    comparison_table,
+    notes,
+    provenance,
+    published_table,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 
 FOLDER = Path(__file__).parents[2] / "configs" / "paper"
 NAN = float("nan")
@@ -97,8 +107,8 @@ def run(method: str = "reconpatch", *, flags: tuple[str, ...] = (), missing: boo
 
 
 def notes_of(*results: Result, paper: pd.DataFrame | None = None, absent: str = "", tolerance: float = 0.002) -> str:
-    frame = cells(results, paper, {"mine": "folder"}, count=100, tolerance=tolerance)
-    return "\n".join(notes(results, frame, count=100, tolerance=tolerance, absent=absent))
+    frame = cells(results, paper, {"mine": "mvtec_ad"}, count=100, tolerance=tolerance)
+    return "\n".join([*notes(results, frame, count=100, tolerance=tolerance), *provenance(results, absent)])
 
 
 def printed(caveat: str = "") -> pd.DataFrame:
@@ -216,6 +226,24 @@ def test_notes_list_what_is_missing() -> None:
     assert "A dash: " in text and text.endswith("Not run: data set btad is not at hand.")
     whole = notes_of(run())
     assert not [word for word in ("Missing", "A dash", "Not run") if word in whole]
+
+
+def test_how_to_read_a_table_and_what_it_is_made_of_are_told_apart() -> None:
+    """Tables of costs say only the second."""
+    results = [run(flags=("x",), departures=("a = 1",)), run("patchcore"), run(category="bolt", missing=True)]
+    results.append(run("patchcore", category="bolt"))
+    frame = cells(results, printed(), {"mine": "mvtec_ad"}, count=100, tolerance=0.002)
+    reading, made = notes(results, frame, count=100, tolerance=0.002), provenance(results, "no data")
+    assert [line.split(":")[0].split(",")[0] for line in reading] == ["Values × 100", "Gain", "Verdict", "A dash"]
+    assert made == [
+        "Seeds: 0.",
+        "Backbone (weights): net (file).",
+        "Not a result of the paper: x.",
+        "Settings other than the paper's: a = 1.",
+        "Missing, because the run failed or has not ended: mine/bolt reconpatch-1.",
+        "Not run: no data.",
+    ]
+    assert provenance([run(missing=True)], "")[0] == "Seeds: 0." and len(provenance([run(missing=True)], "")) == 2
 
 
 def test_notes_explain_a_gain_only_where_there_is_one() -> None:

@@ -206,7 +206,7 @@ def test_the_papers_numbers_and_those_of_others(folder, tmp_path) -> None:
         "64,nut,SPADE,image_auroc,91.2,",
     ]
     paper.write_text("\n".join([*lines, ""]))
-    write_table(settings_of(), paper, folder, "t")
+    write_table(settings_of(layouts={"mine": "mvtec_ad"}), paper, folder, "t")
     text = (folder / "tables/t.md").read_text(encoding="utf-8")
     assert "image AUROC, paper" in text and "pixel AUROC, paper" not in text
     assert "**A table: published by others**" in text and "91.20" in text
@@ -220,6 +220,7 @@ def test_the_papers_numbers_and_those_of_others(folder, tmp_path) -> None:
 def test_tolerance_is_in_percent(tmp_path, off, said) -> None:
     write_run(tmp_path, "nut", "r", flags=[])
     settings = settings_of(targets=[("mine", "nut")], places=[place("patchcore", 64) | {"run": "r"}])
+    settings["layouts"] = {"mine": "mvtec_ad"}
     (result,) = gather(settings, tmp_path)
     assert result.record is not None
     value = 100 * result.record.metrics["pixel_auroc"] + off
@@ -231,12 +232,28 @@ def test_tolerance_is_in_percent(tmp_path, off, said) -> None:
     assert f"{said} ({-off:+.2f})" in (tmp_path / "tables/t.md").read_text(encoding="utf-8")
 
 
+def test_stale_records_are_missing(folder) -> None:
+    """Each by its own file: the same run of another category stays, as does a file that is not there to be stale."""
+    runs = [place("patchcore", 64)["run"], place("reconpatch", 512)["run"]]
+    stale = [folder / f"runs/mine/{c}/{r}/record.json" for c, r in zip(CATEGORIES, runs, strict=True)]
+    lost = [r for r in gather(settings_of(), folder, [*stale, folder / "x"]) if r.record is None]
+    assert [(r.category, r.run, r.link) for r in lost] == [("nut", runs[0], ""), ("bolt", runs[1], "")]
+    files = write_table(settings_of(), None, folder, "t", stale)
+    text = (folder / "tables/t.md").read_text(encoding="utf-8")
+    assert f"Missing, because the run failed or has not ended: mine/nut {runs[0]}, mine/bolt {runs[1]}." in text
+    empty = {(r["category"], r["runs"]) for r in read(folder / "tables/t.csv") if not r["value"]}
+    assert empty == {("nut", runs[0]), ("bolt", runs[1]), ("mean", runs[0]), ("mean", runs[1])}
+    assert sorted(files) == sorted((folder / "tables").iterdir()) and len(files) == 4
+
+
 def test_cost_is_a_table_of_its_own(folder) -> None:
-    write_table(settings_of(measure="cost"), None, folder, "t")
+    write_table(settings_of(measure="cost", absent="mine lacks screw"), None, folder, "t")
     text = (folder / "tables/t.md").read_text(encoding="utf-8")
     header, _, *rows = markdown_rows(text)
     assert "images per second" in header and len(rows) == len(CATEGORIES) * 2 * len(DIMS)
-    assert "A caption." in text and "AUROC" not in text
+    assert "A caption." in text and "AUROC" not in text and "bootstrap" not in text
+    for part in ("Seeds: 0.", "Backbone (weights): net (file).", FLAG, "epochs = 3 (paper 120)", "mine lacks screw"):
+        assert part in text
     assert len(read(folder / "tables/t.csv")) == (len(CATEGORIES) + 1) * 2 * len(DIMS) * 3
 
 
