@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -23,7 +24,8 @@ STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
 
 def save(figure: Figure, path: Path, footnote: str = "") -> None:
     """Write, with a footnote, and close; no time stamp, so the same figure is the same file."""
-    figure.text(0.01, -0.1 / figure.get_figheight(), footnote, fontsize=7, color="#777777", va="top")
+    lines = fill(footnote, max(60, int(20 * figure.get_figwidth())))  # about 20 characters of this size fit in an inch
+    figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with plt.rc_context(STYLE):

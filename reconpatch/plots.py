@@ -40,18 +40,21 @@ class Series:
     paper: Sequence[float | None]
 
 
-def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str, ylabel: str) -> Figure:
+def sweep(
+    panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str, ylabel: str, joined: bool = True
+) -> Figure:
     """(series by panel title, as many x labels as values, axis labels) -> one panel per title, side by side.
 
     The swept values are evenly spaced, whatever they are. Filled markers on lines are ours, with the 95 % interval as
-    a bar; hollow ones on dashed lines the paper's. Series stand a little apart, so that no bar hides another. The
-    same name has the same colour in all panels. Raises ReconpatchError for more names than colours.
+    a bar; hollow ones on dashed lines the paper's; without lines if the values are not `joined`, being no scale.
+    Series stand a little apart, so that no bar hides another. The same name has the same colour in all panels. Raises
+    ReconpatchError for more names than colours.
     """
     every = [series for shown in panels.values() for series in shown]
     names = list(dict.fromkeys(series.name for series in every))
     if len(names) > len(COLOURS):
         raise ReconpatchError(f"{len(names)} series in one figure: at most {len(COLOURS)}; split the experiment")
-    width = min(max(3.4, 0.6 * len(x) + 1.2), 7)
+    width = min(max(3.4, 0.6 * len(x) + 1.2), 10)
     longest = min(max((len(label) for label in x), default=0), WRAP)
     crowded = longest * len(x) > 12 * width  # about 12 characters fit in an inch
     with plt.rc_context(STYLE):
@@ -60,7 +63,7 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
         for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
             for series in shown:
                 place = names.index(series.name)
-                _draw_series(axis, series, place, 0.06 * (place - (len(names) - 1) / 2))
+                _draw_series(axis, series, place, 0.06 * (place - (len(names) - 1) / 2), joined)
             axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(x) - 0.5))
             axis.set_xticks(range(len(x)), [fill(label, WRAP) for label in x])
             if crowded:
@@ -74,15 +77,16 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
         return _settled(figure)
 
 
-def _draw_series(axis: Axes, series: Series, place: int, shift: float) -> None:
+def _draw_series(axis: Axes, series: Series, place: int, shift: float, joined: bool) -> None:
     """One series in the colour and marker of its place, `shift` to the right of the tick marks."""
     colour, marker = COLOURS[place], MARKERS[place]
     x = np.arange(len(series.values)) + shift
     low, high, paper = (np.asarray(v, float) for v in (series.low, series.high, series.paper))
     known = np.isfinite(low) & np.isfinite(high)
     axis.vlines(x[known], low[known], high[known], color=colour, alpha=0.4, linewidth=4)
-    axis.plot(x, paper, marker, linestyle="--", color=colour, markerfacecolor="white", linewidth=1, markersize=6)
-    axis.plot(x, np.asarray(series.values, float), marker, linestyle="-", color=colour, markersize=5)
+    ours, theirs = ("-", "--") if joined else ("", "")
+    axis.plot(x, paper, marker, linestyle=theirs, color=colour, markerfacecolor="white", linewidth=1, markersize=6)
+    axis.plot(x, np.asarray(series.values, float), marker, linestyle=ours, color=colour, markersize=5)
 
 
 def _sweep_legends(figure: Figure, names: Sequence[str], every: Sequence[Series]) -> None:

@@ -144,3 +144,12 @@ def test_a_footnote_moves_nothing(draw, tmp_path) -> None:
     plain, noted = inked
     body = noted[: np.flatnonzero(np.diff(noted) > 5)[-1] + 1]
     assert len(body) < len(noted) and np.ptp(body) == pytest.approx(np.ptp(plain), abs=2)
+
+
+def test_values_that_are_no_scale_are_not_joined() -> None:
+    panels = {"a": [BASE]}
+    styles = [
+        {line.get_linestyle() for line in sweep(panels, ["a", "b", "c"], "x", "y", joined=joined).axes[0].lines}
+        for joined in (True, False)
+    ]
+    assert styles == [{"-", "--"}, {"None"}]

@@ -25,4 +25,5 @@ with job(snakemake.log[0], f"sweep {snakemake.wildcards.experiment}"):
     xlabel = "" if labels == ["variant"] else ", ".join(labels)
     unlike = (cells["verdict"] == "not comparable").any()
     below = footnote(records) + ("; the paper's points are not comparable, see the table's notes" if unlike else "")
-    save(sweep(panels, x, xlabel, f"AUROC × 100, {what}"), Path(snakemake.output[0]), below)
+    figure = sweep(panels, x, xlabel, f"AUROC × 100, {what}", joined=bool(xlabel))
+    save(figure, Path(snakemake.output[0]), below)
