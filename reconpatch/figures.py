@@ -115,7 +115,8 @@ def separation(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> f
 def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], methods: Sequence[str]) -> Figure:
     """Fig. 4: image scores of the test set, scaled to [0, 1], 50 bins, with d'."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(methods), figsize=(4 * len(methods), 2.8), squeeze=False, sharey=True)
+        size = (4 * len(methods), 3.0)
+        figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, sharey=True)
         for axis, values, method in zip(axes[0], scores, methods, strict=True):
             scaled = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
             for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
@@ -126,8 +127,9 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
             if 0 < labels.sum() < len(labels):
                 axis.set_title(f"{method}: d' = {separation(values[labels == 0], values[labels == 1]):.2f}")
         axes[0, 0].set_ylabel("test images")
-        axes[0, 0].legend(frameon=False)
-        figure.tight_layout()
+        figure.tight_layout(rect=(0, 0.08, 1, 1))
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=2, frameon=False)
         return figure
 
 
