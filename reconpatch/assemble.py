@@ -72,10 +72,11 @@ def sections(plan: Plan, names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def reasons(absent: Mapping[str, str]) -> dict[str, list[str]]:
-    """Experiment -> why it, or a part of it, is not run; turned round, so that each reason is named once."""
+    """Experiment -> what it lacks, of which it may lack a part; turned round, so that each reason is named once."""
     found: dict[str, list[str]] = {}
     for name, why in absent.items():
-        found.setdefault(why, []).append(name)
+        for reason in why.split("; "):
+            found.setdefault(reason, []).append(name)
     return found
 
 

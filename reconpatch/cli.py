@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from reconpatch.assemble import reasons
 from reconpatch.checks import check_backbones
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.data import index
@@ -51,13 +52,12 @@ def show(plan: Plan) -> None:
     """Print every experiment with its categories and runs, and what is not at hand."""
     for name, experiment in plan.experiments.items():
         if not plan.at_hand(name):
-            print(f"{name}: not run, {plan.absent[name]}")
             continue
-        if name in plan.absent:
-            print(f"{name}: a part is not run, {plan.absent[name]}")
         targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
         print(f"{name}: {experiment.title}\n  {len(plan.members(name))} runs on each of {targets}")
         print("".join(f"    {run}\n" for run in plan.members(name)), end="")
+    for why, names in reasons(plan.absent).items():
+        print(f"left out: {why} ({', '.join(names)})")
     needs = estimate(plan)
     kept = needs.features_gb <= plan.config.features_gb
     fate = (
@@ -65,7 +65,8 @@ def show(plan: Plan) -> None:
     )
     print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
     print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
-    print(f"predicted memory of the largest job: {needs.memory_gb:.1f} GB ({needs.largest_job})")
+    print(f"predicted memory of the largest coreset or score job: {needs.memory_gb:.1f} GB ({needs.largest_job});")
+    print("extraction and training took 1 to 2.5 GB where measured; each of the jobs at once needs its own")
 
 
 def check(plan: Plan) -> list[str]:
@@ -77,8 +78,8 @@ def check(plan: Plan) -> list[str]:
         problems.append(str(error))
     else:
         problems += check_weights(plan)
-    for name, why in plan.absent.items():
-        print(f"{name}: {why}, so not looked at")
+    for why, names in reasons(plan.absent).items():
+        print(f"left out: {why} ({', '.join(names)})")
     for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
         layout = plan.dataset(dataset).layout
         if layout == "sample":

@@ -164,10 +164,11 @@ class Dataset(Closed):
 
 
 class Variant(Closed):
-    """A named change of several keys at once, as "480 px", and what the paper uses there if it is not its baseline."""
+    """A named change of several keys at once, as "480 px"; what the paper states for it, and what we assume there."""
 
     set: dict[str, Any] = {}
     paper: dict[str, Any] = {}
+    assumed: dict[str, Any] = {}
 
 
 class Ensemble(Closed):
@@ -186,7 +187,8 @@ class Experiment(Closed):
     title: str
     caption: str = ""  # what a reader must know of the paper's table or figure
     measure: Literal["auroc", "cost"] = "auroc"  # what the table shows
-    paper: dict[str, Any] = {}  # what the paper uses for this table, where it is not its baseline
+    paper: dict[str, Any] = {}  # what the paper states for this table, where it is not its baseline
+    assumed: dict[str, Any] = {}  # what stands for settings it does not state there
     datasets: dict[Name, Literal["all"] | list[Name]]
     set: dict[str, Any] = {}
     variants: dict[str, Variant] = {}

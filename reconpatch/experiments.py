@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         place = dict(zip(order, values, strict=True))
         changes = experiment.set | variant.set
         changes |= override.set | override.variants.get(label, {}) | place
-        if why := _unreached(changes, config):
-            out.append(why)
+        if _unreached(changes, config):
+            out.append(str(changes["epoch"]))
             continue
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
@@ -59,18 +60,19 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         labels = {"variant": label} if experiment.variants else {}
         labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {k: v for k, v in place.items() if k in swept}
-        rows.append(Row(labels, run, tuple(_departures(run, common | stated, unstated - set(stated)))))
-    return rows, list(dict.fromkeys(out))
+        assumed = experiment.assumed | variant.assumed
+        silent = (unstated | set(assumed)) - set(stated)
+        rows.append(Row(labels, run, tuple(_departures(run, common | assumed | stated, silent))))
+    why = f"epochs {', '.join(dict.fromkeys(out))} are beyond the last or not among checkpoints {config.checkpoints}"
+    return rows, [why] if out else []
 
 
-def _unreached(changes: Mapping[str, Any], config: Config) -> str:
-    """Why the training a row asks for does not have its epoch; "" if it does, or if `vary` will say what is wrong."""
+def _unreached(changes: Mapping[str, Any], config: Config) -> bool:
+    """Whether the training a row asks for lacks its epoch; False, too, if `vary` will say what is wrong with it."""
     epoch, epochs = (str(changes.get(key, getattr(config.baseline, key))) for key in ("epoch", "epochs"))
     if not (epoch.isdecimal() and epochs.isdecimal() and int(epoch)):
-        return ""  # None is the last epoch
-    if int(epoch) <= int(epochs) and int(epoch) in (int(epochs), *config.checkpoints):
-        return ""
-    return f"epoch {epoch} is none of the {epochs} or not among checkpoints {config.checkpoints}"
+        return False  # None is the last epoch
+    return int(epoch) > int(epochs) or int(epoch) not in (int(epochs), *config.checkpoints)
 
 
 def _check(where: str, experiment: Experiment, override: Override, axes: list[str]) -> None:
@@ -80,10 +82,12 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
             raise ReconpatchError(
                 f"{where}: no variant {label!r}; there are {', '.join(experiment.variants) or 'none'}"
             )
-    papers = [experiment.paper, *(v.paper for v in experiment.variants.values())]
+    variants = list(experiment.variants.values())
+    papers = [experiment.paper, experiment.assumed, *(v.paper for v in variants), *(v.assumed for v in variants)]
     for key in (*axes, *(k for s in (*sets, *papers) for k in s)):
         if key not in Run.model_fields:
-            raise ReconpatchError(f"{where}: {key!r} is no parameter of a run; there are {', '.join(Run.model_fields)}")
+            close = ", ".join(get_close_matches(key, Run.model_fields)) or "any of baseline in configs/default.yaml"
+            raise ReconpatchError(f"{where}: {key!r} is no parameter of a run; did you mean {close}?")
         if key in axes and any(key in s for s in sets):
             raise ReconpatchError(f"{where}: {key!r} is both set and an axis")
     empty = [key for key, values in experiment.axes.items() if not values]
@@ -129,7 +133,7 @@ def _departures(run: Run, paper: Mapping[str, Any], assumed: Collection[str]) ->
         silent = (key == "weights" and value == "file") or (key == "reweight" and run.neighbours == 1)
         silent |= key == "feature_dim" and value != run.feature_dim
         if not silent and not same(value, theirs):
-            whose = "not stated, baseline" if key in assumed else "paper"
+            whose = "not stated, assumed" if key in assumed else "paper"
             yield f"{key} = {_plain(value)} ({whose} {_plain(theirs)})"
 
 

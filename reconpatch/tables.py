@@ -97,9 +97,7 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 shows no difference.")
     if "verdict" in cells and cells["paper"].notna().any():
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
-        said = {*_flags(results), *(d for r in results for d in r.departures)}
-        reasons = dict.fromkeys(reason for text in cells["reasons"] for reason in text.split(BETWEEN) if reason)
-        lines += [f"Not comparable: {reason}" for reason in reasons if reason not in said]
+        lines += _caveats(results, cells)
     if cells["value"].isna().any():
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines
@@ -112,7 +110,7 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     records = [r.record for r in results if r.record is not None]
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
-    lines += [f"Not a result of the paper: {flag}." for flag in _flags(results)]
+    lines += [f"Not a result of the paper{where}: {'; '.join(flags)}." for where, flags in _flags(results).items()]
     lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
@@ -120,8 +118,33 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     return lines + ([f"Not run: {absent}."] if absent else [])
 
 
-def _flags(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(flag for r in results if r.record is not None for flag in r.record.flags))
+def _caveats(results: Sequence[Result], cells: pd.DataFrame) -> list[str]:
+    """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
+    said = {d for r in results for d in r.departures} | {f for r in results if r.record for f in r.record.flags}
+    found: dict[str, set[str]] = {}
+    for text, method in zip(cells["reasons"], cells["method"], strict=True):
+        for reason in filter(None, text.split(BETWEEN)):
+            found.setdefault("" if reason in said else reason, set()).add(METHODS[method])
+    lines = ["Not comparable: rows with settings, weights or data other than the paper's, named below."]
+    return (lines if "" in found else []) + [
+        f"Not comparable, {' and '.join(sorted(methods))}: {reason.rstrip('.')}."
+        for reason, methods in found.items()
+        if reason
+    ]
+
+
+def _flags(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Where -> flags of the records there, by category; "" is everywhere."""
+    made = [r for r in results if r.record is not None]
+    every = {r.category for r in made}
+    found: dict[str, set[str]] = {}
+    for r in made:
+        for flag in r.record.flags if r.record else ():
+            found.setdefault(flag, set()).add(r.category)
+    by_place: dict[str, list[str]] = {}
+    for flag, where in found.items():
+        by_place.setdefault("" if where == every else f", {', '.join(sorted(where))}", []).append(flag)
+    return by_place
 
 
 def _departures(results: Sequence[Result]) -> dict[str, list[str]]:

@@ -193,10 +193,9 @@ def test_banks_are_as_large_as_wanted_where_they_are_wanted(content, tmp_path, m
 def test_epochs_that_fall_out_are_named_and_the_rest_runs(planned) -> None:
     plan = planned({"axes": {"epoch": [1, 3, 40, 121]}})
     assert [run.epoch for run in plan.runs.values()] == [1, 40]
-    assert plan.at_hand("nuts") and plan.absent["nuts"].count("epoch 3 is none") == 1
-    assert plan.absent["nuts"].index("epoch 3 is none") < plan.absent["nuts"].index("; epoch 121 is none of the 120")
+    assert plan.at_hand("nuts") and plan.absent["nuts"].count("epochs 3, 121 are beyond the last") == 1
     plan = planned({"set": {"epoch": 40}}, overrides={"nuts": {"set": {"epochs": 4}}})
-    assert not plan.at_hand("nuts") and "epoch 40 is none of the 4" in plan.absent["nuts"]
+    assert not plan.at_hand("nuts") and "epochs 40 are beyond the last" in plan.absent["nuts"]
     assert plan.members("nuts") == plan.drawn("nuts", "umap") == []
 
 
@@ -210,7 +209,7 @@ def test_an_ensemble_that_lacks_an_epoch_is_left_out(planned) -> None:
     plan = planned(experiment)
     assert [len(c.members) for c in plan.ensembles.values()] == [3]
     assert [p.labels["variant"] for p in plan.places["nuts"] if p.run in plan.ensembles] == ["long"]
-    assert len(plan.runs) == 3 + 2 and "epoch 80 is none of the 40" in plan.absent["nuts"]
+    assert len(plan.runs) == 3 + 2 and "epochs 80 are beyond the last" in plan.absent["nuts"]
 
 
 @pytest.mark.parametrize("wanted", [["bottel"], ["nut", "Bottle"], ["01"]])
@@ -399,8 +398,8 @@ def test_overrides_reach_the_plan(planned, mvtec) -> None:
     assert [(r.dim, r.coreset, r.blur) for r in plan.runs.values()] == [(512, 0.5, 1.0), (32, 0.5, 1.0)]
     assert [plan.runs[name].dim for name in plan.drawn("nuts", "umap")] == [32]
     assert [p.departures for p in plan.places["nuts"]] == [
-        ("blur = 1.0 (not stated, baseline 4.0)",),
-        ("dim = 32 (paper 512)", "blur = 1.0 (not stated, baseline 4.0)"),
+        ("blur = 1.0 (not stated, assumed 4.0)",),
+        ("dim = 32 (paper 512)", "blur = 1.0 (not stated, assumed 4.0)"),
     ]
 
 
@@ -472,7 +471,10 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({k: content[k] for k in ("datasets", "seeds")} | {"experiments": {}}))
     show(load_plan([overlay]))
-    assert "table_btad: not run, data set btad is not at hand" in capsys.readouterr().out
+    assert (
+        "left out: data set btad is not at hand: give its folder as datasets.btad.root (table_btad)"
+        in capsys.readouterr().out
+    )
     plan = make_plan(read_config(content))
     monkeypatch.setattr("reconpatch.cli.check_backbones", lambda *_: None)
     monkeypatch.setattr("reconpatch.cli.check_weights", lambda _: [])

@@ -194,7 +194,8 @@ def test_notes_tell_every_flag_once() -> None:
         run(flags=("untrained (random) weights",)), run(category="bolt", flags=("untrained (random) weights", "x"))
     )
     assert text.count("untrained (random) weights") == 1
-    assert "Not a result of the paper: untrained (random) weights." in text and "Not a result of the paper: x." in text
+    assert "Not a result of the paper: untrained (random) weights." in text  # everywhere
+    assert "Not a result of the paper, bolt: x." in text
 
 
 def test_notes_tell_departures_by_place() -> None:
@@ -213,11 +214,12 @@ def test_notes_tell_verdicts_and_reasons() -> None:
     text = notes_of(run(), paper=printed("As it is; without more."), tolerance=0.0025)
     assert "agrees within ±0.25 of the paper's number" in text
     assert [line for line in text.splitlines() if "Not comparable" in line] == [
-        "Not comparable: As it is; without more."
+        "Not comparable, ReConPatch: As it is; without more."
     ]
     assert "Verdict" not in notes_of(run())
     told = notes_of(run(flags=("x",), departures=("a = 1",)), paper=printed())
-    assert "Not comparable" not in told and "Not a result of the paper: x." in told and "a = 1" in told
+    assert "Not comparable: rows with settings" in told and "Not comparable, " not in told
+    assert "Not a result of the paper: x." in told and "a = 1" in told
 
 
 def test_notes_list_what_is_missing() -> None:
@@ -234,11 +236,17 @@ def test_how_to_read_a_table_and_what_it_is_made_of_are_told_apart() -> None:
     results.append(run("patchcore", category="bolt"))
     frame = cells(results, printed(), {"mine": "mvtec_ad"}, count=100, tolerance=0.002)
     reading, made = notes(results, frame, count=100, tolerance=0.002), provenance(results, "no data")
-    assert [line.split(":")[0].split(",")[0] for line in reading] == ["Values × 100", "Gain", "Verdict", "A dash"]
+    assert [line.split(":")[0].split(",")[0] for line in reading] == [
+        "Values × 100",
+        "Gain",
+        "Verdict",
+        "Not comparable",
+        "A dash",
+    ]
     assert made == [
         "Seeds: 0.",
         "Backbone (weights): net (file).",
-        "Not a result of the paper: x.",
+        "Not a result of the paper, nut: x.",
         "Settings other than the paper's: a = 1.",
         "Missing, because the run failed or has not ended: mine/bolt reconpatch-1.",
         "Not run: no data.",

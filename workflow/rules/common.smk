@@ -200,7 +200,7 @@ def outputs_of(*experiments):
 def everything():
     """Outputs of all that is at hand; what is not is named, once."""
     for why, names in reasons(PLAN.absent).items():
-        print(f"Not run: {', '.join(names)}: {why}", file=sys.stderr)
+        print(f"Left out: {why} ({', '.join(names)})", file=sys.stderr)
     return outputs_of(*AT_HAND)
 
 
