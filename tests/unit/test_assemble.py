@@ -250,7 +250,7 @@ def test_what_is_missing_is_listed_and_the_rest_is_shown(planned, tmp_path) -> N
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Planned results are missing" in page and all(line in page for line in lost)
     assert "Title of whole" in page and "Title of part" in page and "Title of none" not in page
-    assert "nodata: data set btad is not at hand" in page
+    assert "data set btad is not at hand" in page
     assert page.count("<img") == 1 and 'alt="gallery of whole"' in page  # a figure may be of what is missing
 
 

@@ -32,4 +32,4 @@ def test_page_of_all_that_was_planned_misses_nothing(tmp_path) -> None:
     (tmp_path / "t.html").write_text("<table></table>")
     section = {"name": "a", "title": "A", "table": "t.html", "figures": []}
     page = render(tmp_path, [section], {}, {"commit": None, "changed": None})
-    assert "missing" not in page and "Not run" not in page and "unknown" in page
+    assert "missing" not in page and "Left out" not in page and "unknown" in page
