@@ -66,7 +66,7 @@ def show(plan: Plan) -> None:
     print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
     print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
     print(f"predicted memory of the largest coreset or score job: {needs.memory_gb:.1f} GB ({needs.largest_job});")
-    print("extraction and training took 1 to 2.5 GB where measured; each of the jobs at once needs its own")
+    print("extraction and training took 1 to 3.5 GB where measured; each of the jobs at once needs its own")
 
 
 def check(plan: Plan) -> list[str]:
