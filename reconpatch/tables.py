@@ -94,7 +94,7 @@ def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, toleran
     drawn = "test images and seeds" if several else "test images (one seed: what another would give is not in it)"
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
     if "gain" in cells and cells["gain"].notna().any():
-        lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 shows no difference.")
+        lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 leaves open which is better.")
     if "verdict" in cells and cells["paper"].notna().any():
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
         lines += _caveats(results, cells)

@@ -1,6 +1,7 @@
 """One experiment's table, from the records at hand: what is missing prints a dash."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def _filled(result: Result, at: Path, folder: Path) -> Result:
         raise ReconpatchError(f"{at / 'scores.safetensors'}: not a file of scores ({error}); score again") from None
     record = read_record(at / "record.json")
     known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
-    return Result(
-        **{k: getattr(result, k) for k in ("labels", "method", "seed", "dataset", "category", "run", "departures")},
+    return replace(
+        result,
         record=record,
         link=(at / "record.json").relative_to(folder).as_posix(),
         wins={f"{name}_auroc": from_tensors(scores, name) for name in known},
@@ -59,16 +60,20 @@ def _filled(result: Result, at: Path, folder: Path) -> Result:
 def write_table(
     settings: Mapping[str, Any], paper_file: Path | None, folder: Path, name: str, stale: Collection[Path] = ()
 ) -> list[Path]:
-    """Write `folder`/tables/`name` as .csv of cells, .md, .tex and .html, without stale records; returns the files."""
+    """Write `folder`/tables/`name` as .csv, .md, .tex and .html, without stale records; returns the files.
+
+    The CSV holds the cells, or the rows of a table of costs.
+    """
     results = gather(settings, folder, stale)
-    paper = None if paper_file is None else read_paper(paper_file)
-    tolerance, count = settings["tolerance"] / 100, settings["resamples"]
-    frame = cells(results, paper, settings["layouts"], count=count, tolerance=tolerance)
     caption = [settings["caption"]] if settings["caption"] else []
     made = provenance(results, settings["absent"])
     if settings["measure"] == "cost":
         tables = [cost_table(results, settings["title"], caption + made)]
+        frame = pd.DataFrame(list(tables[0].rows), columns=tables[0].columns)
     else:
+        paper = None if paper_file is None else read_paper(paper_file)
+        tolerance, count = settings["tolerance"] / 100, settings["resamples"]
+        frame = cells(results, paper, settings["layouts"], count=count, tolerance=tolerance)
         labels = list(dict.fromkeys(k for place in settings["places"] for k in place["labels"]))
         lines = caption + notes(results, frame, count=count, tolerance=tolerance) + made
         tables = [comparison_table(frame, labels, settings["title"], lines)]

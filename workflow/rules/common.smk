@@ -95,9 +95,10 @@ def run_of(wildcards):
 
 
 def path_of(stage, run, wildcards, file):
-    """A file of the training, bank or features of training or test images behind a run."""
+    """A file of the test features, masks, training or bank behind a run."""
+    side = run if stage in ("features", "masks") else of_training(run)
     base = f"results/{stage}/{wildcards.dataset}/{wildcards.category}"
-    return f"{base}/{stage_name(run, stage)}/{file}"
+    return f"{base}/{stage_name(side, stage)}/{file}"
 
 
 def below(stage, *files):
@@ -107,8 +108,7 @@ def below(stage, *files):
         run = run_of(wildcards)
         if stage == "training" and run.method == "patchcore":
             return []
-        side = run if stage in ("features", "masks") else of_training(run)
-        return [path_of(stage, side, wildcards, file) for file in files]
+        return [path_of(stage, run, wildcards, file) for file in files]
 
     return paths
 
@@ -135,18 +135,17 @@ def fetched(wildcards):
 def scored(wildcards):
     """Everything a run's score is made from: one function, since Snakemake pays for every call."""
     run, where = PLAN.runs[wildcards.run], wildcards
-    training = of_training(run)
     files = {
-        "test": ("features", run, "test.npy"),
-        "masks": ("masks", run, "masks.npy"),
-        "features": ("features", run, "features.json"),
-        "training": ("training", training, "training.json"),
-        "bank": ("bank", training, "bank.safetensors"),
-        "bank_facts": ("bank", training, "bank.json"),
+        "test": ("features", "test.npy"),
+        "masks": ("masks", "masks.npy"),
+        "features": ("features", "features.json"),
+        "training": ("training", "training.json"),
+        "bank": ("bank", "bank.safetensors"),
+        "bank_facts": ("bank", "bank.json"),
     }
     found = {
-        name: [path_of(stage, side, where, file)]
-        for name, (stage, side, file) in files.items()
+        name: [path_of(stage, run, where, file)]
+        for name, (stage, file) in files.items()
         if stage != "training" or run.method == "reconpatch"
     }
     manifest = f"results/index/{where.dataset}/{where.category}.json"
@@ -215,16 +214,7 @@ def drawn_runs(kind, file):
 def drawn_stages(kind, stage, file):
     """Wildcards -> a file of the features, masks, training or banks behind the runs a figure draws."""
     return lambda w: [
-        path_of(
-            stage,
-            (
-                PLAN.runs[run]
-                if stage in ("features", "masks")
-                else of_training(PLAN.runs[run])
-            ),
-            w,
-            file,
-        )
+        path_of(stage, PLAN.runs[run], w, file)
         for run in PLAN.drawn(w.experiment, kind)
         if stage != "training" or PLAN.runs[run].method == "reconpatch"
     ]
