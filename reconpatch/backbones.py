@@ -17,8 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.inference import prepare
 
 EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights a Python package carries
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,14 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: dict[str, str]
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """(B, crop, crop, 3) uint8 -> one (B, C, H, W) float32 feature map per level, in the order of the levels."""
-        device = next(self.net.parameters()).device
-        x = images.to(device).permute(0, 3, 1, 2).float() / 255  # a channels-last view
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
-        features: list[Tensor] = self.net((x - mean) / std)
+        """(B, crop, crop, 3) uint8 -> one (B, C, H, W) feature map per level, in the order of the levels."""
+        x = images.to(self.device).permute(0, 3, 1, 2).float() / 255  # a channels-last view
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (self.mean, self.std))
+        features: list[Tensor] = self.net(x.sub_(mean).div_(std).to(self.dtype))
         return features
 
 
@@ -75,13 +80,21 @@ def check_weights(name: str, weights: str) -> None:
 
 
 def load_backbone(
-    name: str, levels: Sequence[int], weights: str, file: Path | None = None, seed: int = 0, device: str = "cpu"
+    name: str,
+    levels: Sequence[int],
+    weights: str,
+    file: Path | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> Backbone:
     """The network cut after its last level, frozen, with weights from one of four sources.
 
     `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
     EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
-    be absent. Raises ReconpatchError naming the source and the first keys that do not fit.
+    be absent. Activations have the `precision`. Raises ReconpatchError naming the source and the first keys that do
+    not fit.
     """
     check_levels(name, levels)
     source = weights
@@ -98,9 +111,12 @@ def load_backbone(
         source = f"file {file.name}"
     elif weights == "embedded":
         _fill(net, name, embedded_state(name), "the embedded weights")
+    digest = state_digest(net.state_dict())
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
-    return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": state_digest(net.state_dict())})
+    dtype = PRECISIONS[precision]
+    net = prepare(net).to(dtype)
+    return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": digest}, device, dtype)
 
 
 def fetch(name: str) -> dict[str, str]:

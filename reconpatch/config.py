@@ -58,6 +58,7 @@ class Run(Closed):
     resize: Positive
     crop: Positive
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
+    precision: Literal["float32", "bfloat16"]
     augment: Literal["none", "test", "both"]
     augment_rotation: Annotated[float, Field(ge=0, le=180)]
     augment_translation: Annotated[float, Field(ge=0, lt=1)]
@@ -101,7 +102,7 @@ class Run(Closed):
 
 RANGES = ("augment_rotation", "augment_translation", "augment_brightness", "augment_contrast", "augment_blur")
 FEATURES = (
-    *("backbone", "weights", "resize", "crop", "interpolation"),
+    *("backbone", "weights", "resize", "crop", "interpolation", "precision"),
     *("levels", "patch_size", "level_dim", "feature_dim"),
 )
 TRAINING = (

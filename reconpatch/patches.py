@@ -1,40 +1,99 @@
-"""Patch features as the official PatchCore code makes them: neighbourhood, alignment, pooling."""
+"""Patch features as the official PatchCore code makes them: neighbourhood, alignment, pooling.
+
+The official code gathers every position's s x s surroundings of all channels, lays them end to end (channel, row,
+column), pools that list to `level_dim`, resizes to the first level's grid, lays the levels end to end and pools to
+`dim`. Pooling twice is linear and local: an output is a weighted sum of the surroundings of one or two channels. So a
+level is a few depthwise s x s convolutions with known weights, and nothing is gathered.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+import torch
 import torch.nn.functional as F
-from torch import Tensor, cat, split, stack
+from scipy.sparse import csr_array
+from torch import Tensor
+
+BLOCK = 16  # oneDNN's fast depthwise convolution wants a multiple of these channels
 
 
-def neighbourhoods(level: Tensor, patch_size: int) -> Tensor:
-    """(B, C, H, W) -> (B, C*s*s, H, W): the s x s surroundings of every position, zeros outside the map."""
-    b, _, h, w = level.shape
-    return F.unfold(level, patch_size, padding=(patch_size - 1) // 2).reshape(b, -1, h, w)
+@dataclass(frozen=True)
+class LevelWeights:
+    """How outputs `start` to `stop` follow from one level: the sum over terms of depthwise convolutions."""
+
+    start: int
+    stop: int
+    channels: Tensor  # (terms, n): the input channel of every output; n is padded to a multiple of BLOCK
+    kernels: Tensor  # (terms, n, 1, s, s): its weights, 0 where an output has fewer terms
 
 
-def pool_channels(x: Tensor, dim: int) -> Tensor:
-    """(B, C, H, W) -> (B, dim, H, W): means of neighbouring channels, as adaptive average pooling cuts them."""
-    b, c, h, w = x.shape
-    pooled = F.adaptive_avg_pool1d(x.permute(0, 2, 3, 1).reshape(b, h * w, c), dim)
-    return pooled.reshape(b, h, w, dim).permute(0, 3, 1, 2)
+def pooling(inputs: int, outputs: int) -> csr_array:
+    """(outputs, inputs) matrix of adaptive average pooling: row i averages floor(i m/n) to ceil((i+1) m/n)."""
+    i = np.arange(outputs)
+    low, high = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+    starts = np.concatenate([[0], np.cumsum(high - low)])
+    columns = np.arange(starts[-1]) + np.repeat(low - starts[:-1], high - low)
+    return csr_array((np.repeat(1 / (high - low), high - low), columns, starts), shape=(outputs, inputs))
 
 
-def patch_features(levels: Sequence[Tensor], patch_size: int, level_dim: int, dim: int) -> Tensor:
-    """(B, C_l, H_l, W_l) per level -> (B, H, W, dim) on the grid of the first level.
+@cache
+def level_weights(channels: tuple[int, ...], patch_size: int, level_dim: int, dim: int) -> tuple[LevelWeights, ...]:
+    """(channels of every level, s, level_dim, dim) -> each level's part in the pooled features."""
+    area, levels = patch_size**2, []
+    last = pooling(len(channels) * level_dim, dim).tocsc()
+    for n, count in enumerate(channels):
+        whole = (last[:, n * level_dim : (n + 1) * level_dim] @ pooling(count * area, level_dim)).tocoo()
+        start, stop = int(whole.row.min()), int(whole.row.max()) + 1
+        outputs, (inputs, position) = whole.row - start, np.divmod(whole.col, area)
+        first = np.full(-(-(stop - start) // BLOCK) * BLOCK, count - 1)
+        np.minimum.at(first, outputs, inputs)
+        term = inputs - first[outputs]  # windows are contiguous
+        channels_of = np.tile(first, (term.max() + 1, 1))
+        kernels = np.zeros((*channels_of.shape, area), np.float32)
+        channels_of[term, outputs], kernels[term, outputs, position] = inputs, whole.data
+        shaped = torch.from_numpy(kernels).view(*channels_of.shape, 1, patch_size, patch_size)
+        levels.append(LevelWeights(start, stop, torch.from_numpy(channels_of), shaped))
+    return tuple(levels)
 
-    Every level is gathered over its s x s neighbourhoods, pooled to `level_dim` and resized bilinearly to the first
-    level's grid; the levels are laid end to end and pooled to `dim`. The official code resizes before it pools; both
-    are linear and act on different axes, so the order only changes the cost.
+
+def pooled_level(level: Tensor, weights: LevelWeights) -> Tensor:
+    """(B, C, H, W) -> (B, stop - start, H, W) float32: surroundings gathered and pooled, zeros outside the map."""
+    level = level.float().contiguous(memory_format=torch.channels_last)
+    rows, everything = level.permute(0, 2, 3, 1), torch.arange(level.shape[1])
+    terms = []
+    for channels, kernel in zip(weights.channels, weights.kernels, strict=True):
+        if torch.equal(channels, everything):
+            x = level
+        else:
+            chosen = rows.reshape(-1, rows.shape[-1]).index_select(1, channels.to(level.device))
+            x = chosen.view(*rows.shape[:-1], -1).permute(0, 3, 1, 2)
+        kernel = kernel.to(level.device, memory_format=torch.channels_last)
+        terms.append(F.conv2d(x, kernel, padding=(kernel.shape[-1] - 1) // 2, groups=len(kernel)))
+    return sum(terms[1:], terms[0])[:, : weights.stop - weights.start]
+
+
+def patch_features(
+    levels: Sequence[Tensor], patch_size: int, level_dim: int, dim: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(B, C_l, H_l, W_l) per level, channels last -> (B, H, W, dim) on the grid of the first level.
+
+    The official code resizes before it pools; both are linear and act on different axes, so the order only changes the
+    cost.
     """
-    if len(levels[0]) > 1:  # one image at a time: its gathered neighbourhoods are s*s times its feature maps
-        images = zip(*(split(level, 1) for level in levels), strict=True)
-        return cat([patch_features(image, patch_size, level_dim, dim) for image in images])
-    grid = levels[0].shape[-2:]
-    aligned = []
-    for level in levels:
-        pooled = pool_channels(neighbourhoods(level, patch_size), level_dim)
-        if pooled.shape[-2:] != grid:
-            pooled = F.interpolate(pooled, size=grid, mode="bilinear", align_corners=False)
-        aligned.append(pooled)
-    stacked = stack(aligned, 1).flatten(1, 2)  # (B, L*level_dim, H, W)
-    return pool_channels(stacked, dim).permute(0, 2, 3, 1)
+    b, _, h, w = levels[0].shape
+    features = levels[0].new_empty((b, h, w, dim), dtype=dtype)
+    parts = level_weights(tuple(level.shape[1] for level in levels), patch_size, level_dim, dim)
+    stop, before = 0, features
+    for level, weights in zip(levels, parts, strict=True):
+        part = pooled_level(level, weights)
+        if part.shape[-2:] != (h, w):
+            part = F.interpolate(part, size=(h, w), mode="bilinear", align_corners=False)
+        part = part.permute(0, 2, 3, 1)
+        shared = stop - weights.start  # windows of the last pooling may span two levels
+        if shared:
+            part[..., :shared] += before[..., -shared:]
+        features[..., weights.start : weights.stop] = part
+        stop, before = weights.stop, part
+    return features

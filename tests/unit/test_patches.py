@@ -82,3 +82,22 @@ def test_narrower_features_are_pooled_from_wider(dim) -> None:
     wide = patch_features(levels, 3, 1024, 1024)
     narrow = wide.reshape(*wide.shape[:-1], dim, -1).mean(-1)
     torch.testing.assert_close(narrow, patch_features(levels, 3, 1024, dim), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_layout_type_and_batch_do_not_matter(batch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    levels = [torch.randn(batch, c, n, n, generator=rng) for c, n in ((20, 9), (36, 5), (7, 2))]
+    expected = patch_features(levels, 3, 24, 22)
+    assert expected.shape == (batch, 9, 9, 22) and expected.is_contiguous()
+    last = [level.to(memory_format=torch.channels_last) for level in levels]
+    torch.testing.assert_close(patch_features(last, 3, 24, 22), expected)
+    strided = [level.repeat_interleave(2, 3)[..., ::2] for level in levels]
+    torch.testing.assert_close(patch_features(strided, 3, 24, 22), expected)
+    one = torch.cat([patch_features([level[i : i + 1] for level in levels], 3, 24, 22) for i in range(batch)])
+    torch.testing.assert_close(one, expected)
+    rough = [level.bfloat16() for level in levels]
+    torch.testing.assert_close(
+        patch_features(rough, 3, 24, 22), patch_features([level.float() for level in rough], 3, 24, 22)
+    )
+    assert torch.equal(patch_features(levels, 3, 24, 22, torch.float16), expected.half())

@@ -3,10 +3,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
 from safetensors.torch import save_file
 
-from reconpatch.backbones import load_backbone
 from reconpatch.cli import check, check_weights, load_plan, merge, show
 from reconpatch.config import description, of_training, read_config
 from reconpatch.errors import ReconpatchError
@@ -449,11 +449,7 @@ def test_differences_from_the_paper_are_listed(content) -> None:
 
 def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
     """A file that belongs to another network is found before anything runs."""
-    state = {
-        k.removeprefix("model."): v.contiguous()
-        for k, v in load_backbone("resnet10t", [2], "random").net.state_dict().items()
-    }
-    save_file(state, tmp_path / "w.safetensors")
+    save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
     content["baseline"] |= {"backbone": "resnet18", "weights": "file", "levels": [2]}
     content["weight_files"] = {"resnet18": str(tmp_path / "w.safetensors")}
     assert "weights of resnet18" in check_weights(make_plan(read_config(content)))[0]

@@ -1,0 +1,159 @@
+"""A frozen network made ready for inference: the same numbers in fewer passes over memory.
+
+Batch norms are folded into their convolutions. On a CPU the activation and the residual sum that follow a convolution
+are joined to it, and its weights are laid out once as oneDNN wants them instead of in every call. What the rewriting
+does not know it leaves as it is.
+"""
+
+import operator
+from collections import Counter
+from contextlib import redirect_stderr
+from io import StringIO
+
+import torch
+from timm.layers._fx import get_notrace_functions, get_notrace_modules
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Activation = tuple[str | None, list[float]]  # oneDNN's name and its numbers
+NONE: Activation = (None, [])
+ACTIVATIONS: dict[type, Activation] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+}
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)  # the second is timm's, with the activation inside
+SUMS = (operator.add, operator.iadd, torch.add)
+
+
+class Tracer(fx.Tracer):
+    """Records what a network does with its modules; timm names those that do not survive being traced."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))  # type: ignore[no-untyped-call]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one step of the graph."""
+        kept = (*get_notrace_modules(), BatchNormAct2d)  # type: ignore[no-untyped-call]
+        return isinstance(m, kept) or super().is_leaf_module(m, module_qualified_name)
+
+
+class JoinedConvolution(nn.Module):
+    """activation(convolution(x) + other) in one call of oneDNN, through the operator torch.compile uses."""
+
+    def __init__(self, convolution: nn.Conv2d, activation: Activation) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.activation = activation
+        self.packed: Tensor | None = None
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) input and, if there is a sum, (B, D, H', W') -> (B, D, H', W')."""
+        c, (name, numbers), ops = self.convolution, self.activation, torch.ops.mkldnn
+        shape = (c.padding, c.stride, c.dilation, c.groups)
+        if self.packed is None:
+            self.packed = ops._reorder_convolution_weight(c.weight, *shape, list(x.shape))
+        out: Tensor
+        if other is None:
+            out = ops._convolution_pointwise(x, self.packed, c.bias, *shape, name or "none", numbers, "")
+        else:
+            end = ("add", 1.0, name, numbers, "")
+            out = ops._convolution_pointwise.binary(x, other, self.packed, c.bias, *shape, *end)
+        return out
+
+
+def prepare(net: nn.Module) -> nn.Module:
+    """Frozen network in eval mode, on its device, that takes (B, 3, H, W) -> one that gives the same, faster.
+
+    Outputs agree up to rounding in float32. A network that cannot be traced comes back as it is.
+    """
+    try:
+        traced = fx.GraphModule(net, Tracer().trace(net))
+        with redirect_stderr(StringIO()):  # where ShapeProp prints what it raises
+            ShapeProp(traced).propagate(next(net.parameters()).new_zeros(1, 3, 64, 64))
+    except Exception:  # tracing runs the network's own code on stand-ins, which may fail in any way
+        return net
+    fold(traced)
+    if next(net.parameters()).device.type == "cpu" and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        join(traced)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def fold(traced: fx.GraphModule) -> None:
+    """Fold every batch norm that alone follows a convolution into it, and drop what does nothing in inference."""
+    calls = single_calls(traced)
+    for node, module in calls.items():
+        before = node.args[0]
+        if isinstance(module, (nn.Identity, nn.Dropout)):
+            drop(node)
+        elif isinstance(module, NORMS) and isinstance(before, fx.Node) and module.running_mean is not None:
+            convolution = calls.get(before)
+            if isinstance(convolution, nn.Conv2d) and only_user(before) is node:
+                calls[before] = replace(traced, before, fuse_conv_bn_eval(convolution, module))
+                activation = getattr(module, "act", nn.Identity())
+                if isinstance(activation, nn.Identity):
+                    drop(node)
+                else:
+                    replace(traced, node, activation)
+
+
+def join(traced: fx.GraphModule) -> None:
+    """Join the sum and the activation after every convolution to it."""
+    calls = single_calls(traced)
+    for node, convolution in calls.items():
+        if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
+            continue
+        steps, inputs, activation = [node], [node.args[0]], NONE
+        following = only_user(node)
+        if following is not None and following.target in SUMS and len(following.args) == 2:
+            other = [a for a in following.args if a is not node]
+            if len(other) == 1 and isinstance(other[0], fx.Node) and same_shape(other[0], node):
+                steps.append(following)
+                inputs.append(other[0])
+                following = only_user(following)
+        if following is not None and type(calls.get(following)) in ACTIVATIONS:
+            steps.append(following)
+            activation = ACTIVATIONS[type(calls[following])]
+        replace(traced, node, JoinedConvolution(convolution, activation))
+        with traced.graph.inserting_after(steps[-1]):
+            joined = traced.graph.call_module(str(node.target), tuple(inputs))
+        joined.meta = dict(steps[-1].meta)
+        steps[-1].replace_all_uses_with(joined)
+        for step in reversed(steps):
+            traced.graph.erase_node(step)
+
+
+def single_calls(traced: fx.GraphModule) -> dict[fx.Node, nn.Module]:
+    """The nodes that call a module which no other node calls or reads from, with that module, in order."""
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    read = [str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"]
+    times = Counter([*(node.target for node in calls), *read])
+    return {node: traced.get_submodule(str(node.target)) for node in calls if times[node.target] == 1}
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The node that alone uses a node's result."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def same_shape(one: fx.Node, other: fx.Node) -> bool:
+    """Whether two results have one shape, so that nothing is broadcast."""
+    shapes = [getattr(n.meta.get("tensor_meta"), "shape", None) for n in (one, other)]
+    return shapes[0] is not None and shapes[0] == shapes[1]
+
+
+def drop(node: fx.Node) -> None:
+    """Let a node's input pass."""
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+    node.graph.erase_node(node)
+
+
+def replace(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> nn.Module:
+    """Put another module in the place of the one a node calls."""
+    parent, _, name = str(node.target).rpartition(".")
+    setattr(traced.get_submodule(parent), name, module)
+    return module
