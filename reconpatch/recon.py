@@ -1,7 +1,8 @@
 """The equations of ReConPatch (section 3): similarities between patches and the relaxed contrastive loss.
 
 Z is a batch of N projected patches of width D. Teacher (EMA) projections give the similarities, which carry no
-gradient; the student's projections enter the loss.
+gradient; the student's projections enter the loss. What is done to each of the N x N pairs is done in place and by
+blocks of rows, so that memory is touched once and not once per operation.
 """
 
 from collections.abc import Sequence
@@ -9,32 +10,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-TINY = 1e-12  # squared distance below which two patches coincide
+from reconpatch.blocks import row_blocks
+from reconpatch.slopes import slopes
+
+LOWEST = -80.0  # exponent: below about -87 float32 numbers are subnormal, and every operation on them is slow
+TILE = 256  # rows and columns added to their transposed counterpart at a time
 
 
-def squared_distances(z: Tensor) -> Tensor:
-    """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal."""
+def squared_distances(z: Tensor, out: Tensor | None = None) -> Tensor:
+    """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal; in `out` where one is given."""
     z = z - z.mean(0)  # distances stay, rounding errors shrink
     norms = (z * z).sum(1, keepdim=True)
     one = torch.ones_like(norms)
-    distances = torch.cat([-2 * z, norms, one], 1) @ torch.cat([z, one, norms], 1).T  # |a|^2 - 2ab + |b|^2 in one go
-    return distances.clamp_min_(0).fill_diagonal_(0)
+    left, right = torch.cat([-2 * z, norms, one], 1), torch.cat([z, one, norms], 1)
+    return torch.mm(left, right.T, out=out).clamp_min_(0).fill_diagonal_(0)  # |a|^2 - 2ab + |b|^2 in one go
 
 
 def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
-    """(N, N) squared distances -> (N, N) in (0, 1]: a Gaussian kernel of bandwidth sigma (eq. 1)."""
-    return torch.exp(distances / -sigma)
+    """(..., N) squared distances, overwritten -> (..., N) in (0, 1]: a Gaussian kernel of bandwidth sigma (eq. 1)."""
+    return distances.mul_(-1 / sigma).clamp_min_(LOWEST).exp_()
 
 
-def nearest(distances: Tensor, k: int) -> Tensor:
-    """(N, N) squared distances -> (N, k) indices, nearest first, beginning with the patch itself: N_k.
+def nearest(distances: Tensor, k: int, first: int = 0) -> Tensor:
+    """(B, N) squared distances of patches first..first + B to all -> (B, k) indices, nearest first: N_k.
 
     A patch is its own nearest neighbour even where others coincide with it.
     """
-    distances.fill_diagonal_(torch.inf)
+    itself = distances.diagonal(first)
+    itself.fill_(torch.inf)
     others = distances.topk(k - 1, dim=1, largest=False, sorted=True).indices
-    distances.fill_diagonal_(0)
-    return torch.cat([torch.arange(len(distances), device=distances.device)[:, None], others], 1)
+    itself.fill_(0)
+    return torch.cat([torch.arange(first, first + len(distances), device=distances.device)[:, None], others], 1)
 
 
 def expanded_context(neighbours: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,44 +60,56 @@ def expanded_context(neighbours: Tensor) -> tuple[Tensor, Tensor]:
     return neighbours[half].reshape(n, -1), (shared[half] * weight[:, :, None]).reshape(n, -1)
 
 
-def similarity(z: Tensor, sigma: float, k: int, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+def similarity(
+    z: Tensor, sigma: float, k: int, alpha: float, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """(N, D) teacher projections -> ((N, N) similarities in [0, 1], eq. 6; mean pairwise; mean contextual).
 
     alpha of the pairwise (eq. 1) and 1 - alpha of the contextual similarity, which is eq. 4 averaged with its
-    transpose (eq. 5). The means tell whether everything, or nothing, counts as similar.
+    transpose (eq. 5). The means tell whether everything, or nothing, counts as similar. The similarities are in `out`
+    where one is given.
     """
-    distances = squared_distances(z)
-    columns, values = expanded_context(nearest(distances, k))
-    weights = pairwise_similarity(distances, sigma)
-    mean_pairwise, mean_contextual = weights.mean(), values.sum() / weights.numel()
-    weights.mul_(alpha).scatter_add_(1, columns, values * ((1 - alpha) / 2))
-    rows = torch.arange(len(z), device=z.device)[:, None].expand_as(columns)
-    weights.view(-1).index_add_(0, (columns * len(z) + rows).view(-1), values.view(-1) * ((1 - alpha) / 2))
-    return weights, mean_pairwise, mean_contextual
+    weights = squared_distances(z, out)
+    neighbours, pairwise = [], z.new_zeros(())
+    for rows in row_blocks(weights):
+        block = weights[rows]
+        neighbours.append(nearest(block, k, rows.start))
+        pairwise += pairwise_similarity(block, sigma).sum()
+        block.mul_(alpha)
+    columns, values = expanded_context(torch.cat(neighbours))
+    own = torch.arange(len(z), device=z.device)[:, None].expand_as(columns)
+    half = values.mul((1 - alpha) / 2).to(z.dtype)
+    weights.scatter_add_(1, columns, half)
+    weights.view(-1).index_add_(0, (columns * len(z) + own).view(-1), half.view(-1))
+    return weights, pairwise / weights.numel(), values.sum() / weights.numel()
 
 
 @torch.no_grad()
-def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """((N, D) student projections, (N, N) similarities) -> (loss, its gradient (N, D)) (eq. 7).
+def relaxed_contrastive_loss(
+    z: Tensor, weights: Tensor, margin: float, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """((N, D) student projections, (N, N) similarities, overwritten) -> (loss, its gradient (N, D)) (eq. 7).
 
-    Distances are Euclidean, each row divided by its own mean: delta. Similar patches attract, others repel up to the
-    margin. The gradient is worked out by hand, in a third of autograd's passes: with G = dL/d delta and mu a row's
-    mean distance, dL/d(d^2) is H = (G - mean_row(G delta)) / (2 delta mu^2), and dL/dz = 2 (rowsum(S) z - S z) with
-    S = H + H^T.
+    The gradient is worked out by hand, in a fraction of autograd's passes: with H = dL/d(d^2) for every pair (`slopes`)
+    and S = H + H^T, dL/dz = 2 (rowsum(S) z - S z). `out` is room for the (N, N) distances.
     """
-    n = len(z)
-    relative = squared_distances(z).clamp_min_(TINY).sqrt_()
-    coincide = relative <= TINY**0.5 * (1 + 1e-6)
-    mean = relative.mean(1, keepdim=True)
-    relative.div_(mean)
-    gap = (margin - relative).clamp_min_(0)
-    pull, push = weights * relative, (1 - weights).mul_(gap)
-    loss = (torch.dot(pull.view(-1), relative.view(-1)) + torch.dot(push.view(-1), gap.view(-1))) / n
-    slope = pull.sub_(push).mul_(2 / n)  # G
-    slope.sub_(torch.linalg.vecdot(slope, relative)[:, None] / n).div_(relative).div_(2 * mean**2)
-    slope.masked_fill_(coincide, 0)
-    s = slope + slope.T
+    loss = slopes(squared_distances(z, out), weights, margin).mean()
+    s = add_transposed_(weights)
     return loss, 2 * (s.sum(1, keepdim=True) * z - s @ z)
+
+
+def add_transposed_(matrix: Tensor, tile: int = TILE) -> Tensor:
+    """(N, N) -> matrix + matrix^T, in place; by tiles, as reading a column is reading all of memory."""
+    n = len(matrix)
+    tile = tile if matrix.device.type == "cpu" else n
+    for i in range(0, n, tile):
+        rows = slice(i, i + tile)
+        matrix[rows, rows] += matrix[rows, rows].T.clone(memory_format=torch.contiguous_format)
+        for j in range(i + tile, n, tile):
+            columns = slice(j, j + tile)
+            matrix[columns, rows] += matrix[rows, columns].T.contiguous()
+            matrix[rows, columns] = matrix[columns, rows].T
+    return matrix
 
 
 @torch.no_grad()

@@ -1,20 +1,20 @@
 """Training of the representation f with its projection g and their EMA teacher (section 3.2, 4.1)."""
 
-import copy
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from timm.optim.adamp import AdamP
-from torch import Tensor, nn
+from torch import Tensor
 
+from reconpatch.adamp import AdamP
 from reconpatch.errors import ReconpatchError
 from reconpatch.randomness import stream
 from reconpatch.recon import ema_update, relaxed_contrastive_loss, similarity
+from reconpatch.stored import gather
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,33 @@ class Epoch:
     learning_rate: float
 
 
-def linear(rng: np.random.Generator, inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer with torch's default initialisation, uniform in +-1/sqrt(inputs), drawn from `rng`."""
+def linear(rng: np.random.Generator, inputs: int, outputs: int, device: str) -> list[Tensor]:
+    """A linear layer, [weight (outputs, inputs), bias (outputs)], drawn from `rng`: uniform in +-1/sqrt(inputs).
+
+    That is torch's default initialisation.
+    """
     bound = inputs**-0.5
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(rng.uniform(-bound, bound, (outputs, inputs))))
-        layer.bias.copy_(torch.from_numpy(rng.uniform(-bound, bound, outputs)))
-    return layer
+    drawn = rng.uniform(-bound, bound, (outputs, inputs)), rng.uniform(-bound, bound, outputs)
+    return [torch.from_numpy(values.astype(np.float32)).to(device) for values in drawn]
 
 
-def project(f: nn.Linear, g: nn.Linear, patches: Tensor) -> Tensor:
-    """(N, C) patches -> (N, D) projections g(f(p)).
+def project(layers: Sequence[Tensor], patches: Tensor) -> Tensor:
+    """([weight and bias of f, of g], (N, C) patches) -> (N, D) projections g(f(p)).
 
     Both layers are linear, so their product is formed first: the same numbers for a fraction of the work.
     """
-    return F.linear(patches, g.weight @ f.weight, g.weight @ f.bias + g.bias)
+    f, f_bias, g, g_bias = layers
+    return F.linear(patches, g @ f, g @ f_bias + g_bias)
+
+
+def gradients(layers: Sequence[Tensor], patches: Tensor, dz: Tensor) -> list[Tensor]:
+    """(layers, (N, C) patches, dL/dz (N, D)) -> dL of each of `layers`.
+
+    With W = g f, as in `project`: dW = dz^T P, df = g^T dW, dg = dW f^T + db f_bias^T, and db = sum of dz.
+    """
+    f, f_bias, g, _ = layers
+    dw, db = dz.T @ patches, dz.sum(0)
+    return [g.T @ dw, g.T @ db, torch.addr(dw @ f.T, db, f_bias), db]
 
 
 def train(
@@ -77,38 +88,32 @@ def train(
     if n // count < k:
         raise ReconpatchError(f"{n} training patches in batches of {batch} cannot have k = {k} neighbours: add images")
     rng = stream(seed, "training")
-    f = linear(rng, inputs, dim).to(device)
-    g = linear(rng, dim, projection_dim).to(device)
-    teacher_f, teacher_g = copy.deepcopy(f).requires_grad_(False), copy.deepcopy(g).requires_grad_(False)
-    student = [*f.parameters(), *g.parameters()]
-    teacher = [*teacher_f.parameters(), *teacher_g.parameters()]
-    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay, "nesterov": True}
-    optimiser: torch.optim.Optimizer = AdamP(student, **settings)  # type: ignore[no-untyped-call]
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
+    student = [*linear(rng, inputs, dim, device), *linear(rng, dim, projection_dim, device)]
+    teacher = [value.clone() for value in student]
+    optimiser = AdamP(student, weight_decay)
+    largest = -(-n // count)
+    room = torch.empty(largest, inputs, device=device)
+    pairs = torch.empty(2, largest**2, device=device)  # kept: fresh memory costs more than what is computed in it
     history: list[Epoch] = []
     kept: dict[str, Tensor] = {}
     for number in range(1, epochs + 1):
-        totals = torch.zeros(3)
-        batches = np.array_split(rng.permutation(n), count)
-        for chosen in batches:
+        rate = learning_rate * (1 + math.cos(math.pi * (number - 1) / epochs)) / 2
+        totals = torch.zeros(3, device=device)
+        for chosen in np.array_split(rng.permutation(n), count):
             chosen.sort()  # the loss does not depend on the order, the disk does
-            p = torch.from_numpy(patches[chosen]).to(device).float()
-            with torch.no_grad():
-                z = project(teacher_f, teacher_g, p)
-                weights, *means = similarity(F.normalize(z) if teacher_norm else z, sigma, k, alpha)
-            z = project(f, g, p)
-            loss, gradient = relaxed_contrastive_loss(z, weights, margin)
-            optimiser.zero_grad()
-            torch.autograd.backward(z, gradient)
-            optimiser.step()
+            p = room[: len(chosen)].copy_(torch.from_numpy(gather(patches, chosen)))
+            weights, distances = pairs[:, : len(p) ** 2].view(2, len(p), len(p))
+            z = project(teacher, p)
+            weights, *means = similarity(F.normalize(z) if teacher_norm else z, sigma, k, alpha, weights)
+            loss, dz = relaxed_contrastive_loss(project(student, p), weights, margin, distances)
+            optimiser.step(gradients(student, p, dz), rate)
             ema_update(teacher, student, gamma)
-            totals += torch.stack([loss, *means]).cpu()
-        loss_mean, pairwise, contextual = (totals / len(batches)).tolist()
-        history.append(Epoch(number, loss_mean, pairwise, contextual, float(schedule.get_last_lr()[0])))
+            totals += torch.stack([loss, *means])
+        loss_mean, pairwise, contextual = (totals / count).tolist()
+        history.append(Epoch(number, loss_mean, pairwise, contextual, rate))
         if not np.isfinite(history[-1].loss):
             raise ReconpatchError(f"training diverged in epoch {number}: loss {history[-1].loss}; lower learning_rate")
-        schedule.step()
         if number in checkpoints or number == epochs:
-            kept |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in f.state_dict().items()}
+            kept |= {f"{number}.{name}": v.cpu().clone() for name, v in zip(("weight", "bias"), student, strict=False)}
         progress(history[-1])
     return kept, history

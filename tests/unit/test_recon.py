@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch import recon
+from reconpatch import blocks, recon
+from reconpatch.slopes import slopes
 
 batches = st.tuples(st.integers(8, 20), st.integers(2, 6), st.integers(0, 1000))
 
@@ -46,6 +47,7 @@ def loss(z: np.ndarray, w: np.ndarray, margin: float) -> float:
 def test_pairwise_similarity_eq_1(batch, sigma) -> None:
     z = draw(*batch)
     got = recon.pairwise_similarity(recon.squared_distances(z), sigma)
+    assert float(got.min()) >= torch.finfo(torch.float32).tiny  # subnormal numbers are slow
     for i, j in [(0, 0), (0, 1), (3, 5), (5, 3)]:
         assert float(got[i, j]) == pytest.approx(math.exp(-(math.dist(z[i], z[j]) ** 2) / sigma), rel=1e-3, abs=1e-6)
 
@@ -63,6 +65,39 @@ def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
     assert float(mean_contextual) == pytest.approx(context.mean(), abs=1e-5)
 
 
+def small_blocks(elements: int):
+    """Blocks of about `elements` values in place of the usual, which hold a whole small batch."""
+    return lambda matrix: blocks.row_blocks(matrix, elements)
+
+
+@pytest.mark.parametrize("elements", [1, 19, 5 * 19, 12 * 19, 19 * 19])
+def test_blocks_change_nothing(elements, monkeypatch) -> None:
+    """Of one row, fewer rows than k, a number that does not divide N, and all of N."""
+    z = draw(19, 4, 0)
+    expected = recon.similarity(z, 1.0, 5, 0.5)
+    monkeypatch.setattr(recon, "row_blocks", small_blocks(elements))
+    got = recon.similarity(z, 1.0, 5, 0.5)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_room_given_is_used_and_what_it_held_is_forgotten() -> None:
+    z, student = draw(11, 3, 0), draw(11, 3, 1)
+    room = torch.full((2, 11, 11), torch.nan)
+    plain, *_ = recon.similarity(z, 1.0, 5, 0.5)
+    given_room, *_ = recon.similarity(z, 1.0, 5, 0.5, room[0])
+    assert given_room.data_ptr() == room.data_ptr() and torch.equal(given_room, plain)
+    a = recon.relaxed_contrastive_loss(student, plain, 1.0)
+    b = recon.relaxed_contrastive_loss(student, given_room, 1.0, room[1])
+    assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+@given(st.integers(1, 40), st.integers(1, 45))
+def test_add_transposed(n, tile) -> None:
+    matrix = torch.arange(n * n).reshape(n, n).float() ** 1.5
+    assert torch.equal(recon.add_transposed_(matrix.clone(), tile), matrix + matrix.T)
+
+
 def test_contextual_similarity_separates_what_distance_cannot() -> None:
     """Fig. 2: two pairs equally far apart, one within a group, one between two groups."""
     group = torch.tensor([[-0.5, 0], [0.5, 0], [0, 0.1], [0, -0.1], [0.1, 0]])
@@ -78,18 +113,32 @@ def test_a_patch_is_its_own_nearest_neighbour_among_copies() -> None:
     assert recon.nearest(recon.squared_distances(z), 3)[:, 0].tolist() == list(range(6))
     weights, _, _ = recon.similarity(z, 1.0, 3, 0.5)
     assert bool(torch.isfinite(weights).all())
+    loss_value, gradient = recon.relaxed_contrastive_loss(z, weights, 1.0)
+    assert bool(torch.isfinite(loss_value)) and not gradient.any()
+
+
+def test_a_block_finds_the_neighbours_of_its_own_patches() -> None:
+    """Also where distances tie: points on a circle and its copy, each patch before its copy and before its sides."""
+    angle = torch.arange(7) * 2 * math.pi / 7
+    z = torch.stack([angle.cos(), angle.sin()], 1).repeat(2, 1)
+    distances = ((z[:, None] - z) ** 2).sum(-1)
+    found = torch.cat([recon.nearest(distances[i : i + 3].clone(), 4, i) for i in range(0, 14, 3)])
+    assert found[:, 0].tolist() == list(range(14)) and found[:, 1].tolist() == [*range(7, 14), *range(7)]
+    sides = [{(i + step) % 7 for step in (-1, 1)} for i in range(14)]
+    assert all({int(j) % 7 for j in row[2:]} <= side for row, side in zip(found, sides, strict=True))
 
 
 @settings(deadline=None)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # by row, and as on an accelerator
 @given(batches, st.floats(0.2, 2))
-def test_loss_eq_7_and_its_gradient(batch, margin) -> None:
-    z = draw(*batch)
-    w = torch.rand(len(z), len(z), generator=torch.Generator().manual_seed(batch[2]))
+def test_loss_eq_7_and_its_gradient(dtype, batch, margin) -> None:
+    z = draw(*batch).to(dtype)
+    w = torch.rand(len(z), len(z), generator=torch.Generator().manual_seed(batch[2])).to(dtype)
     expected = loss(z.double().numpy(), w.double().numpy(), margin)
     leaf = z.clone().requires_grad_()
     plain = oracles.relaxed_contrastive_loss(leaf, w, margin)
     plain.backward()
-    fast, gradient = recon.relaxed_contrastive_loss(z, w, margin)
+    fast, gradient = recon.relaxed_contrastive_loss(z, w.clone(), margin)
     assert float(plain.detach()) == pytest.approx(expected, rel=1e-4)
     assert float(fast) == pytest.approx(expected, rel=1e-4)
     assert leaf.grad is not None
@@ -99,7 +148,7 @@ def test_loss_eq_7_and_its_gradient(batch, margin) -> None:
 
 def test_gradient_by_finite_differences() -> None:
     z, w = draw(9, 3, 1).double(), torch.rand(9, 9, dtype=torch.float64)
-    _, gradient = recon.relaxed_contrastive_loss(z, w, 1.0)
+    _, gradient = recon.relaxed_contrastive_loss(z, w.clone(), 1.0)
     step = 1e-5
     for i, j in [(0, 0), (4, 1), (8, 2)]:
         moved = []
@@ -110,11 +159,38 @@ def test_gradient_by_finite_differences() -> None:
         assert float(gradient[i, j]) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 17, 64])
+def test_by_row_and_as_a_whole_are_the_same(n) -> None:
+    """Also with a pair that coincides, a distance of just the margin, and weights of 0 and 1."""
+    squared = recon.squared_distances(draw(n, 3, 0))
+    weights = torch.rand(n, n, generator=torch.Generator().manual_seed(1))
+    weights[0, -1], weights[-1, 0], squared[0, -1] = 0, 1, 0
+    expected = squared.double(), weights.double()
+    margin = float(expected[0][0, 1].sqrt() / expected[0][0].sqrt().mean()) if n > 2 else 1.0
+    losses = slopes(*expected, margin)
+    torch.testing.assert_close(slopes(squared, weights, margin).double(), losses, atol=1e-5, rtol=1e-5)
+    for got, wanted in zip((squared, weights), expected, strict=True):
+        torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_not_a_number_stays_visible() -> None:
+    squared = recon.squared_distances(draw(9, 3, 0))
+    squared[2, 3] = torch.nan
+    weights = torch.rand(9, 9)
+    assert torch.isnan(slopes(squared, weights, 1.0)).nonzero().tolist() == [[2]]
+    assert torch.isnan(weights[2]).all() and not torch.isnan(weights[3]).any()
+
+
 def test_gradient_is_finite_for_coinciding_patches() -> None:
     z = draw(10, 4, 0)
     z[3] = z[7]
-    loss_value, gradient = recon.relaxed_contrastive_loss(z, torch.rand(10, 10), 1.0)
+    weights = torch.rand(10, 10, generator=torch.Generator().manual_seed(0))
+    weights = weights + weights.T  # two copies then differ in nothing ...
+    weights[3], weights[:, 3] = weights[7].clone(), weights[:, 7].clone()
+    weights[3, 3] = weights[7, 7] = weights[3, 7] = weights[7, 3] = 1
+    loss_value, gradient = recon.relaxed_contrastive_loss(z, weights, 1.0)
     assert bool(torch.isfinite(loss_value)) and bool(torch.isfinite(gradient).all())
+    torch.testing.assert_close(gradient[3], gradient[7], atol=1e-5, rtol=1e-3)  # ... so nothing may part them
 
 
 def test_ema_eq_8() -> None:

@@ -1,10 +1,18 @@
+from functools import partial
+
 import numpy as np
 import pytest
+import timm.optim
 import torch
+import torch.nn.functional as F
+from oracles import relaxed_contrastive_loss
 
+from reconpatch import training
 from reconpatch.errors import ReconpatchError
 from reconpatch.randomness import stream
-from reconpatch.training import linear, project, train
+from reconpatch.recon import similarity
+from reconpatch.stored import gather
+from reconpatch.training import gradients, linear, project, train
 
 SETTINGS = {
     **{"dim": 8, "projection_dim": 4, "epochs": 6, "batch": 64, "learning_rate": 1e-2, "weight_decay": 1e-2},
@@ -18,6 +26,10 @@ def clustered(rng) -> np.ndarray:
     return (centres[rng.integers(6, size=300)] + 0.1 * rng.standard_normal((300, 12))).astype(np.float16)
 
 
+def layer_by_layer(layers, p):
+    return F.linear(F.linear(p, *layers[:2]), *layers[2:])
+
+
 def fit(patches, seed=0, checkpoints=(), **changes):
     return train(patches, **(SETTINGS | changes), seed=seed, checkpoints=checkpoints, progress=lambda _: None)
 
@@ -26,36 +38,31 @@ def test_training_follows_the_equations_step_by_step(clustered) -> None:
     """Epochs against autograd on the plain loss and unfused layers, with plain torch for everything else.
 
     f is kept after the first and the last: the rate of the second follows from the closed form of the cosine. Biases
-    are not compared: a shift of all patches leaves the loss as it is, so their gradient is rounding.
+    are not compared: a shift of all patches leaves the loss as it is, so their gradient is rounding. Losses agree to
+    1e-6 but where rounding decides which of two patches is the k-th neighbour: one such changes a mean by 4e-4.
     """
-    import torch.nn.functional as F
-    from oracles import relaxed_contrastive_loss
-    from timm.optim import AdamP
-
-    from reconpatch.recon import similarity
-
     f_got, history = fit(clustered, epochs=2, checkpoints=[1])
     assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
     rng = stream(0, "training")
-    f, g = linear(rng, 12, 8), linear(rng, 8, 4)
-    tf, tg = ([p.detach().clone() for p in layer.parameters()] for layer in (f, g))
-    optimiser = AdamP([*f.parameters(), *g.parameters()], lr=1e-2, weight_decay=1e-2, nesterov=True)
+    student = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
+    teacher = [p.detach().clone() for p in student]
+    optimiser = timm.optim.AdamP(student, lr=1e-2, weight_decay=1e-2, nesterov=True)
     for epoch in (1, 2):
         for group in optimiser.param_groups:
             group["lr"] = 1e-2 * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
         losses = []
         for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
             p = torch.from_numpy(clustered[np.sort(chosen)]).float()
-            weights = similarity(F.linear(F.linear(p, *tf), *tg), 1.0, 5, 0.5)[0]
-            loss = relaxed_contrastive_loss(g(f(p)), weights, 1.0)
+            weights = similarity(layer_by_layer(teacher, p), 1.0, 5, 0.5)[0]
+            loss = relaxed_contrastive_loss(layer_by_layer(student, p), weights, 1.0)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            for teacher, student in zip([*tf, *tg], [*f.parameters(), *g.parameters()], strict=True):
-                teacher.copy_(0.9 * teacher + 0.1 * student.detach())
+            for old, new in zip(teacher, student, strict=True):
+                old.copy_(0.9 * old + 0.1 * new.detach())
             losses.append(float(loss.detach()))
-        assert history[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-4)
-        torch.testing.assert_close(f_got[f"{epoch}.weight"], f.weight.detach(), atol=1e-4, rtol=1e-3)
+        assert history[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-3)
+        torch.testing.assert_close(f_got[f"{epoch}.weight"], student[0].detach(), atol=1e-4, rtol=1e-3)
 
 
 def test_keeping_epochs_changes_nothing(clustered) -> None:
@@ -89,11 +96,29 @@ def test_an_interrupted_training_had_the_same_losses(clustered) -> None:
     assert seen == list(fit(clustered)[1][:3])
 
 
-def test_projection_is_g_of_f() -> None:
+def test_projection_is_g_of_f_and_its_gradients_are_autograds() -> None:
     rng = stream(0, "x")
-    f, g = linear(rng, 12, 8), linear(rng, 8, 4)
-    p = torch.randn(5, 12)
-    torch.testing.assert_close(project(f, g, p), g(f(p)))
+    layers = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
+    p, dz = (torch.from_numpy(rng.standard_normal((5, width))).float() for width in (12, 4))
+    z = layer_by_layer(layers, p)
+    torch.testing.assert_close(project(layers, p), z)
+    expected = torch.autograd.grad(z, layers, dz)
+    torch.testing.assert_close(gradients([v.detach() for v in layers], p, dz), list(expected))
+
+
+def test_layers_are_drawn_as_torch_draws_them() -> None:
+    weight, bias = linear(stream(0, "x"), 16, 500, "cpu")
+    assert weight.shape == (500, 16) and bias.shape == (500,) and weight.dtype == bias.dtype == torch.float32
+    for values in (weight, bias):  # uniform in +-1/4
+        assert 0.24 < float(values.abs().max()) <= 0.25 and float(values.var()) == pytest.approx(0.25 / 12, rel=0.1)
+
+
+@pytest.mark.parametrize("resident", [0, 2**40])
+def test_a_memory_map_trains_to_the_same_bytes(clustered, tmp_path, monkeypatch, resident) -> None:
+    np.save(tmp_path / "p.npy", clustered)
+    monkeypatch.setattr(training, "gather", partial(gather, resident=resident))
+    mapped = fit(np.load(tmp_path / "p.npy", mmap_mode="r"), epochs=2)[0]
+    assert torch.equal(mapped["2.weight"], fit(clustered, epochs=2)[0]["2.weight"])
 
 
 def test_loss_falls_with_a_fixed_teacher(clustered) -> None:
