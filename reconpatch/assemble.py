@@ -5,20 +5,21 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reconpatch.plan import Plan
+if TYPE_CHECKING:  # the report, made last, needs none of what it imports
+    from reconpatch.plan import Plan
 
 SUFFIXES = {"qualitative": "png", "gallery": "png"}  # the other figures are svg
 OVERALL = ("sweep", "gallery")  # one figure an experiment; the others are one a category
 
 
-def result_folder(plan: Plan, run: str, dataset: str, category: str) -> str:
+def result_folder(plan: "Plan", run: str, dataset: str, category: str) -> str:
     """Folder of a run or an ensemble, below the results."""
     return f"{'runs' if run in plan.runs else 'ensembles'}/{dataset}/{category}/{run}"
 
 
-def figures_of(plan: Plan, name: str) -> list[str]:
+def figures_of(plan: "Plan", name: str) -> list[str]:
     """Figures of an experiment, below the results."""
     files = []
     for kind in plan.experiments[name].figures:
@@ -30,12 +31,12 @@ def figures_of(plan: Plan, name: str) -> list[str]:
     return files
 
 
-def labels_of(plan: Plan, name: str) -> list[str]:
+def labels_of(plan: "Plan", name: str) -> list[str]:
     """What names the places of an experiment's table: its variant and axes."""
     return list(dict.fromkeys(key for place in plan.places[name] for key in place.labels))
 
 
-def table_settings(plan: Plan, name: str) -> dict[str, Any]:
+def table_settings(plan: "Plan", name: str) -> dict[str, Any]:
     """What a table needs besides records, as plain values: texts, places and the numbers' treatment."""
     chosen = plan.experiments[name]
     return {
@@ -57,7 +58,7 @@ def paper_file(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def sections(plan: Plan, names: Iterable[str]) -> list[dict[str, Any]]:
+def sections(plan: "Plan", names: Iterable[str]) -> list[dict[str, Any]]:
     """What the report shows of each experiment that can be run."""
     return [
         {
@@ -93,7 +94,7 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
     return same_data and all(codes[stage.split()[-1]] == facts["code"] for stage, facts in record.stages.items())
 
 
-def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> list[str]:
+def report_what_is_there(plan: "Plan", folder: Path, codes: Mapping[str, str]) -> list[str]:
     """Plan, folder of results and digest of each stage's code -> what is missing; writes tables and report without it.
 
     A table with nothing missing and newer than its records is left as it is. What is written here is dated to 1970, so

@@ -3,13 +3,15 @@
 The paper names rotation, translation, brightness, contrast and Gaussian blur, but not their ranges.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.randomness import stream
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow's and torchvision's contrast use
 # What comes into view is the image mirrored at its outermost pixels: a black corner would look like a defect.
@@ -69,11 +71,25 @@ def draw(
     )
 
 
+def drawn_augmentations(paths: Sequence[str], run: Mapping[str, Any]) -> list[Augmentation | None]:
+    """(N paths within their category, fields of a run) -> each image's augmentation, None where the run has none.
+
+    Each comes from the seed and the image's own path, so it does not depend on the other images.
+    """
+    if run.get("augment", "none") == "none":
+        return [None] * len(paths)
+    names = ("rotation", "translation", "brightness", "contrast", "blur")
+    ranges = {name: run[f"augment_{name}"] for name in names}
+    return [draw(stream(run["seed"], f"augmentation/{path}"), **ranges) for path in paths]
+
+
 def augment_image(image: NDArray[np.uint8], a: Augmentation) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 -> (H, W, 3) uint8: rotated and shifted (bilinear), contrast, brightness, blur, in this order.
 
     Contrast scales the distance to the image's mean grey; both factors clip to [0, 255], as torchvision's do.
     """
+    from scipy.ndimage import gaussian_filter  # not above: see `_move`
+
     moved = np.stack([_move(image[..., c], a, np.float64, order=1) for c in range(3)], -1)
     grey = float((moved @ np.array(GREY)).mean())
     # Written so that a factor of 1 gives back exactly the same numbers.
@@ -90,6 +106,9 @@ def augment_mask(mask: NDArray[np.bool_], a: Augmentation) -> NDArray[np.bool_]:
 
 def _move(plane: NDArray[np.uint8], a: Augmentation, dtype: type, order: int) -> NDArray[np.float64 | np.uint8]:
     """(H, W) -> (H, W): every output pixel takes its value from where the inverse of shift and rotation leads."""
+    # Loading it costs more than reading images does; every job that reads any would pay, and few augment them.
+    from scipy.ndimage import affine_transform
+
     cos, sin = np.cos(np.deg2rad(a.angle)), np.sin(np.deg2rad(a.angle))
     back = np.array([[cos, sin], [-sin, cos]])  # of (row, column), rows pointing down
     size = np.array(plane.shape)

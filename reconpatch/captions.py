@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from reconpatch.comparison import METHODS
 from reconpatch.errors import ReconpatchError
+from reconpatch.names import METHODS
 from reconpatch.records import Record
 
 

@@ -10,13 +10,16 @@ from reconpatch.files import write_text
 from reconpatch.plan import Plan
 
 
-def check_backbones(plan: Plan, cache: Path) -> None:
+def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> None:
     """Raise ReconpatchError unless every backbone of the plan exists and has the levels wanted.
 
-    Asking timm costs seconds, so what it says is kept in `cache` for the next call.
+    Asking timm costs seconds, so what it says is kept in `cache` for the next call. `shipped` is such a file, made for
+    the default plan; what it says counts for the version of timm it was made with.
     """
     version = importlib.metadata.version("timm")
-    known = json.loads(cache.read_text()) if cache.is_file() else {}
+    known: dict[str, bool] = {}
+    for file in (cache, shipped):
+        known |= json.loads(file.read_text()) if file is not None and file.is_file() else {}
     for name, run in plan.runs.items():
         key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
         if key not in known:
@@ -30,7 +33,7 @@ def check_backbones(plan: Plan, cache: Path) -> None:
                 raise ReconpatchError(f"experiment {', '.join(users)}: {error}") from None
             known[key] = True
             cache.parent.mkdir(parents=True, exist_ok=True)
-            write_text(cache, json.dumps(known, indent=1))
+            write_text(cache, json.dumps(known, indent=1) + "\n")
 
 
 def gpu_present(device: str) -> bool:

@@ -1,6 +1,7 @@
 """The `reconpatch` command.
 
-plan: what would run. check: whether data and backbones are sound. schemas: rewrite workflow/schemas/.
+plan: what would run. check: whether data and backbones are sound. schemas: rewrite workflow/schemas/ and
+workflow/backbones.json, what timm says of the default plan's networks.
 """
 
 import argparse
@@ -15,15 +16,16 @@ import yaml
 from reconpatch.assemble import reasons
 from reconpatch.checks import check_backbones
 from reconpatch.config import Config, Experiment, read_config
-from reconpatch.data import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
 from reconpatch.files import write_text
+from reconpatch.indexing import index
 from reconpatch.plan import Plan, make_plan
 
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 SCHEMAS = Path("workflow/schemas")
+SHIPPED = Path("workflow/backbones.json")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def check(plan: Plan) -> list[str]:
     """Every problem of the plan's data and backbones, as messages."""
     problems = []
     try:
-        check_backbones(plan, CHECKED)
+        check_backbones(plan, CHECKED, SHIPPED)
     except ReconpatchError as error:
         problems.append(str(error))
     else:
@@ -102,6 +104,12 @@ def write_schemas(folder: Path) -> None:
         write_text(folder / f"{model.__name__.lower()}.schema.json", text)
 
 
+def write_backbones(file: Path) -> None:
+    """Ask timm about every network of the default plan and write its answers, for checks that need not load it."""
+    file.unlink(missing_ok=True)
+    check_backbones(load_plan([]), file)
+
+
 def check_weights(plan: Plan) -> list[str]:
     """Every problem of the weights that are at hand; pretrained ones are downloaded when first used."""
     from reconpatch.backbones import load_backbone
@@ -113,7 +121,7 @@ def check_weights(plan: Plan) -> list[str]:
             print(f"{name}: pretrained weights, downloaded by the first run that needs them")
             continue
         try:
-            load_backbone(name, levels, weights, plan.weight_file(run), run.seed)
+            load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed)
             print(f"{name}: {weights} weights fit")
         except ReconpatchError as error:
             problems.append(str(error))
@@ -126,12 +134,13 @@ def main() -> None:
     parser.add_argument("command", choices=["plan", "check", "schemas"])
     parser.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
     arguments = parser.parse_args()
-    if arguments.command == "schemas":
-        return write_schemas(SCHEMAS)
     try:
+        if arguments.command == "schemas":
+            write_schemas(SCHEMAS)
+            return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile)
         if arguments.command == "plan":
-            check_backbones(plan, CHECKED)
+            check_backbones(plan, CHECKED, SHIPPED)
             show(plan)
         elif problems := check(plan):
             raise ReconpatchError("\n".join(problems))

@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconpatch.names import METRICS
 from reconpatch.originals import KNOWN, TEXTURES
 from reconpatch.paper import paper_mean, paper_value
 from reconpatch.randomness import stream
 from reconpatch.records import Record
 from reconpatch.statistics import Wins, interval, mean_auroc, resamples, seed_resamples
 
-METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
-METHODS = {"patchcore": "PatchCore", "reconpatch": "ReConPatch"}
 BETWEEN = " | "  # reasons of a cell: the paper's caveats have semicolons of their own
 Draws = NDArray[np.float64]
 Key = tuple[str, str, tuple[tuple[str, Any], ...], str]  # data set, category, labels, method

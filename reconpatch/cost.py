@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from reconpatch.comparison import METHODS, Result
+from reconpatch.comparison import Result
+from reconpatch.names import METHODS
 from reconpatch.tables import MISSING, Table
 
 STAGES = {"features": "features", "training": "training", "bank": "coreset", "score": "scores"}

@@ -1,4 +1,4 @@
-"""Data sets: which image is what, in sorted order, each file read and checked once.
+"""Data sets: which image is what, in sorted order. No image is opened here; `indexing` does that.
 
 Layouts (one folder a category):
     mvtec_ad  train/good/*  test/good/*  test/<defect>/*  ground_truth/<defect>/<stem>_mask.*   (the sample, too)
@@ -10,18 +10,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from reconpatch.errors import ReconpatchError
-from reconpatch.images import EXTENSIONS, decode, load_mask, to_rgb
 
 LAYOUTS = ("mvtec_ad", "btad", "folder", "sample")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
 NORMAL = frozenset({"good", "ok", "normal"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # Order of the paper's Table 5: objects, then textures.
 MVTEC_AD = (
     *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),
@@ -85,8 +82,8 @@ def _masks(folder: Path, defect: str) -> dict[str, Path]:
     return {p.stem.removesuffix("_mask"): p for p in _images(folder / "ground_truth" / defect)}
 
 
-def _list(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
-    """Yield every image in sorted order; what does not fit the layout is added to `problems`."""
+def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
+    """layout, a category's folder -> its images in sorted order; what does not fit is added to `problems`."""
     normal = {"btad": "ok"}.get(layout, "good")
     train = folder / "train" / normal
     if layout == "folder" and not train.is_dir():
@@ -108,67 +105,6 @@ def _list(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
     for sub in sorted(p for p in truth.iterdir() if p.is_dir()) if truth.is_dir() else []:
         if not (test / sub.name).is_dir():
             problems.append(f"{sub}: masks for a folder {test / sub.name} that does not exist; are the names the same?")
-
-
-def _check(folder: Path, item: Item) -> tuple[Item, list[str]]:
-    """Read the image and its mask once: item with digest, size and mode, and what is wrong with them."""
-    problems: list[str] = []
-    path = folder / item.path
-    facts: dict[str, str | int] = {}
-    size: tuple[int, int] | None = None
-    try:
-        content = path.read_bytes()
-        image = decode(path)
-        to_rgb(image)
-        size = image.size
-        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "mode": image.mode}
-        facts |= {"width": size[0], "height": size[1]}
-    except ReconpatchError as error:
-        problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    except OSError as error:
-        problems.append(f"{path}: cannot be read ({error.strerror})")
-    if item.mask is not None:
-        mask_path = folder / item.mask
-        try:
-            mask = load_mask(mask_path)
-            facts["mask_sha256"] = hashlib.sha256(mask_path.read_bytes()).hexdigest()
-            if size is not None and mask.size != size:
-                problems.append(f"{mask_path}: mask is {mask.size[0]}x{mask.size[1]} px, {path} is {size[0]}x{size[1]}")
-            if not np.asarray(mask).any():
-                problems.append(f"{mask_path}: mask of a defective image is empty")
-        except ReconpatchError as error:
-            problems.append(str(error))
-    return Item(**(asdict(item) | facts)), problems
-
-
-def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item]:
-    """category -> its images in sorted order, every file decoded once.
-
-    Raises one ReconpatchError that lists all problems: unreadable images, missing, surplus, empty or wrongly sized
-    masks, no training images, no test images.
-    """
-    folder = category_folder(layout, root, category)
-    if not folder.is_dir():
-        raise ReconpatchError(f"{folder}: no such folder; category {category} is not under {root}")
-    problems: list[str] = []
-    listed = list(_list(layout, folder, problems))
-    train = {"btad": "train/ok", "folder": "train"}.get(layout, "train/good")
-    for split, normal in (("train", train), ("test", "test")):
-        if not any(item.split == split for item in listed):
-            problems.append(f"{folder / normal}: no images ({', '.join(sorted(EXTENSIONS))})")
-    anomalous = [item for item in listed if item.label]
-    if any(item.mask for item in anomalous):
-        missing = [item.path for item in anomalous if item.mask is None]
-        if layout == "folder" and missing:
-            problems.append(
-                f"{folder}: some defective images have masks, but not {', '.join(missing[:5])}; give all or none"
-            )
-    with ThreadPoolExecutor(threads) as pool:
-        checked = list(pool.map(lambda item: _check(folder, item), listed))
-    problems.extend(p for _, found in checked for p in found)
-    if problems:
-        raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
-    return [item for item, _ in checked]
 
 
 def manifest(items: list[Item]) -> str:
@@ -195,5 +131,5 @@ def listing(layout: str, root: Path, category: str) -> str:
 
 def count_images(layout: str, folder: Path) -> tuple[int, int]:
     """The folder of a category -> (training, test) images in it, none of them opened."""
-    splits = [item.split for item in _list(layout, folder, [])]
+    splits = [item.split for item in list_items(layout, folder, [])]
     return splits.count("train"), splits.count("test")

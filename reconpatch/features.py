@@ -1,21 +1,20 @@
 """Extraction: images -> patch features, streamed to disk so that memory holds one batch at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reconpatch.augmentation import Augmentation, draw
+from reconpatch.augmentation import Augmentation
 from reconpatch.backbones import Backbone
 from reconpatch.errors import ReconpatchError
-from reconpatch.images import image_array, mask_array
+from reconpatch.images import image_array
 from reconpatch.patches import patch_features
-from reconpatch.randomness import stream
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,52 +58,27 @@ def extract(
     def read(item: tuple[Path, Augmentation | None]) -> NDArray[np.uint8]:
         return image_array(item[0], resize, crop, interpolation, item[1])
 
-    out: np.memmap[Any, np.dtype[np.float16]] | None = None
-    images: list[NDArray[np.uint8]] = []
     done = 0
-    for image in read_ahead(read, zip(paths, augmentations, strict=True), threads, depth=2 * batch):
-        images.append(image)
-        if len(images) < batch and done + len(images) < len(paths):
-            continue
-        with torch.inference_mode():
-            levels = backbone(torch.from_numpy(np.stack(images)))
-            features = patch_features(levels, patch_size, level_dim, dim).half().cpu().numpy()
-        if not np.isfinite(features).all():
-            raise ReconpatchError(f"features of {paths[done]} and after do not fit float16: check the weights")
-        if out is None:
-            out = np.lib.format.open_memmap(destination, "w+", np.float16, (len(paths), *features.shape[1:]))
-        out[done : done + len(images)] = features
-        done += len(images)
-        images.clear()
-        progress(done, len(paths))
-    if out is not None:
-        out.flush()
+    images: list[NDArray[np.uint8]] = []
+    with open(destination, "wb") as file:  # written in order: a memory map would count as memory and hide a full disk
+        for image in read_ahead(read, zip(paths, augmentations, strict=True), threads, depth=2 * batch):
+            images.append(image)
+            if len(images) < batch and done + len(images) < len(paths):
+                continue
+            with torch.inference_mode():
+                levels = backbone(torch.from_numpy(np.stack(images)))
+                features = patch_features(levels, patch_size, level_dim, dim, torch.float16).cpu()
+            if not features.sum(dtype=torch.float32).isfinite():  # one pass; a sum is finite only if every term is
+                raise ReconpatchError(f"features of {paths[done]} and after do not fit float16: check the weights")
+            if done == 0:
+                write_header(file, (len(paths), *features.shape[1:]), np.dtype(np.float16))
+            file.write(features.numpy().data)
+            done += len(images)
+            images.clear()
+            progress(done, len(paths))
 
 
-def read_masks(
-    paths: Sequence[Path | None],
-    resize: int,
-    crop: int,
-    rule: str,
-    threads: int,
-    augmentations: Sequence[Augmentation | None],
-) -> NDArray[np.bool_]:
-    """N mask files, None for a normal image -> (N, crop, crop) bool, true on the defect, moved as their images are."""
-
-    def read(path: Path | None, augmentation: Augmentation | None) -> NDArray[np.bool_]:
-        return np.zeros((crop, crop), bool) if path is None else mask_array(path, resize, crop, rule, augmentation)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(read, paths, augmentations)))
-
-
-def drawn_augmentations(paths: Sequence[str], run: Mapping[str, Any]) -> list[Augmentation | None]:
-    """(N paths within their category, fields of a run) -> each image's augmentation, None where the run has none.
-
-    Each comes from the seed and the image's own path, so it does not depend on the other images.
-    """
-    if run.get("augment", "none") == "none":
-        return [None] * len(paths)
-    names = ("rotation", "translation", "brightness", "contrast", "blur")
-    ranges = {name: run[f"augment_{name}"] for name in names}
-    return [draw(stream(run["seed"], f"augmentation/{path}"), **ranges) for path in paths]
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Begin an .npy file of an array that follows in C order."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)

@@ -1,5 +1,6 @@
 """Figures of maps, image scores and patches. Drawing only; values come from records. More figures are in plots.py."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +135,30 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
 
 
 def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
-    """(N, D) -> (N, 2) by UMAP, reproducible on one machine."""
-    from umap import UMAP
+    """(N, D) -> (N, 2) by UMAP, reproducible on one machine. For some thousand points: takes all their distances.
 
-    return np.asarray(UMAP(random_state=seed, n_jobs=1).fit_transform(points), np.float32)
+    UMAP's own search finds the same neighbours, but every process would compile it first, for longer than all the rest.
+    """
+    from umap import UMAP, umap_
+
+    for compiled in (umap_.smooth_knn_dist, umap_.compute_membership_strengths):
+        compiled.enable_caching()  # once for all processes, as numba does for what asks for it
+    count = min(15, len(points) - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn")  # that further points could not be placed
+        known = (*nearest(points, count), None)
+        layout = UMAP(count, random_state=seed, n_jobs=1, precomputed_knn=known).fit_transform(points)
+    return np.asarray(layout, np.float32)
+
+
+def nearest(points: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(N, D) -> ((N, count) rows of the nearest points, each point first among its own, (N, count) distances)."""
+    from scipy.spatial.distance import cdist  # heavy, and only layouts need it
+
+    distances = cdist(points, points).astype(np.float32)
+    np.fill_diagonal(distances, -1)  # before any other point at the same place
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return rows, np.maximum(np.take_along_axis(distances, rows, axis=1), 0)
 
 
 def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], methods: Sequence[str]) -> Figure:

@@ -1,5 +1,7 @@
 """Reading images and masks, and the resize and crop that both share."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from reconpatch.augmentation import Augmentation, augment_image, augment_mask
 from reconpatch.errors import ReconpatchError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -125,3 +126,20 @@ def mask_array(
     if augmentation is not None:
         mask = augment_mask(mask, augmentation)
     return np.asarray(centre_crop(Image.fromarray(mask), crop))
+
+
+def read_masks(
+    paths: Sequence[Path | None],
+    resize: int,
+    crop: int,
+    rule: str,
+    threads: int,
+    augmentations: Sequence[Augmentation | None],
+) -> NDArray[np.bool_]:
+    """N mask files, None for a normal image -> (N, crop, crop) bool, true on the defect, moved as their images are."""
+
+    def read(path: Path | None, augmentation: Augmentation | None) -> NDArray[np.bool_]:
+        return np.zeros((crop, crop), bool) if path is None else mask_array(path, resize, crop, rule, augmentation)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(pool.map(read, paths, augmentations)))

@@ -14,6 +14,29 @@ from typing import TextIO
 from reconpatch.errors import ReconpatchError
 
 
+def process_age() -> float:
+    """Seconds since this process began, to the hundredth; where the system does not tell, its CPU time, which is close
+    while all it has done is import.
+    """
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
+        began = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22, starttime, in ticks since boot
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.process_time()
+
+
+def peak_bytes() -> int:
+    """Peak memory of this process. On Linux `ru_maxrss` is handed on to the child, so every job would have at least
+    the memory of the Snakemake process that started it; the kernel's own high-water mark begins with the program.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 @dataclass
 class Job:
     """A running job. `note` writes to its log, `progress` to the log and, every few seconds, to the terminal."""
@@ -22,6 +45,7 @@ class Job:
     log: TextIO
     started: float = field(default_factory=time.perf_counter)
     shown: float = 0.0
+    start: float = field(default_factory=process_age)  # seconds from the process to the job: its imports
     latest: float = 0.0  # when progress was last reported
     since: dict[str, float] = field(default_factory=dict)  # when each kind of progress began
 
@@ -42,12 +66,15 @@ class Job:
             print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
 
     def usage(self) -> dict[str, float]:
-        """Wall time and CPU time in seconds so far and peak memory of the process in MB."""
+        """Seconds of wall time so far, from the start of the process to that of the job, and of the process's CPU time;
+        peak memory of the process in MB.
+        """
         used = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "wall_s": round(time.perf_counter() - self.started, 3),
+            "start_s": round(self.start, 3),
             "cpu_s": round(used.ru_utime + used.ru_stime, 3),
-            "peak_mb": round(used.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "peak_mb": round(peak_bytes() / 2**20, 1),
         }
 
 
@@ -60,7 +87,7 @@ def job(log: str, name: str) -> Iterator[Job]:
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
         running = Job(name, file)
-        running.note(f"{name}, process {os.getpid()}")
+        running.note(f"{name}, process {os.getpid()}, begun {running.start:.2f} s ago")
         try:
             yield running
         except ReconpatchError as error:

@@ -83,7 +83,8 @@ def pixel_metrics(maps: Floats, masks: NDArray[np.bool_]) -> Metrics:
     names = ("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_f1_threshold", "aupro_30")
     if not masks.any() or masks.all():
         return dict.fromkeys(names)
-    negative = np.sort(maps[~masks])
+    negative = maps[~masks]
+    negative.sort()  # in place: with as many pixels as these, a second copy counts
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache
     positive, weights = positive[order], weights[order]

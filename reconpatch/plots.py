@@ -1,7 +1,6 @@
 """Figures of ablations, training and patch positions. Drawing only; AUROC comes in percent, NaN where missing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import fill
 from typing import Literal
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.figures import STYLE as COMMON
+from reconpatch.series import Series
 
 STYLE = COMMON | {"axes.formatter.useoffset": False, "axes.axisbelow": True}  # ticks read 99.2, not 0.2 plus 99
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
@@ -27,17 +27,6 @@ WRAP = 24  # characters in a line of an x label
 POSITIONS = ("#c8102e", "#3cb44b", "#1f4fc0", "#b36ae2")
 
 Edge = Literal["outside upper center", "outside lower center"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of an ablation, a value per position of the swept axis; NaN and None: missing."""
-
-    name: str
-    values: Sequence[float]
-    low: Sequence[float]  # ends of the 95 % interval
-    high: Sequence[float]
-    paper: Sequence[float | None]
 
 
 def sweep(

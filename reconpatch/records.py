@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -81,10 +81,45 @@ def combined_record(
 
 
 @cache
-def _imports(source: str) -> tuple[set[str], set[str]]:
-    """Python source -> (modules of this package, other top-level packages) it imports, at any depth of nesting."""
+def _owners() -> dict[str, importlib.metadata.Distribution]:
+    """Top-level package -> the distribution that brings it, for everything installed but the engine and this package.
+
+    As `importlib.metadata.packages_distributions`, but without an object for every installed file: every job asks.
+    """
+    owners: dict[str, importlib.metadata.Distribution] = {}
+    for distribution in importlib.metadata.distributions():
+        tops = (distribution.read_text("top_level.txt") or "").split()
+        if not tops:
+            files = (line.split(",", 1)[0] for line in (distribution.read_text("RECORD") or "").splitlines())
+            tops = [file.split("/", 1)[0].removesuffix(".py") for file in files if file.endswith(".py")]
+        for top in tops:
+            owners.setdefault(top, distribution)
+    return {top: owner for top, owner in owners.items() if top not in ("snakemake", "reconpatch")}
+
+
+def _versions(tops: Iterable[str]) -> dict[str, str]:
+    """Top-level packages -> the distribution that brings each, and its version; what none brings is left out.
+
+    The two come from the head of its metadata: its `version` would parse the whole, with the package's README.
+    """
+    found = {}
+    for top in tops:
+        if top in _owners():
+            head = (_owners()[top].read_text("METADATA") or "").split("\n\n", 1)[0]
+            fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
+            if len(fields) == 2:
+                found[top] = f"{fields['Name']} {fields['Version']}"
+    return found
+
+
+@cache
+def _read(source: str) -> tuple[str, set[str], set[str]]:
+    """Python source -> (digest of its syntax tree without docstrings, so that prose and layout do not count as changes;
+    modules of this package and other top-level packages that it imports, at any depth of nesting).
+    """
+    tree = ast.parse(source)
     ours, others = set(), set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             others |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -93,25 +128,9 @@ def _imports(source: str) -> tuple[set[str], set[str]]:
                 ours |= {rest[0]} if rest else {alias.name for alias in node.names}
             else:
                 others.add(top)
-    return ours, others
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Top-level package -> distribution and version, for everything installed but the engine and this package."""
-    installed = importlib.metadata.packages_distributions()
-    named = {top: names[0] for top, names in installed.items() if top not in ("snakemake", "reconpatch")}
-    return {top: f"{name} {importlib.metadata.version(name)}" for top, name in named.items()}
-
-
-@cache
-def _logic(source: str) -> str:
-    """Python source -> its syntax tree without docstrings, so that prose and layout do not count as changes."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return sha256(ast.dump(tree).encode()).hexdigest(), ours, others
 
 
 @cache
@@ -127,16 +146,15 @@ def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
     waiting = [("", script.read_text())]
     while waiting:
         name, source = waiting.pop()
-        found[name] = _logic(source)
+        found[name], ours, others = _read(source)
         for template in sorted(package.glob(f"{name}.*.j2")):
             found[template.name] = template.read_text()
-        ours, others = _imports(source)
         packages |= others
         for module in sorted(ours - set(found) - PLUMBING):
             file = package / f"{module}.py"
             if file.is_file():
                 waiting.append((module, file.read_text()))
-    versions = sorted(_versions()[top] for top in packages if top in _versions())
+    versions = sorted(_versions(packages).values())
     return sha256(json.dumps([found, versions], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -161,7 +179,7 @@ def stage_facts(code: str, threads: int, device: str, usage: dict[str, float]) -
 
     `peak_mb` counts pages of memory-mapped features, which the system may drop at any time.
     """
-    loaded = {_versions()[top] for top in {name.split(".")[0] for name in sys.modules} if top in _versions()}
+    loaded = set(_versions({name.split(".")[0] for name in sys.modules}).values())
     return {
         "code": code,
         **code_state(),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reconpatch.comparison import BETWEEN, METHODS, METRICS, Result
+from reconpatch.comparison import BETWEEN, Result
+from reconpatch.names import METHODS, METRICS
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}

@@ -10,13 +10,14 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from reconpatch.comparison import METHODS, Result, cells
+from reconpatch.comparison import Result, cells
 from reconpatch.cost import cost_table
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
+from reconpatch.names import METHODS
 from reconpatch.paper import read_paper
-from reconpatch.plots import Series
 from reconpatch.records import read_record
+from reconpatch.series import Series
 from reconpatch.statistics import from_tensors
 from reconpatch.tables import comparison_table, notes, provenance, published_table, to_html, to_latex, to_markdown
 

@@ -8,9 +8,13 @@ import torchvision.transforms.v2.functional as TF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch.augmentation import Augmentation, augment_image, augment_mask, draw
+from reconpatch.augmentation import Augmentation, augment_image, augment_mask, draw, drawn_augmentations
 from reconpatch.errors import ReconpatchError
 
+RUN = {
+    **{"augment_rotation": 10, "augment_translation": 0.05, "augment_brightness": 0.1, "augment_contrast": 0.2},
+    **{"augment_blur": 1.0},
+}
 RANGES = {"rotation": 10.0, "translation": 0.05, "brightness": 0.2, "contrast": 0.3, "blur": 1.5}
 
 
@@ -165,3 +169,37 @@ def test_one_range_of_zero_leaves_the_other_draws(name, nothing) -> None:
 def test_impossible_ranges_are_named(name, value) -> None:
     with pytest.raises(ReconpatchError, match=f"{name} {value}: must be"):
         draw(np.random.default_rng(0), **{**RANGES, name: value})
+
+
+def drawn(paths, seed=0, augment="drawn", **ranges):
+    return drawn_augmentations(paths, {"augment": augment, "seed": seed} | RUN | ranges)
+
+
+def test_without_augmentation_there_is_none() -> None:
+    assert drawn_augmentations(["a", "b"], {"augment": "none"}) == [None, None]
+    assert drawn_augmentations(["a", "b"], {}) == [None, None]  # the features of such a run do not mention it
+
+
+def test_an_image_is_changed_by_its_seed_and_path_alone() -> None:
+    paths = [f"test/good/{n:03}.png" for n in range(20)]
+    every = drawn(paths)
+    assert len(set(every)) == 20
+    assert drawn(paths[::-1]) == every[::-1] and drawn(paths[7:9]) == every[7:9]
+    assert set(drawn(paths, seed=1)).isdisjoint(every)
+    for reading in ("test", "both"):
+        assert drawn(paths, augment=reading) == every
+
+
+def test_every_range_bounds_its_own_change() -> None:
+    found = drawn([str(n) for n in range(400)])
+    values = {
+        "augment_rotation": [a.angle for a in found],
+        "augment_translation": [part for a in found for part in a.shift],
+        "augment_brightness": [a.brightness - 1 for a in found],
+        "augment_contrast": [a.contrast - 1 for a in found],
+        "augment_blur": [2 * a.blur - 1 for a in found],  # from 0 to the range, which is 1
+    }
+    for key, drawn_values in values.items():
+        assert max(drawn_values) <= RUN[key] and min(drawn_values) >= -RUN[key]
+        assert max(drawn_values) > 0.9 * RUN[key] and min(drawn_values) < -0.9 * RUN[key]
+    assert drawn(["a"], **dict.fromkeys(RUN, 0)) == [Augmentation()]

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from reconpatch.checks import check_backbones, gpu_present
+from reconpatch.cli import write_backbones
 from reconpatch.config import read_config, vary
 from reconpatch.errors import ReconpatchError
 from reconpatch.plan import Place, Plan
@@ -73,6 +74,26 @@ def test_every_experiment_with_the_run_is_named(tmp_path) -> None:
     plan.places["again"] = plan.places["a"]
     with pytest.raises(ReconpatchError, match="experiment a, again: backbone 'resnet10tt'"):
         check_backbones(plan, tmp_path / "cache.json")
+
+
+def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:
+    check_backbones(plan_of(a={}, b={"levels": [1, 2]}), tmp_path / "shipped.json")
+    asked.clear()
+    known = {"a": {}, "b": {"levels": [1, 2]}}
+    check_backbones(plan_of(**known), tmp_path / "cache.json", tmp_path / "shipped.json")
+    assert not asked and not (tmp_path / "cache.json").exists()
+    check_backbones(plan_of(**known, c={"backbone": "resnet18"}), tmp_path / "cache.json", tmp_path / "shipped.json")
+    assert asked == [("resnet18", (2, 3))]
+    check_backbones(plan_of(c={"backbone": "resnet18"}), tmp_path / "cache.json", tmp_path / "none.json")
+    assert len(asked) == 1
+
+
+def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:
+    """`reconpatch schemas` has been run since the default plan's networks, or timm, changed."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    write_backbones(tmp_path / "backbones.json")
+    assert (tmp_path / "backbones.json").read_text() == (root / "workflow/backbones.json").read_text()
 
 
 def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:

@@ -4,8 +4,9 @@ import shutil
 import pytest
 from drawing import write_image, write_mask
 
-from reconpatch.data import categories, category_folder, count_images, index, listing, manifest, read_manifest
+from reconpatch.data import categories, category_folder, count_images, listing, manifest, read_manifest
 from reconpatch.errors import ReconpatchError
+from reconpatch.indexing import index
 
 
 def test_mvtec_layout(mvtec) -> None:

@@ -13,6 +13,7 @@ from reconpatch.figures import (
     embed,
     gallery,
     histogram,
+    nearest,
     qualitative,
     save,
     scatter,
@@ -119,3 +120,33 @@ def test_umap_separates_clusters_and_repeats(tmp_path, rng) -> None:
     groups = np.repeat(["memory bank", "patch in a defect"], 40)
     save(scatter([layout], groups, ["PatchCore"]), tmp_path / "u.svg")
     assert ANOMALOUS in (tmp_path / "u.svg").read_text()
+
+
+def test_nearest_against_a_loop(rng) -> None:
+    points = rng.standard_normal((40, 5)).astype(np.float32)
+    points[30:] = points[:10]  # ten pairs at the same place
+    rows, distances = nearest(points, 6)
+    assert rows.shape == distances.shape == (40, 6)
+    for i, point in enumerate(points):
+        every = sorted(
+            (float(np.linalg.norm(point.astype(float) - other)), j != i, j) for j, other in enumerate(points)
+        )
+        assert rows[i].tolist() == [j for *_, j in every[:6]] and rows[i, 0] == i
+        np.testing.assert_allclose(distances[i], [d for d, *_ in every[:6]], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_umap_finds_the_same_neighbours_itself(rng) -> None:
+    """The graph that is laid out is that of a plain UMAP; the layouts differ, as rounding alone makes them."""
+    from umap import UMAP
+
+    points = rng.standard_normal((60, 8)).astype(np.float32)
+    ours = UMAP(15, random_state=0, n_jobs=1, precomputed_knn=(*nearest(points, 15), None)).fit(points)
+    plain = UMAP(random_state=0, n_jobs=1).fit(points)
+    np.testing.assert_allclose(ours.graph_.toarray(), plain.graph_.toarray(), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_umap_of_fewer_points_than_neighbours(rng) -> None:
+    layout = embed(rng.standard_normal((9, 4)).astype(np.float32), 0)
+    assert layout.shape == (9, 2) and np.isfinite(layout).all()

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torchvision.transforms as T
+from drawing import write_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from reconpatch.augmentation import Augmentation, augment_image
 from reconpatch.errors import ReconpatchError
-from reconpatch.images import image_array, load_image, load_mask, mask_array, resize_crop
+from reconpatch.images import image_array, load_image, load_mask, mask_array, read_masks, resize_crop
 
 
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(16, 40), st.integers(8, 16))
@@ -137,3 +138,31 @@ def test_augmentation_comes_after_the_resize(tmp_path, rng) -> None:
     assert np.array_equal(image_array(tmp_path / "i.png", 36, 32, "bilinear", a), expected)
     unchanged = image_array(tmp_path / "i.png", 36, 32, "bilinear", Augmentation())
     assert np.array_equal(unchanged, image_array(tmp_path / "i.png", 36, 32, "bilinear"))
+
+
+def test_masks_of_normal_images_are_empty(tmp_path) -> None:
+    write_mask(tmp_path / "m.png")
+    masks = read_masks([None, tmp_path / "m.png"], 40, 32, "any", 1, [None, None])
+    assert masks.shape == (2, 32, 32) and not masks[0].any() and masks[1].any()
+    masks = read_masks([None, tmp_path / "m.png"], 40, 32, "any", 2, [Augmentation(angle=20), None])
+    assert not masks[0].any() and masks[1].any()
+
+
+@pytest.mark.parametrize("rule", ["any", "official"])
+def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_path) -> None:
+    moves = [None, Augmentation(shift=(0.25, 0)), Augmentation(angle=90)]
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path in paths:
+        write_mask(path, (40, 40), (10, 8, 25, 19))
+    masks = read_masks(paths, 36, 32, rule, 2, moves)
+    for mask, path, move in zip(masks, paths, moves, strict=True):
+        assert np.array_equal(mask, mask_array(path, 36, 32, rule, move))
+    # Resized to 36 px (by 0.9) and cropped to 32: a quarter of the width is 9 px to the right.
+    assert np.array_equal(masks[1][:, 9:], masks[0][:, :-9])
+    assert np.array_equal(masks[2], np.rot90(masks[0]))
+
+
+def test_the_official_rule_takes_the_rim_off(tmp_path) -> None:
+    write_mask(tmp_path / "m.png", (57, 57), (10, 8, 41, 39))
+    every, official = (read_masks([tmp_path / "m.png"], 40, 32, rule, 1, [None]) for rule in ("any", "official"))
+    assert official.sum() < every.sum() and not (official & ~every).any()

@@ -7,7 +7,8 @@ from PIL import Image
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.figures import save
-from reconpatch.plots import COLOURS, POSITIONS, Series, curve, positions, sweep
+from reconpatch.plots import COLOURS, POSITIONS, curve, positions, sweep
+from reconpatch.series import Series
 
 NAN = float("nan")
 OURS = Series("ReConPatch", [98.0, NAN, 99.0], [97.5, NAN, 98.0], [98.5, NAN, 99.5], [99.49, 99.56, None])

@@ -1,5 +1,7 @@
+import importlib.metadata
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,7 @@ from drawing import make_record
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, write_text
-from reconpatch.jobs import job
-from reconpatch.records import Record, code_digest, combined_record, read_record, write_record
+from reconpatch.records import Record, code_digest, combined_record, read_record, stage_facts, write_record
 
 ROOT = Path(__file__).parents[2]
 PICTURES = {"curve", "draw_positions", "draw_umap", "gallery", "histogram", "qualitative", "sweep"}
@@ -130,28 +131,49 @@ def test_code_digest_sees_logic_of_used_modules_only(file, old, new, changes, pa
 def test_an_upgraded_package_changes_the_stages_that_import_it(package, monkeypatch) -> None:
     (package / "far.py").write_text("import numpy\n\ndef g():\n    return 1\n")
     before = code_digest.__wrapped__(package / "script.py", package)
-    monkeypatch.setattr("reconpatch.records._versions", lambda: {"numpy": "numpy 99", "scipy": "scipy 1"})
+    installed = {"numpy": "numpy 99", "scipy": "scipy 1"}
+    monkeypatch.setattr("reconpatch.records._versions", lambda tops: {t: installed[t] for t in tops if t in installed})
     after = code_digest.__wrapped__(package / "script.py", package)
     assert before != after
-    monkeypatch.setattr("reconpatch.records._versions", lambda: {"numpy": "numpy 99", "scipy": "scipy 2"})
+    installed["scipy"] = "scipy 2"
     assert code_digest.__wrapped__(package / "script.py", package) == after
+
+
+def test_packages_and_versions_are_those_the_standard_library_finds() -> None:
+    import numpy
+    import yaml  # whose distribution has another name
+
+    loaded = {name.split(".")[0] for name in sys.modules}
+    installed = importlib.metadata.packages_distributions()
+    names = {installed[top][0] for top in loaded & set(installed)} - {"snakemake", "reconpatch"}
+    packages = stage_facts("", 1, "cpu", {})["packages"]
+    assert packages == {name: importlib.metadata.version(name) for name in names}
+    assert packages["numpy"] == numpy.__version__ and packages["PyYAML"] == yaml.__version__
 
 
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
         ("tables", {"table", "sweep"}),
-        ("paper", PICTURES | {"table"}),
-        ("comparison", PICTURES | {"table"}),
-        ("figures", PICTURES | {"table"}),
+        ("paper", {"table", "sweep"}),
+        ("comparison", {"table", "sweep"}),
+        ("names", PICTURES | {"table"}),
+        ("figures", PICTURES),
+        ("plots", {"curve", "draw_positions", "sweep"}),
+        ("series", {"curve", "draw_positions", "sweep", "table"}),
         ("captions", PICTURES),
         ("recon", {"training"}),
         ("training", {"training"}),
-        # Figures that show images move them as `features` does, which imports `patches`.
-        ("patches", {"features", "masks", "qualitative", "gallery", "draw_positions"}),
+        # Figures that show images move them as `features` does.
+        ("augmentation", {"index", "masks", "features", "qualitative", "gallery", "draw_positions"}),
+        ("indexing", {"index"}),
+        ("features", {"features"}),
+        ("patches", {"features"}),
         ("coreset", {"bank"}),
         ("bank", {"bank"}),
         ("metrics", {"score", "ensemble"}),
+        ("maps", {"score", "ensemble", "qualitative", "gallery"}),
+        ("examples", {"qualitative", "gallery"}),
         ("ensemble", {"ensemble"}),
         *((name, set()) for name in ("config", "experiments", "plan", "checks", "estimate", "cli")),
     ],
@@ -164,20 +186,3 @@ def test_editing_a_module_reruns_exactly_the_stages_that_use_it(module, stages, 
         file.write("\nEDITED = 1\n")
     after = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
     assert {name for name in scripts if before[name] != after[name]} - ANEW == stages
-
-
-def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:
-    log = tmp_path / "logs/x.log"
-    with pytest.raises(SystemExit) as caught, job(str(log), "x"):
-        raise ReconpatchError("coreset: 2 is too much")
-    assert caught.value.code == 1
-    assert "error: coreset: 2 is too much" in log.read_text() and "Traceback" not in log.read_text()
-
-
-def test_job_logs_progress_and_use(tmp_path) -> None:
-    log = tmp_path / "x.log"
-    with job(str(log), "x") as running:
-        running.progress("images", 5, 10)
-        usage = running.usage()
-    assert "images 5/10" in log.read_text() and "left" in log.read_text()
-    assert usage["peak_mb"] > 10 and usage["wall_s"] >= 0

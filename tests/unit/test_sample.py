@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from reconpatch import sample
-from reconpatch.data import index
 from reconpatch.errors import ReconpatchError
+from reconpatch.indexing import index
 
 
 def test_same_seed_same_bytes_and_layout(tmp_path) -> None:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.examples import middle, typical_examples
+from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Representation
-from reconpatch.scoring import anomaly_maps, image_scores, middle, patch_scores, typical_examples
+from reconpatch.scoring import image_scores, patch_scores
 
 
 def bank_of(rows: np.ndarray) -> MemoryBank:

@@ -28,7 +28,11 @@ from reconpatch.records import code_digest
 try:
     PLAN = make_plan(read_config(config))
     GPUS = int(gpu_present(PLAN.config.device))
-    check_backbones(PLAN, Path(".snakemake/reconpatch/backbones.json"))
+    check_backbones(
+        PLAN,
+        Path(".snakemake/reconpatch/backbones.json"),
+        Path(str(workflow.current_basedir)).parent / "backbones.json",
+    )
 except ReconpatchError as error:
     raise WorkflowError(str(error)) from None
 

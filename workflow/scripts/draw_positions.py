@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reconpatch.augmentation import drawn_augmentations
 from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
-from reconpatch.features import drawn_augmentations
 from reconpatch.figures import embed, save
 from reconpatch.images import image_array
 from reconpatch.jobs import job

@@ -11,9 +11,9 @@ from reconpatch.data import read_manifest
 from reconpatch.ensemble import combine_maps, combine_scores
 from reconpatch.files import replacing
 from reconpatch.jobs import job
+from reconpatch.maps import anomaly_maps
 from reconpatch.metrics import image_metrics, pixel_metrics
 from reconpatch.records import combined_record, read_record, stage_facts, write_record
-from reconpatch.scoring import anomaly_maps
 from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from reconpatch.augmentation import drawn_augmentations
 from reconpatch.backbones import load_backbone
 from reconpatch.data import read_manifest
 from reconpatch.device import name, resolve
-from reconpatch.features import drawn_augmentations, extract
+from reconpatch.features import extract
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
 from reconpatch.records import stage_facts
@@ -23,7 +24,15 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
     torch.set_num_threads(threads)
     device = resolve(snakemake.config["device"])
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
-    backbone = load_backbone(run["backbone"], run["levels"], run["weights"], file, run.get("seed", 0), device)
+    backbone = load_backbone(
+        run["backbone"],
+        run["levels"],
+        run["weights"],
+        file,
+        seed=run.get("seed", 0),
+        device=device,
+        precision=run["precision"],
+    )
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
     taken = {}
     for split in ("train", "test"):

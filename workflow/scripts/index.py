@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.data import index, manifest
+from reconpatch.data import manifest
 from reconpatch.files import write_text
+from reconpatch.indexing import index
 from reconpatch.jobs import job
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reconpatch.augmentation import drawn_augmentations
 from reconpatch.data import read_manifest
-from reconpatch.features import drawn_augmentations, read_masks
 from reconpatch.files import replacing
+from reconpatch.images import read_masks
 from reconpatch.jobs import job
 
 if TYPE_CHECKING:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load_file
 
+from reconpatch.augmentation import drawn_augmentations
 from reconpatch.captions import footnote, panels
 from reconpatch.data import read_manifest
-from reconpatch.features import drawn_augmentations
+from reconpatch.examples import typical_examples
 from reconpatch.figures import Example, qualitative, save
 from reconpatch.images import image_array, mask_array
 from reconpatch.jobs import job
+from reconpatch.maps import anomaly_maps
 from reconpatch.records import read_record
-from reconpatch.scoring import anomaly_maps, typical_examples
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

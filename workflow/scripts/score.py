@@ -11,11 +11,12 @@ from safetensors.numpy import save_file
 from reconpatch.data import read_manifest
 from reconpatch.files import replacing
 from reconpatch.jobs import job
+from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.metrics import image_metrics, pixel_metrics
 from reconpatch.originals import alterations
 from reconpatch.records import Record, stage_facts, write_record
-from reconpatch.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.scoring import image_scores, patch_scores
 from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reconpatch.captions import footnote
-from reconpatch.comparison import METRICS
 from reconpatch.figures import save
 from reconpatch.jobs import job
+from reconpatch.names import METRICS
 from reconpatch.plots import sweep
 from reconpatch.records import read_record
 from reconpatch.tabulate import series

@@ -1,0 +1,77 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.jobs import job
+
+
+def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:
+    log = tmp_path / "logs/x.log"
+    with pytest.raises(SystemExit) as caught, job(str(log), "x"):
+        raise ReconpatchError("coreset: 2 is too much")
+    assert caught.value.code == 1
+    assert "error: coreset: 2 is too much" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_job_logs_progress_and_use(tmp_path) -> None:
+    log = tmp_path / "x.log"
+    with job(str(log), "x") as running:
+        running.progress("images", 5, 10)
+        usage = running.usage()
+    assert "images 5/10" in log.read_text() and "left" in log.read_text()
+    assert usage["peak_mb"] > 10 and usage["wall_s"] >= 0
+
+
+def child(code: str) -> list[float]:
+    """What a Python process that runs `code` prints."""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return [float(part) for part in done.stdout.split()]
+
+
+def test_the_job_begins_when_imports_are_done(tmp_path) -> None:
+    code = f"""
+import time
+from reconpatch.jobs import job
+time.sleep(0.5)  # stands for imports
+with job({str(tmp_path / "x.log")!r}, "x") as running:
+    time.sleep(0.2)
+    print(running.usage()["start_s"], running.usage()["wall_s"])
+"""
+    began = time.perf_counter()
+    start, wall = child(code)
+    assert 0.49 < start < time.perf_counter() - began
+    assert 0.2 <= wall < time.perf_counter() - began - start + 0.02
+    assert f"begun {start:.2f} s ago" in (tmp_path / "x.log").read_text()
+
+
+def test_where_the_system_does_not_tell_cpu_time_stands_for_the_start(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "no such format")
+    before = time.process_time()
+    with job(str(tmp_path / "x.log"), "x") as running:
+        usage = running.usage()
+    assert before <= usage["start_s"] + 0.001 and usage["start_s"] <= time.process_time() + 0.001
+    assert usage["peak_mb"] > 10
+
+
+def test_peak_memory_is_the_jobs_own_and_not_its_parents(tmp_path) -> None:
+    """A process of 400 MB starts one that takes 100 MB for a moment."""
+    inner = f"""
+from reconpatch.jobs import job
+with job({str(tmp_path / "x.log")!r}, "x") as running:
+    bytearray(b"1") * 100_000_000
+    print(running.usage()["peak_mb"])
+"""
+    outer = f"""
+import os, sys
+held = bytearray(b"1") * 400_000_000
+child = os.fork()
+if not child:
+    os.execv(sys.executable, [sys.executable, "-c", {inner!r}])
+os.waitpid(child, 0)
+"""
+    (peak,) = child(outer)
+    assert 95 < peak < 250
