@@ -31,3 +31,16 @@ lock: .venv/ready ## re-resolve the lock and environment.yml
 clean:
 	find results -mindepth 1 ! -name README.md -delete
 	rm -rf .venv .snakemake logs
+
+.PHONY: bench bench-memory
+
+# Peers are compared with where they are: ANOMALIB=python of its environment, PATCHCORE=src folder of its checkout,
+# DATA=MVTec AD's root; ONLY="coreset metrics" and RESUME=1 measure in parts.
+BENCH = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python benchmarks/bench.py $(if $(ANOMALIB),--anomalib $(ANOMALIB)) \
+	$(if $(PATCHCORE),--patchcore $(PATCHCORE)) $(if $(DATA),--data $(DATA))
+
+bench: .venv/ready ## speed against ceilings and peers: benchmarks/RESULTS.md
+	$(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
+
+bench-memory: .venv/ready ## memory at 1,000 images of 480 px, beside what RESULTS.md has; minutes, and 8 GB of disk
+	$(BENCH) --only memory --resume

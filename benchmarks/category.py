@@ -1,0 +1,87 @@
+"""This project on one category, PatchCore's method: python benchmarks/category.py ROOT CATEGORY --ratio 0.1.
+
+What the workflow's jobs do, in one process: extract, bank, search, maps, metrics. The data is not checked beforehand.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import emit, measured, threads, timed
+from ours import DIM, backbone, extract_files
+
+from reconpatch.bank import build_bank
+from reconpatch.images import read_masks
+from reconpatch.maps import anomaly_maps
+from reconpatch.memory import Representation
+from reconpatch.metrics import image_metrics, pixel_metrics
+from reconpatch.scoring import image_scores, patch_scores
+
+
+def run(
+    folder: Path, scratch: Path, ratio: float, batch: int, resize: int, crop: int, precision: str
+) -> dict[str, Any]:
+    """The category from files to metrics -> metrics, CPU seconds of the stages, size of the bank."""
+    train = sorted((folder / "train/good").glob("*.png"))
+    test = sorted((folder / "test").glob("*/*.png"))
+    defective = [path.parent.name != "good" for path in test]
+    truth = [
+        folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png" if defect else None
+        for path, defect in zip(test, defective, strict=True)
+    ]
+
+    def features() -> None:
+        network = backbone("wide_resnet50_2", precision)
+        for paths, name in ((train, "train.npy"), (test, "test.npy")):
+            extract_files(paths, network, scratch / name, resize, crop, threads(), batch)
+
+    def bank() -> Any:
+        patches = np.load(scratch / "train.npy", mmap_mode="r").reshape(-1, DIM)
+        return build_bank(patches, Representation(DIM), ratio=ratio, coreset_dim=128, seed=0, threads=threads())
+
+    def score() -> Any:
+        patches = np.load(scratch / "test.npy", mmap_mode="r")
+        found = patch_scores(patches.reshape(-1, DIM), made, threads=threads())
+        distances, weights = (x.reshape(patches.shape[:3]) for x in found[:2])
+        image, patch = image_scores(distances, weights, False)
+        return image, anomaly_maps(patch, crop, 4.0)
+
+    def metrics() -> dict[str, Any]:
+        masks = read_masks(truth, resize, crop, "any", threads(), [None] * len(truth))
+        return image_metrics(image, np.array(defective, int)) | pixel_metrics(maps, masks)
+
+    _, extract_cpu = timed(features)
+    made, bank_cpu = timed(bank)
+    (image, maps), score_cpu = timed(score)
+    values, metrics_cpu = timed(metrics)
+    stages = {"extract_cpu_s": extract_cpu, "bank_cpu_s": bank_cpu}
+    stages |= {"score_cpu_s": score_cpu, "metrics_cpu_s": metrics_cpu}
+    named = {name: values[name] for name in ("image_auroc", "pixel_auroc", "aupro_30")}
+    return stages | named | {"bank": len(made.patches)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("category")
+    parser.add_argument("--ratio", type=float, default=0.1)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--resize", type=int, default=256)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    given = parser.parse_args()
+    torch.set_num_threads(threads())
+    imported = time.process_time()  # all before this
+    folder, sizes = given.root / given.category, (given.ratio, given.batch, given.resize, given.crop)
+    with tempfile.TemporaryDirectory() as scratch:
+        values, costs = measured(lambda: run(folder, Path(scratch), *sizes, given.precision))
+    emit(**costs, **values, import_cpu_s=imported)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A training step of ReConPatch: python benchmarks/step.py {train,products} --inputs 1536 --dim 512 --projection 1024.
+
+`products` runs only the matrix products that a step cannot do without, of the same sizes.
+"""
+
+import argparse
+from typing import Any
+
+import torch
+from inputs import clustered
+from measure import emit, measured, repeated, threads
+
+SETTINGS: dict[str, Any] = {
+    **{"learning_rate": 1e-5, "weight_decay": 1e-2, "alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0},
+    **{"gamma": 0.999, "teacher_norm": False, "seed": 0, "checkpoints": (), "device": "cpu"},
+}
+
+
+def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
+    """One epoch of so many steps, after one of two."""
+    from reconpatch.training import train
+
+    def epoch(count: int) -> None:
+        sizes = {"dim": dim, "projection_dim": projection, "epochs": 1, "batch": batch}
+        train(patches[: count * batch], **sizes, **SETTINGS, progress=lambda epoch: None)
+
+    patches = clustered(steps * batch, inputs).astype("float16")
+    epoch(2)
+    _, costs = measured(lambda: epoch(steps))
+    return costs | {cost: costs[cost] / steps for cost in ("wall_s", "cpu_s")}
+
+
+def products(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
+    """The products of a step, in its order, on matrices that are there already."""
+    f, g = torch.rand(dim, inputs), torch.rand(projection, dim)
+    p, z, square = torch.rand(batch, inputs), torch.rand(batch, projection), torch.rand(batch, batch)
+    both, dz = torch.rand(projection, inputs), torch.rand(projection, batch)
+
+    def step() -> None:
+        for _ in ("teacher", "student"):
+            torch.mm(g, f, out=both)  # f and g as one layer
+            torch.mm(p, both.T, out=z)  # projections
+            torch.mm(z, z.T, out=square)  # distances
+        torch.mm(square, z)  # gradient of the projections
+        torch.mm(dz, p, out=both)  # gradient of the layer
+        torch.mm(both, f.T)  # gradient of g
+        torch.mm(g.T, both)  # gradient of f
+
+    flops = 3 * batch**2 * projection + 3 * batch * inputs * projection + 4 * projection * dim * inputs
+    costs = repeated(step, steps)
+    return costs | {"gflop": 2e-9 * flops, "gflop_per_s": 2e-9 * flops / costs["wall_s"]}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("variant", choices=("train", "products"))
+    for name, default in (("steps", 12), ("batch", 2048), ("inputs", 1536), ("dim", 512), ("projection", 1024)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    torch.set_num_threads(threads())
+    run = train if given.variant == "train" else products
+    values = run(given.steps, given.batch, given.inputs, given.dim, given.projection)
+    steps = 120 * round(250_000 / given.batch)
+    emit(**values, predicted_h=steps * values["wall_s"] / 3600)
+
+
+if __name__ == "__main__":
+    main()
