@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from reconpatch.coreset import greedy_order, random_projection
 from reconpatch.memory import MemoryBank, Representation, batches, coreset_size
 from reconpatch.randomness import stream
+from reconpatch.stored import gather, part
 
 
 def build_bank(
@@ -29,14 +30,14 @@ def build_bank(
     wanted = coreset_size(len(patches), ratio)
     matrix = random_projection(representation.dim, coreset_dim, seed)
     projected = np.empty((len(patches), min(representation.dim, coreset_dim)), np.float32)
-    for part in batches(patches):
-        r = representation(patches[part])
-        projected[part] = r if matrix is None else r @ matrix
+    for rows in batches(patches):
+        r = representation(part(patches, rows))
+        projected[rows] = r if matrix is None else r @ matrix
     first = int(stream(seed, "coreset/first").integers(len(patches)))
     order = greedy_order(projected, wanted, first, threads, progress)
     del projected
     kept = np.empty((wanted, representation.dim), np.float32)
     by_place = np.argsort(order)  # read in the order of the file, stored in the order picked
-    for part in batches(by_place):
-        kept[by_place[part]] = representation(patches[order[by_place[part]]])
+    for rows in batches(by_place):
+        kept[by_place[rows]] = representation(gather(patches, order[by_place[rows]]))
     return MemoryBank(kept, order, representation, len(patches))

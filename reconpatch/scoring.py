@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.memory import MemoryBank, Search, batches
+from reconpatch.stored import part
 
 Scores = NDArray[np.float32]
 
@@ -25,14 +26,14 @@ def patch_scores(
         raise ReconpatchError(f"neighbours {neighbours}: must be between 1 and the {size} patches of the memory bank")
     search = Search(bank.patches, threads, device)
     distances, weights = np.empty(len(patches), np.float32), np.ones(len(patches), np.float32)
-    for part in batches(patches):
-        r = bank.representation(patches[part])
-        nearest, rows = search(r, 1)
-        distances[part] = nearest[:, 0]
+    for rows in batches(patches):
+        r = bank.representation(part(patches, rows))
+        nearest, places = search(r, 1)
+        distances[rows] = nearest[:, 0]
         if neighbours > 1:
-            stars, place = np.unique(rows, return_inverse=True)
+            stars, place = np.unique(places, return_inverse=True)
             around = search(bank.patches[stars], neighbours)[1]  # N_b of every row that is some patch's nearest
-            weights[part] = reweighting(r, nearest[:, 0], bank.patches, around[place.ravel()])
+            weights[rows] = reweighting(r, nearest[:, 0], bank.patches, around[place.ravel()])
     return distances, weights, search.device
 
 

@@ -5,7 +5,6 @@ Whatever is touched of a memory map stays resident: soon the whole file. Above R
 
 import mmap
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,12 +39,17 @@ def gather(patches: NDArray[Any], chosen: NDArray[np.int64], resident: int = RES
     return rows
 
 
-def chunks(patches: NDArray[Any], size: int, resident: int = RESIDENT) -> Iterator[NDArray[Any]]:
-    """((N, C), M) -> all rows in order, as arrays of at most M rows, to be read only. Raises what `gather` raises."""
-    for start in range(0, len(patches), size):
-        part = patches[start : start + size]
-        mapped = patches.nbytes > resident and position(part) is not None
-        yield gather(part, np.arange(len(part)), 0) if mapped else np.asarray(part)
+def part(patches: NDArray[Any], rows: slice, resident: int = RESIDENT) -> NDArray[Any]:
+    """((N, C), which rows) -> (M, C): these rows, to be read only. Raises what `gather` raises for a file."""
+    chosen = patches[rows]
+    start = position(chosen) if patches.nbytes > resident and chosen.flags.c_contiguous else None
+    if start is None:
+        return np.asarray(chosen)
+    path = os.fspath(patches.filename)  # type: ignore[attr-defined]
+    values = np.fromfile(path, chosen.dtype, chosen.size, offset=start)
+    if values.size != chosen.size:
+        raise ReconpatchError(f"{path} ends too early: remove it and run again")
+    return values.reshape(chosen.shape)
 
 
 def position(patches: NDArray[Any]) -> int | None:

@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconpatch import coreset
-from reconpatch.coreset import greedy_order, random_projection
+from reconpatch.coreset import catch_up, greedy_order, random_projection
 from reconpatch.errors import ReconpatchError
 
 
@@ -90,3 +92,25 @@ def test_projection_keeps_distances(rng) -> None:
     ratio = np.linalg.norm(points @ matrix, axis=1) ** 2 / np.linalg.norm(points, axis=1) ** 2
     assert ratio.mean() == pytest.approx(1, abs=0.03)
     assert random_projection(128, 128, 0) is None
+
+
+@pytest.mark.parametrize("kind", ["near", "far from the origin", "one far away", "coinciding"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bounds_are_lowered_to_the_distance_of_the_nearest_pick(kind, threads, rng) -> None:
+    """Whatever rounding does to the products: candidates fill more than one block, picks more than one tile."""
+    rows, picked = (rng.standard_normal((n, 12)).astype(np.float32) for n in (coreset.BLOCK + 40, coreset.TILE + 900))
+    if kind == "far from the origin":
+        rows, picked = rows + 1000, picked + 1000
+    elif kind == "one far away":
+        picked[7] = 1e6
+    elif kind == "coinciding":
+        rows[:100], picked[100:200] = picked[-100:], picked[50]
+    exact = np.stack([((picked - row) ** 2).sum(1, dtype=np.float64) for row in rows])
+    seen = rng.integers(1, len(picked), len(rows))
+    bounds = np.array([d[:s].min() for d, s in zip(exact, seen, strict=True)], np.float32)
+    mean = picked.mean(0)
+    centred = np.column_stack([picked - mean, ((picked - mean) ** 2).sum(1)]).astype(np.float32)
+    with ThreadPoolExecutor(threads) as pool:
+        catch_up(rows, bounds, seen, picked, centred, mean, pool)
+    np.testing.assert_allclose(bounds, exact.min(1), rtol=1e-5)
+    assert kind != "coinciding" or not bounds[:100].any()

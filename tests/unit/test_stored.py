@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.stored import chunks, gather, position
+from reconpatch.stored import gather, part, position
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ VIEWS = [
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("resident", [0, 2**30])
-def test_rows_and_chunks_are_those_of_the_array(view, resident, patches, mapped, rng) -> None:
+def test_rows_are_those_of_the_array(view, resident, patches, mapped, rng) -> None:
     """Of an array and of a memory map, read or mapped, contiguous or not."""
     expected = view(patches)
     for source in (expected, view(mapped)):
@@ -42,10 +42,9 @@ def test_rows_and_chunks_are_those_of_the_array(view, resident, patches, mapped,
             got = gather(source, chosen, resident)
             assert type(got) is np.ndarray and got.dtype == np.float16 and got.flags.writeable
             assert np.array_equal(got, expected[chosen])
-        for size in (1, 7, 40, 100):
-            parts = list(chunks(source, size, resident))
-            assert all(1 <= len(part) <= size and type(part) is np.ndarray for part in parts)
-            assert np.array_equal(np.concatenate([expected[:0], *parts]), expected)
+        for rows in (slice(0, 5), slice(3, 4), slice(4, 100), slice(0), slice(1, None, 2), slice(None)):
+            got = part(source, rows, resident)
+            assert type(got) is np.ndarray and got.dtype == np.float16 and np.array_equal(got, expected[rows])
 
 
 def test_what_is_read_from_its_file_and_what_is_not(patches, mapped, tmp_path) -> None:
