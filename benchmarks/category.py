@@ -1,6 +1,6 @@
 """This project on one category, PatchCore's method: python benchmarks/category.py ROOT CATEGORY --ratio 0.1.
 
-What the workflow's jobs do, in one process: extract, bank, search, maps, metrics. The data is not checked beforehand.
+What the workflow's jobs do, in one process: extract, bank, search, maps, metrics. The data is not indexed beforehand.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from reconpatch.maps import anomaly_maps
 from reconpatch.memory import Representation
 from reconpatch.metrics import image_metrics, pixel_metrics
 from reconpatch.scoring import image_scores, patch_scores
+from reconpatch.statistics import image_wins, pixel_wins
 
 
 def run(
@@ -52,7 +53,9 @@ def run(
 
     def metrics() -> dict[str, Any]:
         masks = read_masks(truth, resize, crop, "any", threads(), [None] * len(truth))
-        return image_metrics(image, np.array(defective, int)) | pixel_metrics(maps, masks)
+        labels = np.array(defective, int)
+        wins = image_wins(image, labels), pixel_wins(maps, masks)  # for the intervals, which no peer gives
+        return image_metrics(image, labels) | pixel_metrics(maps, masks) | {"pairs": len(wins[0].pairs)}
 
     _, extract_cpu = timed(features)
     made, bank_cpu = timed(bank)

@@ -28,9 +28,9 @@ def brute_order() -> Callable[[NDArray[Any], int, int], NDArray[np.int64]]:
     from numba import njit, prange
 
     @njit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
-    def lower(points, centre, bounds):  # type: ignore[no-untyped-def]
+    def lower(points, centre, bounds, zero):  # type: ignore[no-untyped-def]
         for i in prange(points.shape[0]):
-            total = bounds[i] * 0
+            total = zero
             for j in range(points.shape[1]):
                 difference = points[i, j] - points[centre, j]
                 total += difference * difference
@@ -40,7 +40,7 @@ def brute_order() -> Callable[[NDArray[Any], int, int], NDArray[np.int64]]:
         picks, bounds = np.empty(wanted, np.int64), np.full(len(points), np.finfo(points.dtype).max, points.dtype)
         picks[0] = first
         for n in range(1, wanted):
-            lower(points, picks[n - 1], bounds)
+            lower(points, picks[n - 1], bounds, points.dtype.type(0))
             bounds[picks[n - 1]] = -1
             picks[n] = np.argmax(bounds)
         return picks

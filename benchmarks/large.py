@@ -18,6 +18,7 @@ from ours import DIM, backbone, extract_files
 from step import SETTINGS
 
 from reconpatch.bank import build_bank
+from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.metrics import pixel_metrics
 from reconpatch.scoring import patch_scores
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--extracted", type=int, default=24, help="images really extracted: a batch is held at a time")
     parser.add_argument("--scored", type=int, default=50, help="images scored: a block of patches is held at a time")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--maps", type=int, default=200)
+    parser.add_argument("--maps", type=int, default=1000)
     given = parser.parse_args()
     torch.set_num_threads(threads())
     grid, f = given.side // 8, Representation(DIM)
@@ -88,7 +89,9 @@ def main() -> None:
             bank = MemoryBank(f(patches[rows]), rows, f, len(patches))
 
             def call() -> Any:
-                return patch_scores(patches[: given.scored * grid * grid], bank, threads=threads())
+                distances = patch_scores(patches[: given.scored * grid * grid], bank, threads=threads())[0]
+                every = np.resize(distances, (given.maps, grid, grid))
+                return anomaly_maps(every, given.side, 4.0)
 
     with Held() as held:
         _, costs = measured(call)

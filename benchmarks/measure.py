@@ -33,10 +33,11 @@ def cpu_s() -> float:
     return time.process_time() + used.children_user + used.children_system
 
 
-def measured(call: Callable[[], T]) -> tuple[T, dict[str, float]]:
+def measured(call: Callable[[], T], base: float | None = None) -> tuple[T, dict[str, float]]:
     """Run once -> (what it returns; wall and CPU seconds, peak memory of the process, and what the call added to it).
 
-    The high-water mark is set back first, so `extra_mb` is this call's alone, whatever ran before.
+    The high-water mark is set back first, so `extra_mb` is this call's alone, whatever ran before. After a warm-up of
+    the same size, whose memory is kept for reuse, give as `base` the resident MiB before that.
     """
     gc.collect()
     earlier = status_mb("VmHWM")
@@ -45,7 +46,12 @@ def measured(call: Callable[[], T]) -> tuple[T, dict[str, float]]:
     result = call()
     wall, cpu = time.perf_counter() - wall, cpu_s() - cpu
     peak = status_mb("VmHWM")
-    return result, {"wall_s": wall, "cpu_s": cpu, "peak_mb": max(peak, earlier), "extra_mb": peak - before}
+    return result, {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "peak_mb": max(peak, earlier),
+        "extra_mb": peak - (before if base is None else base),
+    }
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

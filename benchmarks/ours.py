@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reconpatch.allocation import keep_freed_memory
 from reconpatch.backbones import Backbone, load_backbone
 from reconpatch.features import extract
 from reconpatch.patches import patch_features
@@ -16,7 +17,8 @@ LEVELS, PATCH, DIM = (2, 3), 3, 1024  # the paper's levels; 1,024 dimensions as 
 
 
 def backbone(name: str, precision: str) -> Backbone:
-    """timm name, float32 or bfloat16 -> network with random weights."""
+    """timm name, float32 or bfloat16 -> network with random weights; memory is kept as in the workflow's jobs."""
+    keep_freed_memory()
     return load_backbone(name, LEVELS, "random", precision=precision)
 
 

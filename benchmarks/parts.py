@@ -111,10 +111,10 @@ def category(root: Path, name: str, ratios: dict[str, float], once: bool, lean: 
             Run(f"{prefix}/ours", ("category.py", *rest), "", once),
             Run(f"{prefix}/ours bf16", ("category.py", *rest, "--precision", "bfloat16"), "", once),
             Run(f"{prefix}/patchcore", ("patchcore_category.py", *rest), "patchcore", once),
-            Run(f"{prefix}/anomalib", ("anomalib_category.py", *rest), "anomalib", once),
+            Run(f"{prefix}/anomalib", ("anomalib_category.py", *rest), "anomalib", once or ratio > 0.05),  # minutes
         ]
         if lean:
-            group.append(Run(f"{prefix}/anomalib lean", ("anomalib_category.py", *rest, "--lean"), "anomalib", once))
+            group.append(Run(f"{prefix}/anomalib lean", ("anomalib_category.py", *rest, "--lean"), "anomalib", True))
         groups.append(group)
     return groups
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from inputs import clustered
-from measure import emit, measured, repeated, threads
+from measure import emit, measured, repeated, status_mb, threads
 
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 1e-5, "weight_decay": 1e-2, "alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0},
@@ -25,8 +25,9 @@ def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dic
         train(patches[: count * batch], **sizes, **SETTINGS, progress=lambda epoch: None)
 
     patches = clustered(steps * batch, inputs).astype("float16")
+    base = status_mb("VmRSS")
     epoch(2)
-    _, costs = measured(lambda: epoch(steps))
+    _, costs = measured(lambda: epoch(steps), base)
     return costs | {cost: costs[cost] / steps for cost in ("wall_s", "cpu_s")}
 
 
@@ -35,16 +36,17 @@ def products(steps: int, batch: int, inputs: int, dim: int, projection: int) -> 
     f, g = torch.rand(dim, inputs), torch.rand(projection, dim)
     p, z, square = torch.rand(batch, inputs), torch.rand(batch, projection), torch.rand(batch, batch)
     both, dz = torch.rand(projection, inputs), torch.rand(projection, batch)
+    rest = torch.rand(batch, projection), torch.rand(projection, dim), torch.rand(dim, inputs)
 
     def step() -> None:
         for _ in ("teacher", "student"):
             torch.mm(g, f, out=both)  # f and g as one layer
             torch.mm(p, both.T, out=z)  # projections
             torch.mm(z, z.T, out=square)  # distances
-        torch.mm(square, z)  # gradient of the projections
+        torch.mm(square, z, out=rest[0])  # gradient of the projections
         torch.mm(dz, p, out=both)  # gradient of the layer
-        torch.mm(both, f.T)  # gradient of g
-        torch.mm(g.T, both)  # gradient of f
+        torch.mm(both, f.T, out=rest[1])  # gradient of g
+        torch.mm(g.T, both, out=rest[2])  # gradient of f
 
     flops = 3 * batch**2 * projection + 3 * batch * inputs * projection + 4 * projection * dim * inputs
     costs = repeated(step, steps)

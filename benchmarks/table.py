@@ -50,8 +50,10 @@ def cells(line: Line, results: Results) -> list[str]:
 def medians(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Measurements in the order made -> per run the median of every number, of the repeats that did not fail."""
     by_run: dict[str, list[Mapping[str, Any]]] = {}
+    codes: dict[str, set[str]] = {}  # commits of the project
     for entry in entries:
         by_run.setdefault(entry["run"], []).append(entry["values"])
+        codes.setdefault(entry["run"], set()).add(entry["code"])
     found = {}
     for run, repeats in by_run.items():
         whole = [values for values in repeats if "missing" not in values]
@@ -61,7 +63,7 @@ def medians(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
                 values[field] = median(values[field] for values in whole)
         if any(other.get("picks") != values.get("picks") for other in whole):
             values["picks"] = "differ between repeats"
-        found[run] = values | {"repeats": len(whole)}
+        found[run] = values | {"repeats": len(whole), "code": ", ".join(sorted(codes[run]))}
     return found
 
 
@@ -74,10 +76,10 @@ def ratios(wanted: Iterable[Line], results: Results) -> str:
 def measurements(results: Results) -> str:
     """Medians -> the Markdown table of all that was measured."""
     costs = ("wall_s", "cpu_s", "peak_mb", "extra_mb")
-    rows = ["| run | wall s | CPU s | peak MB | extra MB | repeats | more |", "| --- " * 7 + "|"]
+    rows = ["| run | wall s | CPU s | peak MB | extra MB | repeats | commit | more |", "| --- " * 8 + "|"]
     for run, values in results.items():
         shown = [f"{values[c]:.4g}" if c in values else "" for c in costs]
-        more = {k: v for k, v in values.items() if k not in (*costs, "repeats") and not isinstance(v, dict)}
+        more = {k: v for k, v in values.items() if k not in (*costs, "repeats", "code") and not isinstance(v, dict)}
         said = ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in more.items())
-        rows.append(f"| {run} | {' | '.join(shown)} | {values['repeats']} | {said} |")
+        rows.append(f"| {run} | {' | '.join(shown)} | {values['repeats']} | {values['code']} | {said} |")
     return "\n".join(rows)

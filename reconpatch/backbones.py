@@ -93,8 +93,8 @@ def load_backbone(
 
     `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
     EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
-    be absent. Activations have the `precision`. Raises ReconpatchError naming the source and the first keys that do
-    not fit.
+    be absent. Weights and activations have the `precision`. Raises ReconpatchError naming the source and the first keys
+    that do not fit.
     """
     check_levels(name, levels)
     source = weights
@@ -115,7 +115,8 @@ def load_backbone(
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     dtype = PRECISIONS[precision]
-    net = prepare(net).to(dtype)
+    with torch.inference_mode():
+        net = prepare(net, dtype)
     return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": digest}, device, dtype)
 
 

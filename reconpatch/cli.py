@@ -1,7 +1,7 @@
 """The `reconpatch` command.
 
 plan: what would run. check: whether data and backbones are sound. schemas: rewrite workflow/schemas/ and
-workflow/backbones.json, what timm says of the default plan's networks.
+workflow/backbones.json, what timm says of the networks of the smoke run.
 """
 
 import argparse
@@ -105,9 +105,11 @@ def write_schemas(folder: Path) -> None:
 
 
 def write_backbones(file: Path) -> None:
-    """Ask timm about every network of the default plan and write its answers, for checks that need not load it."""
-    file.unlink(missing_ok=True)
-    check_backbones(load_plan([]), file)
+    """Ask timm about every network that runs without data being given, and write its answers for later checks."""
+    draft = file.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    check_backbones(load_plan([]), draft)
+    draft.replace(file)
 
 
 def check_weights(plan: Plan) -> list[str]:

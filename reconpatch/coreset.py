@@ -106,26 +106,27 @@ def catch_up(
 ) -> None:
     """Lower the (M,) bounds of (M, d) rows to their squared distances to all (n, d) picks, of which each saw `seen`.
 
-    `centred` are the picks less the mean, and their squared norms: (n, d + 1). A float32 sum of d products is off by at
-    most d u times the sum of their absolute values, u being 2^-24; the bound used is at least twice what this makes of
-    norms, product and differences together.
+    `centred` are the picks less the mean, and their squared norms: (n, d + 1). To first order in u = 2^-24, with X and
+    C the squared norms of x and c, rounding adds at most 4 u (X + C) by centring, (d + 1) u (X + 2 C) in the product,
+    d u (X + C) in the norms, 2 u (X + C) in their sum and 2 (d + 2) u (X + C) in the differences it is compared with:
+    together below 8 (d + 8) u (X + C), whatever the order of the sums.
     """
     order = np.argsort(seen, kind="stable")
-    x = np.empty((len(rows), rows.shape[1] + 1), np.float32)
-    np.subtract(rows[order], mean, out=x[:, :-1])
-    norms = np.einsum("nd,nd->n", x[:, :-1], x[:, :-1])
-    x[:, :-1] *= -2
-    x[:, -1] = 1
     share = np.float32(8 * (rows.shape[1] + 8) * 2.0**-24)
 
     def update(start: int) -> None:
-        block, own = order[start : start + BLOCK], norms[start : start + BLOCK]
+        block = order[start : start + BLOCK]
         inside, best = rows[block], bounds[block]
+        x = np.empty((len(block), rows.shape[1] + 1), np.float32)
+        np.subtract(inside, mean, out=x[:, :-1])
+        norms = np.einsum("nd,nd->n", x[:, :-1], x[:, :-1])
+        x[:, :-1] *= -2
+        x[:, -1] = 1
         for tile in range(int(seen[block[0]]), len(picked), TILE):
             part = slice(tile, min(tile + TILE, len(picked)))
-            products = x[start : start + BLOCK] @ centred[part].T
-            errors = share * (own + centred[part, -1].max())
-            _refine(products, products.min(1), own, errors, inside, picked[part], best)
+            products = x @ centred[part].T
+            errors = share * (norms + centred[part, -1].max())
+            _refine(products, products.min(1), norms, errors, inside, picked[part], best)
         bounds[block] = best
 
     list(pool.map(update, range(0, len(rows), BLOCK)))
@@ -140,46 +141,45 @@ def greedy_order(
 ) -> NDArray[np.int64]:
     """(N, d) float32 -> the first `wanted` picks of greedy k-centre, as indices in the order picked.
 
-    Memory beyond the points is O(N + wanted * d). `progress` is called with (picks done, picks wanted) a round.
+    Memory beyond the points is O(N + wanted * d), and more only
+    where more than ROUND points tie. `progress` is called with (picks done, picks wanted) a round.
     Raises ReconpatchError when more picks are wanted than there are points, or a point is not finite.
     """
     n = len(points)
     if not 1 <= wanted <= n:
         raise ReconpatchError(f"coreset of {wanted} patches wanted from {n}: must be between 1 and {n}")
-    mean = points.mean(0, dtype=np.float64).astype(np.float32)
     if not np.isfinite(points).all():
         raise ReconpatchError("coreset: some patch features are not finite")
     points = np.ascontiguousarray(points, np.float32)
+    mean = points.mean(0, dtype=np.float64).astype(np.float32)
     order = np.empty(wanted, np.int64)
     picked = np.empty((wanted, points.shape[1]), np.float32)
     centred = np.empty((wanted, points.shape[1] + 1), np.float32)
     order[0], picked[0] = first, points[first]
     before, done, ready = get_num_threads(), 1, 0
     set_num_threads(min(threads, before))
-    blas = threadpool_limits(1, "blas")  # blocks of candidates are shared out instead: two kinds of threads would fight
-    pool = ThreadPoolExecutor(threads)
     try:
-        bounds = _distances(points, points[first])
-        bounds[first] = -1
-        seen = np.ones(n, np.int64)
-        while done < wanted:
-            pivot = np.float32(-1) if n <= ROUND else np.partition(bounds, n - ROUND)[n - ROUND]
-            candidates = np.flatnonzero(bounds >= pivot)  # in ascending order, with every tie of the last
-            outside = bounds[bounds < pivot]
-            threshold = outside.max() if len(outside) else np.float32(-1)
-            new = slice(ready, done)
-            np.subtract(picked[new], mean, out=centred[new, :-1])
-            centred[new, -1] = np.einsum("nd,nd->n", centred[new, :-1], centred[new, :-1])
-            rows, distances = points[candidates], bounds[candidates]
-            catch_up(rows, distances, seen[candidates], picked[:done], centred[:done], mean, pool)
-            ready = done
-            done = _pick(rows, distances, threshold, picked, order, candidates, done, wanted, threads)
-            bounds[candidates] = distances
-            seen[candidates] = done
-            if progress is not None:
-                progress(done, wanted)
+        # Candidates are shared out to threads; BLAS's own would fight with numba's.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+            bounds = _distances(points, points[first])
+            bounds[first] = -1
+            seen = np.ones(n, np.int64)
+            while done < wanted:
+                pivot = np.float32(-1) if n <= ROUND else np.partition(bounds, n - ROUND)[n - ROUND]
+                candidates = np.flatnonzero(bounds >= pivot)  # in ascending order, with every tie of the last
+                outside = bounds[bounds < pivot]
+                threshold = outside.max() if len(outside) else np.float32(-1)
+                new = slice(ready, done)
+                np.subtract(picked[new], mean, out=centred[new, :-1])
+                centred[new, -1] = np.einsum("nd,nd->n", centred[new, :-1], centred[new, :-1])
+                rows, distances = points[candidates], bounds[candidates]
+                catch_up(rows, distances, seen[candidates], picked[:done], centred[:done], mean, pool)
+                ready = done
+                done = _pick(rows, distances, threshold, picked, order, candidates, done, wanted, threads)
+                bounds[candidates] = distances
+                seen[candidates] = done
+                if progress is not None:
+                    progress(done, wanted)
     finally:
-        pool.shutdown()
-        blas.restore_original_limits()
         set_num_threads(before)
     return order

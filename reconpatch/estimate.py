@@ -66,13 +66,10 @@ def key_of(run: Run) -> str:
 
 
 def _bank_mb(run: Run, train: int) -> float:
-    """Projected patches and their distances, one chunk of features, and the bank."""
-    patches = train * grid(run) ** 2
+    """Projected patches and their distances, one chunk of features, the picks twice, projected, and the bank."""
+    patches, projected = train * grid(run) ** 2, min(run.coreset_dim, run.dim)
     chunk = 65536 * (width(run) + 2 * run.dim) * 4
-    return (
-        BASE_MB
-        + (patches * (min(run.coreset_dim, run.dim) * 4 + 24) + chunk + patches * run.coreset * run.dim * 4) / 1e6
-    )
+    return BASE_MB + (patches * (projected * 4 + 24 + run.coreset * (projected * 8 + run.dim * 4)) + chunk) / 1e6
 
 
 def _score_mb(run: Run, train: int, test: int) -> float:

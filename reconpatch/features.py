@@ -51,9 +51,12 @@ def extract(
     """N images -> `destination`, an .npy of (N, H, W, dim) float16 patch features.
 
     Each image is read with its augmentation, if it has one; decoding overlaps with the forward pass. `progress` is
-    called with (images done, images in all). Raises ReconpatchError when a feature does not fit float16, which trained
-    networks do not come near.
+    called with (images done, images in all). Raises ReconpatchError without images, or when a feature does not fit
+    float16, which trained networks do not come near.
     """
+
+    if not paths:
+        raise ReconpatchError(f"{destination}: no images to extract features of")
 
     def read(item: tuple[Path, Augmentation | None]) -> NDArray[np.uint8]:
         return image_array(item[0], resize, crop, interpolation, item[1])

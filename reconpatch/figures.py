@@ -141,8 +141,9 @@ def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
     """
     from umap import UMAP, umap_
 
-    for compiled in (umap_.smooth_knn_dist, umap_.compute_membership_strengths):
-        compiled.enable_caching()  # once for all processes, as numba does for what asks for it
+    for name in ("smooth_knn_dist", "compute_membership_strengths"):
+        if compiled := getattr(umap_, name, None):
+            compiled.enable_caching()  # once for all processes, as numba does for what asks for it
     count = min(15, len(points) - 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="precomputed_knn")  # that further points could not be placed

@@ -6,12 +6,14 @@ does not know it leaves as it is.
 """
 
 import operator
+import warnings
 from collections import Counter
 from contextlib import redirect_stderr
 from io import StringIO
 
 import torch
 from timm.layers._fx import get_notrace_functions, get_notrace_modules
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
@@ -24,8 +26,10 @@ ACTIVATIONS: dict[type, Activation] = {
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
     nn.SiLU: ("swish", []),
 }
+AFTER_SUM: dict[type, Activation] = {nn.ReLU: ACTIVATIONS[nn.ReLU]}  # the only one oneDNN has there
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)  # the second is timm's, with the activation inside
-SUMS = (operator.add, operator.iadd, torch.add)
+PLAIN = (nn.Conv2d, Conv2dSame)  # others may do something to their weights first
+SUMS = (operator.add, torch.add)  # x += y is traced as x + y
 
 
 class Tracer(fx.Tracer):
@@ -45,42 +49,57 @@ class JoinedConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, activation: Activation) -> None:
         super().__init__()
-        self.convolution = convolution
-        self.activation = activation
-        self.packed: Tensor | None = None
+        c, self.activation, self.bias = convolution, activation, convolution.bias
+        self.shape = (c.padding, c.stride, c.dilation, c.groups)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(c.weight, *self.shape)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, H, W) input and, if there is a sum, (B, D, H', W') -> (B, D, H', W')."""
-        c, (name, numbers), ops = self.convolution, self.activation, torch.ops.mkldnn
-        shape = (c.padding, c.stride, c.dilation, c.groups)
-        if self.packed is None:
-            self.packed = ops._reorder_convolution_weight(c.weight, *shape, list(x.shape))
+        (name, numbers), ops = self.activation, torch.ops.mkldnn
         out: Tensor
         if other is None:
-            out = ops._convolution_pointwise(x, self.packed, c.bias, *shape, name or "none", numbers, "")
+            out = ops._convolution_pointwise(x, self.weight, self.bias, *self.shape, name or "none", numbers, "")
         else:
             end = ("add", 1.0, name, numbers, "")
-            out = ops._convolution_pointwise.binary(x, other, self.packed, c.bias, *shape, *end)
+            out = ops._convolution_pointwise.binary(x, other, self.weight, self.bias, *self.shape, *end)
         return out
 
 
-def prepare(net: nn.Module) -> nn.Module:
-    """Frozen network in eval mode, on its device, that takes (B, 3, H, W) -> one that gives the same, faster.
+def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Frozen float32 network in eval mode, on its device -> the same in this precision, faster.
 
-    Outputs agree up to rounding in float32. A network that cannot be traced comes back as it is.
+    Both take (B, 3, H, W). In float32 outputs agree up to rounding. That is tried on noise: a network that cannot be
+    traced, or gives something else once rewritten, comes back as it was but for the precision, with a warning.
     """
+    device = next(net.parameters()).device
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
+    noise = noise.contiguous(memory_format=torch.channels_last)
     try:
         traced = fx.GraphModule(net, Tracer().trace(net))
         with redirect_stderr(StringIO()):  # where ShapeProp prints what it raises
-            ShapeProp(traced).propagate(next(net.parameters()).new_zeros(1, 3, 64, 64))
-    except Exception:  # tracing runs the network's own code on stand-ins, which may fail in any way
-        return net
-    fold(traced)
-    if next(net.parameters()).device.type == "cpu" and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        join(traced)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
+            expected = ShapeProp(traced).propagate(noise), net(noise)
+        fold(traced)
+        traced = traced.to(dtype)
+        if device.type == "cpu" and joins(dtype):
+            join(traced)
+        traced.delete_all_unused_submodules()
+        traced.recompile()
+        for got, *wanted in zip(traced(noise.to(dtype)), *expected, strict=True):
+            error = max(float((got.float() - want).norm() / want.norm()) for want in wanted)
+            if not error < 1e4 * torch.finfo(dtype).eps:  # float32: 0.1 %, well above rounding
+                raise ValueError(f"maps change by {error:.1%}")
+    except Exception as error:  # tracing runs the network's own code on stand-ins, which may fail in any way
+        warnings.warn(f"backbone left as it is, which is slower: {type(error).__name__}: {error}", stacklevel=2)
+        return net.to(dtype)
     return traced
+
+
+def joins(dtype: torch.dtype) -> bool:
+    """Whether this CPU has the joined operators for a precision; for bfloat16 they need AVX-512."""
+    ops = torch.ops.mkldnn
+    if not hasattr(ops, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
 
 def fold(traced: fx.GraphModule) -> None:
@@ -90,10 +109,10 @@ def fold(traced: fx.GraphModule) -> None:
         before = node.args[0]
         if isinstance(module, (nn.Identity, nn.Dropout)):
             drop(node)
-        elif isinstance(module, NORMS) and isinstance(before, fx.Node) and module.running_mean is not None:
+        elif type(module) in NORMS and isinstance(before, fx.Node) and module.running_mean is not None:
             convolution = calls.get(before)
-            if isinstance(convolution, nn.Conv2d) and only_user(before) is node:
-                calls[before] = replace(traced, before, fuse_conv_bn_eval(convolution, module))
+            if isinstance(convolution, nn.Conv2d) and type(convolution) in PLAIN and only_user(before) is node:
+                calls[before] = replace(traced, before, fuse_conv_bn_eval(convolution, module))  # type: ignore[arg-type]
                 activation = getattr(module, "act", nn.Identity())
                 if isinstance(activation, nn.Identity):
                     drop(node)
@@ -107,17 +126,25 @@ def join(traced: fx.GraphModule) -> None:
     for node, convolution in calls.items():
         if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
             continue
-        steps, inputs, activation = [node], [node.args[0]], NONE
+        if convolution.padding_mode != "zeros":
+            continue
+        source = node.args[0]
+        if not isinstance(source, fx.Node):
+            continue
+        steps, inputs, activation = [node], [source], NONE
         following = only_user(node)
-        if following is not None and following.target in SUMS and len(following.args) == 2:
+        if following is not None and following.target in SUMS and len(following.args) == 2 and not following.kwargs:
             other = [a for a in following.args if a is not node]
             if len(other) == 1 and isinstance(other[0], fx.Node) and same_shape(other[0], node):
                 steps.append(following)
                 inputs.append(other[0])
                 following = only_user(following)
-        if following is not None and type(calls.get(following)) in ACTIVATIONS:
+        known = ACTIVATIONS if len(steps) == 1 else AFTER_SUM
+        if following is not None and type(calls.get(following)) in known:
             steps.append(following)
-            activation = ACTIVATIONS[type(calls[following])]
+            activation = known[type(calls[following])]
+        if any(node < user < steps[-1] for user in source.users):  # which might change the input meanwhile
+            steps, inputs, activation = [node], [source], NONE
         replace(traced, node, JoinedConvolution(convolution, activation))
         with traced.graph.inserting_after(steps[-1]):
             joined = traced.graph.call_module(str(node.target), tuple(inputs))
@@ -132,7 +159,7 @@ def single_calls(traced: fx.GraphModule) -> dict[fx.Node, nn.Module]:
     calls = [node for node in traced.graph.nodes if node.op == "call_module"]
     read = [str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"]
     times = Counter([*(node.target for node in calls), *read])
-    return {node: traced.get_submodule(str(node.target)) for node in calls if times[node.target] == 1}
+    return {n: traced.get_submodule(str(n.target)) for n in calls if times[n.target] == 1 and n.args}
 
 
 def only_user(node: fx.Node) -> fx.Node | None:

@@ -105,7 +105,8 @@ def _versions(tops: Iterable[str]) -> dict[str, str]:
     found = {}
     for top in tops:
         if top in _owners():
-            head = (_owners()[top].read_text("METADATA") or "").split("\n\n", 1)[0]
+            owner = _owners()[top]
+            head = (owner.read_text("METADATA") or owner.read_text("PKG-INFO") or "").split("\n\n", 1)[0]
             fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
             if len(fields) == 2:
                 found[top] = f"{fields['Name']} {fields['Version']}"

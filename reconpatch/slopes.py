@@ -13,7 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-COINCIDE = 1e-6  # distance up to which two patches coincide; such do not push each other
+COINCIDE = 1e-6  # distance up to which two patches coincide; such neither pull nor push each other
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
 
 
@@ -38,7 +38,7 @@ def _whole(squared: Tensor, weights: Tensor, margin: float) -> Tensor:
     push = torch.addcmul(gap, weights, gap, value=-1)
     e = (attract - (push * d).sum(1, keepdim=True)) / (n * mean)
     losses = (attract + gap.mul_(push).sum(1, keepdim=True)) / mean**2
-    weights.sub_(push.add_(e).div_(d).masked_fill_(d <= COINCIDE, 0)).mul_(1 / (n * mean**2))
+    weights.sub_(push.add_(e).div_(d)).mul_(1 / (n * mean**2)).masked_fill_(d <= COINCIDE, 0)
     return losses[:, 0]
 
 
@@ -64,5 +64,4 @@ def _by_row(squared, weights, margin, losses):  # type: ignore[no-untyped-def]
         scale = one / (n * mean * mean)
         for j in range(d.shape[0]):
             push = (one - w[j]) * max(margin * mean - d[j], zero)
-            inverse = one / d[j] if d[j] > np.float32(COINCIDE) else zero
-            w[j] = (w[j] - (push + e) * inverse) * scale
+            w[j] = zero if d[j] <= np.float32(COINCIDE) else (w[j] - (push + e) / d[j]) * scale

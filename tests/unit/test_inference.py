@@ -32,6 +32,7 @@ def network(name: str, seed: int = 0) -> nn.Module:
         ("tf_efficientnet_lite0", 0, {"ReLU6"}),  # four convolutions pad as TensorFlow does and are left alone
         ("mobilenetv3_small_100", 0, {"Hardswish", "Hardsigmoid"}),  # not joined
         ("regnety_002", 0, set()),
+        ("resnext26ts", 0, {"SiLU"}),  # oneDNN joins no SiLU after a sum
     ],
 )
 def test_a_prepared_network_gives_the_same_maps(name: str, norms: int, left: set[str]) -> None:
@@ -51,7 +52,7 @@ def test_a_prepared_network_gives_the_same_maps(name: str, norms: int, left: set
     )
     assert sum("BatchNorm" in kind for kind in kinds) == norms
     called = {type(prepared.get_submodule(n.target)).__name__ for n in prepared.graph.nodes if n.op == "call_module"}
-    assert {kind for kind in called if kind.startswith(("ReLU", "Hard", "Sig", "Ident"))} == left
+    assert {kind for kind in called if kind.startswith(("ReLU", "Hard", "SiLU", "Ident"))} == left
     assert not [node for node in prepared.graph.nodes if node.target in SUMS]
 
 
@@ -64,13 +65,18 @@ class Awkward(nn.Module):
         self.again, self.shared_act = nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()
         self.gate = nn.Conv2d(8, 8, 1)
         self.same = nn.Conv2d(8, 8, 3, padding="same")
+        self.mirrored = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+        self.late, self.in_place = nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raw = self.first(x)
         x = self.act(self.norm(raw)) + raw  # raw is used by both: no folding
         x = self.shared_act(self.again(self.shared_act(self.again(x))))
         pooled = self.gate(x.mean((2, 3), keepdim=True))
-        return torch.relu(self.same(pooled + x) + self.gate.bias[:, None, None])
+        x = torch.relu(self.same(pooled + x) + self.gate.bias[:, None, None])
+        x = torch.add(self.mirrored(x), x, alpha=0.5) - 1
+        before = self.late(x)
+        return before + self.in_place(x)  # the convolution must see x before the rectifier has changed it
 
 
 def test_what_cannot_be_joined_is_left_as_it_is() -> None:
@@ -83,14 +89,30 @@ def test_what_cannot_be_joined_is_left_as_it_is() -> None:
         torch.testing.assert_close(prepare(net)(x), expected)
 
 
-def test_a_network_that_cannot_be_traced_comes_back() -> None:
-    class Branches(nn.Conv2d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) if x.sum() > 0 else x
+class Branches(nn.Conv2d):
+    """What cannot be traced: the way depends on the values."""
 
-    net = nn.Sequential(Branches(3, 3, 1)).requires_grad_(False).eval()
-    wrapped = nn.ModuleDict({"net": net})
-    assert prepare(wrapped) is wrapped  # a ModuleDict has no forward
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() > 1e9 else x
+
+
+class Forgetful(nn.Module):
+    """What is traced wrongly: the number of calls decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Conv2d(3, 3, 1), 0
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        self.calls += 1
+        return [self.layer(x) * self.calls]
+
+
+@pytest.mark.parametrize(("net", "why"), [(nn.Sequential(Branches(3, 3, 1)), ""), (Forgetful(), "maps change by")])
+def test_a_network_that_cannot_be_rewritten_comes_back_with_a_warning(net, why) -> None:
+    net = nn.ModuleList([net.requires_grad_(False).eval()])[0]
+    with pytest.warns(UserWarning, match=f"left as it is, which is slower.*{why}"):
+        assert prepare(net) is net
 
 
 def test_bfloat16_is_close_and_no_more() -> None:

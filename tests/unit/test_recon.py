@@ -178,7 +178,15 @@ def test_what_is_not_a_number_stays_visible() -> None:
     squared[2, 3] = torch.nan
     weights = torch.rand(9, 9)
     assert torch.isnan(slopes(squared, weights, 1.0)).nonzero().tolist() == [[2]]
-    assert torch.isnan(weights[2]).all() and not torch.isnan(weights[3]).any()
+    others = torch.arange(9) != 2
+    assert torch.isnan(weights[2][others]).all() and not torch.isnan(weights[3]).any()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_patches_that_all_coincide_do_not_move(precision) -> None:
+    z = torch.full((6, 3), 0.7, dtype=precision)
+    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=precision)
+    assert not recon.relaxed_contrastive_loss(z, weights, 1.0)[1].any()
 
 
 def test_gradient_is_finite_for_coinciding_patches() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from reconpatch.allocation import keep_freed_memory
 from reconpatch.augmentation import drawn_augmentations
 from reconpatch.backbones import load_backbone
 from reconpatch.data import read_manifest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 run, out, threads = snakemake.params.run, snakemake.output, snakemake.threads
 with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
+    keep_freed_memory()
     torch.set_num_threads(threads)
     device = resolve(snakemake.config["device"])
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
