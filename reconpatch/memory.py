@@ -1,19 +1,42 @@
 """The memory bank: representations of the coreset's patches, in the order picked, and the search in it."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
 
 CHUNK = 65536  # patches represented at a time
+
+
+def load_faiss() -> Any:
+    """The faiss module. Its OpenBLAS may be years older than the processor, which it then treats as one of 2004.
+
+    numpy's knows better, so its answer is given to the other while that is loaded: four times the speed of a search on
+    a processor of 2023.
+    """
+    known = {"SapphireRapids": "SkylakeX", "Cooperlake": "SkylakeX"}  # as older versions call what these run
+    found = [str(b["architecture"]) for b in threadpool_info() if b["internal_api"] == "openblas"]
+    given = os.environ.get("OPENBLAS_CORETYPE")
+    if found and given is None:
+        os.environ["OPENBLAS_CORETYPE"] = known.get(found[0], found[0])
+    try:
+        import faiss
+    finally:
+        if given is None:
+            os.environ.pop("OPENBLAS_CORETYPE", None)
+    return faiss
+
+
+faiss = load_faiss()
 
 
 @dataclass(frozen=True)
@@ -98,7 +121,7 @@ class Search:
 
     def __init__(self, patches: NDArray[np.float32], threads: int = 1, device: str = "cpu") -> None:
         faiss.omp_set_num_threads(threads)
-        self.index: faiss.Index = faiss.IndexFlatL2(patches.shape[1])
+        self.index = faiss.IndexFlatL2(patches.shape[1])
         gpus = faiss.get_num_gpus() if device != "cpu" else 0
         if device == "cuda" and not gpus:
             raise ReconpatchError("device: cuda, but faiss finds no GPU here; set device: auto or cpu")

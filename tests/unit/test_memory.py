@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +71,23 @@ def test_another_file_is_no_bank(tmp_path) -> None:
 def test_batches_cover_every_row_once() -> None:
     rows = np.arange(200_000)
     assert np.array_equal(np.concatenate([rows[part] for part in batches(rows)]), rows)
+
+
+@pytest.mark.parametrize("given", [None, "Haswell"])
+def test_faiss_computes_with_the_instructions_that_numpy_uses(given) -> None:
+    """Unless the user has said otherwise, in which case both obey; what is set for it is taken back."""
+    code = """
+import os
+import reconpatch.memory
+from threadpoolctl import threadpool_info
+print(os.environ.get("OPENBLAS_CORETYPE"))
+found = [b["architecture"] for b in threadpool_info() if b["internal_api"] == "openblas"]
+print(*{"SkylakeX" if name in ("SapphireRapids", "Cooperlake") else name for name in found})
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    if given is not None:
+        environment["OPENBLAS_CORETYPE"] = given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    variable, *architectures = done.stdout.split()
+    assert variable == str(given) and len(architectures) <= 1
+    assert given is None or architectures in ([given], [])
