@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from drawing import make_record
 
+from reconpatch import records
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, write_text
 from reconpatch.records import Record, code_digest, combined_record, read_record, stage_facts, write_record
@@ -149,6 +150,19 @@ def test_packages_and_versions_are_those_the_standard_library_finds() -> None:
     packages = stage_facts("", 1, "cpu", {})["packages"]
     assert packages == {name: importlib.metadata.version(name) for name in names}
     assert packages["numpy"] == numpy.__version__ and packages["PyYAML"] == yaml.__version__
+
+
+def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "made_up.egg-info"
+    folder.mkdir()
+    (folder / "PKG-INFO").write_text("Metadata-Version: 1.0\nName: made-up\nVersion: 7.1\n")
+    (folder / "top_level.txt").write_text("made_up\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    records._owners.cache_clear()
+    try:
+        assert records._versions(["made_up", "absent"]) == {"made_up": "made-up 7.1"}
+    finally:
+        records._owners.cache_clear()
 
 
 @pytest.mark.parametrize(
