@@ -21,6 +21,7 @@ from inputs import copy_as_png, write_category
 from machine import describe, output
 from parts import EXTRA, Run, suite
 from table import measurements, medians, ratios
+from threadpoolctl import threadpool_info
 
 HERE = Path(__file__).parent
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -31,9 +32,14 @@ score the test images twice, so it is measured without that, too."""
 
 
 def environment(threads: int, path: Path | None) -> dict[str, str]:
-    """Threads, what to import besides -> the variables of a process; compiled code may be kept."""
+    """Threads, what to import besides -> the variables of a process; compiled code may be kept.
+
+    faiss's OpenBLAS may not know the processor: our code helps itself, a peer that runs with our faiss is helped here.
+    """
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
-    kept |= {"PYTHONPATH": str(path)} if path else {}
+    if path:
+        blas = [b["architecture"] for b in threadpool_info() if b["internal_api"] == "openblas"]
+        kept |= {"PYTHONPATH": str(path)} | ({"OPENBLAS_CORETYPE": blas[0]} if blas else {})
     return kept | dict.fromkeys(COUNTS, str(threads))
 
 
