@@ -4,7 +4,8 @@
 
 Each measurement is a process of its own; those of a group alternate, and medians are compared. A peer that is not
 given is "not installed" in the table. What was measured goes to benchmarks/measured.jsonl, the tables are printed and
-written to benchmarks/RESULTS.md. `--resume` measures only what the first file does not hold yet.
+written to benchmarks/RESULTS.md. Parts that are not measured anew keep what the first file holds of them; `--resume`
+measures only what it does not hold yet.
 """
 
 import argparse
@@ -28,7 +29,9 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_N
 NOTE = """A ratio above 1 is in our favour where a peer's time is compared with ours. "est.": the peer's cost per pick,
 which is constant, times the picks. Networks have random weights: times are real, AUROCs say nothing. Patch features of
 anomalib are 1,536 wide (its coreset is selected in 295 dimensions), ours and patchcore's 1,024 (128); its defaults
-score the test images twice, so it is measured without that, too."""
+score the test images twice, so it is measured without that, too. A training step is compared with its seven matrix
+products alone (both projections, both distance matrices, the gradients), search with one product of its size. Parts not
+listed were not measured. "commit" is that of the code that ran; "-dirty" where any file, a text too, was edited."""
 
 
 def environment(threads: int, path: Path | None) -> dict[str, str]:
@@ -36,10 +39,11 @@ def environment(threads: int, path: Path | None) -> dict[str, str]:
 
     faiss's OpenBLAS may not know the processor: our code helps itself, a peer that runs with our faiss is helped here.
     """
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    kept["PYTHONPATH"] = str(path or HERE.parent)  # this checkout, whichever is installed
     if path:
         blas = [b["architecture"] for b in threadpool_info() if b["internal_api"] == "openblas"]
-        kept |= {"PYTHONPATH": str(path)} | ({"OPENBLAS_CORETYPE": blas[0]} if blas else {})
+        kept |= {"OPENBLAS_CORETYPE": blas[0]} if blas else {}
     return kept | dict.fromkeys(COUNTS, str(threads))
 
 
@@ -65,16 +69,20 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; all but memory if not given")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3, help="measurements of each, of which medians are taken (3)")
+    parser.add_argument("--threads", type=int, default=2, help="of every process (2)")
     parser.add_argument("--anomalib", type=Path, help="python of an environment that has anomalib")
     parser.add_argument("--patchcore", type=Path, help="src folder of patchcore-inspection")
     parser.add_argument("--data", type=Path, help="MVTec AD's root, for its bottle")
     parser.add_argument("--scratch", type=Path, help="folder for inputs, kept; else one that is deleted")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
-    return parser.parse_args()
+    parser.add_argument("--resume", action="store_true", help="keep what is there of the parts to measure, too")
+    parser.add_argument("--results", type=Path, help="table to write (RESULTS.md; with --quick, quick.md)")
+    given = parser.parse_args()
+    given.results = given.results or HERE / ("quick.md" if given.quick else "RESULTS.md")
+    if given.repeat < 1:
+        parser.error(f"--repeat {given.repeat}: must be at least 1")
+    return given
 
 
 def write_inputs(folder: Path, quick: bool, real: Path | None) -> None:
@@ -89,8 +97,8 @@ def write_inputs(folder: Path, quick: bool, real: Path | None) -> None:
 def main() -> int:
     """Measure, print and write the tables; 1 if a process failed."""
     given = parse()
-    log = given.results.with_name("measured.jsonl")
-    entries = [json.loads(line) for line in log.read_text().splitlines()] if given.resume and log.exists() else []
+    log = given.results.with_name("measured.quick.jsonl" if given.quick else "measured.jsonl")
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     with tempfile.TemporaryDirectory() as temporary:
         scratch = given.scratch or Path(temporary)
         parts = suite(given.quick, scratch, given.data)
@@ -105,7 +113,8 @@ def main() -> int:
         if wanted != ["overhead"]:  # compiled once, ahead of what is timed
             measure(Run("compile", ("coreset.py", "ours", "--points", "6000")), given)
         how = {"quick": given.quick, "threads": given.threads}  # other measurements cannot stand beside these
-        entries = [entry for entry in entries if "missing" not in entry["values"] and entry["how"] == how]
+        again = set() if given.resume else {run.name for part in wanted for group in parts[part] for run in group}
+        entries = [e for e in entries if "missing" not in e["values"] and e["how"] == how and e["run"] not in again]
         done = [entry["run"] for entry in entries]
         for group in (group for part in wanted for group in parts[part]):
             for number in range(given.repeat):
