@@ -18,11 +18,13 @@ from ours import DIM, backbone, extract_files
 from step import SETTINGS
 
 from reconpatch.bank import build_bank
+from reconpatch.features import write_header
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.metrics import pixel_metrics
 from reconpatch.scoring import patch_scores
 from reconpatch.statistics import pixel_wins
+from reconpatch.stored import gather
 from reconpatch.training import train
 
 
@@ -31,10 +33,10 @@ def features(folder: Path, images: int, grid: int) -> NDArray[np.float16]:
     file = folder / f"features_{images}_{grid}.npy"
     if not file.exists():
         draft = file.with_suffix(".draft.npy")
-        out = np.lib.format.open_memmap(draft, "w+", np.float16, (images, grid, grid, DIM))
-        for image in range(images):
-            out[image] = clustered(grid * grid, DIM, image).reshape(grid, grid, DIM)
-        out.flush()
+        with open(draft, "wb") as out:  # written in order, so that no page of it counts as this process's memory
+            write_header(out, (images, grid, grid, DIM), np.dtype(np.float16))
+            for image in range(images):
+                out.write(clustered(grid * grid, DIM, image).astype(np.float16).data)
         draft.rename(file)
     found: NDArray[np.float16] = np.load(file, mmap_mode="r").reshape(-1, DIM)
     return found
@@ -86,7 +88,7 @@ def main() -> None:
         else:
             size = coreset_size(len(patches), ratio)
             rows = np.linspace(0, len(patches) - 1, size).astype(np.int64)  # any bank of that size
-            bank = MemoryBank(f(patches[rows]), rows, f, len(patches))
+            bank = MemoryBank(f(gather(patches, rows)), rows, f, len(patches))
 
             def call() -> Any:
                 distances = patch_scores(patches[: given.scored * grid * grid], bank, threads=threads())[0]
