@@ -70,7 +70,7 @@ def rest() -> list[Line]:
     found = [
         Line(
             "workflow: share of a run that is not the jobs' work",
-            "overhead",
+            "overhead_share",
             ("overhead/smoke/overhead",),
             at_most=0.15,
         )
