@@ -4,7 +4,6 @@ Its engine with AUROC and AUPRO as metrics, without drawn images. Its defaults b
 validation, so they are scored twice. `--lean` leaves out validation and post-processing, which its defaults have.
 """
 
-import argparse
 import tempfile
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC, Evaluator
 from anomalib.models import Patchcore
-from measure import emit, measured, threads, timed
+from measure import category_parser, emit, measured, threads, timed
 
 
 def run(
@@ -53,13 +52,7 @@ def run(
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root")
-    parser.add_argument("category")
-    parser.add_argument("--ratio", type=float, default=0.1)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--resize", type=int, default=256)
-    parser.add_argument("--crop", type=int, default=224)
+    parser = category_parser(__doc__)
     parser.add_argument("--lean", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(threads())

@@ -3,7 +3,6 @@
 What the workflow's jobs do, in one process: extract, bank, search, maps, metrics. The data is not indexed beforehand.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import emit, measured, threads, timed
+from measure import category_parser, emit, measured, threads, timed
 from ours import DIM, backbone, extract_files
 
 from reconpatch.bank import build_bank
@@ -69,18 +68,12 @@ def run(
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", type=Path)
-    parser.add_argument("category")
-    parser.add_argument("--ratio", type=float, default=0.1)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--resize", type=int, default=256)
-    parser.add_argument("--crop", type=int, default=224)
+    parser = category_parser(__doc__)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     given = parser.parse_args()
     torch.set_num_threads(threads())
     imported = time.process_time()  # all before this
-    folder, sizes = given.root / given.category, (given.ratio, given.batch, given.resize, given.crop)
+    folder, sizes = Path(given.root) / given.category, (given.ratio, given.batch, given.resize, given.crop)
     with tempfile.TemporaryDirectory() as scratch:
         values, costs = measured(lambda: run(folder, Path(scratch), *sizes, given.precision))
     emit(**costs, **values, import_cpu_s=imported)

@@ -1,5 +1,6 @@
 """Time and memory of one call in a process of its own. Standard library only: peers' environments run it too."""
 
+import argparse
 import gc
 import json
 import os
@@ -102,6 +103,18 @@ class Held:
             self.peak_mb = max(self.peak_mb, status_mb("RssAnon"))
             if self._stop.wait(0.02):
                 return
+
+
+def category_parser(text: str | None) -> argparse.ArgumentParser:
+    """Docstring of a contestant -> the command line of those that run a whole category."""
+    parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
+    parser.add_argument("root")
+    parser.add_argument("category")
+    parser.add_argument("--ratio", type=float, default=0.1)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--resize", type=int, default=256)
+    parser.add_argument("--crop", type=int, default=224)
+    return parser
 
 
 def emit(**values: Any) -> None:

@@ -3,7 +3,6 @@
 python benchmarks/patchcore_category.py ROOT CATEGORY --ratio 0.1
 """
 
-import argparse
 import random
 import time
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from measure import emit, measured, threads, timed
+from measure import category_parser, emit, measured, threads, timed
 from patchcore.common import FaissNN
 from patchcore.datasets.mvtec import DatasetSplit, MVTecDataset
 from patchcore.metrics import compute_imagewise_retrieval_metrics, compute_pixelwise_retrieval_metrics
@@ -68,14 +67,7 @@ def run(root: str, category: str, ratio: float, batch: int, resize: int, crop: i
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root")
-    parser.add_argument("category")
-    parser.add_argument("--ratio", type=float, default=0.1)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--resize", type=int, default=256)
-    parser.add_argument("--crop", type=int, default=224)
-    given = parser.parse_args()
+    given = category_parser(__doc__).parse_args()
     torch.set_num_threads(threads())
     imported = time.process_time()  # all before this
     values, costs = measured(lambda: run(**vars(given)))

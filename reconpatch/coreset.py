@@ -141,9 +141,9 @@ def greedy_order(
 ) -> NDArray[np.int64]:
     """(N, d) float32 -> the first `wanted` picks of greedy k-centre, as indices in the order picked.
 
-    Memory beyond the points is O(N + wanted * d), and more only
-    where more than ROUND points tie. `progress` is called with (picks done, picks wanted) a round.
-    Raises ReconpatchError when more picks are wanted than there are points, or a point is not finite.
+    Memory beyond the points is O(N + wanted * d), and more only where more than ROUND points tie. `progress` is called
+    with (picks done, picks wanted) a round. Raises ReconpatchError when more picks are wanted than there are points, or
+    a point is not finite.
     """
     n = len(points)
     if not 1 <= wanted <= n:

@@ -54,7 +54,6 @@ def extract(
     called with (images done, images in all). Raises ReconpatchError without images, or when a feature does not fit
     float16, which trained networks do not come near.
     """
-
     if not paths:
         raise ReconpatchError(f"{destination}: no images to extract features of")
 

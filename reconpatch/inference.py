@@ -86,7 +86,7 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         traced.recompile()
         for got, *wanted in zip(traced(noise.to(dtype)), *expected, strict=True):
             error = max(float((got.float() - want).norm() / want.norm()) for want in wanted)
-            if not error < (0.001 if dtype == torch.float32 else 0.1):  # well above rounding
+            if not error < (0.01 if dtype == torch.float32 else 0.1):  # well above rounding, TensorFloat-32's too
                 raise ValueError(f"maps change by {error:.1%}")
     except Exception as error:  # tracing runs the network's own code on stand-ins, which may fail in any way
         warnings.warn(f"backbone left as it is, which is slower: {type(error).__name__}: {error}", stacklevel=2)
@@ -124,12 +124,10 @@ def join(traced: fx.GraphModule) -> None:
     """Join the sum and the activation after every convolution to it."""
     calls = single_calls(traced)
     for node, convolution in calls.items():
-        if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
-            continue
-        if convolution.padding_mode != "zeros":
-            continue
         source = node.args[0]
-        if not isinstance(source, fx.Node):
+        if type(convolution) is not nn.Conv2d or not isinstance(source, fx.Node):
+            continue
+        if isinstance(convolution.padding, str) or convolution.padding_mode != "zeros":
             continue
         steps, inputs, activation = [node], [source], NONE
         following = only_user(node)

@@ -2,7 +2,7 @@
 
 The official code gathers every position's s x s surroundings of all channels, lays them end to end (channel, row,
 column), pools that list to `level_dim`, resizes to the first level's grid, lays the levels end to end and pools to
-`dim`. Pooling twice is linear and local: an output is a weighted sum of the surroundings of one or two channels. So a
+`dim`. Pooling twice is linear and local: an output is a weighted sum of the surroundings of a few channels. So a
 level is a few depthwise s x s convolutions with known weights, and nothing is gathered.
 """
 

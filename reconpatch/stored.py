@@ -27,7 +27,7 @@ def gather(patches: NDArray[Any], chosen: NDArray[np.int64], resident: int = RES
         raise IndexError(f"rows {chosen.min()} to {chosen.max()} wanted of {len(patches)}")
     rows = np.empty((len(chosen), patches.shape[1]), patches.dtype)
     into, size = memoryview(rows.data).cast("B"), rows[0].nbytes
-    path = str(patches.filename)  # type: ignore[attr-defined]
+    path = os.fspath(patches.filename)  # type: ignore[attr-defined]
     file = os.open(path, os.O_RDONLY)
     try:
         # One call per row: random rows are seldom neighbours.
