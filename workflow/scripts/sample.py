@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.sample import write_sample
 
@@ -10,4 +11,5 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with job(snakemake.log[0], f"sample {snakemake.wildcards.category}"):
-    write_sample(Path(snakemake.output[0]), snakemake.wildcards.category, snakemake.params.seed)
+    with replacing(Path(snakemake.output[0])) as folder:
+        write_sample(folder, snakemake.wildcards.category, snakemake.params.seed)
