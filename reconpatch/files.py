@@ -48,6 +48,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise ReconpatchError unless files can be written in a folder, which need not be there yet. Writes nothing."""
+    there = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "is write-protected" if there.is_dir() else "is no folder"
+        raise ReconpatchError(f"{folder}: nothing can be written there, {there} {why}; change that and run again")
+
+
 def _refusal(error: Exception, ours: Sequence[Path]) -> str | None:
     """What the system said when it refused to write one of `ours`; None for any other error, such as an input's.
 

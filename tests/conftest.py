@@ -1,17 +1,30 @@
 """Data sets drawn for tests, in every layout."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawing import write_image, write_mask
+from running import PARTS, ROOT
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the workflow, without results, that uses the installed package."""
+    target = tmp_path / "checkout with a space"
+    target.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, target / part)
+    return target
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import replacing, write_text
+from reconpatch.files import check_writable, replacing, write_text
 
 
 def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -128,3 +128,14 @@ def test_errors_of_what_is_read_meanwhile_stay_as_they_are(tmp_path: Path) -> No
             open(tmp_path / read).close()
     with pytest.raises(ValueError, match="mine"), replacing(tmp_path / "x"):
         raise ValueError("mine")
+
+
+def test_what_cannot_be_written_to_is_said_before_anything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "results" / "runs")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(ReconpatchError, match=r"file/runs: nothing can be written there, .*file is no folder"):
+        check_writable(tmp_path / "file" / "runs")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # who runs the tests may be allowed everything
+    with pytest.raises(ReconpatchError, match=r"results: nothing can be written there, .* is write-protected"):
+        check_writable(tmp_path / "results")

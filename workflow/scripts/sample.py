@@ -10,6 +10,5 @@ from reconpatch.sample import write_sample
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job(snakemake.log[0], f"sample {snakemake.wildcards.category}"):
-    with replacing(Path(snakemake.output[0])) as folder:
-        write_sample(folder, snakemake.wildcards.category, snakemake.params.seed)
+with job(snakemake.log[0], f"sample {snakemake.wildcards.category}"), replacing(Path(snakemake.output[0])) as folder:
+    write_sample(folder, snakemake.wildcards.category, snakemake.params.seed)
