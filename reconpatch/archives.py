@@ -200,6 +200,8 @@ KINDS = {
 
 
 def _tar_members(archive: Path, unpacking: _Unpacking) -> Generator[_Member]:
+    if not hasattr(tarfile, "data_filter"):
+        raise ReconpatchError("Python 3.11.4 or later is needed to unpack it")
     with lzma.open(archive) as stream:
         counted = _Counted(stream, unpacking.spend)
         with tarfile.open(fileobj=counted, mode="r:") as tar:

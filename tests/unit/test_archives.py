@@ -392,6 +392,11 @@ def test_not_an_archive(tmp_path) -> None:
         unpack(tmp_path / "missing.zip", tmp_path / "data")
 
 
+def test_python_without_the_data_filter(tmp_path, monkeypatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    refuse(good_tar(tmp_path / "d.tar.xz"), r"Python 3.11.4 or later is needed")
+
+
 def test_folder_that_cannot_be_written(tmp_path) -> None:
     archive = good_zip(tmp_path / "d.zip")
     (tmp_path / "file").touch()
