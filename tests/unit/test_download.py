@@ -15,6 +15,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import URLError
@@ -378,6 +379,27 @@ def test_folder_that_cannot_be_written(run) -> None:
     with pytest.raises(ReconpatchError, match=r"file/data.zip: cannot be read or written \(Not a directory\)"):
         run()
     assert run.server.requests == []
+
+
+def test_what_has_arrived_is_in_the_file_at_once(run, monkeypatch) -> None:
+    """A killed run keeps it."""
+    sizes = []
+
+    class Answer(io.BytesIO):
+        status, length, headers = 200, None, Message()
+
+        def read1(self, size=-1) -> bytes:
+            sizes.append(run.part.stat().st_size)
+            return super().read1(300)
+
+    class Opener:
+        def open(self, request, timeout) -> Answer:
+            return Answer(b"x" * 1000)
+
+    monkeypatch.setattr(transfer, "_opener", Opener)
+    run.server.content = b"x" * 1000
+    run(sha256=hashlib.sha256(b"x" * 1000).hexdigest())
+    assert sizes == [0, 300, 600, 900, 1000]
 
 
 def test_endless_answer(run, monkeypatch) -> None:
