@@ -130,13 +130,42 @@ def check_weights(plan: Plan) -> list[str]:
     return problems
 
 
+def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
+    """Show where a data set comes from and its licence, ask, then download it and say what to write where."""
+    from reconpatch.download import describe, download
+
+    print(describe(name, folder))
+    if not agreed:
+        if not sys.stdin.isatty():
+            raise ReconpatchError("nothing downloaded: read the licence above and call again with --yes")
+        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise ReconpatchError("nothing downloaded")
+    root = download(name, folder, report=lambda line: print(line, flush=True))
+    print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
+
+
+def _arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    overlays = argparse.ArgumentParser(add_help=False)
+    overlays.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
+    for name, does in (("plan", "what would run"), ("check", "whether data, weights and networks are sound")):
+        commands.add_parser(name, help=does, parents=[overlays])
+    get = commands.add_parser("download", help="a published data set, checked")
+    get.add_argument("name", help="mvtec_ad or btad")
+    get.add_argument("folder", type=Path, help="where archive and images go")
+    get.add_argument("--yes", action="store_true", help="do not ask whether the licence is accepted")
+    commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Entry point of the `reconpatch` command."""
-    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
-    parser.add_argument("command", choices=["plan", "check", "schemas"])
-    parser.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
-    arguments = parser.parse_args()
+    arguments = _arguments()
     try:
+        if arguments.command == "download":
+            return fetch_dataset(arguments.name, arguments.folder, arguments.yes)
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
             return write_backbones(SHIPPED)
