@@ -94,8 +94,10 @@ def check(plan: Plan) -> list[str]:
             test = [i.label for i in items if i.split == "test"]
             masks = sum(i.mask is not None for i in items)
             counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
-            kinds = ", ".join(f"{n} {shown(kind)}" for kind, n in Counter(i.defect for i in items if i.label).items())
-            print(f"{dataset}/{category}: {counts} ({kinds}), {masks} masks; all readable")
+            kinds = (
+                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
+            )
+            print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
             print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
         except ReconpatchError as error:
             problems.append(str(error))

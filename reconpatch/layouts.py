@@ -103,10 +103,12 @@ def _stem(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def _masks(folder: Path, problems: list[str]) -> dict[str, Path]:
+def _masks(folder: Path, taken: set[Path], problems: list[str]) -> dict[str, Path]:
     """Masks of one defect's folder by the stem of their image. Stems repeat between folders, so one folder a time."""
     found: dict[str, Path] = {}
-    for p in _images(folder, problems):
+    images = _images(folder, problems)
+    taken.update(images)
+    for p in images:
         stem = _stem(p).removesuffix("_mask")
         if stem in found:
             problems.append(f"{shown(p)}: {found[stem].name} is a mask of the same image; remove one")
@@ -120,7 +122,7 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
     taken: set[Path] = set()  # images and masks that have a place in the layout
 
     def item(path: Path, split: str, label: int, defect: str, mask: Path | None = None) -> Item:
-        taken.update(p for p in (path, mask) if p is not None)
+        taken.add(path)
         relative = None if mask is None else mask.relative_to(folder).as_posix()
         return Item(path.relative_to(folder).as_posix(), split, label, defect, relative)
 
@@ -135,8 +137,7 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
             problems.append(f"{shown(sub)}: would count as defective; if its images are normal, call it good")
         if not sub.name.isprintable():
             problems.append(f"{shown(sub)}: rename it, the name of a defect is shown in figures")
-        normal, masks, images = sub.name in NORMAL, _masks(truth / sub.name, problems), _images(sub, problems)
-        taken.update(masks.values())
+        normal, masks, images = sub.name in NORMAL, _masks(truth / sub.name, taken, problems), _images(sub, problems)
         if images and not masks and not normal and layout != "folder":
             problems.append(f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}")
         twins = {stem for stem, count in Counter(map(_stem, images)).items() if count > 1}
