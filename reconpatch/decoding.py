@@ -47,7 +47,9 @@ def read_file(path: Path) -> bytes:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
             raise ReconpatchError(f"{shown(path)}: {kind}, not an image file; move or rename it")
         if status.st_size > MAX_BYTES:
-            raise ReconpatchError(f"{shown(path)}: refused, {status.st_size} bytes are no photograph of a product")
+            raise ReconpatchError(
+                f"{shown(path)}: refused, {status.st_size} bytes are no photograph of a product; scale it"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         what = f"broken link to {shown(path.readlink())}" if path.is_symlink() else "no such file"
@@ -66,7 +68,9 @@ def decode(content: bytes, path: Path) -> Picture:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
-                raise ReconpatchError(f"{name}: refused, {image.width}x{image.height} px is no photograph of a product")
+                raise ReconpatchError(
+                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; scale it"
+                )
             kind, frames = image.format or "", getattr(image, "n_frames", 1)
             if frames > 1 and kind != "MPO":
                 raise ReconpatchError(

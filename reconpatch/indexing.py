@@ -87,11 +87,13 @@ class _Check:
             return
         size = (self.facts.get("width", width), self.facts.get("height", height))
         if (width, height) != size:
-            self.problems.append(f"{path}: mask is {width}x{height} px, {image} is {size[0]}x{size[1]}")
+            self.problems.append(
+                f"{path}: mask is {width}x{height} px, {image} is {size[0]}x{size[1]}; make them equal"
+            )
         above = int(np.count_nonzero(values))
         self.facts |= {"mask_pixels": above, "mask_between": above - int(np.count_nonzero(values == 255))}
         if self.item.label and not above:
-            self.problems.append(f"{path}: mask of a defective image is empty")
+            self.problems.append(f"{path}: mask of a defective image is empty; mark the defect")
         elif above and not self.item.label:
             self.problems.append(
                 f"{path}: marks {above} px of a normal image, {image}; move the image or empty the mask"

@@ -111,7 +111,7 @@ def _masks(folder: Path, taken: set[Path], problems: list[str]) -> dict[str, Pat
     for p in images:
         stem = _stem(p).removesuffix("_mask")
         if stem in found:
-            problems.append(f"{shown(p)}: {found[stem].name} is a mask of the same image; remove one")
+            problems.append(f"{shown(p)}: {shown(found[stem].name)} is a mask of the same image; remove one")
         else:
             found[stem] = p
     return found
@@ -139,7 +139,9 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
             problems.append(f"{shown(sub)}: rename it, the name of a defect is shown in figures")
         normal, masks, images = sub.name in NORMAL, _masks(truth / sub.name, taken, problems), _images(sub, problems)
         if images and not masks and not normal and layout != "folder":
-            problems.append(f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}")
+            problems.append(
+                f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}; add them"
+            )
         twins = {stem for stem, count in Counter(map(_stem, images)).items() if count > 1}
         for p in images:
             mask = masks.get(_stem(p))
@@ -148,11 +150,13 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
                     f"{shown(p)}: another image differs only in suffix, so that its mask is unclear; rename"
                 )
             elif masks and mask is None and not normal and layout != "folder":
-                problems.append(f"{shown(p)}: no mask in {shown(truth / sub.name)}")
+                problems.append(f"{shown(p)}: no mask in {shown(truth / sub.name)}; add it")
             yield item(p, "test", int(not normal), "good" if normal else sub.name, mask)
         left = sorted(set(masks).difference(map(_stem, images)))
         kind = "normal" if normal else "defective"
-        problems.extend(f"{shown(masks[stem])}: mask without a {kind} image in {shown(sub)}" for stem in left)
+        problems.extend(
+            f"{shown(masks[stem])}: mask without a {kind} image in {shown(sub)}; remove it" for stem in left
+        )
     for sub in _folders(truth, problems):
         if not is_folder(test / sub.name):
             problems.append(
@@ -170,7 +174,8 @@ def _misplaced(folder: Path, taken: set[Path]) -> Iterator[str]:
             images = (Path(place, name) for name in sorted(files) if not hidden(name))
             left = [p for p in images if p.suffix.lower() in EXTENSIONS and p not in taken]
             if left:
-                yield f"{shown(place)}: {len(left)} image(s) here have no place in the layout, as {shown(left[0].name)}"
+                first = shown(left[0].name)
+                yield f"{shown(place)}: {len(left)} image(s) here have no place in the layout, as {first}; move them"
     if not is_folder(folder / "ground_truth"):
         for other in _folders(folder, []):
             if re.sub("[^a-z]", "", other.name.lower()) in MASK_FOLDERS:

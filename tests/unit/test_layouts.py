@@ -74,14 +74,14 @@ def test_images_without_a_place_in_the_layout_are_named(layout, name, mvtec, bta
         file.parent.mkdir(exist_ok=True)
         file.touch()
     (problem,) = problems_of(layout, folder)
-    assert problem == f"{file.parent}: 2 image(s) here have no place in the layout, as {file.name}"
+    assert problem == f"{file.parent}: 2 image(s) here have no place in the layout, as {file.name}; move them"
 
 
 def test_images_beside_a_folder_of_good_ones_are_named(own) -> None:
     """train/*.png counts only where there is no train/good."""
     shutil.copytree(own / "train", own / "train/good")
     (problem,) = problems_of("folder", own)
-    assert problem == f"{own}/train: 5 image(s) here have no place in the layout, as 0.png"
+    assert problem == f"{own}/train: 5 image(s) here have no place in the layout, as 0.png; move them"
 
 
 def test_masks_must_be_clear(mvtec) -> None:
@@ -102,16 +102,16 @@ def test_each_missing_and_each_surplus_mask_is_named(mvtec) -> None:
     write_mask(nut / "ground_truth/scratch/7_mask.png")
     write_mask(nut / "ground_truth/good/9_mask.png")
     assert problems_of("mvtec_ad", nut) == [
-        f"{nut}/ground_truth/good/9_mask.png: mask without a normal image in {nut}/test/good",
-        f"{nut}/test/scratch/001.png: no mask in {nut}/ground_truth/scratch",
-        f"{nut}/ground_truth/scratch/7_mask.png: mask without a defective image in {nut}/test/scratch",
+        f"{nut}/ground_truth/good/9_mask.png: mask without a normal image in {nut}/test/good; remove it",
+        f"{nut}/test/scratch/001.png: no mask in {nut}/ground_truth/scratch; add it",
+        f"{nut}/ground_truth/scratch/7_mask.png: mask without a defective image in {nut}/test/scratch; remove it",
     ]
 
 
 def test_a_folder_of_masks_that_is_not_there_is_one_problem(mvtec) -> None:
     shutil.rmtree(mvtec / "nut/ground_truth/scratch")
     (problem,) = problems_of("mvtec_ad", mvtec / "nut")
-    assert problem.endswith(f"ground_truth/scratch: no masks of the 3 images in {mvtec}/nut/test/scratch")
+    assert problem.endswith(f"ground_truth/scratch: no masks of the 3 images in {mvtec}/nut/test/scratch; add them")
 
 
 @pytest.mark.parametrize("name", ["Ground_Truth", "ground truth", "groundtruth", "masks", "GT"])
