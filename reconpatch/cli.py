@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
 from reconpatch.files import write_text
 from reconpatch.indexing import index
+from reconpatch.layouts import shown
 from reconpatch.plan import Plan, make_plan
+from reconpatch.remarks import data_flags
 
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
@@ -91,7 +94,11 @@ def check(plan: Plan) -> list[str]:
             test = [i.label for i in items if i.split == "test"]
             masks = sum(i.mask is not None for i in items)
             counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
-            print(f"{dataset}/{category}: {counts}, {masks} masks; all readable")
+            kinds = (
+                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
+            )
+            print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
+            print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reconpatch.allocation import keep_freed_memory
 from reconpatch.augmentation import drawn_augmentations
 from reconpatch.backbones import load_backbone
-from reconpatch.data import read_manifest
+from reconpatch.data import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.features import extract
 from reconpatch.files import replacing, write_text
@@ -34,6 +34,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
         precision=run["precision"],
     )
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
+    check_unchanged(folder, items, "images", threads)
     taken = {}
     for split in ("train", "test"):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
