@@ -156,7 +156,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     overlays = argparse.ArgumentParser(add_help=False)
-    overlays.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
+    overlays.add_argument(
+        "--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml"
+    )
     for name, does in (("plan", "what would run"), ("check", "whether data, weights and networks are sound")):
         commands.add_parser(name, help=does, parents=[overlays])
     get = commands.add_parser("download", help="a published data set, checked")

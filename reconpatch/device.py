@@ -23,7 +23,8 @@ def repeatable(device: str, threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time; nothing is read before it is written
+    # Filling fresh memory costs time; nothing is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False
 
 

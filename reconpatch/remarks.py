@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from reconpatch.data import Item
 from reconpatch.layouts import shown
+from reconpatch.names import REMARK
 from reconpatch.originals import alterations
 
 SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
@@ -27,7 +28,7 @@ STORED: dict[str, Callable[[Item], object]] = {  # what might tell images apart 
 def data_flags(layout: str, category: str, items: Sequence[Item]) -> list[str]:
     """Images of a category -> all that is to be said of them: how they differ from the published ones, and remarks."""
     altered = [f"data altered: {what}" for what in alterations(layout, category, items)]
-    return altered + [f"data: {remark}" for remark in remarks(items)]
+    return altered + [f"{REMARK}{remark}" for remark in remarks(items)]
 
 
 def remarks(items: Sequence[Item]) -> list[str]:
