@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: smoke test lint lock clean
+.PHONY: smoke test reliability lint lock clean
 
 smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
 
-test: .venv/ready ## the whole test suite
-	$(BIN)/pytest
+test: .venv/ready ## all tests but the next
+	$(BIN)/pytest tests/unit tests/workflow
+
+reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
+	$(BIN)/pytest tests/reliability
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
