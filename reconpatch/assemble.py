@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconpatch.errors import ReconpatchError
+
 if TYPE_CHECKING:  # the report, made last, needs none of what it imports
     from reconpatch.plan import Plan
 
@@ -86,9 +88,10 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
     from reconpatch.data import read_manifest
     from reconpatch.records import read_record
 
-    if not record_file.is_file():
+    try:
+        record = read_record(record_file)
+    except ReconpatchError:  # not there, or of another schema
         return False
-    record = read_record(record_file)
     manifest = folder / "index" / record.dataset / f"{record.category}.json"
     same_data = manifest.is_file() and read_manifest(manifest)[1] == record.data["manifest"]
     return same_data and all(codes[stage.split()[-1]] == facts["code"] for stage, facts in record.stages.items())
@@ -101,7 +104,7 @@ def report_what_is_there(plan: "Plan", folder: Path, codes: Mapping[str, str]) -
     that the workflow makes it anew once it can.
     """
     from reconpatch.files import write_text
-    from reconpatch.records import code_state
+    from reconpatch.provenance import code_state
     from reconpatch.report import render
     from reconpatch.tabulate import write_table
 

@@ -23,7 +23,7 @@ from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
 from reconpatch.plan import make_plan, stage_name
-from reconpatch.records import code_digest
+from reconpatch.provenance import code_digest
 
 try:
     PLAN = make_plan(read_config(config))
