@@ -27,15 +27,19 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested plain value -> {"path.to.0.key": value}. A list of plain values, as `levels`, is one value."""
-    inner: dict[Any, Any] = {}
-    if isinstance(value, dict) and value:
-        inner = value
+    """Nested plain value -> {"path.to[0].key": value}. A list of plain values, as `levels`, is one value.
+
+    Keys that could be taken for a part of a path are quoted, so that no two values share one.
+    """
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        keys = {key: key if re.fullmatch(r"[^.\[\]'\"]+", key) else repr(key) for key in value}
+        inner = [(f"{path}.{keys[key]}" if path else keys[key], part) for key, part in value.items()]
     elif isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
-        inner = dict(enumerate(value))
+        inner = [(f"{path}[{n}]", part) for n, part in enumerate(value)]
     if not inner:
         return {path: value}
-    return {k: v for key, part in inner.items() for k, v in flat(part, f"{path}.{key}" if path else str(key)).items()}
+    return {k: v for place, part in inner for k, v in flat(part, place).items()}
 
 
 def differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -127,16 +131,16 @@ def _conditions(group: str, keys: tuple[str, ...], a: Mapping[str, Any], b: Mapp
     """Lines for what differs in facts of the stages that both have; a difference that stages share is said once."""
     found: dict[tuple[str, str], list[str]] = {}
     for stage in (s for s in a if s in b):
-        facts = [{k: fact[k] for k in keys if k in fact} for fact in (a[stage], b[stage])]
-        for key, one, two in differing(*facts):
+        facts, others = ({k: fact[k] for k in keys if k in fact} for fact in (a[stage], b[stage]))
+        for key, one, two in differing(facts, others):
             found.setdefault((key, f"{short(one)} | {short(two)}"), []).append(stage)
     return [f"{group}: {key}: {values} ({', '.join(stages)})" for (key, values), stages in found.items()]
 
 
 def _place(name: str) -> tuple[float, int, str]:
     """Key that sorts digests by when their files are made: members' before those of their ensemble."""
-    *member, file = name.split()
-    number = float(member[0]) if member and member[0].isdecimal() and len(member[0]) < 9 else float("inf")
+    member, _, file = name.rpartition(" ")
+    number = float(member) if member.isdecimal() and len(member) < 9 else float("inf")
     return number, ORDER.index(file) if file in ORDER else len(ORDER), name
 
 
@@ -169,7 +173,7 @@ def changed_modules(stage: str, a: str, b: str) -> list[str] | None:
     one, two = _parts_at(a, stage), _parts_at(b, stage)
     if one is None or two is None:
         return None
-    return sorted(name or f"{stage}.py" for name in {*one, *two} if one.get(name) != two.get(name))
+    return sorted(name or f"{stage}.py" for name in {*one, *two} if one.get(name) != two.get(name) and " " not in name)
 
 
 def _parts_at(commit: str, stage: str) -> dict[str, str] | None:
