@@ -4,7 +4,8 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ def differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield key, *values
 
 
-def short(value: Any) -> str:
-    """Plain value -> one line of at most 80 characters; digests by their first twelve."""
+def short(value: Any, length: int = 80) -> str:
+    """Plain value -> one line of at most `length` characters; digests by their first twelve."""
     text = value if isinstance(value, str) else json.dumps(value)
     text = " ".join(re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
@@ -72,7 +73,10 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
         for group, fields in (("settings", SETTINGS), ("data", DATA), ("weights", WEIGHTS))
         for field in fields
         for key, one, two in differing(getattr(a, field), getattr(b, field), field)
+        if field != "flags"
     ]
+    at = sum(not line.startswith("weights") for line in lines)
+    lines[at:at] = [f"data: flag {where}: {flag}" for where, flag in _flags(a.flags, b.flags)]
     lines += _code(a.stages, b.stages, changes or changed_modules)
     lines += _conditions("packages", PACKAGES, a.stages, b.stages)
     lines += _conditions("machine", MACHINE, a.stages, b.stages)
@@ -90,6 +94,14 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
     else:
         verdict = "identical: settings, data, weights, code, packages, machine and results"
     return [*lines, *made, *metrics, verdict]
+
+
+def _flags(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(where, flag) of those that only one record has; a flag that it has twice counts twice."""
+    one, two = Counter(a), Counter(b)
+    for where, lone in (("only in the first", one - two), ("only in the second", two - one)):
+        for flag in lone.elements():
+            yield where, short(flag, 300)
 
 
 def _code(a: Mapping[str, Any], b: Mapping[str, Any], changes: Changes) -> list[str]:

@@ -164,8 +164,7 @@ def write_ensemble(root: Path, members: list[Path], how: str) -> Path:
 def write_tables(root: Path, records: list[Record], measure: str = "auroc", name: str = "small") -> Path:
     """A table of runs, a numbered place each."""
     places = [
-        {"labels": {"place": n}, "method": r.description["method"], "seed": r.seed}
-        | {"run": r.run, "departures": ()}
+        {"labels": {"place": n}, "method": r.description["method"], "seed": r.seed} | {"run": r.run, "departures": ()}
         for n, r in enumerate(records)
     ]
     settings = {"title": "Small", "caption": "", "measure": measure, "absent": "", "places": places}

@@ -62,7 +62,8 @@ CHANGES = [
     ({"description": record().description | {"blur": 4.0}}, f"settings: description.blur: {ABSENT} | 4.0"),
     ({"data": record().data | {"manifest": "n"}}, "data: data.manifest: m | n"),
     ({"data": record().data | {"train": 5}}, "data: data.train: 4 | 5"),
-    ({"flags": []}, 'data: flags: ["drawn"] | []'),
+    ({"flags": []}, "data: flag only in the first: drawn"),
+    ({"flags": ["drawn", "drawn"]}, "data: flag only in the second: drawn"),
     ({"weights": {"source": "file w", "sha256": "1" * 64}}, "weights: weights.sha256: 000000000000 | 111111111111"),
     ({"weights": {"source": "random", "sha256": "0" * 64}}, "weights: weights.source: file w | random"),
     ({"stages": fact(code="c1")}, "code: score: c0 | c1; commit aaaaaaaaaa | aaaaaaaaaa, which git does not know both"),
@@ -98,7 +99,13 @@ def test_what_a_run_costs_is_no_difference(key) -> None:
 
 
 def test_groups_come_in_the_order_of_causes() -> None:
-    other = {"description": {"method": "patchcore"}, "data": {}, "weights": {}, "metrics": {"image_auroc": 0.5}}
+    other = {
+        "description": {"method": "patchcore"},
+        "data": {},
+        "weights": {},
+        "metrics": {"image_auroc": 0.5},
+        "flags": [],
+    }
     facts = {"code": "c1", "python": "3.12", "cores": 4}
     other |= {"stages": fact(**facts), "digests": DIGESTS | {"bank": "x"}, "bank": {}, "seed": 1}
     lines = compare(record(), record(**other), unknown)
