@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from reconpatch.comparison import Result, cells
 from reconpatch.cost import cost_table
 from reconpatch.data import NAME
+from reconpatch.differences import short
 from reconpatch.errors import ReconpatchError
 from reconpatch.findings import Findings, Source, Unverifiable
 from reconpatch.locations import KINDS, RECORD, RUN
@@ -28,6 +29,7 @@ KEYS = ("dataset", "category", "categories", "method", "metric")
 NUMBERS = ("value", "sd", "gain")
 DRAWN = ("low", "high", "gain_low", "gain_high")  # by bootstrap
 TEXTS = ("seeds", "runs", "links", "flags")
+DERIVED = ("feature_dim", "reweight", "augment")  # settings a description does not hold as they were given
 MOST = 100_000  # draws: more would not fit into memory
 Rows = list[dict[str, str]]
 
@@ -142,9 +144,24 @@ def _results(
                 if full is None or full.record is None:
                     lost.add(_place(row, labels))
                 else:
+                    for key, shown in (at | {"method": row["method"]}).items():
+                        if not is_at_place(full.record.description, key, shown):
+                            held = short(full.record.description[key])
+                            found.differs.append(f"{row['category']}, {key} {shown}: the record of {run} has {held}")
                     results[place] = replace(full, labels=at, method=row["method"])
                     layouts[row["dataset"]] = str(full.record.data.get("layout"))
     return list(results.values()), layouts, lost
+
+
+def is_at_place(description: Mapping[str, Any], key: str, shown: str) -> bool:
+    """Whether a run's description, where it has a setting at all, has it as the label of its place in a table says."""
+    if key not in description or key in DERIVED or (key != "method" and "members" in description):
+        return True
+    value = description[key]
+    try:
+        return shown == str(value) or float(shown) == float(value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _seed(row: Mapping[str, str], run: str) -> int:

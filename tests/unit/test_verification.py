@@ -7,18 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from results_folder import CATEGORY, DATASET, TRAIN, Results, code, write_results
+from results_folder import CATEGORY, CONFIG, DATASET, TRAIN, Results, code, write_results
 from safetensors.numpy import load_file, save_file
 
+from reconpatch.config import description, read_config, read_experiment
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments import expand
 from reconpatch.findings import Findings, Source
 from reconpatch.provenance import code_digest, digest_of
 from reconpatch.record_checks import check_record
 from reconpatch.records import Record, content_digest, read_record
+from reconpatch.table_checks import DERIVED, is_at_place
 from reconpatch.verification import STAGES, stage_codes, verify
 
+ROOT = Path(__file__).parents[2]
 PLACE = f"{DATASET}/{CATEGORY}"
 CODES = {stage: code(stage) for stage in STAGES}
 
@@ -574,7 +579,33 @@ def test_other_packages_than_installed_are_named(results) -> None:
 
 
 def test_codes_are_those_the_workflow_gives_its_rules(tmp_path) -> None:
-    scripts = Path(__file__).parents[2] / "workflow/scripts"
+    scripts = ROOT / "workflow/scripts"
     assert stage_codes(scripts) == {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
     with pytest.raises(ReconpatchError, match="call this from the root of the repository"):
         stage_codes(tmp_path)
+
+
+def test_a_row_of_another_place_or_method_than_its_run_is_named(results) -> None:
+    """Rows can be exchanged with everything that they name: only the settings tell."""
+    rows = read_table(results.table)
+    for row in rows:
+        row["method"] = "patchcore"
+    write_rows(results.table, rows)
+    (problem,) = lines(results.root)[1]
+    said = "nut, method patchcore: the record of backbone=resnet18,weights=random-4304e46c has reconpatch"
+    assert problem == f"tables/small.csv: DIFFERS: {said}"
+
+
+def test_labels_that_settings_have_are_compared_in_the_plan_of_every_experiment() -> None:
+    """No label of the workflow's own tables is taken for another than its run's; a wrong one is."""
+    config = read_config(yaml.safe_load(CONFIG.read_text()))
+    known = 0
+    for name, file in config.experiments.items():
+        for row in expand(name, read_experiment(ROOT / file), config)[0]:
+            held = description(row.run, "score")
+            for key, label in row.labels.items():
+                known += key in held
+                assert is_at_place(held, key, str(label)), (name, key, label)
+                assert key not in held or key in DERIVED or not is_at_place(held, key, f"{label}9"), (name, key, label)
+    assert known > 50
+    assert is_at_place({"dim": 64, "members": []}, "dim", "ensemble")  # its place is labelled otherwise
