@@ -110,7 +110,7 @@ def report_what_is_there(plan: "Plan", folder: Path, codes: Mapping[str, str]) -
     that the workflow makes it anew once it can.
     """
     from reconpatch.files import write_text
-    from reconpatch.records import code_state
+    from reconpatch.provenance import code_state
     from reconpatch.report import render
     from reconpatch.tabulate import write_table
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reconpatch.names import METRICS, REMARK
-from reconpatch.originals import KNOWN, TEXTURES
+from reconpatch.names import METRICS
+from reconpatch.originals import KNOWN, REMARK, TEXTURES
 from reconpatch.paper import paper_mean, paper_value
 from reconpatch.randomness import stream
 from reconpatch.records import Record

@@ -5,13 +5,14 @@ a mean absolute deviation, but its constant 1.4826 belongs to the median one, wh
 PatchCore's official code does: scores of the whole test set scaled to [0, 1].
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.maps import anomaly_maps
 
 BETA = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
 NORMALISATIONS = ("zscore", "minmax")
@@ -53,6 +54,22 @@ def combine_maps(members: Iterable[NDArray[Any]], references: Sequence[NDArray[A
     `how` and errors as in `combine_scores`.
     """
     return _mean_normalised(members, references, how, axes=3)
+
+
+def combine_runs(
+    scores: Sequence[Mapping[str, NDArray[Any]]],
+    references: Sequence[Mapping[str, NDArray[Any]]],
+    sizes: Sequence[tuple[int, float]],
+    how: str,
+) -> tuple[Scores, Scores]:
+    """(members' saved scores of the test images, of the training images (none for "minmax"), per member the size and
+    blur of its maps) -> ((N,) image scores, (N, H, W) maps) of the ensemble.
+
+    Saved scores are (N,) "image" and (N, h, w) "patch". Errors as in `combine_scores`.
+    """
+    image = combine_scores([s["image"] for s in scores], [r["image"] for r in references] or None, how)
+    maps = (anomaly_maps(s["patch"], *size) for s, size in zip(scores, sizes, strict=True))
+    return image, combine_maps(maps, [r["patch"] for r in references] or None, how)
 
 
 def _mean_normalised(

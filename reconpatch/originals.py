@@ -29,6 +29,7 @@ KNOWN: dict[str, dict[str, tuple[int, int, int]]] = {
 }
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood"})  # MVTec AD's; the other ten are objects
 DEFECTS = {"btad": {"good", "ko"}}  # where the folders of test/ are known; ok is called good here
+REMARK = "data: "  # how a record's flag begins that tells of the data, but forbids no comparison with the paper
 SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
 
 

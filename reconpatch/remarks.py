@@ -6,8 +6,7 @@ from pathlib import PurePosixPath
 
 from reconpatch.data import Item
 from reconpatch.layouts import shown
-from reconpatch.names import REMARK
-from reconpatch.originals import alterations
+from reconpatch.originals import REMARK, alterations
 
 SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
     "PNG": {".png"},
@@ -29,6 +28,13 @@ def data_flags(layout: str, category: str, items: Sequence[Item]) -> list[str]:
     """Images of a category -> all that is to be said of them: how they differ from the published ones, and remarks."""
     altered = [f"data altered: {what}" for what in alterations(layout, category, items)]
     return altered + [f"{REMARK}{remark}" for remark in remarks(items)]
+
+
+def record_flags(weights: str, layout: str, category: str, items: Sequence[Item]) -> list[str]:
+    """Source of the weights, images of a category -> what a reader of its record must know before comparing."""
+    untrained = ["untrained (random) weights"] if weights == "random" else []
+    drawn = ["embedded sample: defects drawn by us"] if layout == "sample" else []
+    return [*untrained, *drawn, *data_flags(layout, category, items)]
 
 
 def remarks(items: Sequence[Item]) -> list[str]:

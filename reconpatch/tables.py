@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from reconpatch.comparison import BETWEEN, Result
-from reconpatch.names import METHODS, METRICS, REMARK
+from reconpatch.names import METHODS, METRICS
+from reconpatch.originals import REMARK
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reconpatch.records import Record, stage_facts
+from reconpatch.provenance import stage_facts
+from reconpatch.records import Record
 
 
 def write_image(path: Path, rng: np.random.Generator, size: tuple[int, int] = (48, 40), grey: bool = False) -> None:
@@ -25,6 +26,7 @@ def make_record(**changes) -> Record:
     fields = {
         **{"dataset": "mine", "category": "nut", "run": "base-1", "seed": 0, "description": {"method": "reconpatch"}},
         **{"metrics": {"image_auroc": 0.5, "aupro_30": None}, "flags": [], "data": {}, "weights": {}, "bank": {}},
+        "digests": {},
         "stages": {"score": stage_facts("abc", 2, "cpu", {"wall_s": 1.0})},
     }
     return Record(**(fields | changes))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from running import ROOT, snakemake, tiny
 
-from reconpatch.records import PLUMBING, code_digest
+from reconpatch.provenance import PLUMBING, code_digest
 
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 MODULES = {file.stem for file in (ROOT / "reconpatch").glob("*.py")} - {"__init__"}

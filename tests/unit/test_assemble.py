@@ -206,6 +206,8 @@ def test_a_record_is_current_until_its_code_or_its_data_change(planned, tmp_path
     (folder / "index/mine/nut.json").unlink()
     assert not current(record, folder, CODES)
     write_manifest(folder, "nut")
+    record.write_text('{"schema_version": 1}')  # of an earlier version, to be made anew
+    assert not current(record, folder, CODES)
     record.unlink()
     assert not current(record, folder, CODES)
 

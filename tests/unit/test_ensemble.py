@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch.ensemble import combine_maps, combine_scores, min_max, modified_z
+from reconpatch.ensemble import combine_maps, combine_runs, combine_scores, min_max, modified_z
 from reconpatch.errors import ReconpatchError
+from reconpatch.maps import anomaly_maps
 
 SHAPES = {1: (9,), 3: (4, 5, 6)}
 COMBINE = {1: combine_scores, 3: combine_maps}
@@ -116,3 +117,22 @@ def test_members_are_left_alone_and_held_one_at_a_time() -> None:
 def test_bad_input_is_explained(scores, references, how, message) -> None:
     with pytest.raises(ReconpatchError, match=message):
         combine_scores(scores, references, how)
+
+
+@pytest.mark.parametrize("how", ["zscore", "minmax"])
+def test_saved_scores_of_runs_are_combined_as_images_and_as_maps(how) -> None:
+    """Members may differ in grid and blur, their maps not in size."""
+    rng = np.random.default_rng(1)
+    saved = [{"image": rng.random(4, np.float32), "patch": rng.random((4, n, n), np.float32)} for n in (3, 5)]
+    trained = [{"image": rng.random(6, np.float32), "patch": rng.random((6, n, n), np.float32)} for n in (3, 5)]
+    sizes = [(16, 1.0), (16, 2.0)]
+    image, maps = combine_runs(saved, trained if how == "zscore" else [], sizes, how)
+    each = [s["image"] for s in saved], [anomaly_maps(s["patch"], *z) for s, z in zip(saved, sizes, strict=True)]
+    for found, members, key in zip((image, maps), each, ("image", "patch"), strict=True):
+        scaled = [
+            modified_z(m, t[key]) if how == "zscore" else min_max(m) for m, t in zip(members, trained, strict=True)
+        ]
+        np.testing.assert_allclose(found, (scaled[0] + scaled[1]) / 2, rtol=1e-5, atol=1e-6)
+    if how == "zscore":
+        with pytest.raises(ReconpatchError, match='"zscore" needs scores of the training images'):
+            combine_runs(saved, [], sizes, how)

@@ -1,20 +1,21 @@
-import importlib.metadata
 import json
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
 from drawing import make_record
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reconpatch import records
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, write_text
-from reconpatch.records import Record, code_digest, combined_record, read_record, stage_facts, write_record
+from reconpatch.records import SCHEMA, Record, combined_record, content_digest, read_record, repeatable, write_record
 
-ROOT = Path(__file__).parents[2]
-PICTURES = {"curve", "draw_positions", "draw_umap", "gallery", "histogram", "qualitative", "sweep"}
-ANEW = {"report", "plan"}  # made by every call of `all`, whatever has changed
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def test_round_trip(tmp_path) -> None:
@@ -27,6 +28,91 @@ def test_round_trip(tmp_path) -> None:
     assert content["metrics"]["aupro_30"] is None
 
 
+@given(st.dictionaries(st.text(max_size=5), PLAIN, max_size=4), st.dictionaries(st.text(), FINITE, max_size=3))
+def test_what_is_read_is_what_was_written_and_so_is_its_digest(tmp_path_factory, description, metrics) -> None:
+    path = tmp_path_factory.mktemp("record") / "record.json"
+    record = make_record(description=description, metrics=metrics)
+    write_record(path, record)
+    again = read_record(path)
+    assert again == record and content_digest(again) == record.digest == content_digest(record)
+
+
+def test_every_field_is_in_one_group_and_these_are_all() -> None:
+    """The golden list of a record; what changes it changes the number of the schema."""
+    groups = [records.SETTINGS, records.DATA, records.WEIGHTS, records.RESULTS, records.CONDITIONS, records.FORM]
+    fields = ["dataset", "category", "run", "seed", "description", "metrics", "flags", "data", "weights", "bank"]
+    fields += ["digests", "stages", "schema_version", "digest"]
+    assert sorted(field for group in groups for field in group) == sorted(fields) == sorted(Record.model_fields)
+    assert SCHEMA == 2
+
+
+def test_what_varies_between_two_runs_of_the_same_thing_is_kept_apart() -> None:
+    one, two = make_record(), make_record(stages={"score": {"wall_s": 99.0, "platform": "another"}})
+    assert one.digest != two.digest and repeatable(one) == repeatable(two)
+    for field in ("metrics", "digests", "bank", "data", "weights", "description"):
+        assert repeatable(make_record(**{field: {"changed": "1"} if field != "metrics" else {"x": 0.1}})) != repeatable(
+            one
+        )
+
+
+@pytest.mark.parametrize("field", ["metrics", "flags", "stages", "description", "seed", "run"])
+def test_an_edited_record_no_longer_has_its_digest(field, tmp_path) -> None:
+    write_record(tmp_path / "r.json", make_record(flags=["drawn"]))
+    content = json.loads((tmp_path / "r.json").read_text())
+    new = {"metrics": {"image_auroc": 0.51}, "flags": [], "stages": {}, "description": {}, "seed": 1, "run": "other"}
+    (tmp_path / "r.json").write_text(json.dumps(content | {field: new[field]}))
+    edited = read_record(tmp_path / "r.json")
+    assert edited.digest != content_digest(edited)
+
+
+@pytest.mark.parametrize("version", [1, SCHEMA + 1, 10**30])
+def test_a_record_of_another_schema_says_what_to_do(version, tmp_path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"schema_version": version, "run": "x"}))
+    said = rf"r\.json: a record of schema {version}, this version .* reads {SCHEMA}: remove its folder or run"
+    with pytest.raises(ReconpatchError, match=said):
+        read_record(tmp_path / "r.json")
+
+
+def hostile() -> dict[str, str]:
+    """What cannot be a record, by what is wrong with it."""
+    good = make_record().model_dump()
+    return {
+        "nesting": json.dumps(good).replace(
+            '"description": {', '"description": {"x": ' + "[" * 5000 + "]" * 5000 + ","
+        ),
+        "deep": "[" * 10**6,
+        "nan": json.dumps(good | {"metrics": {"image_auroc": float("nan")}}),
+        "infinite": json.dumps(good).replace('"image_auroc": 0.5', '"image_auroc": 1e999'),
+        "infinite setting": json.dumps(good).replace('"method": "reconpatch"', '"blur": 1e999'),
+        "huge": json.dumps(good).replace('"seed": 0', '"seed": ' + "9" * 5000),
+        "text for a number": json.dumps(good | {"metrics": {"image_auroc": "0.5"}}),
+        "a list": json.dumps([good]),
+        "number for a name": json.dumps(good | {"run": 7}),
+        "text for a list": json.dumps(good | {"flags": "none"}),
+        "no digest": json.dumps({k: v for k, v in good.items() if k != "digest"}),
+        "empty digest": json.dumps(good | {"digest": ""}),
+        "truncated": json.dumps(good)[:-40],
+        "empty": "",
+        "bytes": "\x00\x01",
+        "version": json.dumps(good | {"schema_version": "2"}),
+    }
+
+
+@pytest.mark.parametrize("kind", hostile())
+def test_hostile_files_are_refused_by_name_in_few_words(kind, tmp_path) -> None:
+    (tmp_path / "r.json").write_text(hostile()[kind])
+    with pytest.raises(ReconpatchError, match=r"r\.json: not a record \(") as said:
+        read_record(tmp_path / "r.json")
+    assert len(str(said.value)) < 600 and "\n" not in str(said.value)
+
+
+def test_a_file_too_large_is_not_even_read(tmp_path) -> None:
+    with open(tmp_path / "r.json", "wb") as file:
+        file.truncate(2**40)  # a hole: takes no disk
+    with pytest.raises(ReconpatchError, match="1099511627776 bytes, a record has less"):
+        read_record(tmp_path / "r.json")
+
+
 def member(n: int, **changes) -> Record:
     """Record of a member of an ensemble, filled as the stages fill it."""
     shared = {"method": "reconpatch", "dim": 384, "levels": [2, 3]}
@@ -37,13 +123,14 @@ def member(n: int, **changes) -> Record:
         "bank": {"patches": 10 + n, "of": 100 * (n + 1), "grid": [28, 28]},
         "flags": [f"flag {n}", "shared flag"],
         "data": {"layout": "mvtec_ad", "manifest": "m", "train": 4},
+        "digests": {"bank": f"b{n}", "scores": f"s{n}"},
     }
     return make_record(**(fields | changes))
 
 
 def test_the_record_of_an_ensemble_holds_its_members(tmp_path) -> None:
     members = [member(0), member(1), member(2)]
-    record = combined_record("e-1", "zscore", members, {"image_auroc": 0.75}, {"wall_s": 2.0})
+    record = combined_record("e-1", "zscore", members, {"image_auroc": 0.75}, {"wall_s": 2.0}, {"scores": "s"})
     write_record(tmp_path / "r.json", record)
     record = read_record(tmp_path / "r.json")
     assert (record.dataset, record.category, record.run, record.seed) == ("mine", "nut", "e-1", 0)
@@ -59,6 +146,8 @@ def test_the_record_of_an_ensemble_holds_its_members(tmp_path) -> None:
         "sha256": " + ".join(str(n) * 64 for n in range(3)),
     }
     assert (record.bank["patches"], record.bank["of"]) == (10 + 11 + 12, 100 + 200 + 300)
+    own = {"scores": "s", "0 bank": "b0", "0 scores": "s0", "1 bank": "b1", "1 scores": "s1"}
+    assert record.digests == own | {"2 bank": "b2", "2 scores": "s2"}
     assert record.stages["ensemble"] == {"wall_s": 2.0}
     assert set(record.stages) == {"ensemble", "0 score", "1 score", "2 score"}
     assert record.stages["1 score"] == members[1].stages["score"]
@@ -66,12 +155,12 @@ def test_the_record_of_an_ensemble_holds_its_members(tmp_path) -> None:
 
 def test_what_the_members_share_is_said_once() -> None:
     twice = [member(0), member(1, description=member(0).description, weights=member(0).weights)]
-    record = combined_record("e", "minmax", twice, {}, {})
+    record = combined_record("e", "minmax", twice, {}, {}, {})
     assert record.description["weights"] == "pretrained"
     assert record.weights["source"] == "file w0"
     only_one = member(1, description=member(1).description | {"epoch": 40})
-    assert "epoch" not in combined_record("e", "minmax", [only_one, member(0)], {}, {}).description
-    assert "epoch" not in combined_record("e", "minmax", [member(0), only_one], {}, {}).description
+    assert "epoch" not in combined_record("e", "minmax", [only_one, member(0)], {}, {}, {}).description
+    assert "epoch" not in combined_record("e", "minmax", [member(0), only_one], {}, {}, {}).description
 
 
 def test_another_file_is_no_record(tmp_path) -> None:
@@ -81,10 +170,12 @@ def test_another_file_is_no_record(tmp_path) -> None:
             read_record(tmp_path / "r.json")
 
 
-def test_not_a_number_cannot_be_written(tmp_path) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_a_number_cannot_be_recorded(value) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        make_record(metrics={"image_auroc": value})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_record(tmp_path / "r.json", make_record(metrics={"image_auroc": float("nan")}))
-    assert list(tmp_path.iterdir()) == []
+        make_record(description={"blur": [value]})
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path) -> None:
@@ -94,110 +185,3 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A script that uses `near`, which uses `far`; `other` is not used."""
-    files = {
-        "script.py": '"""Doc."""\nfrom reconpatch.near import f\n\nf()\n',
-        "near.py": "def f():\n    from reconpatch.far import g\n    return g()\n",
-        "far.py": 'def g():\n    """Say one."""\n    return 1\n',
-        "other.py": "x = 1\n",
-        "jobs.py": "y = 1\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "changes"),
-    [
-        ("far.py", "return 1", "return 2", True),
-        ("near.py", "return g()", "return g() + 0", True),
-        ("script.py", "f()\n", "f(); f()\n", True),
-        ("far.py", "Say one.", "Say it.", False),
-        ("far.py", "return 1", "return 1  # one", False),
-        ("other.py", "1", "2", False),
-        ("jobs.py", "1", "2", False),
-    ],
-)
-def test_code_digest_sees_logic_of_used_modules_only(file, old, new, changes, package) -> None:
-    before = code_digest.__wrapped__(package / "script.py", package)
-    (package / file).write_text((package / file).read_text().replace(old, new))
-    assert (code_digest.__wrapped__(package / "script.py", package) != before) == changes
-
-
-def test_an_upgraded_package_changes_the_stages_that_import_it(package, monkeypatch) -> None:
-    (package / "far.py").write_text("import numpy\n\ndef g():\n    return 1\n")
-    before = code_digest.__wrapped__(package / "script.py", package)
-    installed = {"numpy": "numpy 99", "scipy": "scipy 1"}
-    monkeypatch.setattr("reconpatch.records._versions", lambda tops: {t: installed[t] for t in tops if t in installed})
-    after = code_digest.__wrapped__(package / "script.py", package)
-    assert before != after
-    installed["scipy"] = "scipy 2"
-    assert code_digest.__wrapped__(package / "script.py", package) == after
-
-
-def test_packages_and_versions_are_those_the_standard_library_finds() -> None:
-    import numpy
-    import yaml  # whose distribution has another name
-
-    loaded = {name.split(".")[0] for name in sys.modules}
-    installed = importlib.metadata.packages_distributions()
-    names = {installed[top][0] for top in loaded & set(installed)} - {"snakemake", "reconpatch"}
-    packages = stage_facts("", 1, "cpu", {})["packages"]
-    assert packages == {name: importlib.metadata.version(name) for name in names}
-    assert packages["numpy"] == numpy.__version__ and packages["PyYAML"] == yaml.__version__
-
-
-def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, monkeypatch) -> None:
-    folder = tmp_path / "made_up.egg-info"
-    folder.mkdir()
-    (folder / "PKG-INFO").write_text("Metadata-Version: 1.0\nName: made-up\nVersion: 7.1\n")
-    (folder / "top_level.txt").write_text("made_up\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    records._owners.cache_clear()
-    try:
-        assert records._versions(["made_up", "absent"]) == {"made_up": "made-up 7.1"}
-    finally:
-        records._owners.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("module", "stages"),
-    [
-        ("tables", {"table", "sweep"}),
-        ("paper", {"table", "sweep"}),
-        ("comparison", {"table", "sweep"}),
-        ("names", PICTURES | {"table"}),
-        ("figures", PICTURES),
-        ("plots", {"curve", "draw_positions", "sweep"}),
-        ("series", {"curve", "draw_positions", "sweep", "table"}),
-        ("captions", PICTURES),
-        ("recon", {"training"}),
-        ("training", {"training"}),
-        # Figures that show images move them as `features` does.
-        ("augmentation", {"masks", "features", "qualitative", "gallery", "draw_positions"}),
-        ("indexing", {"index"}),
-        ("remarks", {"index", "score"}),
-        ("features", {"features"}),
-        ("patches", {"features"}),
-        ("coreset", {"bank"}),
-        ("bank", {"bank"}),
-        ("metrics", {"score", "ensemble"}),
-        ("maps", {"score", "ensemble", "qualitative", "gallery"}),
-        ("examples", {"qualitative", "gallery"}),
-        ("ensemble", {"ensemble"}),
-        *((name, set()) for name in ("config", "experiments", "plan", "checks", "estimate", "cli")),
-    ],
-)
-def test_editing_a_module_reruns_exactly_the_stages_that_use_it(module, stages, tmp_path) -> None:
-    scripts = {p.stem: p for p in (ROOT / "workflow/scripts").glob("*.py")}
-    package = shutil.copytree(ROOT / "reconpatch", tmp_path / "reconpatch")
-    before = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
-    with open(package / f"{module}.py", "a") as file:
-        file.write("\nEDITED = 1\n")
-    after = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
-    assert {name for name in scripts if before[name] != after[name]} - ANEW == stages

@@ -25,7 +25,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
 from reconpatch.files import check_writable
 from reconpatch.plan import make_plan, stage_name
-from reconpatch.records import code_digest
+from reconpatch.provenance import code_digest
 
 try:
     check_writable(Path("results"))

@@ -13,7 +13,7 @@ from reconpatch.device import name, repeatable, resolve
 from reconpatch.features import extract
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
-from reconpatch.records import stage_facts
+from reconpatch.provenance import digest_of, stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -35,7 +35,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
     )
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
     check_unchanged(folder, items, "images", threads)
-    taken = {}
+    taken, digests = {}, {}
     for split in ("train", "test"):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(Path(out[split])) as destination:
@@ -54,7 +54,9 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
                 augmentations=drawn_augmentations(paths, run),
                 progress=lambda done, total, split=split: running.progress(f"{split} images", done, total),
             )
-        taken[split] = round((time.perf_counter() - began) / len(paths), 6)
+            taken[split] = round((time.perf_counter() - began) / len(paths), 6)
+            digests[f"{split}_features"] = digest_of(destination)
     stage = stage_facts(snakemake.params.code, threads, name(device), running.usage()) | {"s_per_image": taken}
-    facts = {"weights": backbone.weights, "stage": stage}
+    stage["batch_images"] = int(snakemake.config["batch_images"])
+    facts = {"weights": backbone.weights, "digests": digests, "stage": stage}
     write_text(Path(out.facts), json.dumps(facts, indent=1) + "\n")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from reconpatch.files import write_text
 from reconpatch.jobs import job
-from reconpatch.records import code_state
+from reconpatch.provenance import code_state
 from reconpatch.report import render
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from reconpatch.data import read_manifest
+from reconpatch.evaluation import evaluate
 from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
-from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.records import Record, stage_facts, write_record
-from reconpatch.remarks import data_flags
+from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.records import Record, write_record
+from reconpatch.remarks import record_flags
 from reconpatch.scoring import image_scores, patch_scores
-from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -42,20 +42,18 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
     maps = anomaly_maps(patch, run["crop"], run["blur"])
     taken = round((time.perf_counter() - began) / len(tests), 6)
-    metrics = image_metrics(image, labels) | pixel_metrics(maps, masks)
-    wins = to_tensors(image_wins(image, labels), "image") | to_tensors(pixel_wins(maps, masks), "pixel")
+    metrics, wins = evaluate(image, labels, maps, masks)
     with replacing(Path(snakemake.output.scores)) as destination:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, destination)
+        made = {"scores": digest_of(destination), "masks": digest_of(Path(snakemake.input.masks[0]))}
 
     facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
     facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
     stages = {stage: json.loads(Path(file).read_text()) for stage, file in facts.items()}
+    digests = {name: digest for fact in stages.values() for name, digest in fact["digests"].items()} | made
     own = stage_facts(snakemake.params.code, snakemake.threads, scoring_device, running.usage()) | {
         "s_per_image": taken
     }
-    flags = ["untrained (random) weights"] if run["weights"] == "random" else []
-    flags += ["embedded sample: defects drawn by us"] if snakemake.params.layout == "sample" else []
-    flags += data_flags(snakemake.params.layout, where.category, items)
     record = Record(
         dataset=where.dataset,
         category=where.category,
@@ -63,7 +61,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
         seed=run["seed"],
         description=run,
         metrics=metrics,
-        flags=flags,
+        flags=record_flags(run["weights"], snakemake.params.layout, where.category, items),
         data={
             "layout": snakemake.params.layout,
             "manifest": digest,
@@ -74,6 +72,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
         },
         weights=stages["features"]["weights"],
         bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
+        digests=digests,
         stages={stage: fact["stage"] for stage, fact in stages.items()} | {"score": own},
     )
     write_record(Path(snakemake.output.record), record)

@@ -1,0 +1,178 @@
+"""One record against the files behind it: digests, settings, data, and its numbers computed again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconpatch.config import digest
+from reconpatch.data import read_manifest
+from reconpatch.differences import short
+from reconpatch.ensemble import combine_runs
+from reconpatch.errors import ReconpatchError
+from reconpatch.findings import Findings, Source, Unverifiable
+from reconpatch.locations import RECORD, RUN, stage_names
+from reconpatch.maps import anomaly_maps
+from reconpatch.memory import coreset_size
+from reconpatch.recomputation import (
+    Masks,
+    check_labels,
+    check_numbers,
+    map_settings,
+    read_masks,
+    read_references,
+    read_scores,
+)
+from reconpatch.records import Record, combined_record, content_digest, read_record
+from reconpatch.remarks import record_flags
+
+DIGESTS = {"features": ("train_features", "test_features"), "training": ("f",), "bank": ("bank",)}
+MADE = {"training": "f.safetensors", "bank": "bank.safetensors"}
+
+
+def check_record(path: Path, source: Source) -> tuple[Findings, Record | None]:
+    """Record file in a folder of results -> (in what the record, its settings and the saved files disagree, record).
+
+    The record is None where the file holds none. The files of features are not looked at: they may be gone by plan.
+    """
+    found, folder = Findings(), path.parent
+    try:
+        record = read_record(path)
+    except ReconpatchError as error:
+        found.missing.append(str(error).replace(str(path), source.name(path)))
+        return found, None
+    found.same("digest of the record's content", record.digest, content_digest(record))
+    place = {"dataset": folder.parts[-3], "category": folder.parts[-2], "run": folder.name}
+    found.same("", {key: getattr(record, key) for key in place}, place)
+    found.same("seed", record.seed, record.description.get("seed"))
+    truth = found.attempt(lambda: _check_data(found, record, folder, source))
+    source.check_digest(found, "scores", record, folder / "scores.safetensors")
+    if folder.parts[-4] == "ensembles":
+        found.attempt(lambda: _check_ensemble(found, record, folder, source, truth))
+    else:
+        found.attempt(lambda: _check_stages(found, record, folder, source))
+        found.attempt(lambda: _check_run(found, record, folder, source, truth))
+    return found, record
+
+
+def _check_data(found: Findings, record: Record, folder: Path, source: Source) -> list[int]:
+    """The record's data and flags against the manifest of its category, whose test images' labels are returned."""
+    file = source.root / "index" / folder.parts[-3] / f"{folder.parts[-2]}.json"
+    layout = str(record.data.get("layout"))
+
+    def read(path: Path) -> tuple[list[int], dict[str, Any], list[str]]:
+        items, stated = read_manifest(path)  # whose digest fits them
+        test = [item.label for item in items if item.split == "test"]
+        counts = {
+            "manifest": stated,
+            "train": len(items) - len(test),
+            "test_normal": test.count(0),
+            "test_anomalous": test.count(1),
+            "masks": sum(item.mask is not None for item in items if item.split == "test"),
+        }
+        flags = record_flags(str(record.description.get("weights")), layout, folder.parts[-2], items)
+        return test, counts, flags
+
+    labels, counts, flags = source.read(file, read)
+    found.same("data", {key: record.data.get(key) for key in counts}, counts)
+    found.differs += [
+        f"flags: stored {short(record.flags)}, found {flag!r} to be true" for flag in flags if flag not in record.flags
+    ]
+    return labels
+
+
+def _names(record: Record) -> dict[str, str]:
+    """Names of the stages of a record, or of an ensemble's first member."""
+    description = record.description
+    members = description.get("members")
+    try:
+        return stage_names(members[0] if isinstance(members, list) else description)
+    except (KeyError, TypeError, IndexError) as error:
+        raise Unverifiable(f"files of its stages: the description is not whole ({short(repr(error))})") from None
+
+
+def _check_stages(found: Findings, record: Record, folder: Path, source: Source) -> None:
+    """The facts that stages wrote of themselves, and the files they made."""
+    d, names = record.description, _names(record)
+    stages = [stage for stage in ("features", "training", "bank") if stage in names]
+    found.same("stages", sorted(record.stages), sorted([*stages, "score"]))
+    for stage in stages:
+        at = source.root / stage / folder.parts[-3] / folder.parts[-2] / names[stage]
+        facts = found.attempt(lambda at=at, stage=stage: source.read(at / f"{stage}.json", _facts))  # type: ignore[misc]
+        if facts is not None:
+            found.same(f"stages.{stage}", record.stages.get(stage), facts.get("stage"))
+            found.same("digests", {key: record.digests.get(key) for key in DIGESTS[stage]}, facts.get("digests"))
+        if facts is not None and stage == "features":
+            found.same("weights", record.weights, facts.get("weights"))
+        if stage in MADE:
+            source.check_digest(found, Path(MADE[stage]).stem, record, at / MADE[stage])
+    found.same("bank.patches", record.bank.get("patches"), coreset_size(int(record.bank["of"]), float(d["coreset"])))
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    facts = json.loads(file.read_text())
+    if not isinstance(facts, dict):
+        raise ValueError("not the facts of a stage")
+    return facts
+
+
+def _masks(found: Findings, record: Record, folder: Path, source: Source) -> Masks:
+    file = source.root / "masks" / folder.parts[-3] / folder.parts[-2] / _names(record)["masks"] / "masks.npy"
+    source.check_digest(found, "masks", record, file)
+    return read_masks(file, source)
+
+
+def _check_run(found: Findings, record: Record, folder: Path, source: Source, truth: list[int] | None) -> None:
+    """The name of a run, its image scores and its metrics."""
+    d = record.description
+    found.same("digest in the run's name", folder.name.rpartition("-")[2], digest(d))
+    scores = read_scores(found, folder / "scores.safetensors", source, ("image", "patch"))
+    check_labels(found, scores, truth)
+    found.same("bank.grid", record.bank.get("grid"), list(scores["patch"].shape[1:]))
+    if d.get("reweight") in (None, "map"):  # else the image score is weighted and the patches' are not
+        for n in np.flatnonzero(scores["image"] != scores["patch"].max((1, 2)))[:1]:
+            most = float(scores["patch"][n].max())
+            found.differs.append(f"image score {n}: stored {float(scores['image'][n])!r}, recomputed {most!r}")
+    masks = _masks(found, record, folder, source)
+    maps = anomaly_maps(scores["patch"], *map_settings(d, masks))
+    check_numbers(found, record, scores, maps, masks)
+
+
+def _check_ensemble(found: Findings, record: Record, folder: Path, source: Source, truth: list[int] | None) -> None:
+    """An ensemble against its members' records, and its scores combined from theirs anew."""
+    how, members = str(record.description.get("combine")), record.description.get("members")
+    runs = [m.get("run") if isinstance(m, dict) else None for m in members] if isinstance(members, list) else []
+    if not runs or not all(isinstance(run, str) and RUN.fullmatch(run) for run in runs):
+        raise Unverifiable("description.members does not name runs")
+    found.same("digest in the ensemble's name", folder.name.rpartition("-")[2], digest([runs, how]))
+    places = [source.root / "runs" / folder.parts[-3] / folder.parts[-2] / str(run) for run in runs]
+    references = [] if how == "minmax" else [place / "training.safetensors" for place in places]
+    for n, place in enumerate(places):
+        source.check_digest(found, f"{n} scores", record, place / "scores.safetensors")
+        if references:
+            source.check_digest(found, f"{n} training_scores", record, references[n])
+    records = [source.read(place / RECORD, read_record) for place in places]
+    own = {key: record.digests.get(key, "") for key in ("scores", "masks")}
+    own |= {key: value for key, value in record.digests.items() if key.endswith(" training_scores")}
+    made = combined_record(folder.name, how, records, record.metrics, record.stages.get("ensemble", {}), own)
+    for key in ("description", "flags", "data", "weights", "bank", "digests", "stages"):
+        found.same(key, getattr(record, key), getattr(made, key))
+    stored = read_scores(found, folder / "scores.safetensors", source, ("image",))
+    check_labels(found, stored, truth)
+    masks = _masks(found, record, folder, source)
+    try:
+        image, maps = combine_runs(
+            [read_scores(found, place / "scores.safetensors", source, ("image", "patch")) for place in places],
+            [read_references(file, source) for file in references],
+            [map_settings(member.description, masks) for member in records],
+            how,
+        )
+    except ReconpatchError as error:
+        raise Unverifiable(f"its members cannot be combined ({error})") from None
+    if image.shape != stored["image"].shape:
+        found.differs.append(f"image scores: stored of {len(stored['image'])} images, recomputed of {len(image)}")
+        return
+    n = int(np.argmax(np.abs(stored["image"] - image)))
+    found.close(f"image score {n}", float(stored["image"][n]), float(image[n]))
+    check_numbers(found, record, stored, maps, masks)

@@ -1,0 +1,185 @@
+"""A folder of results made for tests by the functions the workflow uses, with random scores instead of networks."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from reconpatch.config import Run, description, digest, of_training, read_config
+from reconpatch.data import Item, manifest
+from reconpatch.ensemble import combine_runs
+from reconpatch.evaluation import evaluate
+from reconpatch.files import write_text
+from reconpatch.maps import anomaly_maps
+from reconpatch.memory import MemoryBank, Representation, coreset_size
+from reconpatch.plan import run_name, stage_name
+from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.records import Record, combined_record, read_record, write_record
+from reconpatch.scoring import image_scores
+from reconpatch.tabulate import write_table
+
+CONFIG = Path(__file__).parents[1] / "configs/default.yaml"
+TRAIN, GRID, DATASET, CATEGORY = 4, (6, 6), "mine", "nut"
+LABELS = np.array([0, 0, 1, 1, 1])
+USAGE = {"wall_s": 1.5, "start_s": 0.5, "cpu_s": 2.0, "peak_mb": 100.0}
+
+
+def run_of(**changes: Any) -> Run:
+    """The baseline of the configuration, made small, with changes."""
+    baseline = read_config(yaml.safe_load(CONFIG.read_text())).baseline
+    small = {"resize": 32, "crop": 24, "dim": 8, "feature_dim": 16, "coreset": 0.1, "blur": 2.0, "epochs": 2}
+    return Run.model_validate(baseline.model_dump() | small | changes)
+
+
+def items_of() -> list[Item]:
+    """Images of which nothing is to be remarked."""
+    plain = {"mode": "RGB", "format": "PNG", "width": 24, "height": 24}
+    items = [Item(f"train/good/{n}.png", "train", 0, "good", None, f"t{n}", **plain) for n in range(TRAIN)]
+    for n, label in enumerate(LABELS):
+        defect = "bad" if label else "good"
+        item = Item(f"test/{defect}/{n}.png", "test", int(label), defect, None, f"x{n}", **plain)
+        items.append(replace(item, mask=f"ground_truth/bad/{n}.png", mask_pixels=42) if label else item)
+    return items
+
+
+@dataclass
+class Results:
+    """The folder, and the folders of the runs and ensembles in it."""
+
+    root: Path
+    runs: list[Path]
+    ensembles: list[Path]
+    table: Path
+
+    def record(self, folder: Path) -> Record:
+        return read_record(folder / "record.json")
+
+
+def code(stage: str) -> str:
+    """Digest that stands for a stage's code."""
+    return digest(stage, 16)
+
+
+def _facts(folder: Path, stage: str, digests: dict[str, str], **more: Any) -> dict[str, Any]:
+    """Write what a stage says of itself."""
+    facts = {"digests": digests, "stage": stage_facts(code(stage), 1, "cpu", USAGE), **more}
+    if stage == "features":
+        facts["stage"]["s_per_image"] = {"train": 0.1, "test": 0.1}
+    write_text(folder / f"{stage}.json", json.dumps(facts) + "\n")
+    return facts
+
+
+def _save(tensors: dict[str, Any], file: Path) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file)
+    return digest_of(file)
+
+
+def write_run(root: Path, run: Run) -> Path:
+    """Everything a run leaves behind."""
+    name = run_name(run, run_of())
+    rng = np.random.default_rng(list(map(ord, name)))
+    below = f"{DATASET}/{CATEGORY}"
+    masks = np.zeros((len(LABELS), run.crop, run.crop), bool)
+    masks[LABELS == 1, 4:10, 5:12] = True
+    mask_file = root / "masks" / below / stage_name(run, "masks") / "masks.npy"
+    mask_file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(mask_file, masks)
+
+    weights = {"source": run.weights, "sha256": digest(run.backbone, 64)}
+    at = root / "features" / below / stage_name(run, "features")
+    made = {f"{part}_features": digest([run.backbone, part], 64) for part in ("train", "test")}
+    stages = {"features": _facts(at, "features", made, weights=weights)}
+    training, weight, bias = of_training(run), None, None
+    if run.method == "reconpatch":
+        weight, bias = rng.standard_normal((run.dim, run.feature_dim), np.float32), np.zeros(run.dim, np.float32)
+        at = root / "training" / below / stage_name(training, "training")
+        f = {"f": _save({"2.weight": weight, "2.bias": bias}, at / "f.safetensors")}
+        stages["training"] = _facts(at, "training", f, epochs=[])
+    offered = TRAIN * GRID[0] * GRID[1]
+    size = coreset_size(offered, run.coreset)
+    patches = rng.standard_normal((size, run.dim), np.float32)
+    bank = MemoryBank(patches, np.arange(size), Representation(run.dim, weight, bias), offered)
+    at = root / "bank" / below / stage_name(training, "bank")
+    at.mkdir(parents=True, exist_ok=True)
+    bank.save(at / "bank.safetensors")
+    stages["bank"] = _facts(at, "bank", {"bank": digest_of(at / "bank.safetensors")})
+
+    folder = root / "runs" / below / name
+    raw = rng.random((len(LABELS) + TRAIN, *GRID), np.float32) + 1
+    image, patch = image_scores(raw, np.ones_like(raw), run.reweight == "map")
+    train = slice(len(LABELS), None)
+    test = slice(0, len(LABELS))
+    _save({"image": image[train], "patch": patch[train].copy()}, folder / "training.safetensors")
+    metrics, wins = evaluate(image[test], LABELS, anomaly_maps(patch[test], run.crop, run.blur), masks)
+    tensors = {"image": image[test], "patch": patch[test].copy(), "label": LABELS} | wins
+    digests = {name: d for fact in stages.values() for name, d in fact["digests"].items()}
+    digests |= {"scores": _save(tensors, folder / "scores.safetensors"), "masks": digest_of(mask_file)}
+    record = Record(
+        dataset=DATASET,
+        category=CATEGORY,
+        run=name,
+        seed=run.seed,
+        description=description(run, "score"),
+        metrics=metrics,
+        flags=["untrained (random) weights"] if run.weights == "random" else [],
+        data={"layout": "folder", "manifest": json.loads(manifest(items_of()))["digest"]}
+        | {"train": TRAIN, "test_normal": 2, "test_anomalous": 3, "masks": 3},
+        weights=weights,
+        bank={"patches": size, "of": offered, "grid": list(GRID)},
+        digests=digests,
+        stages={stage: fact["stage"] for stage, fact in stages.items()}
+        | {"score": stage_facts(code("score"), 1, "cpu", USAGE) | {"s_per_image": 0.1}},
+    )
+    write_record(folder / "record.json", record)
+    return folder
+
+
+def write_ensemble(root: Path, members: list[Path], how: str) -> Path:
+    """Everything an ensemble leaves behind."""
+    records = [read_record(member / "record.json") for member in members]
+    references = [] if how == "minmax" else [member / "training.safetensors" for member in members]
+    image, maps = combine_runs(
+        [load_file(member / "scores.safetensors") for member in members],
+        [load_file(file) for file in references],
+        [(r.description["crop"], r.description["blur"]) for r in records],
+        how,
+    )
+    mask_file = next((root / "masks").rglob("masks.npy"))
+    metrics, wins = evaluate(image, LABELS, maps, np.load(mask_file))
+    name = f"patchcore,ensemble={how},seed=0-{digest([[r.run for r in records], how])}"
+    folder = root / "ensembles" / DATASET / CATEGORY / name
+    digests = {f"{n} training_scores": digest_of(file) for n, file in enumerate(references)}
+    digests["masks"] = digest_of(mask_file)
+    digests["scores"] = _save({"image": image, "label": LABELS} | wins, folder / "scores.safetensors")
+    own = stage_facts(code("ensemble"), 1, "cpu", USAGE)
+    write_record(folder / "record.json", combined_record(name, how, records, metrics, own, digests))
+    return folder
+
+
+def write_tables(root: Path, records: list[Record], measure: str = "auroc", name: str = "small") -> Path:
+    """A table of runs, a numbered place each."""
+    places = [
+        {"labels": {"place": n}, "method": r.description["method"], "seed": r.seed} | {"run": r.run, "departures": ()}
+        for n, r in enumerate(records)
+    ]
+    settings = {"title": "Small", "caption": "", "measure": measure, "absent": "", "places": places}
+    settings |= {"targets": [(DATASET, CATEGORY)], "layouts": {DATASET: "folder"}, "resamples": 100, "tolerance": 0.2}
+    return write_table(settings, None, root, name)[-1]
+
+
+def write_results(root: Path) -> Results:
+    """Three runs, two ensembles of two of them, a table of everything and one of costs."""
+    write_text(root / "index" / DATASET / f"{CATEGORY}.json", manifest(items_of()))
+    small = [run_of(method="patchcore", backbone=name) for name in ("resnet18", "resnet34")]
+    runs = [
+        write_run(root, run) for run in (*small, run_of(method="reconpatch", backbone="resnet18", weights="random"))
+    ]
+    ensembles = [write_ensemble(root, runs[:2], how) for how in ("zscore", "minmax")]
+    made = [read_record(folder / "record.json") for folder in (*runs, *ensembles)]
+    write_tables(root, made[:3], "cost", "costs")
+    return Results(root, runs, ensembles, write_tables(root, made))
