@@ -1,10 +1,7 @@
-"""The `reconpatch` command.
-
-plan: what would run. check: whether data and backbones are sound. schemas: rewrite workflow/schemas/ and
-workflow/backbones.json, what timm says of the networks of the smoke run.
-"""
+"""The `reconpatch` command: what would run, whether inputs and results are sound, and the published data sets."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -28,6 +25,7 @@ from reconpatch.remarks import data_flags
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 SCHEMAS = Path("workflow/schemas")
+SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
 
 
@@ -151,6 +149,29 @@ def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
     print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
 
 
+def compare_records(a: Path, b: Path) -> None:
+    """Say field by field why two records differ; the exit status is 1 where their metrics do, as that of diff."""
+    from reconpatch.differences import explain
+
+    lines, same = explain(a, b)
+    print("\n".join(lines))
+    if not same:
+        sys.exit(1)
+
+
+def verify_results(folder: Path, plan: Plan) -> None:
+    """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
+    from reconpatch.assemble import result_folder
+    from reconpatch.verification import stage_codes, verify
+
+    planned = {
+        result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)
+    }
+    problems = verify(folder, lambda line: print(line, flush=True), codes=stage_codes(SCRIPTS), planned=planned)
+    if problems:
+        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
+
+
 def _arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
@@ -165,6 +186,12 @@ def _arguments() -> argparse.Namespace:
     get.add_argument("name", help="mvtec_ad or btad")
     get.add_argument("folder", type=Path, help="where archive and images go")
     get.add_argument("--yes", action="store_true", help="do not ask whether the licence is accepted")
+    two = commands.add_parser("compare", help="why two records differ")
+    two.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
+    saved = commands.add_parser("verify", help="whether results follow from what is saved", parents=[overlays])
+    saved.add_argument(
+        "results", type=Path, nargs="?", default=Path("results"), help="results, a folder or record in it"
+    )
     commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
     return parser.parse_args()
 
@@ -175,6 +202,8 @@ def main() -> None:
     try:
         if arguments.command == "download":
             return fetch_dataset(arguments.name, arguments.folder, arguments.yes)
+        if arguments.command == "compare":
+            return compare_records(*arguments.records)
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
             return write_backbones(SHIPPED)
@@ -182,6 +211,8 @@ def main() -> None:
         if arguments.command == "plan":
             check_backbones(plan, CHECKED, SHIPPED)
             show(plan)
+        elif arguments.command == "verify":
+            verify_results(arguments.results, plan)
         elif problems := check(plan):
             raise ReconpatchError("\n".join(problems))
         else:
