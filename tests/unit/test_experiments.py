@@ -259,7 +259,7 @@ def test_who_wins() -> None:
     }
     rows = rows_of(
         {
-            "set": values["file"] | {"backbone": "a"},
+            "set": values["file"] | {"backbone": "a", "feature_dim": 1},
             "variants": {"v": {"set": values["variant"]}, "w": {}},
             "axes": {"coreset": [0.5]},
         },
@@ -379,7 +379,7 @@ def test_mistakes_name_the_experiment_and_the_key(content, override, message) ->
 
 
 def test_mistakes_in_a_stand_in_name_it() -> None:
-    with pytest.raises(ReconpatchError, match=f"stand_ins.{WIDE50}: unknown key bakcbone"):
+    with pytest.raises(ReconpatchError, match=f"stand_ins.{WIDE50}: unknown key 'bakcbone'"):
         rows_of({}, stand_ins={WIDE50: {"bakcbone": "r"}})
 
 
