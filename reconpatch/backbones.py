@@ -165,10 +165,15 @@ def read_state(file: Path) -> dict[str, Tensor]:
         _check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
-        raise ReconpatchError(f"weights file {file}: cannot be read safely ({type(error).__name__}: {error})") from None
+        kind, said = type(error).__name__, f"{error}".split("\n")[0]
+        if kind == "UnpicklingError":  # torch's own message says how to run it nevertheless
+            said = "it holds more than tensors, which could run code, or is damaged"
+        raise ReconpatchError(
+            f"weights file {file}: cannot be read safely ({kind}: {said}); give safetensors, or a .pth of plain tensors"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
-        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors")
+        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors; save a network's state_dict")
     return dict(state)
 
 

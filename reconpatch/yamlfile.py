@@ -42,7 +42,11 @@ def read_yaml(file: Path) -> Any:
         _check(node, file, {})
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise ReconpatchError(f"{file}: not valid YAML ({error})") from None
+        mark = getattr(error, "problem_mark", None)
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        hint = "; indent with spaces" if "'\\t'" in said else ""
+        where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
+        raise ReconpatchError(f"{where}: not valid YAML ({said}){hint}") from None
     except RecursionError:
         raise ReconpatchError(f"{file}: not valid YAML: nested too deeply") from None
     except (ValueError, LookupError) as error:  # of a tag's reader, as for an integer of 5,000 digits or `!!bool 3`
