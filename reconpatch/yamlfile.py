@@ -43,7 +43,8 @@ def read_yaml(file: Path) -> Any:
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        parts = [getattr(error, name, None) for name in ("context", "problem")]
+        said = " ".join((", ".join(filter(None, parts)) or str(error)).split())
         hint = "; indent with spaces" if "'\\t'" in said else ""
         where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
         raise ReconpatchError(f"{where}: not valid YAML ({said}){hint}") from None
