@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconpatch.errors import ReconpatchError
+
 if TYPE_CHECKING:  # the report, made last, needs none of what it imports
     from reconpatch.plan import Plan
 
@@ -86,12 +88,19 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
     from reconpatch.data import read_manifest
     from reconpatch.records import read_record
 
-    if not record_file.is_file():
+    try:
+        record = read_record(record_file)
+        digest = read_manifest(folder / "index" / record.dataset / f"{record.category}.json")[1]
+    except (ReconpatchError, OSError):  # not there, or not what the workflow wrote
         return False
-    record = read_record(record_file)
-    manifest = folder / "index" / record.dataset / f"{record.category}.json"
-    same_data = manifest.is_file() and read_manifest(manifest)[1] == record.data["manifest"]
+    same_data = digest == record.data["manifest"]
     return same_data and all(codes[stage.split()[-1]] == facts["code"] for stage, facts in record.stages.items())
+
+
+def shows_a_failure(folder: Path) -> bool:
+    """Whether the report in a folder of results was written by `report_what_is_there`, and so may be out of date."""
+    page = folder / "report.html"
+    return page.is_file() and page.stat().st_mtime == 0
 
 
 def report_what_is_there(plan: "Plan", folder: Path, codes: Mapping[str, str]) -> list[str]:

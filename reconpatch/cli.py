@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
 from reconpatch.files import write_text
 from reconpatch.indexing import index
+from reconpatch.layouts import shown
 from reconpatch.plan import Plan, make_plan
+from reconpatch.remarks import data_flags
 
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
@@ -91,7 +94,11 @@ def check(plan: Plan) -> list[str]:
             test = [i.label for i in items if i.split == "test"]
             masks = sum(i.mask is not None for i in items)
             counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
-            print(f"{dataset}/{category}: {counts}, {masks} masks; all readable")
+            kinds = (
+                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
+            )
+            print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
+            print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
@@ -130,13 +137,44 @@ def check_weights(plan: Plan) -> list[str]:
     return problems
 
 
+def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
+    """Show where a data set comes from and its licence, ask, then download it and say what to write where."""
+    from reconpatch.download import describe, download
+
+    print(describe(name, folder))
+    if not agreed:
+        if not sys.stdin.isatty():
+            raise ReconpatchError("nothing downloaded: read the licence above and call again with --yes")
+        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise ReconpatchError("nothing downloaded")
+    root = download(name, folder, report=lambda line: print(line, flush=True))
+    print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
+
+
+def _arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    overlays = argparse.ArgumentParser(add_help=False)
+    overlays.add_argument(
+        "--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml"
+    )
+    for name, does in (("plan", "what would run"), ("check", "whether data, weights and networks are sound")):
+        commands.add_parser(name, help=does, parents=[overlays])
+    get = commands.add_parser("download", help="a published data set, checked")
+    get.add_argument("name", help="mvtec_ad or btad")
+    get.add_argument("folder", type=Path, help="where archive and images go")
+    get.add_argument("--yes", action="store_true", help="do not ask whether the licence is accepted")
+    commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Entry point of the `reconpatch` command."""
-    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
-    parser.add_argument("command", choices=["plan", "check", "schemas"])
-    parser.add_argument("--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml")
-    arguments = parser.parse_args()
+    arguments = _arguments()
     try:
+        if arguments.command == "download":
+            return fetch_dataset(arguments.name, arguments.folder, arguments.yes)
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
             return write_backbones(SHIPPED)

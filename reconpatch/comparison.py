@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reconpatch.names import METRICS
+from reconpatch.names import METRICS, REMARK
 from reconpatch.originals import KNOWN, TEXTURES
 from reconpatch.paper import paper_mean, paper_value
 from reconpatch.randomness import stream
@@ -186,7 +186,8 @@ def _against(
     """The paper's value, the difference, the verdict, and what forbids a comparison."""
     if known is None:
         return {"paper": np.nan, "difference": np.nan, "verdict": "", "reasons": ""}
-    reasons = [d for r in results for d in (*r.departures, *(r.record.flags if r.record else ()))]
+    flags = [flag for r in results if r.record for flag in r.record.flags if not flag.startswith(REMARK)]
+    reasons = [*(departure for r in results for departure in r.departures), *flags]
     reasons = list(dict.fromkeys([*reasons, *([known[1]] if known[1] else [])]))
     said = verdict(value, known[0], tolerance, reasons)
     return {"paper": known[0], "difference": value - known[0], "verdict": said, "reasons": BETWEEN.join(reasons)}

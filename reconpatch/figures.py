@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reconpatch.files import replacing
+
 GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
 NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -27,10 +29,9 @@ def save(figure: Figure, path: Path, footnote: str = "") -> None:
     """Write, with a footnote, and close; no time stamp, so the same figure is the same file."""
     lines = fill(footnote, max(60, int(20 * figure.get_figwidth())))  # about 20 characters of this size fit in an inch
     figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top")
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
-    with plt.rc_context(STYLE):
-        figure.savefig(path, dpi=144, bbox_inches="tight", metadata=metadata)
+    with plt.rc_context(STYLE), replacing(path) as destination:
+        figure.savefig(destination, dpi=144, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
 
 

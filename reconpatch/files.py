@@ -1,26 +1,102 @@
-"""Writing files so that a reader sees the whole file or none."""
+"""Writing files so that a reader sees the whole file or none, whenever the writer is killed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+
+from reconpatch.errors import ReconpatchError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed and takes its place, on failure it goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path` for a file or a folder; on success what was written there is flushed to the
+    disk and takes the place of `path`, on failure it goes. What a killed process left for the same path goes first.
+
+    Raises ReconpatchError, naming the path and the free space, where the system refuses to write.
+    """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.stem)}.*.tmp{escape(path.suffix)}"):
+            if not _running(left.name.removesuffix(path.suffix).split(".")[-2]):
+                _remove(left)
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        if temporary.is_dir():
+            for part in [*temporary.rglob("*"), temporary]:
+                _flush(part)
+            _remove(path)  # a folder takes the place of an empty one only
+        else:
+            _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)  # the name is in the folder: it outlives a power loss only when that is on the disk, too
+    except Exception as error:
+        reason = _refusal(error, [temporary, path, *path.parents])
+        if reason is None:
+            raise
+        raise ReconpatchError(f"{path}: cannot be written ({reason}); {_free(path)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what is missing
+            _remove(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ReconpatchError unless files can be written in a folder, which need not be there yet. Writes nothing."""
+    there = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "is write-protected" if there.is_dir() else "is no folder"
+        raise ReconpatchError(f"{folder}: nothing can be written there, {there} {why}; change that and run again")
+
+
+def _refusal(error: Exception, ours: Sequence[Path]) -> str | None:
+    """What the system said when it refused to write one of `ours`; None for any other error, such as an input's.
+
+    A failed write on an open file names none; numpy's says how much of the array it wrote, safetensors has a class of
+    its own.
+    """
+    if isinstance(error, OSError) and (error.filename is None or Path(str(error.filename)) in ours):
+        return error.strerror or str(error)
+    return str(error) if type(error).__name__ == "SafetensorError" else None
+
+
+def _free(path: Path) -> str:
+    """The free space where `path` is to lie and what to do."""
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    with suppress(OSError):
+        free = shutil.disk_usage(there).free / 1e9
+        return f"{free:.2f} GB are free there: make room, or make {there} writable, and run the same command again"
+    return f"make room, or make {there} writable, and run the same command again"
+
+
+def _running(process: str) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from reconpatch.augmentation import Augmentation, augment_image, augment_mask
+from reconpatch.decoding import decode, mask_values, read_file, to_rgb
 from reconpatch.errors import ReconpatchError
+from reconpatch.layouts import shown
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -18,49 +20,15 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 MASK_RULES = {"any": "nearest", "official": "bilinear"}  # which pixels are a defect -> how masks are resized
-MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
-SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})  # PIL opens 16-bit grey PNGs in one of these
-
-
-def decode(path: Path) -> Image.Image:
-    """file -> fully decoded image in its own mode, turned as its EXIF orientation says.
-
-    Raises ReconpatchError, naming the file, for anything that is not a whole image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ReconpatchError(f"{path}: refused, {image.width}x{image.height} px is no photograph of a product")
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise ReconpatchError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise ReconpatchError(f"{path}: not an image that can be read (empty, damaged or another format)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, for damaged files
-        raise ReconpatchError(f"{path}: cannot be decoded ({error}); replace the file") from None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """image in any mode -> 8-bit RGB.
-
-    16-bit grey is scaled by 1/257, because Pillow's own conversion saturates at 255; alpha is dropped.
-    """
-    if image.mode in SIXTEEN_BIT:
-        values = np.clip(np.asarray(image, np.int64), 0, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ReconpatchError("floating-point images have no stated range: save them with 8 or 16 bits")
-    return image.convert("RGB")
 
 
 def load_image(path: Path) -> Image.Image:
     """file -> 8-bit RGB image; raises ReconpatchError naming the file."""
-    image = decode(path)
+    image = decode(read_file(path), path).image
     try:
         return to_rgb(image)
     except ReconpatchError as error:
-        raise ReconpatchError(f"{path}: {error}") from None
+        raise ReconpatchError(f"{shown(path)}: {error}") from None
 
 
 def load_mask(path: Path, rule: str = "any") -> Image.Image:
@@ -73,10 +41,11 @@ def load_mask(path: Path, rule: str = "any") -> Image.Image:
         raise ReconpatchError(f"mask rule {rule!r}: unknown, choose one of {', '.join(MASK_RULES)}")
     if rule == "official":
         return load_image(path).convert("L")
-    image = decode(path)
-    values = np.asarray(image.convert("RGB") if image.mode in {"P", "LA"} else image)
-    defect = values.astype(bool) if values.ndim == 2 else values[..., :3].astype(bool).any(-1)
-    return Image.fromarray(np.where(defect, np.uint8(255), np.uint8(0)))
+    image = decode(read_file(path), path).image
+    try:
+        return Image.fromarray(np.where(mask_values(image) > 0, np.uint8(255), np.uint8(0)))
+    except ReconpatchError as error:
+        raise ReconpatchError(f"{shown(path)}: {error}") from None
 
 
 def resize_shorter(image: Image.Image, resize: int, interpolation: str) -> Image.Image:

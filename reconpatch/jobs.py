@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -50,9 +51,11 @@ class Job:
     since: dict[str, float] = field(default_factory=dict)  # when each kind of progress began
 
     def note(self, text: str) -> None:
-        """Write a line to the log."""
-        self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-        self.log.flush()
+        """Write a line to the log, or to the terminal where the disk takes no more."""
+        try:
+            self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        except OSError:
+            print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
     def progress(self, text: str, done: int, total: int) -> None:
         """Report done of total, with an estimate of what is left."""
@@ -80,20 +83,33 @@ class Job:
 
 @contextmanager
 def job(log: str, name: str) -> Iterator[Job]:
-    """Run a job with its log file open. A ReconpatchError ends the process with its message alone, no traceback."""
+    """Run a job with its log file open. What the user can mend ends the process with a message, without traceback."""
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
+    # Nothing is kept back: what a killed job was about to say is in its log.
+    with TextIOWrapper(open(path, "wb", buffering=0), encoding="utf-8", write_through=True) as file:
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
         running = Job(name, file)
         running.note(f"{name}, process {os.getpid()}, begun {running.start:.2f} s ago")
         try:
             yield running
-        except ReconpatchError as error:
-            running.note(f"error: {error}")
+        except BaseException as error:
+            said = _said(error)
+            if said is None:
+                logging.exception("%s failed", name)
+                raise
+            running.note(f"error: {said}")
             sys.exit(1)  # Snakemake shows the log of a failed job
-        except BaseException:
-            logging.exception("%s failed", name)
-            raise
         running.note(f"done: {running.usage()}")
+
+
+def _said(error: BaseException) -> str | None:
+    """An error -> what the user needs to read of it; None where only a traceback tells."""
+    if isinstance(error, ReconpatchError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; if it was removed meanwhile, run the same command again"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); `reconpatch plan` shows what jobs need: run fewer at once, or smaller ones"
+    return None

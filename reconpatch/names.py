@@ -2,3 +2,4 @@
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO (30 %)"}
 METHODS = {"patchcore": "PatchCore", "reconpatch": "ReConPatch"}
+REMARK = "data: "  # how a record's flag begins that tells of the data, but forbids no comparison with the paper

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from reconpatch.data import Item
+from reconpatch.layouts import shown
 
 # Category -> images: (training, normal test, defective test). MVTec AD: as inspected by three independent sources.
 # BTAD: the total of 2,540 images and 290 masks is certain, its split is supported by published AUROCs.
@@ -27,6 +28,7 @@ KNOWN: dict[str, dict[str, tuple[int, int, int]]] = {
     "btad": {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)},
 }
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood"})  # MVTec AD's; the other ten are objects
+DEFECTS = {"btad": {"good", "ko"}}  # where the folders of test/ are known; ok is called good here
 SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
 
 
@@ -44,9 +46,12 @@ def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
     found = []
     if counts != KNOWN[layout][category]:
         found.append(f"images (training, normal, defective): {counts}, published {KNOWN[layout][category]}")
+    strange = sorted({item.defect for item in items} - DEFECTS[layout]) if layout in DEFECTS else []
+    if strange:
+        found.append(f"defects that the published data do not have: {', '.join(map(shown, strange))}")
     side = min(min(item.width, item.height) for item in items)
     if side < SMALLEST[layout]:
         found.append(f"images scaled down to {side} px")
-    if any(item.path.lower().endswith((".jpg", ".jpeg")) for item in items):
+    if any(item.format in ("JPEG", "MPO") or item.path.lower().endswith((".jpg", ".jpeg")) for item in items):
         found.append("images compressed again (JPEG)")
     return found

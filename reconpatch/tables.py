@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reconpatch.comparison import BETWEEN, Result
-from reconpatch.names import METHODS, METRICS
+from reconpatch.names import METHODS, METRICS, REMARK
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
@@ -111,7 +111,8 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     records = [r.record for r in results if r.record is not None]
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
-    lines += [f"Not a result of the paper{where}: {'; '.join(flags)}." for where, flags in _flags(results).items()]
+    for said, remarks in (("Not a result of the paper", False), ("Of the data", True)):
+        lines += [f"{said}{where}: {'; '.join(flags)}." for where, flags in _flags(results, remarks).items()]
     lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
@@ -134,14 +135,15 @@ def _caveats(results: Sequence[Result], cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def _flags(results: Sequence[Result]) -> dict[str, list[str]]:
-    """Where -> flags of the records there, by category; "" is everywhere."""
+def _flags(results: Sequence[Result], remarks: bool) -> dict[str, list[str]]:
+    """Where -> flags of the records there, by category, or remarks on their data instead; "" is everywhere."""
     made = [r for r in results if r.record is not None]
     every = {r.category for r in made}
     found: dict[str, set[str]] = {}
     for r in made:
         for flag in r.record.flags if r.record else ():
-            found.setdefault(flag, set()).add(r.category)
+            if flag.startswith(REMARK) == remarks:
+                found.setdefault(flag.removeprefix(REMARK), set()).add(r.category)
     by_place: dict[str, list[str]] = {}
     for flag, where in found.items():
         by_place.setdefault("" if where == every else f", {', '.join(sorted(where))}", []).append(flag)

@@ -1,6 +1,7 @@
 """Data sets drawn for tests, in every layout."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from drawing import write_image, write_mask
 from hypothesis import settings
+from running import PARTS, ROOT
 
 settings.register_profile("no timing", deadline=None)  # machines that tests share with other work are slow at times
 settings.load_profile("no timing")
@@ -16,6 +18,17 @@ settings.load_profile("no timing")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the workflow, without results, that uses the installed package."""
+    target = tmp_path / "checkout with a space"
+    target.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, target / part)
+    return target
 
 
 @pytest.fixture

@@ -278,6 +278,12 @@ def test_whatever_forbids_a_comparison_is_the_reason(reason) -> None:
     assert one(frame, category="cable")["verdict"] == "agrees"
 
 
+def test_a_remark_on_the_data_forbids_no_comparison_and_stands_beside_the_number() -> None:
+    remark = "data: images of mode 1 (black and white): 3"
+    cell = one(frame_of([given_values({"image_auroc": 0.99}, [remark])], printed(("bottle", "reconpatch", 99.0, ""))))
+    assert (cell["verdict"], cell["reasons"], cell["flags"]) == ("agrees", "", remark)
+
+
 def test_all_reasons_are_given_each_once() -> None:
     result = given_values({"image_auroc": 0.9}, ["flag", "flag"], departures=("a = 1", "b = 2"))
     cell = one(frame_of([result], printed(("bottle", "reconpatch", 99.0, "caveat"))))

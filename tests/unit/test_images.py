@@ -53,7 +53,7 @@ def test_unreadable_files_are_named(tmp_path, rng, damage) -> None:
 
 def test_decompression_bomb_is_refused(tmp_path, monkeypatch) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr("reconpatch.images.MAX_PIXELS", 1000)
+    monkeypatch.setattr("reconpatch.decoding.MAX_PIXELS", 1000)
     with pytest.raises(ReconpatchError, match=r"bomb\.png: refused, 64x64 px"):
         load_image(tmp_path / "bomb.png")
 

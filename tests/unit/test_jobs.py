@@ -17,6 +17,31 @@ def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:
     assert "error: coreset: 2 is too much" in log.read_text() and "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a/train.npy"), "error: a/train.npy: No such file"),
+        (MemoryError("3 GiB for an array"), "error: out of memory (3 GiB for an array); `reconpatch plan` shows"),
+    ],
+)
+def test_job_says_what_the_system_lacks_without_traceback(tmp_path, error, message) -> None:
+    with pytest.raises(SystemExit), job(str(tmp_path / "x.log"), "x"):
+        raise error
+    assert message in (said := (tmp_path / "x.log").read_text()) and "Traceback" not in said
+
+
+def test_job_keeps_the_traceback_of_what_it_does_not_know(tmp_path) -> None:
+    code = f"from reconpatch.jobs import job\nwith job({str(tmp_path / 'x.log')!r}, 'x'):\n    1 / 0"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
+    assert "Traceback" in (said := (tmp_path / "x.log").read_text()) and "ZeroDivisionError" in said
+
+
+def test_job_whose_log_does_not_fit_the_disk_speaks_to_the_terminal(capsys) -> None:
+    with pytest.raises(SystemExit), job("/dev/full", "x"):
+        raise ReconpatchError("coreset: 2 is too much")
+    assert "error: coreset: 2 is too much" in capsys.readouterr().err
+
+
 def test_job_logs_progress_and_use(tmp_path) -> None:
     log = tmp_path / "x.log"
     with job(str(log), "x") as running:

@@ -11,7 +11,7 @@ def drawn(train: int, normal: int, defective: int, side: int = 1024, suffix: str
     size = {"width": 1600, "height": 1200}
     items = [Item(f"train/good/{n:03}.png", "train", 0, "good", None, **size) for n in range(train)]
     items += [Item(f"test/good/{n:03}.png", "test", 0, "good", None, **size) for n in range(normal)]
-    items += [Item(f"test/cut/{n:03}.png", "test", 1, "cut", f"m/{n:03}.png", **size) for n in range(defective)]
+    items += [Item(f"test/cut/{n:03}.png", "test", 1, "ko", f"m/{n:03}.png", **size) for n in range(defective)]
     items[len(items) // 2] = replace(items[len(items) // 2], path=f"test/x.{suffix}", width=side, height=1300)
     return items
 
@@ -54,6 +54,18 @@ def test_all_alterations_are_listed() -> None:
 def test_bitmaps_of_600_px_are_btads_own() -> None:
     assert alterations("btad", "02", drawn(399, 30, 200, 600, "bmp")) == []
     assert alterations("btad", "02", drawn(399, 30, 200, 599, "bmp")) == ["images scaled down to 599 px"]
+
+
+def test_jpegs_by_another_name_are_known_by_what_they_hold() -> None:
+    items = drawn(60, 12, 30)
+    items[5] = replace(items[5], format="JPEG")
+    assert alterations("mvtec_ad", "toothbrush", items) == ["images compressed again (JPEG)"]
+
+
+def test_defects_that_btad_does_not_have() -> None:
+    items = drawn(400, 21, 49)
+    items[-1] = replace(items[-1], defect="scratch")
+    assert alterations("btad", "01", items) == ["defects that the published data do not have: scratch"]
 
 
 def test_categories_that_are_not_the_data_sets() -> None:

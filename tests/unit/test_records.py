@@ -179,8 +179,9 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         ("recon", {"training"}),
         ("training", {"training"}),
         # Figures that show images move them as `features` does.
-        ("augmentation", {"index", "masks", "features", "qualitative", "gallery", "draw_positions"}),
+        ("augmentation", {"masks", "features", "qualitative", "gallery", "draw_positions"}),
         ("indexing", {"index"}),
+        ("remarks", {"index", "score"}),
         ("features", {"features"}),
         ("patches", {"features"}),
         ("coreset", {"bank"}),

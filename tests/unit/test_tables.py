@@ -198,6 +198,11 @@ def test_notes_tell_every_flag_once() -> None:
     assert "Not a result of the paper, bolt: x." in text
 
 
+def test_notes_keep_remarks_on_the_data_apart() -> None:
+    text = notes_of(run(flags=("data: two images are one",)), run(category="bolt", flags=("x",)))
+    assert "Of the data, nut: two images are one." in text and "Not a result of the paper, bolt: x." in text
+
+
 def test_notes_tell_departures_by_place() -> None:
     results = [
         run(labels={"variant": "small", "dim": dim}, run=f"r{dim}", departures=("epochs = 3 (paper 120)", *own))

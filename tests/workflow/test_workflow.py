@@ -1,10 +1,7 @@
 """The workflow as a user calls it: dry runs, mistakes, and whole runs on small drawn data sets."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,58 +9,9 @@ import pandas as pd
 import pytest
 import timm
 import yaml
+from running import ROOT, SMALL, overlay, read, snakemake, tiny
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
-
-ROOT = Path(__file__).parents[2]
-SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
-PARTS = ["Snakefile", "workflow", "configs", "profiles", "environment.yml"]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the workflow, without results, that uses the installed package."""
-    target = tmp_path / "checkout with a space"
-    target.mkdir()
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, target / part)
-    return target
-
-
-def snakemake(where: Path, *arguments: str, ok: bool = True, **variables: str) -> str:
-    """Run Snakemake and return what it printed."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")} | variables
-    done = subprocess.run(
-        [*SNAKEMAKE, *arguments], cwd=where, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert (done.returncode == 0) == ok, done.stdout[-6000:]
-    return done.stdout
-
-
-def overlay(where: Path, **content: object) -> list[str]:
-    (where / "overlay.yaml").write_text(yaml.safe_dump(content))
-    return ["--configfile", "overlay.yaml", "--"]
-
-
-SMALL: dict[str, object] = {"backbone": "resnet10t", "weights": "random", "resize": 40, "crop": 32, "level_dim": 32}
-SMALL |= {"feature_dim": 32, "dim": 16, "coreset_dim": 8, "coreset": 0.1, "epochs": 2, "batch": 32, "projection_dim": 8}
-
-
-def tiny(
-    where: Path, layout: str, root: Path, axes: dict[str, list], config: dict | None = None, **more: object
-) -> list[str]:
-    """Arguments for an experiment `tiny` on a data set `mine` with a small untrained network."""
-    small = {key: value for key, value in SMALL.items() if key not in axes}
-    (where / "tiny.yaml").write_text(
-        yaml.safe_dump({"title": "Tiny", "datasets": {"mine": "all"}, "set": small, "axes": axes} | more)
-    )
-    data = {"mine": {"layout": layout, "root": str(root)}}
-    return overlay(where, datasets=data, experiments={"tiny": "tiny.yaml"}, **(config or {}))
-
-
-def read(where: Path) -> list[dict]:
-    return [json.loads(p.read_text()) for p in sorted((where / "results/runs").rglob("record.json"))]
 
 
 def test_smoke_plans_the_whole_chain(checkout: Path) -> None:
@@ -179,13 +127,12 @@ def test_real_bottle_agrees_with_the_official_code(checkout: Path, real: Path) -
 
 def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, mvtec: Path) -> None:
     """A network whose weights are damaged fails when loaded; the table shows a dash there and the report says so."""
-    axes = {"backbone": ["resnet10t", "resnet14t"], "method": ["patchcore"]}
+    axes = {"backbone": ["resnet10t", "resnet14t"], "weights": ["file"], "method": ["patchcore"]}
     files = {name: checkout / f"{name}.safetensors" for name in axes["backbone"]}
     save_file(timm.create_model("resnet10t").state_dict(), files["resnet10t"])
     files["resnet14t"].write_bytes(files["resnet10t"].read_bytes()[:1000])
     config = {"weight_files": {name: str(file) for name, file in files.items()}}
-    small = {key: value for key, value in SMALL.items() if key != "backbone"} | {"weights": "file"}
-    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, config=config, set=small)
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, config=config)
     printed = snakemake(checkout, "--cores", "2", *arguments, "tiny", ok=False)
     assert "resnet14t.safetensors: cannot be read safely" in printed
     (record,) = read(checkout)
@@ -200,7 +147,7 @@ def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, 
     value = cells[cells["metric"] == "image_auroc"].set_index("backbone")["value"]
     assert value.notna()["resnet10t"] and value.isna()["resnet14t"]
     # what was written in the failure's wake does not pass for the workflow's own
-    alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"backbone": ["resnet10t"]}, config=config, set=small)
+    alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"backbone": ["resnet10t"]}, config=config)
     assert "make_table 1" in " ".join(snakemake(checkout, "-n", *alone, "tiny").split())
 
 

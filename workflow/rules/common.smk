@@ -15,6 +15,7 @@ from reconpatch.assemble import (
     report_what_is_there,
     result_folder,
     sections,
+    shows_a_failure,
     table_settings,
 )
 from reconpatch.checks import check_backbones, gpu_present
@@ -22,10 +23,12 @@ from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
+from reconpatch.files import check_writable
 from reconpatch.plan import make_plan, stage_name
 from reconpatch.records import code_digest
 
 try:
+    check_writable(Path("results"))
     PLAN = make_plan(read_config(config))
     GPUS = int(gpu_present(PLAN.config.device))
     check_backbones(

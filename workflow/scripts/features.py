@@ -5,13 +5,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from reconpatch.allocation import keep_freed_memory
 from reconpatch.augmentation import drawn_augmentations
 from reconpatch.backbones import load_backbone
-from reconpatch.data import read_manifest
-from reconpatch.device import name, resolve
+from reconpatch.data import check_unchanged, read_manifest
+from reconpatch.device import name, repeatable, resolve
 from reconpatch.features import extract
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
 run, out, threads = snakemake.params.run, snakemake.output, snakemake.threads
 with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     keep_freed_memory()
-    torch.set_num_threads(threads)
     device = resolve(snakemake.config["device"])
+    repeatable(device, threads)
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None
     backbone = load_backbone(
         run["backbone"],
@@ -37,6 +35,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
         pinned=snakemake.config["weight_digests"].get(run["backbone"]),  # no parameter: a right one changes nothing
     )
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
+    check_unchanged(folder, items, "images", threads)
     taken = {}
     for split in ("train", "test"):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()

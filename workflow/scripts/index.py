@@ -7,6 +7,7 @@ from reconpatch.data import manifest
 from reconpatch.files import write_text
 from reconpatch.indexing import index
 from reconpatch.jobs import job
+from reconpatch.remarks import data_flags
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -15,3 +16,5 @@ with job(snakemake.log[0], f"index {snakemake.wildcards.dataset}/{snakemake.wild
     items = index(snakemake.params.layout, Path(snakemake.params.root), snakemake.wildcards.category, snakemake.threads)
     write_text(Path(snakemake.output[0]), manifest(items))
     running.note(f"{len(items)} images, {sum(item.label for item in items)} of them anomalous")
+    for flag in data_flags(snakemake.params.layout, snakemake.wildcards.category, items):
+        running.note(f"remark: {flag}")

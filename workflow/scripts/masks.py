@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reconpatch.augmentation import drawn_augmentations
-from reconpatch.data import read_manifest
+from reconpatch.data import check_unchanged, read_manifest
 from reconpatch.files import replacing
 from reconpatch.images import read_masks
 from reconpatch.jobs import job
@@ -18,6 +18,7 @@ run = snakemake.params.run
 with job(snakemake.log[0], f"masks {snakemake.wildcards.dataset}/{snakemake.wildcards.category}"):
     folder = Path(snakemake.params.folder)
     tests = [item for item in read_manifest(Path(snakemake.input.manifest))[0] if item.split == "test"]
+    check_unchanged(folder, tests, "masks", snakemake.threads)
     masks = read_masks(
         [folder / item.mask if item.mask else None for item in tests],
         run["resize"],

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.sample import write_sample
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job(snakemake.log[0], f"sample {snakemake.wildcards.category}"):
-    write_sample(Path(snakemake.output[0]), snakemake.wildcards.category, snakemake.params.seed)
+with job(snakemake.log[0], f"sample {snakemake.wildcards.category}"), replacing(Path(snakemake.output[0])) as folder:
+    write_sample(folder, snakemake.wildcards.category, snakemake.params.seed)

@@ -14,8 +14,8 @@ from reconpatch.jobs import job
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.originals import alterations
 from reconpatch.records import Record, stage_facts, write_record
+from reconpatch.remarks import data_flags
 from reconpatch.scoring import image_scores, patch_scores
 from reconpatch.statistics import image_wins, pixel_wins, to_tensors
 
@@ -55,7 +55,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     }
     flags = ["untrained (random) weights"] if run["weights"] == "random" else []
     flags += ["embedded sample: defects drawn by us"] if snakemake.params.layout == "sample" else []
-    flags += [f"data altered: {what}" for what in alterations(snakemake.params.layout, where.category, items)]
+    flags += data_flags(snakemake.params.layout, where.category, items)
     record = Record(
         dataset=where.dataset,
         category=where.category,

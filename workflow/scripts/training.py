@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 
-from reconpatch.device import name, resolve
+from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
 from reconpatch.records import stage_facts
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 run = snakemake.params.run
 with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
-    torch.set_num_threads(snakemake.threads)
     device = resolve(snakemake.config["device"])
+    repeatable(device, snakemake.threads)
     patches = np.load(snakemake.input.train[0], mmap_mode="r")
 
     def progress(epoch: Epoch) -> None:  # noqa: D103

@@ -1,0 +1,98 @@
+"""Runs killed at random moments, then resumed as the README says: the same bytes as a run left alone."""
+
+import base64
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from running import SNAKEMAKE, results, snakemake, tiny
+
+# Who is killed, seven times: the whole process group, the scheduler alone (its jobs go on), or one job.
+VICTIMS = ("all", "scheduler", "job", "all", "job", "scheduler", "all")
+
+
+def finished(where: Path) -> dict[Path, int]:
+    """Records that Snakemake counts as finished, with their modification times in ns."""
+    marks = (where / ".snakemake/incomplete").rglob("*")
+    marked = {base64.urlsafe_b64decode(m.name).decode() for m in marks if m.is_file() and m.name[0] != "@"}
+    found = {}
+    for record in (where / "results/runs").rglob("record.json"):
+        made = {str((record.parent / name).relative_to(where)) for name in ("record.json", "scores.safetensors")}
+        if not made & marked:
+            found[record] = record.stat().st_mtime_ns
+    return found
+
+
+def jobs(scheduler: psutil.Process) -> list[psutil.Process]:
+    """The processes that run a stage's script."""
+    found = []
+    for child in scheduler.children(recursive=True):
+        try:
+            found += [child] if any(".snakemake/scripts/" in part for part in child.cmdline()) else []
+        except psutil.Error:
+            continue  # gone meanwhile
+    return found
+
+
+def kill(scheduler: subprocess.Popen, victim: str, rng: np.random.Generator) -> bool:
+    """Kill with SIGKILL and wait until the scheduler is gone; whether there was anything to kill."""
+    if scheduler.poll() is not None:
+        return False
+    process = psutil.Process(scheduler.pid)
+    if victim == "job":
+        running = jobs(process)
+        if running:
+            running[rng.integers(len(running))].kill()
+        scheduler.wait()
+        return bool(running)
+    if victim == "scheduler":
+        process.kill()
+    else:
+        os.killpg(scheduler.pid, signal.SIGKILL)
+    scheduler.wait()
+    return True
+
+
+def test_killed_runs_resume_to_the_same_bytes(checkout: Path, mvtec: Path, tmp_path: Path) -> None:
+    axes = {"method": ["patchcore", "reconpatch"], "coreset": [0.5, 0.1]}
+    command = [
+        "--cores",
+        "2",
+        *tiny(checkout, "mvtec_ad", mvtec, axes, figures={"histogram": {"coreset": 0.5}}),
+        "tiny",
+    ]
+    began = time.perf_counter()
+    snakemake(checkout, *command)
+    whole = time.perf_counter() - began
+    expected = results(checkout)
+    rng = np.random.default_rng(0)
+    victims, kept, survived = list(VICTIMS), {}, 0
+    (checkout / "results").rename(tmp_path / "undisturbed")
+    for attempt in range(4 * len(VICTIMS)):
+        if not victims:
+            break
+        with open(tmp_path / "output.txt", "wb") as output:
+            where = {"cwd": checkout, "stdout": output, "stderr": output, "start_new_session": True}
+            run = subprocess.Popen([*SNAKEMAKE, *command], **where)
+        time.sleep(whole * rng.uniform(0.1, 0.6))
+        if kill(run, victims[0], rng):
+            survived += victims.pop(0) != "job" or run.returncode == 1  # one failed job is no success
+        elif run.returncode == 0:  # it was faster: begin anew
+            assert results(checkout) == expected
+            assert kept.items() <= finished(checkout).items()
+            (checkout / "results").rename(tmp_path / f"finished {attempt}")
+            kept = {}
+            continue
+        snakemake(checkout, "--unlock")
+        now = finished(checkout)
+        assert kept.items() <= now.items()
+        kept |= now
+    assert survived == len(VICTIMS)
+    snakemake(checkout, *command)
+    assert kept.items() <= finished(checkout).items()
+    assert results(checkout) == expected
+    assert "Nothing to be done" in snakemake(checkout, *command)

@@ -1,0 +1,73 @@
+"""What an edited module makes stale: exactly the stages that use it."""
+
+import shutil
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+import pytest
+from running import ROOT, snakemake, tiny
+
+from reconpatch.records import PLUMBING, code_digest
+
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+MODULES = {file.stem for file in (ROOT / "reconpatch").glob("*.py")} - {"__init__"}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package, to be edited."""
+    return shutil.copytree(ROOT / "reconpatch", tmp_path / "package/reconpatch", ignore=lambda *_: ["__pycache__"])
+
+
+def used(script: Path) -> set[str]:
+    """Modules of the package that a script imports, at any depth, as the standard library finds them in byte code."""
+    finder = ModuleFinder(path=[str(ROOT)], excludes=["snakemake"])
+    finder.run_script(str(script))
+    return {name.split(".")[1] for name in finder.modules if name.startswith("reconpatch.")}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_stage_depends_on_the_modules_it_imports_and_no_others(script: Path, package: Path) -> None:
+    before = code_digest(script, package)
+    changed = set()
+    for name in MODULES:
+        file = package / f"{name}.py"
+        text = file.read_text()
+        file.write_text(f"{text}\nEDITED = True\n")
+        code_digest.cache_clear()
+        changed |= {name} if code_digest(script, package) != before else set()
+        file.write_text(text)
+    assert changed == used(script) - PLUMBING
+
+
+STAGES = ("index_category", "read_masks", "extract_features", "train_representation", "select_coreset", "score_run")
+OUTPUTS = ("make_table", "draw_histogram", "draw_umap")
+EDITS = {
+    "indexing": STAGES + OUTPUTS,
+    "inference": ("extract_features", "train_representation", "select_coreset", "score_run", *OUTPUTS),
+    "recon": ("train_representation", "select_coreset", "score_run", *OUTPUTS),
+    "coreset": ("select_coreset", "score_run", *OUTPUTS),
+    "metrics": ("score_run", *OUTPUTS),
+    "tabulate": ("make_table",),
+    "figures": ("draw_histogram", "draw_umap"),
+    "report": (),
+    "report.html": (),
+}
+
+
+def test_edits_rerun_the_stages_that_use_the_module_and_what_follows_from_them(
+    checkout: Path, mvtec: Path, package: Path
+) -> None:
+    figures: dict[str, dict] = {"histogram": {}, "umap": {}}
+    arguments = [*tiny(checkout, "mvtec_ad", mvtec, {"method": ["reconpatch"]}, figures=figures), "tiny"]
+    variables = {"PYTHONPATH": str(package.parent)}
+    snakemake(checkout, "--cores", "2", *arguments, **variables)
+    for module, expected in EDITS.items():
+        file = package / (f"{module}.py" if "." not in module else f"{module}.j2")
+        text = file.read_text()
+        file.write_text(f"{text}\nEDITED = True\n")
+        printed = snakemake(checkout, "-n", *arguments, **variables)
+        file.write_text(text)
+        known = (*STAGES, *OUTPUTS)
+        assert {rule for rule in known if f"\nrule {rule}:" in printed} == set(expected), module
+    assert "Nothing to be done" in snakemake(checkout, "-n", *arguments, **variables)

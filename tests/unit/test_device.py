@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from reconpatch.device import name, resolve
+from reconpatch.errors import ReconpatchError
+
+
+def test_cpu_is_what_is_asked_for_and_cuda_must_be_there(monkeypatch) -> None:
+    assert resolve("cpu") == "cpu" and name("cpu") == "cpu"
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert resolve("auto") == device
+    with pytest.raises(ReconpatchError, match="device: cuda, but PyTorch finds no CUDA device here"):
+        resolve("cuda")
+
+
+def test_a_process_is_made_repeatable() -> None:
+    """In one of its own: the flags are torch's and hold for a whole process."""
+    code = """
+import torch
+from reconpatch.device import repeatable
+repeatable("cpu", 1)
+print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+print(torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.utils.deterministic.fill_uninitialized_memory)
+repeatable("cuda", 1)
+print(torch.is_deterministic_algorithms_warn_only_enabled())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "1", "False", "False", "True"]
