@@ -374,7 +374,7 @@ def test_broken_input_is_explained(
 
 # What the command line is given: arguments, files beside them, and what it must say.
 COMMANDS: list[tuple[str, list[str], dict[str, str], tuple[str, ...]]] = [
-    ("no command", [], {}, ("usage: reconpatch", "command")),
+    ("no command", [], {}, ("usage: reconpatch", "required")),
     ("an unknown command", ["pln"], {}, ("invalid choice: 'pln'", "plan")),
     ("a missing overlay", ["plan", "--configfile", "absent.yaml"], {}, ("absent.yaml: no such file",)),
     ("no YAML", ["plan", "--configfile", "o.yaml"], {"o.yaml": "a: {"}, ("o.yaml", "not valid YAML")),
