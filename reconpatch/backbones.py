@@ -6,6 +6,7 @@ level l is its dense block l). `describe` lists the levels of any other network.
 
 import difflib
 import hashlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,17 @@ def describe(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def check_levels(name: str, levels: Sequence[int]) -> None:
-    """Raise ReconpatchError, listing what there is, unless the network exists and has every level."""
+def check_levels(name: str, levels: Sequence[int]) -> int:
+    """timm name, levels -> the stride of the first level, on whose grid the patches lie.
+
+    Raises ReconpatchError, listing what there is, unless the network exists and has every level.
+    """
     known = describe(name)
     missing = [level for level in levels if level not in {d["level"] for d in known}]
     if missing:
         have = ", ".join(f"{d['level']} ({d['module']}, {d['channels']} channels, stride {d['stride']})" for d in known)
         raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
+    return next(int(d["stride"]) for d in known if d["level"] == levels[0])
 
 
 def check_weights(name: str, weights: str) -> None:
@@ -88,13 +93,15 @@ def load_backbone(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "float32",
+    pinned: str | None = None,
 ) -> Backbone:
     """The network cut after its last level, frozen, with weights from one of four sources.
 
     `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
     EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
-    be absent. Weights and activations have the `precision`. Raises ReconpatchError naming the source and the first keys
-    that do not fit.
+    be absent. Weights and activations have the `precision`. `pinned` is the digest that weights of the first three
+    sources must have. Raises ReconpatchError naming the source and the first keys that do not fit, are not finite, or
+    both digests.
     """
     check_levels(name, levels)
     source = weights
@@ -111,7 +118,14 @@ def load_backbone(
         source = f"file {file.name}"
     elif weights == "embedded":
         _fill(net, name, embedded_state(name), "the embedded weights")
+    where = f"{name}, up to level {max(levels)}, from {file if weights == 'file' else source}"
+    _check_finite(net.state_dict(), where)
     digest = state_digest(net.state_dict())
+    if pinned is not None and weights != "random" and digest != pinned.lower():
+        raise ReconpatchError(
+            f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {pinned}; "
+            "give the weights that were pinned, or put this digest there if the change is meant"
+        )
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     dtype = PRECISIONS[precision]
@@ -148,13 +162,42 @@ def read_state(file: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
+        _check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
-        raise ReconpatchError(f"weights file {file}: cannot be read safely ({type(error).__name__}: {error})") from None
+        kind, said = type(error).__name__, f"{error}".split("\n")[0]
+        if kind == "UnpicklingError":  # torch's own message says how to run it nevertheless
+            said = "it holds more than tensors, which could run code, or is damaged"
+        raise ReconpatchError(
+            f"weights file {file}: cannot be read safely ({kind}: {said}); give safetensors, or a .pth of plain tensors"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
+        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors; save a network's state_dict")
     return dict(state)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _check_archive(file: Path) -> None:
+    """Raise ValueError for a zip that unpacks into more than it is: torch writes none, but would read one."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+            size = sum(info.file_size for info in archive.infolist())
+        if packed or size > file.stat().st_size:
+            raise ValueError(f"its parts are compressed or overlap: {size} bytes in {file.stat().st_size}")
+
+
+def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise ReconpatchError(
+                f"weights of {where}: tensor {key.removeprefix('model.')!r} is not finite; "
+                "the file is damaged or the training behind it failed: give another"
+            )
 
 
 def embedded_state(name: str) -> dict[str, Tensor]:
@@ -179,15 +222,20 @@ def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -
     """Load the state strictly: everything the cut network has, nothing the whole network has not."""
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()
-    wanted = {k.removeprefix("model."): v.shape for k, v in net.state_dict().items()}
+    wanted = {k.removeprefix("model."): v for k, v in net.state_dict().items()}
     problems = {
         "missing": [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")],
         "unknown": [k for k in state if k not in whole],
-        "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k]],
+        "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k].shape],
+        "of another type": [k for k in wanted if k in state and state[k].dtype != wanted[k].dtype],
     }
     for problem, keys in problems.items():
         if keys:
-            raise ReconpatchError(f"weights of {name} from {source}: {len(keys)} tensors {problem}, first {keys[0]!r}")
+            which = f"{keys[0]!r}"
+            if problem.startswith("of another"):
+                have, want = state[keys[0]], wanted[keys[0]]
+                which += f", {have.dtype} {tuple(have.shape)} instead of {want.dtype} {tuple(want.shape)}"
+            raise ReconpatchError(f"weights of {name} from {source}: {len(keys)} tensors {problem}, first {which}")
     net.load_state_dict({f"model.{k}": v for k, v in state.items() if k in wanted}, strict=False)
 
 

@@ -1,39 +1,112 @@
-"""Checks before any job: backbones exist and have the levels wanted, a GPU is there if one is asked for."""
+"""Checks before any job: backbones exist and have the levels wanted, what is to be run fits the data, and a GPU is
+there if one is asked for.
+"""
 
 import importlib.metadata
 import json
+import math
 import shutil
+from functools import cache
 from pathlib import Path
 
+from reconpatch.config import Run
+from reconpatch.data import category_folder, count_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 from reconpatch.plan import Plan
 
 
 def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> None:
-    """Raise ReconpatchError unless every backbone of the plan exists and has the levels wanted.
+    """Raise ReconpatchError unless every backbone of the plan exists and has the levels wanted, and every run fits
+    its patch grid and its data.
 
-    Asking timm costs seconds, so what it says is kept in `cache` for the next call. `shipped` is such a file, made for
-    the default plan; what it says counts for the version of timm it was made with.
+    Asking timm costs seconds, so what it says, the stride of the first level, is kept in `cache` for the next call.
+    `shipped` is such a file, made for the default plan; what it says counts for the version of timm it was made with.
     """
     version = importlib.metadata.version("timm")
-    known: dict[str, bool] = {}
+    known: dict[str, int] = {}
     for file in (cache, shipped):
-        known |= json.loads(file.read_text()) if file is not None and file.is_file() else {}
+        known |= _answers(file) if file is not None else {}
+    strides: dict[str, int] = {}
     for name, run in plan.runs.items():
         key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
         if key not in known:
             from reconpatch.backbones import check_levels, check_weights
 
             try:
-                check_levels(run.backbone, run.levels)
+                stride = check_levels(run.backbone, run.levels)
                 check_weights(run.backbone, run.weights)
             except ReconpatchError as error:
-                users = [e for e in plan.places if name in plan.members(e)]
-                raise ReconpatchError(f"experiment {', '.join(users)}: {error}") from None
-            known[key] = True
+                raise ReconpatchError(f"{_users(plan, name)}: {error}") from None
+            known[key] = stride
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_text(cache, json.dumps(known, indent=1) + "\n")
+        strides[name] = known[key]
+    check_sizes(plan, strides)
+
+
+def _answers(file: Path) -> dict[str, int]:
+    """What timm said before; nothing where the file is missing, damaged, or of an older version of this package."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found = content.items() if isinstance(content, dict) else ()
+    return {key: stride for key, stride in found if type(stride) is int and stride > 0}
+
+
+def _users(plan: Plan, name: str) -> str:
+    return f"experiment {', '.join(e for e in plan.places if name in plan.members(e))}"
+
+
+def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
+    """Plan, stride of every run's first level -> ReconpatchError where a run asks for more than its images can give.
+
+    Training images are counted, not opened. The embedded sample, and what has none, is left to the jobs.
+    """
+
+    @cache
+    def images(dataset: str, category: str) -> int:
+        data = plan.dataset(dataset)
+        if data.layout == "sample":
+            return 0
+        try:
+            return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))[0]
+        except OSError as error:
+            raise ReconpatchError(f"{dataset}/{category}: cannot be read ({error})") from None
+
+    sides: dict[str, int] = {}
+    for name, run in plan.runs.items():
+        sides[name] = -(-run.crop // strides[name])
+        if run.patch_size > sides[name]:
+            raise ReconpatchError(
+                f"{_users(plan, name)}: patch_size = {run.patch_size} is larger than the patch grid, "
+                f"{sides[name]} x {sides[name]} at crop {run.crop} and level {run.levels[0]}; lower it or raise crop"
+            )
+    for experiment, targets in plan.targets.items():
+        for name in (name for name in plan.members(experiment) if name in plan.runs):
+            for dataset, category in targets:
+                if count := images(dataset, category):
+                    problem = too_much(plan.runs[name], count * sides[name] ** 2)
+                    if problem:
+                        raise ReconpatchError(f"experiment {experiment}: {dataset}/{category}: {problem}")
+
+
+def too_much(run: Run, patches: int) -> str | None:
+    """A run, the number of its training patches -> what it asks for beyond them, with the fix, if anything."""
+    bank = int(patches * run.coreset)  # as `memory.coreset_size`, which keeps one where this is none
+    if bank < 1:
+        least = math.ceil(1e6 / patches) / 1e6
+        return f"coreset = {run.coreset:g} keeps none of {patches} training patches; raise it to {least:g} or more"
+    if run.neighbours > bank:
+        return (
+            f"neighbours = {run.neighbours}, but coreset = {run.coreset:g} of {patches} training patches is a memory "
+            f"bank of {bank}; lower neighbours or raise coreset"
+        )
+    # `training.train` makes round(patches / batch) batches of nearly equal size.
+    if run.method == "reconpatch" and patches // max(1, round(patches / run.batch)) < run.k:
+        return f"k = {run.k} neighbours cannot be found among {patches} training patches; lower k or add images"
+    return None
 
 
 def gpu_present(device: str) -> bool:

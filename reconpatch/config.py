@@ -10,83 +10,61 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from reconpatch.data import NAME
+from reconpatch import kinds
 from reconpatch.errors import ReconpatchError
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(NAME, value):
-        raise ValueError("names start with a letter or digit and hold only letters, digits, '.', '_' and '-'")
-    return value
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("must be odd, so that a patch has a centre")
-    return value
-
-
-def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
-    if list(value) != sorted(set(value)):
-        raise ValueError("list every level once, lowest first: the first one's grid is the patch grid")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Positive = Annotated[int, Field(ge=1)]
+from reconpatch.yamlfile import read_yaml
 
 
 class Closed(BaseModel):
-    """A section in which an unknown key is an error.
+    """A section in which an unknown key is an error, and no number is infinite or NaN.
 
     Numbers may come as text: Snakemake's --config hands nested values over as text, and YAML reads 1e-5 as text.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Run(Closed):
     """Everything that decides one result, but for the data: a cell of a table."""
 
     method: Literal["patchcore", "reconpatch"]
-    seed: Annotated[int, Field(ge=0)]
-    backbone: str
+    seed: kinds.Seed
+    backbone: kinds.Backbone
     weights: Literal["pretrained", "file", "embedded", "random"]
-    resize: Positive
-    crop: Positive
+    resize: kinds.Side
+    crop: kinds.Side
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
     precision: Literal["float32", "bfloat16"]
     augment: Literal["none", "test", "both"]
-    augment_rotation: Annotated[float, Field(ge=0, le=180)]
-    augment_translation: Annotated[float, Field(ge=0, lt=1)]
-    augment_brightness: Annotated[float, Field(ge=0, lt=1)]
-    augment_contrast: Annotated[float, Field(ge=0, lt=1)]
-    augment_blur: Annotated[float, Field(ge=0)]
-    levels: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_ascending)]
-    patch_size: Annotated[int, Field(ge=1), AfterValidator(_odd)]
-    level_dim: Positive
-    feature_dim: Positive
-    dim: Positive
-    coreset: Annotated[float, Field(gt=0, le=1)]
-    coreset_dim: Positive
-    neighbours: Positive
+    augment_rotation: kinds.Angle
+    augment_translation: kinds.BelowOne
+    augment_brightness: kinds.BelowOne
+    augment_contrast: kinds.BelowOne
+    augment_blur: kinds.Blur
+    levels: kinds.Levels
+    patch_size: kinds.PatchSize
+    level_dim: kinds.Width
+    feature_dim: kinds.Width
+    dim: kinds.Width
+    coreset: kinds.Part
+    coreset_dim: kinds.Width
+    neighbours: kinds.Positive
     reweight: Literal["image", "map"]
-    blur: Annotated[float, Field(ge=0)]
+    blur: kinds.Blur
     mask_rule: Literal["any", "official"]
-    projection_dim: Positive
-    epochs: Positive
-    epoch: Positive | None
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    alpha: Annotated[float, Field(ge=0, le=1)]
-    k: Annotated[int, Field(ge=2)]
-    sigma: Annotated[float, Field(gt=0)]
-    margin: Annotated[float, Field(ge=0)]
-    gamma: Annotated[float, Field(ge=0, le=1)]
+    projection_dim: kinds.Width
+    epochs: kinds.Positive
+    epoch: kinds.Positive | None
+    batch: kinds.Batch
+    learning_rate: kinds.AboveZero
+    weight_decay: kinds.Amount
+    alpha: kinds.Share
+    k: Annotated[int, Field(ge=2, le=8192), kinds.NUMBER]
+    sigma: kinds.AboveZero
+    margin: kinds.Amount
+    gamma: kinds.Share
     teacher_norm: bool
 
     @model_validator(mode="after")
@@ -97,6 +75,13 @@ class Run(Closed):
             raise ValueError(f"epoch {self.epoch} comes after the last of {self.epochs} epochs")
         if self.batch < 2 * self.k:
             raise ValueError(f"batch {self.batch} holds too few patches for k = {self.k} neighbours; give at least 2 k")
+        pooled = {"dim": self.dim} if self.method == "patchcore" else {}
+        for key, value in (pooled | {"feature_dim": self.feature_dim}).items():
+            if value > len(self.levels) * self.level_dim:
+                raise ValueError(
+                    f"{key} {value} is more than there is to pool, {len(self.levels)} levels of level_dim "
+                    f"{self.level_dim}; lower it or raise level_dim"
+                )
         return self
 
 
@@ -160,23 +145,23 @@ class Dataset(Closed):
     """Where the categories of a data set lie. A root of null means it is not at hand."""
 
     layout: Literal["mvtec_ad", "btad", "folder", "sample"]
-    root: str | None
-    categories: Literal["all"] | list[Name] = "all"
+    root: kinds.PathText | None
+    categories: kinds.Categories = "all"
 
 
 class Variant(Closed):
     """A named change of several keys at once, as "480 px"; what the paper states for it, and what we assume there."""
 
-    set: dict[str, Any] = {}
-    paper: dict[str, Any] = {}
-    assumed: dict[str, Any] = {}
+    set: kinds.Settings = {}
+    paper: kinds.Settings = {}
+    assumed: kinds.Settings = {}
 
 
 class Ensemble(Closed):
     """Runs that differ only in the axis `over` are combined, in each of the ways of `combine`."""
 
     over: str
-    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1)]
+    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1), kinds.DISTINCT]
 
 
 Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "sweep", "curve"]
@@ -185,67 +170,84 @@ Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "swee
 class Experiment(Closed):
     """One table and its figures: changes of the baseline, and variants and axes whose combinations are its runs."""
 
-    title: str
-    caption: str = ""  # what a reader must know of the paper's table or figure
+    title: kinds.Line
+    caption: kinds.Caption = ""  # what a reader must know of the paper's table or figure
     measure: Literal["auroc", "cost"] = "auroc"  # what the table shows
-    paper: dict[str, Any] = {}  # what the paper states for this table, where it is not its baseline
-    assumed: dict[str, Any] = {}  # what stands for settings it does not state there
-    datasets: dict[Name, Literal["all"] | list[Name]]
-    set: dict[str, Any] = {}
-    variants: dict[str, Variant] = {}
+    paper: kinds.Settings = {}  # what the paper states for this table, where it is not its baseline
+    assumed: kinds.Settings = {}  # what stands for settings it does not state there
+    datasets: dict[kinds.Name, kinds.Categories]
+    set: kinds.Settings = {}
+    variants: dict[kinds.Line, Variant] = {}
     axes: dict[str, list[Any]] = {}
     ensemble: Ensemble | None = None
-    figures: dict[Kind, dict[str, Any]] = {}  # kind -> the variant and axis values whose runs are drawn
+    figures: dict[Kind, kinds.Settings] = {}  # kind -> the variant and axis values whose runs are drawn
 
 
 class Override(Closed):
     """What an overlay changes in an experiment: `set` and what it gives for a variant win over the file's."""
 
-    datasets: dict[Name, Literal["all"] | list[Name]] | None = None
-    set: dict[str, Any] = {}
-    variants: dict[str, dict[str, Any]] = {}
+    datasets: dict[kinds.Name, kinds.Categories] | None = None
+    set: kinds.Settings = {}
+    variants: dict[kinds.Line, kinds.Settings] = {}
     axes: dict[str, list[Any]] = {}
-    figures: dict[Kind, dict[str, Any]] | None = None
+    figures: dict[Kind, kinds.Settings] | None = None
+
+
+# Rules of the workflow, which experiments stand beside as targets.
+RULES = frozenset(
+    {
+        *("all", "draw_sample", "index_category", "write_plan", "fetch_weights", "extract_features", "read_masks"),
+        *("train_representation", "select_coreset", "score_run", "score_training", "combine_ensemble", "make_table"),
+        *("draw_qualitative", "draw_histogram", "draw_umap", "draw_positions", "draw_curve", "draw_sweep"),
+        "draw_gallery",
+    }
+)
 
 
 class Config(Closed):
     """The whole configuration."""
 
     device: Literal["auto", "cpu", "cuda"]
-    batch_images: Positive
-    features_gb: Annotated[float, Field(ge=0)]
-    checkpoints: list[Positive]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    resamples: Annotated[int, Field(ge=100)]
-    tolerance: Annotated[float, Field(gt=0)]
-    datasets: dict[Name, Dataset]
-    weight_files: dict[str, str]
-    stand_ins: dict[str, dict[str, Any]]
-    experiments: dict[Name, str]
-    overrides: dict[Name, Override]
+    batch_images: Annotated[int, Field(ge=1, le=1024), kinds.NUMBER]
+    features_gb: kinds.Amount
+    checkpoints: list[kinds.Positive]
+    seeds: kinds.Seeds
+    resamples: Annotated[int, Field(ge=100, le=10**5), kinds.NUMBER]
+    tolerance: kinds.AboveZero
+    datasets: Annotated[dict[kinds.Name, Dataset], kinds.ONCE]
+    weight_files: dict[kinds.Backbone, kinds.PathText]
+    weight_digests: dict[kinds.Backbone, kinds.Digest]
+    stand_ins: dict[kinds.Backbone, kinds.Settings]
+    experiments: Annotated[dict[kinds.Name, kinds.PathText], kinds.ONCE]
+    overrides: dict[kinds.Name, Override]
     baseline: Run
 
-
-def _explain(error: ValidationError, where: str) -> ReconpatchError:
-    lines = []
-    for e in error.errors():
-        key = ".".join(str(part) for part in e["loc"]) or "(whole)"
-        if e["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {key}; check its spelling")
-        elif e["type"] == "missing":
-            lines.append(f"{where}: key {key} is missing")
-        else:
-            given = f"{key} = {e['input']!r}: " if e["loc"] else ""
-            lines.append(f"{where}: {given}{e['msg'].removeprefix('Value error, ')}")
-    return ReconpatchError("\n".join(lines))
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        taken = [name for name in self.experiments if name in RULES]
+        if taken:
+            raise ValueError(f"experiments.{taken[0]}: the workflow has a rule of this name; choose another")
+        samples = {name: data.root for name, data in self.datasets.items() if data.layout == "sample" and data.root}
+        if len(samples) > 1:
+            raise ValueError(f"datasets: {' and '.join(samples)} are both the sample; leave one of them out")
+        for name, root in samples.items():
+            if re.search(r"[{}$~]", str(root)):
+                raise ValueError(f"datasets.{name}.root = {root!r}: the sample is drawn there; write a plain path")
+        for name, settings in self.stand_ins.items():
+            if strange := [key for key in settings if key not in Run.model_fields]:
+                raise ValueError(f"stand_ins.{name}: unknown key {strange[0]!r}; check its spelling")
+        return self
 
 
 def expand_path(path: str, key: str) -> Path:
     """A path from the configuration with `~` and `$VARIABLES` replaced.
 
-    Raises ReconpatchError naming the key when a variable is not set.
+    Raises ReconpatchError naming the key when a variable is not set, `~` is of no one, or no file can be called so.
     """
-    expanded = os.path.expandvars(Path(path).expanduser())
+    try:
+        expanded = kinds.checked_path(os.path.expandvars(Path(path).expanduser()))
+    except (ValueError, RuntimeError) as error:  # a name in `~name` that the system does not know
+        raise ReconpatchError(f"{key} = {kinds.shown(path)}: {error}") from None
     if "$" in expanded:
         raise ReconpatchError(f"{key} = {path!r}: the environment variable in it is not set; set it or write the path")
     return Path(expanded)
@@ -256,20 +258,18 @@ def read_config(content: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise _explain(error, "configuration") from None
+        raise kinds.explained(error, "configuration") from None
 
 
 def read_experiment(file: Path) -> Experiment:
     """Experiment file -> Experiment; raises ReconpatchError naming the file and key."""
+    content = read_yaml(file)
+    if content is None:
+        raise ReconpatchError(f"{file}: empty; an experiment has at least a title and datasets")
     try:
-        content = yaml.safe_load(file.read_text())
         return Experiment.model_validate(content)
-    except FileNotFoundError:
-        raise ReconpatchError(f"experiments: {file}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ReconpatchError(f"{file}: not valid YAML ({error})") from None
     except ValidationError as error:
-        raise _explain(error, str(file)) from None
+        raise kinds.explained(error, str(file)) from None
 
 
 def vary(baseline: Run, changes: dict[str, Any], where: str) -> Run:
@@ -277,4 +277,4 @@ def vary(baseline: Run, changes: dict[str, Any], where: str) -> Run:
     try:
         return Run.model_validate(baseline.model_dump() | changes)
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise kinds.explained(error, where) from None

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reconpatch.config import Config, Experiment, Override, Run, Variant, description, vary
 from reconpatch.errors import ReconpatchError
+from reconpatch.kinds import shown
+from reconpatch.yamlfile import read_yaml
 
 PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
 
@@ -52,7 +52,12 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         changes = experiment.set | variant.set
         changes |= override.set | override.variants.get(label, {}) | place
         if _unreached(changes, config):
-            out.append(str(changes["epoch"]))
+            if "epoch" not in axes and _reached(changes, config):
+                raise ReconpatchError(
+                    f"{where}: epoch = {changes.get('epoch', config.baseline.epoch)} is not among checkpoints "
+                    f"{config.checkpoints}, so f is not kept there: choose one of these, or add it to them"
+                )
+            out.append(str(changes.get("epoch", config.baseline.epoch)))
             continue
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
@@ -63,16 +68,39 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         assumed = experiment.assumed | variant.assumed
         silent = (unstated | set(assumed)) - set(stated)
         rows.append(Row(labels, run, tuple(_departures(run, common | assumed | stated, silent))))
+    _distinct(where, experiment, rows)
     why = f"epochs {', '.join(dict.fromkeys(out))} are beyond the last or not among checkpoints {config.checkpoints}"
     return rows, [why] if out else []
 
 
+def _epochs(changes: Mapping[str, Any], config: Config) -> tuple[int, int] | None:
+    """(epoch, epochs) of a row; None where epoch is the last, or `vary` will say what is wrong with one of them."""
+    pair = [str(changes.get(key, getattr(config.baseline, key))) for key in ("epoch", "epochs")]
+    if not all(text.isdecimal() and len(text) < 10 and int(text) for text in pair):
+        return None
+    return int(pair[0]), int(pair[1])
+
+
 def _unreached(changes: Mapping[str, Any], config: Config) -> bool:
-    """Whether the training a row asks for lacks its epoch; False, too, if `vary` will say what is wrong with it."""
-    epoch, epochs = (str(changes.get(key, getattr(config.baseline, key))) for key in ("epoch", "epochs"))
-    if not (epoch.isdecimal() and epochs.isdecimal() and int(epoch)):
-        return False  # None is the last epoch
-    return int(epoch) > int(epochs) or int(epoch) not in (int(epochs), *config.checkpoints)
+    """Whether the training a row asks for lacks its epoch."""
+    pair = _epochs(changes, config)
+    return pair is not None and (pair[0] > pair[1] or pair[0] not in (pair[1], *config.checkpoints))
+
+
+def _reached(changes: Mapping[str, Any], config: Config) -> bool:
+    """Whether the training a row asks for passes its epoch, be it kept or not."""
+    pair = _epochs(changes, config)
+    return pair is not None and pair[0] <= pair[1]
+
+
+def _distinct(where: str, experiment: Experiment, rows: list[Row]) -> None:
+    """Raise ReconpatchError where two rows would have the same labels; an ensemble's members are looked at later."""
+    seen: set[str] = set()
+    for row in [] if experiment.ensemble else rows:
+        place = str(row.labels | {"method": row.run.method, "seed": row.run.seed})
+        if place in seen:
+            raise ReconpatchError(f"{where}: two rows are {place}: do two backbones have the same stand-in?")
+        seen.add(place)
 
 
 def _check(where: str, experiment: Experiment, override: Override, axes: list[str]) -> None:
@@ -93,6 +121,10 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
     empty = [key for key, values in experiment.axes.items() if not values]
     if empty:
         raise ReconpatchError(f"{where}: axes: {empty[0]} = []: give at least one value")
+    for key, values in experiment.axes.items():
+        twice = [value for n, value in enumerate(values) if any(same(value, before) for before in values[:n])]
+        if twice:
+            raise ReconpatchError(f"{where}: axes: {key}: {shown(twice[0])} is there twice; give every value once")
     ensemble = experiment.ensemble
     if ensemble and ensemble.over in ("method", "seed"):
         raise ReconpatchError(f"{where}: ensemble: over = {ensemble.over!r}: members must be of one method and seed")
@@ -118,7 +150,7 @@ def _swept(name: str, axes: Collection[str]) -> Collection[str]:
 
 def _paper() -> tuple[dict[str, Any], set[str]]:
     """The paper's settings, ours where it is silent, and the keys where it is."""
-    content: dict[str, Any] = yaml.safe_load(Path(PAPER).read_text())
+    content: dict[str, Any] = read_yaml(Path(PAPER))
     return content["stated"] | content["assumed"], set(content["assumed"])
 
 

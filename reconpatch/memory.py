@@ -111,9 +111,29 @@ class MemoryBank:
                 header = json.loads(content.metadata()["reconpatch"])
                 tensors = {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118, no mapping
             f = Representation(header["dim"], tensors.get("f.weight"), tensors.get("f.bias"))
-            return MemoryBank(tensors["memory_bank"], tensors["order"], f, header["training_patches"])
+            bank = MemoryBank(tensors["memory_bank"], tensors["order"], f, header["training_patches"])
+            bank._check()
+            return bank
         except Exception as error:  # safetensors raises classes of its own
             raise ReconpatchError(f"{file}: not a memory bank ({type(error).__name__}: {error})") from None
+
+    def _check(self) -> None:
+        """Raise ValueError where the parts do not belong together or hold what `build_bank` cannot have made."""
+        f, size = self.representation, self.order.size
+        if type(f.dim) is not int or type(self.training_patches) is not int or not 1 <= size <= self.training_patches:
+            raise ValueError(f"{size} rows of {self.training_patches} patches, {f.dim} values each")
+        if self.order.shape != (size,) or self.order.dtype != np.int64:
+            raise ValueError(f"order is {self.order.dtype} {self.order.shape}, not int64 ({size},)")
+        if not ((self.order >= 0) & (self.order < self.training_patches)).all():
+            raise ValueError(f"order holds rows outside the {self.training_patches} training patches")
+        parts: dict[str, tuple[NDArray[Any] | None, tuple[int, ...]]] = {"memory_bank": (self.patches, (size, f.dim))}
+        if f.weight is not None or f.bias is not None:
+            inputs = 0 if f.weight is None else f.weight.shape[-1]
+            parts |= {"f.weight": (f.weight, (f.dim, inputs)), "f.bias": (f.bias, (f.dim,))}
+        for name, (values, shape) in parts.items():
+            if values is None or values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all():
+                what = "missing" if values is None else f"{values.dtype} {values.shape}"
+                raise ValueError(f"{name} is {what}, not finite float32 {shape}")
 
 
 class Search:

@@ -26,6 +26,7 @@ from reconpatch.config import (
 from reconpatch.data import categories
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import Row, expand, overridden, same
+from reconpatch.kinds import checked_name, clash
 from reconpatch.originals import KNOWN
 
 Target = tuple[str, str]  # data set, category
@@ -186,10 +187,25 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
         strange = [c for c in missing if c not in known or c in entry.categories]
         if strange:
             raise ReconpatchError(f"category {strange[0]!r} is not in data set {dataset}; it has {', '.join(found)}")
+        _named_apart(dataset, entry, [c for c in chosen if c in found])
         if missing:
             why.append(f"{dataset} lacks {', '.join(missing)}")
         targets += [(dataset, c) for c in chosen if c in found]
     return targets, "; ".join(why) or None
+
+
+def _named_apart(dataset: str, entry: Dataset, chosen: Sequence[str]) -> None:
+    """Raise ReconpatchError for categories whose results would be mixed up, or cannot be written on some systems."""
+    where = f"datasets.{dataset}.root = {entry.root}: category"
+    try:
+        for category in chosen:
+            checked_name(category)
+    except ValueError as error:
+        raise ReconpatchError(f"{where} folder {category!r}: {error}") from None
+    if problem := clash(chosen):
+        raise ReconpatchError(f"{where} folders {problem}")
+    if "mean" in chosen:
+        raise ReconpatchError(f"{where} folder 'mean': tables call the mean over categories so; rename the folder")
 
 
 def _found(dataset: str, entry: Dataset) -> list[str]:
@@ -201,7 +217,7 @@ def _found(dataset: str, entry: Dataset) -> list[str]:
     key = f"datasets.{dataset}.root"
     try:
         return categories(entry.layout, expand_path(str(entry.root), key))
-    except ReconpatchError as error:
+    except (ReconpatchError, OSError) as error:
         raise ReconpatchError(f"{key}: {error}") from None
 
 
@@ -214,10 +230,12 @@ def make_plan(config: Config) -> Plan:
     stray = sorted({*config.overrides} - {*config.experiments})
     if stray:
         raise ReconpatchError(f"overrides.{stray[0]}: no such experiment; there are {', '.join(config.experiments)}")
+    used: set[str] = {*config.stand_ins}
     for name, file in config.experiments.items():
         experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
         plan.experiments[name], plan.places[name] = experiment, []
         rows, out = expand(name, experiment, config)
+        used |= {row.run.backbone for row in rows}
         plan.targets[name], why = _targets(name, experiment, config)
         lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
         why = "; ".join([*([why] if why else []), *dict.fromkeys(lacking.values()), *out])
@@ -229,6 +247,9 @@ def make_plan(config: Config) -> Plan:
                 plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
         if experiment.ensemble:
             plan.places[name] += _combined(plan, name, experiment.ensemble)
+    unused = sorted({*config.weight_digests} - used)
+    if unused:  # misspelt, it would be a pin that holds nothing
+        raise ReconpatchError(f"weight_digests.{unused[0]}: no experiment uses it; they use {', '.join(sorted(used))}")
     return plan
 
 

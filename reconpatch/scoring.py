@@ -18,8 +18,8 @@ def patch_scores(
     """(N, C) patch features -> ((N,) Euclidean distances to the nearest row, eq. 9; (N,) weights, eq. 10; device used).
 
     The weight is 1 - softmax over the b = `neighbours` rows nearest to that row, the row among them, of the patch's
-    distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Raises ReconpatchError for b < 1 or
-    b above the size of the bank.
+    distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Raises ReconpatchError for b < 1, b
+    above the size of the bank, and features that are not finite.
     """
     size = len(bank.patches)
     if not 1 <= neighbours <= size:
@@ -29,6 +29,8 @@ def patch_scores(
     for rows in batches(patches):
         r = bank.representation(part(patches, rows))
         nearest, places = search(r, 1)
+        if (places < 0).any() or not np.isfinite(nearest).all():  # faiss gives a NaN the largest float as its distance
+            raise ReconpatchError("some patch features, or their distances, are not finite: check the weights")
         distances[rows] = nearest[:, 0]
         if neighbours > 1:
             stars, place = np.unique(places, return_inverse=True)

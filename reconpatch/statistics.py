@@ -33,9 +33,11 @@ class Wins:
 def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
     """((N,) scores, (N,) labels, 1 anomalous) -> wins, every image being one positive or one negative. Exact.
 
-    Raises ReconpatchError when the shapes differ or a score is not finite.
+    Raises ReconpatchError when the shapes differ, a score is not finite or a label is neither 0 nor 1.
     """
     _check("labels", scores, labels)
+    if scores.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ReconpatchError(f"labels {labels.shape}: must be one per image, 0, normal, or 1, anomalous")
     positive, negative = labels == 1, labels == 0
     higher = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
     pairs = np.where(positive[:, None] & negative, higher, 0)
@@ -51,9 +53,11 @@ def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins
     For even bins, less than 1 / (bins / 2 - 1) of the positives lie in any gap, so the AUROC of all pixels errs by less
     than 1 / (bins - 2); far less in practice, since over- and undercounted pairs cancel.
     Beside the maps it needs a sorted copy of the pixels and 8 * N * bins float64. Raises ReconpatchError when
-    the shapes differ, a score is not finite, or bins is below 4.
+    the shapes differ, masks are not boolean, there are no images, a score is not finite, or bins is below 4.
     """
     _check("masks", maps, masks)
+    if masks.dtype != np.bool_ or masks.ndim != 3 or not len(masks):
+        raise ReconpatchError(f"masks {masks.shape} of {masks.dtype}: must be boolean, (images, height, width)")
     if bins < 4:
         raise ReconpatchError(f"bins {bins}: must be at least 4")
     cuts = np.union1d(_quantiles(maps[masks], bins // 2), _quantiles(maps[~masks], bins // 2))
@@ -80,10 +84,12 @@ def _histogram(values: Floats, cuts: Floats) -> Doubles:
 def auroc(wins: Wins, weights: NDArray[Any]) -> Doubles:
     """(wins of N images, (R, N) weights) -> (R,) AUROCs, NaN where no positive or no negative has weight.
 
-    A weight m is the image taken m times. Raises ReconpatchError when the weights are not of N images.
+    A weight m is the image taken m times. Raises ReconpatchError when the weights are not of N images, negative or not
+    finite.
     """
     if weights.ndim != 2 or weights.shape[1] != len(wins.pairs):
         raise ReconpatchError(f"weights {weights.shape} are not of {len(wins.pairs)} images: give (resamples, images)")
+    _weights(weights)
     w = weights.astype(np.float64)
     won = np.sum(w @ wins.pairs.astype(np.float64) * w, axis=1)
     pairs = (w @ wins.positives) * (w @ wins.negatives)
@@ -119,10 +125,13 @@ def mean_auroc(per_seed: Sequence[Wins], images: NDArray[Any], seeds: NDArray[An
 
     All seeds of a resample see the same images. Two methods are compared by giving both the same `images` and `seeds`
     and subtracting: the resamples are then paired, and what both have in common cancels. NaN where `auroc` is. Raises
-    ReconpatchError when the shapes do not fit.
+    ReconpatchError when the shapes do not fit, a weight is negative or not finite, or a resample has no seed.
     """
     if seeds.shape != (len(images), len(per_seed)):
         raise ReconpatchError(f"seed weights {seeds.shape}: must be ({len(images)} resamples, {len(per_seed)} seeds)")
+    _weights(seeds)
+    if not per_seed or not seeds.sum(1).all():
+        raise ReconpatchError("a resample has no seed: give at least one seed some weight in each")
     values = np.stack([auroc(wins, images) for wins in per_seed], 1)
     return np.asarray(np.average(values, axis=1, weights=seeds.astype(np.float64)))
 
@@ -146,11 +155,23 @@ def to_tensors(wins: Wins, prefix: str) -> dict[str, NDArray[Any]]:
 
 
 def from_tensors(tensors: Mapping[str, NDArray[Any]], prefix: str) -> Wins:
-    """What `to_tensors` gave, possibly among others -> wins. Raises ReconpatchError for one that is missing."""
+    """What `to_tensors` gave, possibly among others -> wins.
+
+    Raises ReconpatchError for one that is missing, of another shape, negative or not finite.
+    """
     try:
-        return Wins(**{field.name: tensors[f"{prefix}_{field.name}"] for field in fields(Wins)})
+        wins = Wins(**{field.name: tensors[f"{prefix}_{field.name}"] for field in fields(Wins)})
     except KeyError as error:
         raise ReconpatchError(f"tensor {error} is missing: run the step that wrote the file again") from error
+    n = wins.positives.size
+    for field, shape in zip(fields(Wins), ((n, n), (n,), (n,)), strict=True):
+        values = getattr(wins, field.name)
+        if values.shape != shape or not (np.isfinite(values) & (values >= 0)).all():
+            raise ReconpatchError(
+                f"tensor '{prefix}_{field.name}' {values.shape} is damaged, {shape} finite counts are expected: run "
+                "the step that wrote the file again"
+            )
+    return wins
 
 
 def _check(name: str, scores: Floats, truth: NDArray[Any]) -> None:
@@ -158,6 +179,11 @@ def _check(name: str, scores: Floats, truth: NDArray[Any]) -> None:
         raise ReconpatchError(f"scores {scores.shape} and {name} {truth.shape} differ in shape")
     if not np.isfinite(scores).all():
         raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
+
+
+def _weights(weights: NDArray[Any]) -> None:
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ReconpatchError(f"weights {weights.shape}: must be finite and not negative")
 
 
 def _positive(name: str, value: int) -> int:

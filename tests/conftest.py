@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawing import write_image, write_mask
+from hypothesis import settings
 from running import PARTS, ROOT
+
+settings.register_profile("no timing", deadline=None)  # machines that tests share with other work are slow at times
+settings.load_profile("no timing")
 
 
 @pytest.fixture

@@ -127,6 +127,64 @@ def test_hostile_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def file_of(folder: Path, **changes: torch.Tensor) -> Path:
+    torch.manual_seed(0)
+    save_file(timm.create_model(SMALL).state_dict() | changes, folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+def test_a_right_pin_changes_nothing_and_a_wrong_one_stops(tmp_path: Path, monkeypatch) -> None:
+    file = file_of(tmp_path)
+    create = timm.create_model
+
+    def downloaded(*args, pretrained=False, **kwargs):  # as the file's, under the name that timm would give it
+        net = create(*args, **kwargs)
+        if pretrained:
+            state = {f"model.{k}": v for k, v in read_state(file).items()}
+            net.load_state_dict({k: state[k] for k in net.state_dict()})
+        return net
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    sources = {"file": (SMALL, file), "pretrained": (SMALL, None), "embedded": ("tf_efficientnet_lite0", None)}
+    for weights, (name, path) in sources.items():
+        found = load_backbone(name, [2, 3], weights, path).weights
+        for pin in (found["sha256"], found["sha256"].upper()):
+            assert load_backbone(name, [2, 3], weights, path, pinned=pin).weights == found
+        with pytest.raises(
+            ReconpatchError, match=f"{name}, up to level 3.* is {found['sha256']}, .*{name} pins {'0' * 64}"
+        ):
+            load_backbone(name, [2, 3], weights, path, pinned="0" * 64)
+    right = load_backbone(SMALL, [2, 3], "file", file).weights["sha256"]
+    changed = file_of(tmp_path, **{"layer1.0.bn1.bias": torch.full((64,), 1e-30)})
+    with pytest.raises(ReconpatchError, match=r"w\.safetensors: their SHA-256 is"):
+        load_backbone(SMALL, [2, 3], "file", changed, pinned=right)
+    load_backbone(SMALL, [2], "random", pinned="0" * 64)  # drawn, not given: the seed says which
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(value, tmp_path: Path) -> None:
+    bad = torch.zeros(24, 3, 3, 3)
+    bad[3, 1, 2, 0] = value
+    with pytest.raises(ReconpatchError, match=r"w\.safetensors: tensor 'conv1\.0\.weight' is not finite"):
+        load_backbone(SMALL, [2], "file", file_of(tmp_path, **{"conv1.0.weight": bad}))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.bool, torch.complex64]
+)
+def test_weights_of_another_type_are_refused(dtype, tmp_path: Path) -> None:
+    file = file_of(tmp_path, **{"conv1.0.weight": torch.ones(24, 3, 3, 3, dtype=dtype)})
+    with pytest.raises(
+        ReconpatchError, match=f"of another type, first 'conv1.0.weight', {dtype} .* instead of torch.float32"
+    ):
+        load_backbone(SMALL, [2], "file", file)
+
+
+def test_stride_of_the_patch_grid() -> None:
+    assert check_levels("resnet18", [1, 2]) == 4 and check_levels("resnet18", [2]) == 8
+    assert check_levels("vit_tiny_patch16_224", [9, 10]) == 16  # where an index is no halving
+
+
 def test_no_network_is_explained(monkeypatch) -> None:
     create = timm.create_model
 

@@ -1,14 +1,19 @@
+import ast
+import importlib.metadata
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from reconpatch.checks import check_backbones, gpu_present
+from reconpatch.checks import check_backbones, check_sizes, gpu_present, too_much
 from reconpatch.cli import write_backbones
-from reconpatch.config import read_config, vary
+from reconpatch.config import Dataset, read_config, vary
 from reconpatch.errors import ReconpatchError
+from reconpatch.memory import coreset_size
 from reconpatch.plan import Place, Plan
+from reconpatch.training import train
 
 DEFAULT = yaml.safe_load((Path(__file__).parents[2] / "configs/default.yaml").read_text())
 
@@ -28,7 +33,12 @@ def plan_of(**experiments: dict) -> Plan:
 def asked(monkeypatch) -> list[tuple]:
     """The networks timm is asked about."""
     calls: list[tuple] = []
-    monkeypatch.setattr("reconpatch.backbones.check_levels", lambda *call: calls.append(call))
+
+    def answer(*call: object) -> int:
+        calls.append(call)
+        return 8
+
+    monkeypatch.setattr("reconpatch.backbones.check_levels", answer)
     return calls
 
 
@@ -67,6 +77,86 @@ def test_the_experiment_is_named_and_nothing_wrong_is_remembered(changes, messag
         with pytest.raises(ReconpatchError, match=message):
             check_backbones(plan, cache)
     assert len(json.loads(cache.read_text())) == 1  # a's, which is right
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5, '{"a": true}', '{"a": 0}', "\x00"])
+def test_damaged_or_older_answers_are_asked_for_again(text, tmp_path, asked) -> None:
+    cache, plan = tmp_path / "cache.json", plan_of(a={})
+    run = plan.config.baseline
+    key = f"{run.backbone} {run.levels} {run.weights} timm {importlib.metadata.version('timm')}"
+    cache.write_text(text.replace('"a"', json.dumps(key)))
+    check_backbones(plan, cache)
+    assert len(asked) == 1 and json.loads(cache.read_text()) == {key: 8}
+
+
+def fits(tmp_path: Path, train: int, stride: int = 8, layout: str = "mvtec_ad", **changes: object) -> None:
+    """Check one run on a category with so many empty training files: they are not opened."""
+    for i in range(train):
+        (tmp_path / "nut/train/good").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"nut/train/good/{i}.png").touch()
+    plan = plan_of(a={"resize": 40, "crop": 32, "coreset": 0.5} | changes)
+    plan.config.datasets["mine"] = Dataset(layout=layout, root=str(tmp_path))
+    plan.targets["a"] = [("mine", "nut")]
+    check_sizes(plan, dict.fromkeys(plan.runs, stride))
+
+
+POINTS = {"method": "patchcore", "patch_size": 1}
+
+
+@pytest.mark.parametrize(
+    ("fine", "wrong", "message"),
+    [
+        ({"patch_size": 3}, {"patch_size": 5}, "experiment a: patch_size = 5 is larger than the patch grid, 4 x 4"),
+        ({"neighbours": 16}, {"neighbours": 17}, "experiment a: mine/nut: neighbours = 17, .* 32 .* bank of 16; lower"),
+        ({"coreset": 1 / 32}, {"coreset": 0.031}, "coreset = 0.031 keeps none of 32 .* raise it to 0.03125 or more"),
+        ({"k": 32, "batch": 64}, {"k": 33, "batch": 66}, "k = 33 neighbours cannot be found among 32 training patches"),
+        ({"stride": 32, **POINTS}, {"stride": 32, **POINTS, "neighbours": 2}, "2 training patches .* bank of 1;"),
+    ],
+)
+def test_what_the_images_cannot_give_is_refused(fine, wrong, message, tmp_path) -> None:
+    fits(tmp_path, 2, **fine)
+    with pytest.raises(ReconpatchError, match=message):
+        fits(tmp_path, 2, **wrong)
+
+
+def test_what_is_not_counted_is_left_to_the_jobs(tmp_path) -> None:
+    fits(tmp_path, 2, layout="sample", neighbours=9999)
+    fits(tmp_path / "empty", 0, neighbours=9999)  # the index says what is missing
+    fits(tmp_path, 2, method="patchcore", k=33, batch=66)  # it trains nothing
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 31, 32, 40, 63, 64, 65, 100, 1000])
+@pytest.mark.parametrize(("batch", "k"), [(4, 2), (8, 4), (64, 5), (64, 32)])
+def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) -> None:
+    """Against the code that runs: a training of one epoch and the size of a coreset."""
+    run = vary(plan_of().config.baseline, {"batch": batch, "k": k, "coreset": 1, "sigma": 1}, "")
+    settings = {"learning_rate": 1e-4, "weight_decay": 0.0, "alpha": 0.5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9}
+    patches = np.random.default_rng(0).standard_normal((n, 4)).astype(np.float16)
+    try:
+        train(
+            patches,
+            **settings,
+            **{"dim": 2, "projection_dim": 2, "epochs": 1, "batch": batch, "k": k, "teacher_norm": False, "seed": 0},
+            **{"checkpoints": [], "device": "cpu", "progress": lambda _: None},
+        )
+        refused = False
+    except ReconpatchError:
+        refused = True
+    assert (too_much(run, n) is not None) == refused
+    for ratio in (1e-4, 0.01, 1 / n, 0.3, 1.0):
+        one = run.model_copy(update={"coreset": ratio, "neighbours": 1, "method": "patchcore"})
+        more = one.model_copy(update={"neighbours": coreset_size(n, ratio) + 1})
+        assert (too_much(one, n) is None) == (n * ratio >= 1) and too_much(more, n) is not None
+
+
+def test_positions_of_the_figure_lie_on_every_grid() -> None:
+    """The script cannot be imported; what it says of places is read from it."""
+    tree = ast.parse((Path(__file__).parents[2] / "workflow/scripts/draw_positions.py").read_text())
+    found = {n.targets[0].id: ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign)}
+    for side in range(1, 300):
+        places = [(x * side // found["GRID"], y * side // found["GRID"]) for x, y in found["PLACES"]]
+        assert all(0 <= x < side and 0 <= y < side for x, y in places)
+        assert len(set(places)) == len(places) or side <= 10  # on coarse grids two coincide
 
 
 def test_every_experiment_with_the_run_is_named(tmp_path) -> None:

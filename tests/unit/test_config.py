@@ -1,9 +1,20 @@
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from reconpatch.config import Run, description, expand_path, of_training, read_config, read_experiment, vary
+from reconpatch.config import (
+    RULES,
+    Run,
+    description,
+    digest,
+    expand_path,
+    of_training,
+    read_config,
+    read_experiment,
+    vary,
+)
 from reconpatch.errors import ReconpatchError
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +77,12 @@ def test_baseline_is_the_papers(baseline) -> None:
         ({"epoch": 0}, "epoch = 0"),
         ({"epoch": 121}, "epoch 121 comes after the last of 120 epochs"),
         ({"batch": 8}, "batch 8 holds too few patches for k = 5"),
+        ({"feature_dim": 2049}, "feature_dim 2049 is more than there is to pool, 2 levels of level_dim 1024"),
+        ({"levels": [2], "feature_dim": 1025}, "feature_dim 1025 is more than there is to pool, 1 levels"),
+        ({"method": "patchcore", "dim": 2049}, "dim 2049 is more than there is to pool"),
+        ({"sigma": float("nan")}, "sigma = nan: Input should be a finite number"),
+        ({"learning_rate": "1e400"}, "learning_rate = '1e400': Input should be a finite number"),
+        ({"dim": True}, "dim = True: true and false are no numbers"),
     ],
 )
 def test_bad_values_are_named(change, message, baseline) -> None:
@@ -103,6 +120,29 @@ def test_misspelt_and_missing_keys_are_listed_together() -> None:
 def test_bad_values_of_the_whole_are_named(change, message) -> None:
     with pytest.raises(ReconpatchError, match=f"configuration: .*{message}"):
         read_config(DEFAULT | change)
+
+
+def test_targets_of_the_workflow_are_no_names_of_experiments() -> None:
+    """`smoke` is an experiment and a rule; its rule takes the experiment's files."""
+    found = set()
+    for file in [*(ROOT / "workflow/rules").glob("*.smk"), ROOT / "workflow/Snakefile"]:
+        found |= set(re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))
+    assert found - {"smoke"} == RULES
+
+
+def test_a_wide_f_is_no_mistake(baseline) -> None:
+    assert vary(baseline, {"dim": 4096}, "").dim == 4096
+    vary(baseline, {"feature_dim": 2048}, "")
+
+
+def test_minus_zero_makes_no_other_run(baseline) -> None:
+    one, other = (vary(baseline, {"blur": zero, "margin": zero}, "") for zero in (0, "-0.0"))
+    assert digest(description(one, "score")) == digest(description(other, "score"))
+
+
+def test_pins_are_compared_in_lower_case() -> None:
+    config = read_config(DEFAULT | {"weight_digests": {"resnet18": "AB" * 32}})
+    assert config.weight_digests == {"resnet18": "ab" * 32} and config.baseline == read_config(DEFAULT).baseline
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "-x", "", "a b", "a\nb", "x" * 65])
@@ -227,6 +267,11 @@ def test_paths_expand_or_name_their_key(monkeypatch) -> None:
     assert "~" not in str(expand_path("~/x", "root"))
     with pytest.raises(ReconpatchError, match=r"root = '\$NOWHERE_SET/x'"):
         expand_path("$NOWHERE_SET/x", "root")
+    with pytest.raises(ReconpatchError, match=r"root = '~nobody-of-this-name/x': .*home"):
+        expand_path("~nobody-of-this-name/x", "root")
+    monkeypatch.setenv("SOMEWHERE", "x" * 300)
+    with pytest.raises(ReconpatchError, match=r"root = '\$SOMEWHERE/x': no path is that long"):
+        expand_path("$SOMEWHERE/x", "root")
 
 
 def test_experiment_files_are_closed(tmp_path) -> None:

@@ -259,7 +259,7 @@ def test_who_wins() -> None:
     }
     rows = rows_of(
         {
-            "set": values["file"] | {"backbone": "a"},
+            "set": values["file"] | {"backbone": "a", "feature_dim": 1},
             "variants": {"v": {"set": values["variant"]}, "w": {}},
             "axes": {"coreset": [0.5]},
         },
@@ -379,7 +379,7 @@ def test_mistakes_name_the_experiment_and_the_key(content, override, message) ->
 
 
 def test_mistakes_in_a_stand_in_name_it() -> None:
-    with pytest.raises(ReconpatchError, match=f"stand_ins.{WIDE50}: unknown key bakcbone"):
+    with pytest.raises(ReconpatchError, match=f"stand_ins.{WIDE50}: unknown key 'bakcbone'"):
         rows_of({}, stand_ins={WIDE50: {"bakcbone": "r"}})
 
 
@@ -471,3 +471,33 @@ def test_numbers_are_the_same_however_they_are_written(one, other) -> None:
 )
 def test_other_values_are_the_same_as_text(one, other, agrees) -> None:
     assert same(one, other) == same(other, one) == agrees
+
+
+@pytest.mark.parametrize(
+    ("content", "override", "message"),
+    [
+        ({"axes": {"coreset": [0.1, 0.01, "1e-1"]}}, {}, "axes: coreset: '1e-1' is there twice"),
+        ({"axes": {"levels": [[2, 3], [2, 3]]}}, {}, r"axes: levels: \[2, 3\] is there twice"),
+        ({"axes": {"dim": [1]}}, {"axes": {"dim": [2, 2.0]}}, "axes: dim: 2.0 is there twice"),
+        ({"set": {"epoch": 7}}, {}, "epoch = 7 is not among checkpoints .* choose one of these, or add it"),
+        ({}, {"set": {"epoch": "7"}}, "epoch = 7 is not among checkpoints"),
+    ],
+)
+def test_rows_that_could_not_be_told_apart_or_made(content, override, message) -> None:
+    with pytest.raises(ReconpatchError, match=f"experiment x: {message}"):
+        rows_of(content, override)
+
+
+def test_an_epoch_of_the_baseline_that_is_not_kept_or_not_reached() -> None:
+    baseline = DEFAULT["baseline"] | {"epoch": 7}
+    with pytest.raises(ReconpatchError, match="epoch = 7 is not among checkpoints"):
+        rows_of({}, baseline=baseline)
+    assert rows_of({}, baseline=baseline, checkpoints=[7])[0].run.epoch == 7
+    assert expanded({"set": {"epochs": 3}}, baseline=baseline | {"epoch": 40})[0] == []
+
+
+def test_two_backbones_with_one_stand_in_are_two_equal_rows() -> None:
+    content = {"axes": {"backbone": [WIDE50, WIDE101]}}
+    assert len(rows_of(content)) == 2
+    with pytest.raises(ReconpatchError, match=r"experiment x: two rows are .*same stand-in"):
+        rows_of(content, stand_ins={WIDE50: {"backbone": WIDE101}})

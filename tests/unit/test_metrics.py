@@ -6,7 +6,16 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.metrics import image_metrics, pixel_metrics
+from reconpatch.metrics import (
+    average_precision,
+    best_f1,
+    false_positive_rates,
+    image_metrics,
+    pixel_metrics,
+    precision_curve,
+    ramp_area,
+    region_weights,
+)
 
 
 def draw(seed: int, decimals: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -108,3 +117,47 @@ def test_bad_input_is_explained() -> None:
         pixel_metrics(np.zeros((1, 4, 4), np.float32), np.zeros((1, 4, 5), bool))
     with pytest.raises(ReconpatchError, match="1 anomaly scores are not finite"):
         image_metrics(np.array([1, np.nan], np.float32), np.array([0, 1]))
+
+
+ONE, TWO = np.zeros((1, 2, 2), np.float32), np.array([0.0, 1.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: image_metrics(TWO, np.array([0, 2])), r"labels \[0, 2\]: must be 0, normal, or 1"),
+        (lambda: image_metrics(TWO, np.array([0, 1, 1])), "must be one of each per image"),
+        (lambda: image_metrics(ONE, np.zeros((1, 2, 2), int)), "must be one of each per image"),
+        (lambda: pixel_metrics(ONE, np.full((1, 2, 2), 255, np.uint8)), "of uint8: must be boolean"),
+        (lambda: pixel_metrics(ONE[0], np.ones((2, 2), bool)), "must be boolean, .images, height, width"),
+        (lambda: region_weights(np.ones((1, 2, 2))), "of float64: must be boolean"),
+        (lambda: precision_curve(TWO, TWO[:0]), "no positives"),
+        (lambda: precision_curve(TWO[:0], TWO), "no negatives"),
+        (lambda: precision_curve(TWO, np.array([0, np.nan], np.float32)), "1 anomaly scores are not finite"),
+        (lambda: false_positive_rates(np.array([-np.inf, 0], np.float32), TWO), "1 anomaly scores are not finite"),
+        (lambda: false_positive_rates(TWO[:0], TWO), "no negatives"),
+        (lambda: average_precision(np.array([np.nan, 1]), np.array([1, 0.5])), "no curve"),
+        (lambda: average_precision(np.array([1.0, 1]), np.array([0.5, 1])), "no curve"),
+        (lambda: average_precision(np.array([1.0]), np.array([1, 0.5])), "no curve"),
+        (lambda: best_f1(np.array([1.0]), np.array([1.0]), TWO), "2 thresholds for a curve of 1"),
+        (lambda: best_f1(np.array([np.inf]), np.array([1.0]), TWO[:1]), "no curve"),
+        (lambda: best_f1(np.zeros(0), np.zeros(0), TWO[:0]), "no curve"),
+        (lambda: ramp_area(np.array([np.nan]), np.array([1.0]), 0.3), "must rise within 0 and 1"),
+        (lambda: ramp_area(np.array([0.5]), np.array([0.4]), 0.3), "must rise within 0 and 1"),
+        (lambda: ramp_area(np.array([0.5]), np.array([0.6]), 0), "must rise within 0 and 1"),
+    ],
+)
+def test_arguments_that_would_give_a_wrong_number_are_refused(call, message) -> None:
+    with pytest.raises(ReconpatchError, match=message):
+        call()
+
+
+def test_a_single_pixel_and_the_largest_floats() -> None:
+    maps, masks = np.full((2, 5, 5), np.finfo(np.float32).min), np.zeros((2, 5, 5), bool)
+    masks[1, 4, 4] = True
+    maps[1, 4, 4] = np.finfo(np.float32).max
+    found = pixel_metrics(maps, masks)
+    assert [found[k] for k in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30")] == [1, 1, 1, 1]
+    maps[maps > 0], maps[maps < 0] = np.float32(1e-45), 0  # the smallest difference there is
+    assert pixel_metrics(maps, masks)["pixel_auroc"] == 1
+    assert len(region_weights(np.zeros((2, 3, 3), bool))) == 0

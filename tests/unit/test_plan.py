@@ -495,3 +495,26 @@ def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:
     plan = make_plan(read_config(content))
     assert [place.departures for place in plan.places["table_btad"]] == [(), ()] * 2
     assert plan.targets["table_btad"] == [("btad", "01"), ("btad", "03")]
+
+
+def test_categories_whose_results_would_be_mixed_up(planned, mvtec) -> None:
+    for name, message in (
+        ("mean", "tables call the mean"),
+        ("Nut", "'Nut' and 'nut' would be one file"),
+        ("aux", "'aux'"),
+    ):
+        shutil.copytree(mvtec / "nut", mvtec / name)
+        with pytest.raises(ReconpatchError, match=rf"datasets\.mine\.root = .*{message}"):
+            planned({})
+        planned({"datasets": {"mine": ["nut"]}})  # what no experiment uses does no harm
+        shutil.rmtree(mvtec / name)
+    planned({})
+
+
+def test_a_pin_of_a_network_that_nothing_uses_is_a_mistake(planned, content) -> None:
+    pin, used = {"weight_digests": {}}, content["baseline"]["backbone"]
+    names = {*planned({}, **pin).runs}
+    assert {*planned({}, weight_digests={used: "ab" * 32}).runs} == names
+    with pytest.raises(ReconpatchError, match=rf"weight_digests\.wide: no experiment uses it; they use {used}"):
+        planned({}, weight_digests={"wide": "ab" * 32})
+    planned({}, weight_digests={used: "ab" * 32, "b": "ab" * 32}, stand_ins={used: {"backbone": "b"}})

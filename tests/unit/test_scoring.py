@@ -87,3 +87,14 @@ def test_the_middle_is_the_median_the_upper_of_two(values, data) -> None:
     chosen = [values[i] for i in group]
     assert index in group
     assert values[index] == statistics.median_high(chosen)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_features_that_are_not_finite_are_refused(bad, neighbours) -> None:
+    """faiss answers NaN with the largest float, which would pass for a score; 3e38 is too large to be squared."""
+    bank = MemoryBank(np.eye(4, dtype=np.float32), np.arange(4), Representation(4), 4)
+    patches = np.zeros((5, 4), np.float32)
+    patches[3, 1] = bad
+    with pytest.raises(ReconpatchError, match="not finite: check the weights"):
+        patch_scores(patches, bank, neighbours=neighbours)

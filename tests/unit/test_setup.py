@@ -23,8 +23,24 @@ def test_schemas_are_current(tmp_path) -> None:
     from reconpatch.cli import write_schemas
 
     write_schemas(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
     for made in tmp_path.iterdir():
         assert made.read_text() == (ROOT / "workflow/schemas" / made.name).read_text()
+
+
+def test_a_changed_model_changes_its_schema(tmp_path, monkeypatch) -> None:
+    """What the test above would see: another limit, and a key more."""
+    from pydantic import create_model
+
+    from reconpatch import cli, kinds
+
+    for name, kind in (("tolerance", kinds.Share), ("more", int)):
+        changed = create_model("Config", __base__=cli.Config, **{name: (kind, ...)})
+        monkeypatch.setattr(cli, "Config", changed)
+        cli.write_schemas(tmp_path)
+        shipped = (ROOT / "workflow/schemas/config.schema.json").read_text()
+        assert (tmp_path / "config.schema.json").read_text() != shipped
+        monkeypatch.undo()
 
 
 def test_lock_has_hashes_and_no_address() -> None:

@@ -262,3 +262,40 @@ def test_bad_input_is_explained() -> None:
         seed_resamples(0, 5, rng)
     with pytest.raises(ReconpatchError, match="level 95"):
         interval(np.ones(3), 95)
+
+
+def test_arguments_that_would_give_a_wrong_number_are_refused() -> None:
+    scores, labels, masks = np.array([0, 1], np.float32), np.array([0, 1]), np.zeros((1, 2, 2), bool)
+    wins = image_wins(scores, labels)
+    ones = np.ones((3, 2))
+    for call, message in (
+        (lambda: image_wins(scores, np.array([0, 2])), "0, normal, or 1, anomalous"),
+        (lambda: image_wins(scores[None], labels[None]), "must be one per image"),
+        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), masks.astype(np.uint8)), "of uint8: must be boolean"),
+        (lambda: pixel_wins(np.zeros((0, 2, 2), np.float32), masks[:0]), "must be boolean"),
+        (lambda: auroc(wins, -ones), "must be finite and not negative"),
+        (lambda: auroc(wins, ones * np.nan), "must be finite and not negative"),
+        (lambda: mean_auroc([wins], ones, np.zeros((3, 1))), "a resample has no seed"),
+        (lambda: mean_auroc([wins], ones, np.full((3, 1), np.inf)), "must be finite"),
+        (lambda: mean_auroc([], ones, np.zeros((3, 0))), "a resample has no seed"),
+        (lambda: interval(np.array([0.5]), float("nan")), "level nan: must be between 0 and 1"),
+    ):
+        with pytest.raises(ReconpatchError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pairs", lambda v: v[:1]),
+        ("pairs", lambda v: v * np.float32(np.nan)),
+        ("positives", lambda v: v - 1),
+        ("negatives", lambda v: v[:1]),
+        ("positives", lambda v: v[None]),
+    ],
+)
+def test_damaged_wins_are_refused(name, change) -> None:
+    tensors = to_tensors(image_wins(np.array([0, 1], np.float32), np.array([0, 1])), "image")
+    assert from_tensors(tensors, "image").pairs.shape == (2, 2)
+    with pytest.raises(ReconpatchError, match=r"tensor 'image_\w+' .* is damaged.* run the step"):
+        from_tensors(tensors | {f"image_{name}": change(tensors[f"image_{name}"])}, "image")

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import yaml
 from running import ROOT, SMALL, overlay, read, snakemake, tiny
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 
 def test_smoke_plans_the_whole_chain(checkout: Path) -> None:
@@ -124,11 +126,15 @@ def test_real_bottle_agrees_with_the_official_code(checkout: Path, real: Path) -
 
 
 def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, mvtec: Path) -> None:
-    """A memory bank smaller than b fails when it is searched; the table shows a dash there and the report says so."""
-    axes = {"neighbours": [1, 9999], "method": ["patchcore"]}
-    arguments = tiny(checkout, "mvtec_ad", mvtec, axes)
+    """A network whose weights are damaged fails when loaded; the table shows a dash there and the report says so."""
+    axes = {"backbone": ["resnet10t", "resnet14t"], "weights": ["file"], "method": ["patchcore"]}
+    files = {name: checkout / f"{name}.safetensors" for name in axes["backbone"]}
+    save_file(timm.create_model("resnet10t").state_dict(), files["resnet10t"])
+    files["resnet14t"].write_bytes(files["resnet10t"].read_bytes()[:1000])
+    config = {"weight_files": {name: str(file) for name, file in files.items()}}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, config=config)
     printed = snakemake(checkout, "--cores", "2", *arguments, "tiny", ok=False)
-    assert "neighbours 9999: must be between 1 and" in printed
+    assert "resnet14t.safetensors: cannot be read safely" in printed
     (record,) = read(checkout)
     page = (checkout / "results/report.html").read_text()
     assert "Planned results are missing" in page and "smoke: all 8" in page
@@ -138,10 +144,10 @@ def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, 
     assert page.count(f'href="runs/mine/nut/{record["run"]}/record.json"') == 3  # its number in every metric
     assert "Missing, because the run failed" in (checkout / "results/tables/tiny.md").read_text()
     cells = pd.read_csv(checkout / "results/tables/tiny.csv")
-    value = cells[cells["metric"] == "image_auroc"].set_index("neighbours")["value"]
-    assert value.notna()[1] and value.isna()[9999]
+    value = cells[cells["metric"] == "image_auroc"].set_index("backbone")["value"]
+    assert value.notna()["resnet10t"] and value.isna()["resnet14t"]
     # what was written in the failure's wake does not pass for the workflow's own
-    alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"neighbours": [1]})
+    alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"backbone": ["resnet10t"]}, config=config)
     assert "make_table 1" in " ".join(snakemake(checkout, "-n", *alone, "tiny").split())
 
 

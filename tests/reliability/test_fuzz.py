@@ -1,0 +1,371 @@
+"""Readers given anything: what they return is sound, and the only exception is the one meant for the user. Metrics
+given anything: laws that hold for all scores, and scikit-learn.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from drawing import make_record
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from reconpatch.config import Config, Experiment, description, read_config, read_experiment
+from reconpatch.data import Item, manifest, read_manifest
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments import expand
+from reconpatch.kinds import shown
+from reconpatch.memory import MemoryBank, Representation
+from reconpatch.metrics import image_metrics, pixel_metrics
+from reconpatch.plan import run_name
+from reconpatch.records import Record, read_record, write_record
+from reconpatch.scoring import patch_scores
+from reconpatch.statistics import auroc, image_wins, pixel_wins
+from reconpatch.yamlfile import read_yaml
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
+EXPERIMENT = yaml.safe_load((ROOT / "configs/ablations/table_mvtec.yaml").read_text())
+
+# The same examples on every machine and day; files are written anew for each, so the folder may be shared.
+stable = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+ODD = [10**400, -(10**20), 2**31, 2**63, 1e400, float("nan"), 5e-324, -0.0, "1e400", "9" * 5000, "-1", "٣"]
+ODD += [
+    "",
+    " ",
+    "\x00",
+    "../x",
+    "a\nb",
+    "/etc/passwd",
+    "~",
+    "~nobody-of-this-name/x",
+    "$HOME",
+    "CON",
+    "x" * 300,
+    "\ud800",
+]
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(ODD)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(content: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every key of nested dictionaries, as a path."""
+    if not isinstance(content, dict):
+        return []
+    return [path for key in content for path in [(*above, key), *places(content[key], (*above, key))]]
+
+
+def replaced(content: dict, path: tuple[str, ...], value: Any) -> dict:
+    """Nested dictionaries with one value changed, or added."""
+    changed = copy.deepcopy(content)
+    section = changed
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    return changed
+
+
+SECTIONS = [(), ("baseline",), ("datasets",), ("datasets", "btad"), ("overrides",), ("stand_ins",), ("weight_files",)]
+known = st.sampled_from(places(DEFAULT))
+unknown = st.builds(lambda section, key: (*section, key), st.sampled_from(SECTIONS), st.text(max_size=8))
+
+
+@stable
+@given(known | unknown, values)
+def test_configuration_is_read_or_the_key_is_named(path, value) -> None:
+    try:
+        config = read_config(replaced(DEFAULT, path, value))
+    except ReconpatchError as error:
+        message = str(error)
+        assert path[-1] in message or shown(path[-1]) in message or ascii(path[-1]) in message, (path, message)
+        assert len(message) < 20_000 and all(line.isprintable() for line in message.split("\n"))
+    else:
+        assert isinstance(config, Config)
+        name = run_name(config.baseline, read_config(DEFAULT).baseline)
+        assert len(name) < 80 and name.isascii() and not set(name) & set("/\\\n ~$:"), name
+        json.dumps(description(config.baseline, "score"), allow_nan=False)  # what runs are named by
+
+
+@stable
+@given(values)
+def test_anything_in_place_of_the_configuration(content) -> None:
+    with pytest.raises(ReconpatchError, match="configuration"):
+        read_config(content)
+
+
+def read_and_expand(file: Path) -> None:
+    try:
+        experiment = read_experiment(file)
+    except ReconpatchError as error:
+        assert file.name in str(error)
+        return
+    assert isinstance(experiment, Experiment)
+    try:
+        rows, out = expand("x", experiment, read_config(DEFAULT))
+    except ReconpatchError as error:
+        assert "experiment x" in str(error)
+    else:
+        assert rows or out
+
+
+@stable
+@given(content=st.binary(max_size=60) | st.text("ab:{}[]&*!<,-\"'\n\t #|>%@?~0.", max_size=40).map(str.encode))
+def test_experiment_files_of_any_bytes(content, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "e.yaml").write_bytes(content)
+    read_and_expand(tmp_path / "e.yaml")
+
+
+@stable
+@given(
+    path=st.sampled_from([*places(EXPERIMENT), ("ensemble",), ("x",), ("axes", "levels"), ("set", "dim")]), value=values
+)
+def test_experiment_files_with_one_value_changed(path, value, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    content = EXPERIMENT | {"set": {}}
+    try:
+        text = yaml.safe_dump(replaced(content, path, value), allow_unicode=True)
+        (tmp_path / "e.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    except ValueError:  # what YAML cannot write
+        assume(False)
+    read_and_expand(tmp_path / "e.yaml")
+
+
+@stable
+@given(
+    axes=st.dictionaries(
+        st.sampled_from(["dim", "levels", "epoch", "epochs", "coreset", "method", "seed", "backbone", "teacher_norm"]),
+        st.lists(st.sampled_from(["2", 2, 2.0, True, None, [2], [2, 3], "a", 0.5, "9" * 5000, -1, {}]), max_size=3),
+        max_size=3,
+    )
+)
+def test_axes_of_anything(axes, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"axes": axes, "figures": {}}))
+    read_and_expand(tmp_path / "e.yaml")
+
+
+@stable
+@given(content=st.recursive(st.text(max_size=5) | st.integers() | st.booleans() | st.none(), st.lists, max_leaves=8))
+def test_what_yaml_wrote_is_read_as_it_was(content, tmp_path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"key": content}))
+    assert read_yaml(tmp_path / "c.yaml") == {"key": content}
+
+
+def damaged(data: st.DataObject, whole: bytes) -> bytes:
+    """Bytes with a few of them changed, cut off, put in or left out."""
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        where = data.draw(st.integers(0, max(len(content) - 1, 0)))
+        how = data.draw(st.sampled_from(["change", "cut", "insert", "remove"]))
+        if how == "change" and content:
+            content[where] = data.draw(st.integers(0, 255))
+        elif how == "cut":
+            del content[where:]
+        elif how == "insert":
+            content[where:where] = data.draw(st.binary(max_size=8))
+        else:
+            del content[where : where + data.draw(st.integers(1, 20))]
+    return bytes(content)
+
+
+def record_or_error(file: Path) -> None:
+    try:
+        record = read_record(file)
+    except ReconpatchError as error:
+        assert file.name in str(error)
+    else:
+        assert isinstance(record, Record)
+
+
+@stable
+@given(content=st.binary(max_size=60) | st.text('{}[]":,0e-.ntruefals', max_size=40).map(str.encode))
+def test_records_of_any_bytes(content, tmp_path) -> None:
+    (tmp_path / "record.json").write_bytes(content)
+    record_or_error(tmp_path / "record.json")
+
+
+@stable
+@given(data=st.data())
+def test_damaged_records(data, tmp_path) -> None:
+    file = tmp_path / "record.json"
+    write_record(file, make_record())
+    assert read_record(file) == make_record()
+    file.write_bytes(damaged(data, file.read_bytes()))
+    record_or_error(file)
+
+
+@stable
+@given(data=st.data(), value=values)
+def test_records_with_one_value_changed(data, value, tmp_path) -> None:
+    content = make_record().model_dump()
+    path = data.draw(st.sampled_from(places(content)))
+    try:
+        text = json.dumps(replaced(content, path, value))
+    except ValueError:
+        assume(False)
+    (tmp_path / "record.json").write_text(text)
+    record_or_error(tmp_path / "record.json")
+
+
+ITEMS = [Item("train/good/0.png", "train", 0, "good", None), Item("test/bad/0.png", "test", 1, "bad", "m.png")]
+
+
+def manifest_or_error(file: Path) -> None:
+    try:
+        items, digest = read_manifest(file)
+    except ReconpatchError as error:
+        assert file.name in str(error)
+    else:
+        assert (items, digest) == (ITEMS, json.loads(manifest(ITEMS))["digest"])
+
+
+@stable
+@given(content=st.binary(max_size=60) | values.map(lambda v: repr(v).encode(errors="replace")))
+def test_manifests_of_any_bytes(content, tmp_path) -> None:
+    (tmp_path / "nut.json").write_bytes(content)
+    manifest_or_error(tmp_path / "nut.json")
+
+
+@stable
+@given(data=st.data())
+def test_damaged_manifests_are_never_read_as_another(data, tmp_path) -> None:
+    (tmp_path / "nut.json").write_bytes(damaged(data, manifest(ITEMS).encode()))
+    manifest_or_error(tmp_path / "nut.json")
+
+
+@stable
+@given(data=st.data(), learnt=st.booleans())
+def test_damaged_banks_are_refused_or_can_be_searched(data, learnt, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((3, 6), np.float32), np.ones(3, np.float32)) if learnt else (None, None)
+    bank = MemoryBank(rng.random((5, 3), np.float32), np.arange(5)[::-1].copy(), Representation(3, *weight), 9)
+    file = tmp_path / "bank.safetensors"
+    bank.save(file)
+    file.write_bytes(damaged(data, file.read_bytes()))
+    try:
+        read = MemoryBank.load(file)
+    except ReconpatchError as error:
+        assert file.name in str(error)
+        return
+    inputs = read.representation.dim if read.representation.weight is None else read.representation.weight.shape[1]
+    distances, weights, _ = patch_scores(np.zeros((2, inputs), np.float16), read, neighbours=min(2, len(read.order)))
+    assert distances.shape == weights.shape == (2,) and np.isfinite(weights).all()
+
+
+# Scores of any float32, subnormal and largest included, few enough different ones that ties are common.
+EXTREMES = np.array([0, -0.0, 1e-45, -1e-45, 1.1754944e-38, 1, 1 + 2**-23, -1, 3.4028235e38, -3.4028235e38], np.float32)
+score = st.sampled_from(EXTREMES.tolist()) | st.floats(width=32, allow_nan=False, allow_infinity=False)
+scored = st.lists(st.tuples(score, st.booleans()), min_size=2, max_size=25)
+RANKED = ("image_auroc", "image_ap", "image_f1")
+
+
+def of(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([s for s, _ in pairs], np.float32), np.array([int(t) for _, t in pairs])
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Any strictly rising transform is this one followed by another: 0 for the lowest, equal scores equal."""
+    return np.unique(scores, return_inverse=True)[1].reshape(scores.shape).astype(np.float32)
+
+
+@stable
+@given(scored, st.randoms(use_true_random=False))
+def test_image_metrics_depend_on_order_of_scores_alone(pairs, random) -> None:
+    scores, labels = of(pairs)
+    assume(0 < labels.sum() < len(labels))
+    got = image_metrics(scores, labels)
+    order = random.sample(range(len(pairs)), len(pairs))
+    for other in (image_metrics(scores[order], labels[order]), image_metrics(ranks(scores), labels)):
+        assert [other[name] for name in RANKED] == [got[name] for name in RANKED]
+    assert got["image_f1_threshold"] in scores[labels == 1]
+    turned = image_metrics(-scores, labels)["image_auroc"]
+    assert (
+        got["image_auroc"] + turned
+        == pytest.approx(1)
+        == got["image_auroc"] + image_metrics(scores, 1 - labels)["image_auroc"]
+    )
+    assert got["image_auroc"] == pytest.approx(roc_auc_score(labels, ranks(scores)))
+    assert got["image_ap"] == pytest.approx(average_precision_score(labels, ranks(scores)))
+    assert got["image_auroc"] == pytest.approx(auroc(image_wins(scores, labels), np.ones((1, len(labels))))[0])
+
+
+maps_of = st.integers(0, 10**6).map(np.random.default_rng)
+
+
+@stable
+@given(maps_of, st.sampled_from([0.01, 0.1, 0.5]), st.booleans())
+def test_pixel_metrics_depend_on_order_of_scores_alone(rng, share, extreme) -> None:
+    masks = rng.random((3, 6, 7)) < share
+    masks[rng.integers(3), 2, 2] = True  # with a share of 0.01 a single pixel, or few
+    masks[rng.integers(3), 5, 5] = False
+    maps = rng.choice(EXTREMES, masks.shape) if extreme else rng.random(masks.shape).round(1).astype(np.float32)
+    got = pixel_metrics(maps, masks)
+    names = ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30")
+    order = rng.permutation(3)
+    turned = pixel_metrics(maps[:, ::-1, ::-1].copy(), masks[:, ::-1, ::-1].copy())
+    for other in (pixel_metrics(maps[order], masks[order]), pixel_metrics(ranks(maps), masks), turned):
+        assert [other[n] for n in names] == pytest.approx([got[n] for n in names], abs=1e-12)
+    assert got["pixel_auroc"] + pixel_metrics(-maps, masks)["pixel_auroc"] == pytest.approx(1)
+    assert got["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), ranks(maps).ravel()))
+    assert got["pixel_ap"] == pytest.approx(average_precision_score(masks.ravel(), ranks(maps).ravel()))
+    assert got["pixel_auroc"] == pytest.approx(auroc(pixel_wins(maps, masks), np.ones((1, 3)))[0], abs=1e-6)
+
+
+@stable
+@given(score, st.integers(1, 9), st.integers(1, 9))
+def test_constant_scores_say_nothing(value, normal, anomalous) -> None:
+    scores, labels = np.full(normal + anomalous, value, np.float32), np.repeat([0, 1], [normal, anomalous])
+    got, share = image_metrics(scores, labels), anomalous / (normal + anomalous)
+    assert got["image_auroc"] == pytest.approx(0.5) and got["image_ap"] == pytest.approx(share)
+    masks = labels.astype(bool)[None, None]
+    pixel = pixel_metrics(scores[None, None], masks)
+    assert pixel["pixel_auroc"] == pytest.approx(0.5) and pixel["aupro_30"] == pytest.approx(0.15)
+
+
+@stable
+@given(scored, st.booleans())
+def test_one_kind_alone_is_undefined(pairs, anomalous) -> None:
+    scores, _ = of(pairs)
+    labels = np.full(len(scores), int(anomalous))
+    assert set(image_metrics(scores, labels).values()) == {None}
+    assert set(pixel_metrics(scores[None, None], labels.astype(bool)[None, None]).values()) == {None}
+    assert np.isnan(auroc(image_wins(scores, labels), np.ones((1, len(scores))))).all()
+
+
+@stable
+@given(scored, st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
+def test_scores_that_are_not_finite_are_refused_everywhere(pairs, bad, data) -> None:
+    scores, labels = of(pairs)
+    scores[data.draw(st.integers(0, len(scores) - 1))] = bad
+    masks = labels.astype(bool)[None, None]
+    for function, arguments in (
+        (image_metrics, (scores, labels)),
+        (pixel_metrics, (scores[None, None], masks)),
+        (image_wins, (scores, labels)),
+        (pixel_wins, (scores[None, None], masks)),
+    ):
+        with pytest.raises(ReconpatchError, match="1 anomaly scores are not finite"):
+            function(*arguments)
+    bank = MemoryBank(np.eye(3, dtype=np.float32), np.arange(3), Representation(3), 3)
+    patches = np.zeros((4, 3), np.float32)
+    patches[data.draw(st.integers(0, 3)), data.draw(st.integers(0, 2))] = bad
+    for neighbours in (1, 2):
+        with pytest.raises(ReconpatchError, match="not finite"):
+            patch_scores(patches, bank, neighbours=neighbours)
