@@ -109,6 +109,24 @@ def too_much(run: Run, patches: int) -> str | None:
     return None
 
 
+def stray_weights(plan: Plan, results: Path) -> list[str]:
+    """Plan, folder of results -> features there of other weights than the pinned ones, each with the fix.
+
+    Features are compared with a pin when they are made; a pin given later must not pass for checked.
+    """
+    found = []
+    for stage, run in plan.stages.items():
+        pinned = plan.config.weight_digests.get(run.backbone) if run.weights != "random" else None
+        for file in sorted(results.glob(f"features/*/*/{stage}/features.json")) if pinned else []:
+            used = json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
+            if used != pinned:
+                found.append(
+                    f"{file.parent}: made with weights {used}, but weight_digests.{run.backbone} pins {pinned}; "
+                    "remove this folder to extract the features anew, or correct the pin"
+                )
+    return found
+
+
 def gpu_present(device: str) -> bool:
     """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds.
 

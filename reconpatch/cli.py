@@ -1,7 +1,6 @@
 """The `reconpatch` command: what would run, whether inputs and results are sound, and the published data sets."""
 
 import argparse
-import itertools
 import json
 import os
 import sys
@@ -9,10 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reconpatch.assemble import reasons
-from reconpatch.checks import check_backbones
+from reconpatch.checks import check_backbones, stray_weights
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import estimate
@@ -21,9 +18,11 @@ from reconpatch.indexing import index
 from reconpatch.layouts import shown
 from reconpatch.plan import Plan, make_plan
 from reconpatch.remarks import data_flags
+from reconpatch.yamlfile import read_yaml
 
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
+RESULTS = Path("results")
 SCHEMAS = Path("workflow/schemas")
 SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
@@ -42,12 +41,12 @@ def load_plan(files: list[Path]) -> Plan:
     """Default configuration and overlays -> Plan; raises ReconpatchError naming what is wrong."""
     content: dict[str, Any] = {}
     for file in [DEFAULT, *files]:
-        try:
-            content = merge(content, yaml.safe_load(file.read_text()) or {})
-        except FileNotFoundError:
-            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository") from None
-        except yaml.YAMLError as error:
-            raise ReconpatchError(f"{file}: not valid YAML ({error})") from None
+        if not file.exists():
+            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
+        over = read_yaml(file) or {}
+        if not isinstance(over, dict):
+            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
+        content = merge(content, over)
     return make_plan(read_config(content))
 
 
@@ -80,7 +79,7 @@ def check(plan: Plan) -> list[str]:
     except ReconpatchError as error:
         problems.append(str(error))
     else:
-        problems += check_weights(plan)
+        problems += check_weights(plan) + stray_weights(plan, RESULTS)
     for why, names in reasons(plan.absent).items():
         print(f"left out: {why} ({', '.join(names)})")
     for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
@@ -127,9 +126,10 @@ def check_weights(plan: Plan) -> list[str]:
         if weights == "pretrained":
             print(f"{name}: pretrained weights, downloaded by the first run that needs them")
             continue
+        pinned = plan.config.weight_digests.get(name)
         try:
-            load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed)
-            print(f"{name}: {weights} weights fit")
+            load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
+            print(f"{name}: {weights} weights fit{' and are those that are pinned' if pinned else ''}")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
@@ -189,9 +189,7 @@ def _arguments() -> argparse.Namespace:
     two = commands.add_parser("compare", help="why two records differ")
     two.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
     saved = commands.add_parser("verify", help="whether results follow from what is saved", parents=[overlays])
-    saved.add_argument(
-        "results", type=Path, nargs="?", default=Path("results"), help="results, a folder or record in it"
-    )
+    saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, a folder or record in it")
     commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
     return parser.parse_args()
 

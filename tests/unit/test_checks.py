@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from reconpatch.checks import check_backbones, check_sizes, gpu_present, too_much
+from reconpatch.checks import check_backbones, check_sizes, gpu_present, stray_weights, too_much
 from reconpatch.cli import write_backbones
 from reconpatch.config import Dataset, read_config, vary
 from reconpatch.errors import ReconpatchError
@@ -193,3 +193,19 @@ def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:
     assert not gpu_present("auto") and not gpu_present("cpu")
     with pytest.raises(ReconpatchError, match="device: cuda, but no NVIDIA driver"):
         gpu_present("cuda")
+
+
+def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
+    plan = plan_of(a={"backbone": "resnet18", "weights": "file"}, b={"backbone": "resnet34", "weights": "file"})
+    plan.config = read_config(DEFAULT | {"weight_digests": {"resnet18": "a" * 64}})
+    for name, run in plan.runs.items():
+        plan.stages[name.split("'")[0]] = run
+    for stage, used in (("a", "b" * 64), ("b", "c" * 64)):
+        folder = tmp_path / "features/mine/nut" / stage
+        folder.mkdir(parents=True)
+        (folder / "features.json").write_text(json.dumps({"weights": {"sha256": used}}))
+    (said,) = stray_weights(plan, tmp_path)
+    assert said.startswith(f"{tmp_path}/features/mine/nut/a: made with weights bbbb")
+    assert "weight_digests.resnet18 pins aaaa" in said and "remove this folder" in said
+    (tmp_path / "features/mine/nut/a/features.json").write_text(json.dumps({"weights": {"sha256": "a" * 64}}))
+    assert stray_weights(plan, tmp_path) == []

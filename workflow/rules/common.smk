@@ -18,7 +18,7 @@ from reconpatch.assemble import (
     shows_a_failure,
     table_settings,
 )
-from reconpatch.checks import check_backbones, gpu_present
+from reconpatch.checks import check_backbones, gpu_present, stray_weights
 from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
@@ -36,6 +36,8 @@ try:
         Path(".snakemake/reconpatch/backbones.json"),
         Path(str(workflow.current_basedir)).parent / "backbones.json",
     )
+    if strays := stray_weights(PLAN, Path("results")):
+        raise ReconpatchError("\n".join(strays))
 except ReconpatchError as error:
     raise WorkflowError(str(error)) from None
 
