@@ -214,6 +214,7 @@ class Config(Closed):
     device: Literal["auto", "cpu", "cuda"]
     batch_images: Positive
     features_gb: Annotated[float, Field(ge=0)]
+    memory_gb: Annotated[float, Field(gt=0)] | None
     checkpoints: list[Positive]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     resamples: Annotated[int, Field(ge=100)]
