@@ -71,7 +71,7 @@ def show(plan: Plan) -> None:
     limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
     print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
     for rule, count, job, need in needs.by_rule():
-        print(f"  {rule}: {count} jobs, at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
+        print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
     try:
         check_fits(needs.jobs, limit)
     except ReconpatchError as error:
