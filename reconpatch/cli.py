@@ -16,6 +16,7 @@ from reconpatch.estimate import estimate
 from reconpatch.files import write_text
 from reconpatch.indexing import index
 from reconpatch.layouts import shown
+from reconpatch.limits import check_fits, machine_mb
 from reconpatch.plan import Plan, make_plan
 from reconpatch.remarks import data_flags
 from reconpatch.yamlfile import read_yaml
@@ -67,8 +68,14 @@ def show(plan: Plan) -> None:
     )
     print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
     print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
-    print(f"predicted memory of the largest coreset or score job: {needs.memory_gb:.1f} GB ({needs.largest_job});")
-    print("extraction and training took 1 to 3.5 GB where measured; each of the jobs at once needs its own")
+    limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
+    print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
+    for rule, count, job, need in needs.by_rule():
+        print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
+    try:
+        check_fits(needs.jobs, limit)
+    except ReconpatchError as error:
+        print(f"too large for this machine: {error}")
 
 
 def check(plan: Plan) -> list[str]:

@@ -210,6 +210,7 @@ class Config(Closed):
     device: Literal["auto", "cpu", "cuda"]
     batch_images: Annotated[int, Field(ge=1, le=1024), kinds.NUMBER]
     features_gb: kinds.Amount
+    memory_gb: kinds.AboveZero | None
     checkpoints: list[kinds.Positive]
     seeds: kinds.Seeds
     resamples: Annotated[int, Field(ge=100, le=10**5), kinds.NUMBER]

@@ -1,13 +1,28 @@
 """What a plan will need: images, jobs' memory and disk, from the numbers of files and the shapes, before any job."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import NamedTuple
 
+from reconpatch import needs
 from reconpatch.config import Run, description, of_training
 from reconpatch.data import category_folder, count_images
-from reconpatch.plan import Plan, stage_name
+from reconpatch.needs import Need
+from reconpatch.plan import Plan, Target, stage_name
 
-BASE_MB = 700  # a process with torch, timm and faiss loaded
+TYPICAL = 12  # panels of a category's qualitative figure: four kinds of image, each with two maps
+Counts = tuple[int, int]  # training and test images
+
+
+class Job(NamedTuple):
+    """What tells a job from all others: its rule and wildcards, those it has not being empty."""
+
+    rule: str
+    dataset: str = ""
+    category: str = ""
+    name: str = ""  # of the stage, run or experiment
 
 
 @dataclass(frozen=True)
@@ -16,8 +31,21 @@ class Estimate:
 
     features_gb: float  # disk of all feature files together
     largest_gb: float  # of the largest single set of them
-    memory_gb: float  # of the largest job, without the memory-mapped features
-    largest_job: str
+    jobs: dict[Job, Need]  # memory of the jobs that are not small whatever the plan
+
+    def mb(self, job: Job) -> int:
+        """Memory of a job; of one outside the plan, as its stage on another category, the largest of its rule. MB."""
+        if job in self.jobs:
+            return self.jobs[job].mb
+        return max(need.mb for known, need in self.jobs.items() if known.rule == job.rule)
+
+    def by_rule(self) -> list[tuple[str, int, Job, Need]]:
+        """Per rule: its name, number of jobs, the job of largest memory and this."""
+        counts = Counter(job.rule for job in self.jobs)
+        largest = {
+            rule: max((j for j in self.jobs if j.rule == rule), key=lambda j: self.jobs[j].mb) for rule in counts
+        }
+        return [(rule, counts[rule], job, self.jobs[job]) for rule, job in largest.items()]
 
 
 def grid(run: Run) -> int:
@@ -30,11 +58,13 @@ def width(run: Run) -> int:
     return int(description(run, "features")["feature_dim"])
 
 
-def image_counts(plan: Plan, dataset: str, category: str) -> tuple[int, int]:
-    """(training, test) images of a category; the embedded sample's are not counted."""
+def image_counts(plan: Plan, dataset: str, category: str) -> Counts:
+    """(training, test) images of a category, those of the embedded sample before they are drawn."""
     data = plan.dataset(dataset)
     if data.layout == "sample":
-        return (0, 0)
+        from reconpatch.sample import COUNTS, DEFECTS
+
+        return COUNTS["train"], COUNTS["good"] + len(DEFECTS) * COUNTS["defect"]
     return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))
 
 
@@ -45,35 +75,84 @@ def features_bytes(run: Run, images: int) -> int:
 
 def estimate(plan: Plan) -> Estimate:
     """Plan -> predicted disk and memory."""
-    features: dict[tuple[str, str, str], int] = {}
-    memory, job = 0.0, "none"
+    features: dict[Job, int] = {}
+    jobs: dict[Job, Need] = {}
     counted = cache(partial(image_counts, plan))
     for name, targets in plan.targets.items():
-        for dataset, category in targets:
-            train, test = counted(dataset, category)
-            for run in (plan.runs[key] for key in plan.members(name) if key in plan.runs):
-                for side in (run, of_training(run)):
-                    features[dataset, category, stage_name(side, "features")] = features_bytes(run, train + test)
-                for needed, what in ((_bank_mb(run, train), "coreset"), (_score_mb(run, train, test), "score")):
-                    if needed > memory:
-                        memory, job = needed, f"{what} of {dataset}/{category}, {key_of(run)}"
-    return Estimate(sum(features.values()) / 1e9, max(features.values(), default=0) / 1e9, memory / 1000, job)
+        members = plan.members(name)
+        most = max((counted(*target)[1] for target in targets), default=0)
+        if members and targets:
+            jobs[Job("make_table", name=name)] = needs.table(len(targets) * len(members), most)
+            jobs |= _of_pictures(plan, name, targets)
+        for target in targets:
+            counts = counted(*target)
+            for key in members:
+                if key in plan.runs:
+                    run = plan.runs[key]
+                    for side in (run, of_training(run)):
+                        job = Job("extract_features", *target, stage_name(side, "features"))
+                        features[job] = features_bytes(side, sum(counts))
+                    jobs |= _of_run(plan, key, target, counts)
+                else:
+                    jobs |= _of_ensemble(plan, key, target, counts)
+    return Estimate(sum(features.values()) / 1e9, max(features.values(), default=0) / 1e9, jobs)
 
 
-def key_of(run: Run) -> str:
-    """The settings of a run that decide its memory, in words."""
-    return f"{run.crop} px, levels {'+'.join(map(str, run.levels))}, dim {run.dim}, coreset {run.coreset:g}"
+def of_run(run: Run, counts: Counts, ratio: float, batch_images: int) -> dict[str, Need]:
+    """Run, (training, test) images, ratio of the bank in its file, images a pass -> rule -> memory of the run's job.
+
+    An ensemble's rule is there, too, for an ensemble of two such runs.
+    """
+    (train, test), side, wide = counts, grid(run), width(run)
+    patches, tested = train * side**2, test * side**2
+    kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))  # as memory.coreset_size
+    searched = (wide, run.dim, kept, used, run.neighbours)
+    return {
+        "read_masks": needs.masks(test, run.crop),
+        "extract_features": needs.extraction(run.backbone, run.levels, run.crop, side, wide, batch_images),
+        "train_representation": needs.training(patches, wide, run.dim, run.projection_dim, run.batch),
+        "select_coreset": needs.bank(patches, wide, run.dim, run.coreset_dim, kept),
+        "score_run": needs.score(tested, *searched, test, run.crop),
+        "score_training": needs.training_scores(patches, *searched),
+        "combine_ensemble": needs.ensemble(test, run.crop, tested, patches, 2),
+    }
 
 
-def _bank_mb(run: Run, train: int) -> float:
-    """Projected patches and their distances, one chunk of features, the picks twice, projected, and the bank."""
-    patches, projected = train * grid(run) ** 2, min(run.coreset_dim, run.dim)
-    chunk = 65536 * (width(run) + 2 * run.dim) * 4
-    return BASE_MB + (patches * (projected * 4 + 24 + run.coreset * (projected * 8 + run.dim * 4)) + chunk) / 1e6
+def _of_run(plan: Plan, key: str, target: Target, counts: Counts) -> dict[Job, Need]:
+    """The jobs behind a run on a category."""
+    run = plan.runs[key]
+    trained = of_training(run)
+    bank = stage_name(trained, "bank")
+    found = of_run(run, counts, plan.ratios[*target, bank], plan.config.batch_images)
+    names = {"read_masks": [stage_name(run, "masks")], "select_coreset": [bank], "score_run": [key]}
+    names["extract_features"] = [stage_name(side, "features") for side in (run, trained)]
+    if run.method == "reconpatch":
+        names["train_representation"] = [stage_name(trained, "training")]
+    return {Job(rule, *target, name): found[rule] for rule, each in names.items() for name in each}
 
 
-def _score_mb(run: Run, train: int, test: int) -> float:
-    """The bank in memory and in the search index, one chunk of features, and the maps with what the metrics sort."""
-    bank = train * grid(run) ** 2 * run.coreset * run.dim * 4
-    chunk = 65536 * (width(run) + 2 * run.dim) * 4
-    return BASE_MB + (2 * bank + chunk + test * run.crop**2 * 4 * 5) / 1e6
+def _of_ensemble(plan: Plan, key: str, target: Target, counts: Counts) -> dict[Job, Need]:
+    """The ensemble's own job, and those that score the training images for it."""
+    combination, (train, test) = plan.ensembles[key], counts
+    runs = {member: plan.runs[member] for member in combination.members}
+    largest = max(runs.values(), key=grid)
+    jobs: dict[Job, Need] = {}
+    references = 0
+    if combination.combine == "zscore":
+        references = train * grid(largest) ** 2
+        for member, run in runs.items():
+            ratio = plan.ratios[*target, stage_name(of_training(run), "bank")]
+            need = of_run(run, counts, ratio, plan.config.batch_images)["score_training"]
+            jobs[Job("score_training", *target, member)] = need
+    need = needs.ensemble(test, largest.crop, test * grid(largest) ** 2, references, len(runs))
+    return jobs | {Job("combine_ensemble", *target, key): need}
+
+
+def _of_pictures(plan: Plan, name: str, targets: Sequence[Target]) -> dict[Job, Need]:
+    """An experiment's figures of photographs: a map below each; of a category, how many depends on its defects."""
+    jobs: dict[Job, Need] = {}
+    for run in (plan.runs[key] for key in plan.drawn(name, "gallery")[:1]):
+        jobs[Job("draw_gallery", name=name)] = needs.pictures(2 * len(targets), run.crop)
+    for run in (plan.runs[key] for key in plan.drawn(name, "qualitative")[:1]):
+        jobs |= {Job("draw_qualitative", *target, name): needs.pictures(TYPICAL, run.crop) for target in targets}
+    return jobs

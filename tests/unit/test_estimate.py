@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,11 @@ from drawing import write_image
 
 from reconpatch.backbones import load_backbone
 from reconpatch.config import Run, description, read_config, vary
-from reconpatch.estimate import BASE_MB, Estimate, estimate, features_bytes, grid
+from reconpatch.estimate import Estimate, Job, estimate, features_bytes, grid, image_counts, of_run
 from reconpatch.features import extract
-from reconpatch.plan import make_plan
+from reconpatch.needs import IMPORTS
+from reconpatch.plan import make_plan, stage_name
+from reconpatch.sample import write_sample
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
@@ -129,30 +130,86 @@ def test_every_set_of_features_counts_once(content, sets, planned) -> None:
     assert found.largest_gb == pytest.approx(max(files) / 1e9)
 
 
+def largest(found: Estimate, rule: str) -> float:
+    return max(need.mb for job, need in found.jobs.items() if job.rule == rule)
+
+
+def test_jobs_are_those_of_the_plan(planned) -> None:
+    """Two methods at two ratios on two categories: what is shared is one job."""
+    plan = planned(axes=BOTH | {"coreset": [0.1, 0.01]})
+    found = {rule: count for rule, count, *_ in estimate(plan).by_rule()}
+    assert found == {
+        "make_table": 1,
+        "read_masks": 2,
+        "extract_features": 2,
+        "train_representation": 2,
+        "select_coreset": 4,
+        "score_run": 8,
+    }
+    for key, run in plan.runs.items():
+        for category in IMAGES:
+            assert Job("score_run", "mine", category, key) in estimate(plan).jobs
+            assert Job("select_coreset", "mine", category, stage_name(run, "bank")) in estimate(plan).jobs
+
+
+def test_jobs_of_an_ensemble(planned) -> None:
+    """Only the z-score looks at the training images; the members' runs are ordinary runs."""
+    axes = {"method": ["patchcore"], "backbone": ["a", "b", "c"]}
+    for combine, scored in ((["minmax"], None), (["zscore"], 6), (["zscore", "minmax"], 6)):
+        plan = planned(axes=axes, ensemble={"over": "backbone", "combine": combine})
+        found = {rule: count for rule, count, *_ in estimate(plan).by_rule()}
+        assert (found["combine_ensemble"], found.get("score_training")) == (2 * len(combine), scored)
+
+
 def test_the_largest_job_is_named(planned) -> None:
     small, large = {}, {"set": {"crop": 480, "resize": 512, "coreset": 0.25}}
-    found = estimate(planned(variants={"a": small, "b": large}))
-    assert "mine/" in found.largest_job and "480 px, levels 2+3, dim 512, coreset 0.25" in found.largest_job
-    assert found.memory_gb > estimate(planned(variants={"a": small})).memory_gb
+    plan = planned(variants={"a": small, "b": large})
+    rule, count, job, need = next(row for row in estimate(plan).by_rule() if row[0] == "score_run")
+    assert (job.dataset, job.category, count) == ("mine", "nut", 4)  # nut has more test images
+    assert plan.runs[job.name].crop == 480
+    assert need.mb == largest(estimate(plan), rule) > largest(estimate(planned(variants={"a": small})), rule)
 
 
 @pytest.mark.parametrize("change", [{"coreset": 1.0}, {"dim": 1024}, {"levels": [1, 2]}, {"crop": 256}])
 def test_more_of_anything_needs_more_memory(change, planned) -> None:
     base = {"coreset": 0.5, "dim": 512}
-    assert estimate(planned(set=base | change)).memory_gb > estimate(planned(set=base)).memory_gb
+    more, less = estimate(planned(set=base | change)), estimate(planned(set=base))
+    assert largest(more, "score_run") > largest(less, "score_run")
 
 
 def test_memory_holds_at_least_what_the_jobs_cannot_do_without(planned) -> None:
-    """The bank twice (it and the index), and the maps of the test images with their sorted order."""
+    """The bank twice (it and the index), and the maps of the test images with their sorted copy."""
     found = estimate(planned(set={"coreset": 1.0, "dim": 1024}))
-    bank = max(train for train, _ in IMAGES.values()) * 28**2 * 1024 * 4
-    assert found.memory_gb * 1e9 > BASE_MB * 1e6 + 2 * bank
-    few, many = (estimate(planned(set={"crop": crop, "resize": 1024})).memory_gb for crop in (224, 1024))
-    assert (many - few) * 1e9 > 2 * (1024**2 - 224**2) * 2 * 4  # two images: float32 maps and their sorted copy
+    bank = max(train for train, _ in IMAGES.values()) * 28**2 * 1024 * 4 / 1e6
+    assert largest(found, "score_run") > IMPORTS["score_run"] + 2 * bank
+    sizes = {crop: of_run(run_of(crop=crop, resize=1024), (1, 500), 0.01, 8)["score_run"].held for crop in (512, 1024)}
+    assert sizes[1024] - sizes[512] > 500 * (1024**2 - 512**2) * 2 * 4 / 1e6
 
 
-def test_the_embedded_sample_and_nothing_at_all(planned) -> None:
-    sample = estimate(planned(datasets={"sample": "all"}))
-    assert (sample.features_gb, sample.largest_gb) == (0, 0)
+def test_a_larger_bank_in_the_file_counts(planned) -> None:
+    """A run of 1 % reads the whole file of 50 % that another one wants."""
+    alone, beside = planned(axes={"coreset": [0.01]}), planned(axes={"coreset": [0.01, 0.5]})
+    key = next(iter(alone.runs))
+    job = Job("score_run", "mine", "bolt", key)
+    rows = 0.49 * IMAGES["bolt"][0] * 28**2
+    assert estimate(beside).jobs[job].held - estimate(alone).jobs[job].held == pytest.approx(
+        2 * rows * 512 * 4 / 1e6, 0.05
+    )
+
+
+def test_a_job_outside_the_plan_gets_the_most_of_its_rule(planned) -> None:
+    found = estimate(planned(variants={"a": {}, "b": {"set": {"crop": 480, "resize": 512}}}))
+    assert found.mb(Job("select_coreset", "mine", "other", "x")) == largest(found, "select_coreset")
+
+
+def test_the_embedded_sample_is_counted_before_it_is_drawn(planned, tmp_path) -> None:
+    plan = planned(datasets={"sample": "all"})
+    write_sample(tmp_path / "sample", "brick", 0)
+    drawn = [len(list((tmp_path / "sample" / part).rglob("*.png"))) for part in ("train", "test")]
+    assert list(image_counts(plan, "sample", "brick")) == drawn
+    assert estimate(plan).features_gb == pytest.approx(3 * sum(drawn) * 28**2 * 1024 * 2 / 1e9)
+
+
+def test_nothing_at_hand(planned) -> None:
     plan = planned(datasets={"btad": "all"})
-    assert plan.absent and asdict(estimate(plan)) == asdict(Estimate(0, 0, 0, "none"))
+    assert plan.absent and estimate(plan) == Estimate(0, 0, {})

@@ -22,8 +22,10 @@ from reconpatch.checks import check_backbones, gpu_present, stray_weights
 from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
-from reconpatch.estimate import estimate
+from reconpatch.estimate import Job, estimate
 from reconpatch.files import check_writable
+from reconpatch.limits import check_fits, machine_mb
+from reconpatch.needs import SMALL
 from reconpatch.plan import make_plan, stage_name
 from reconpatch.provenance import code_digest
 
@@ -48,6 +50,38 @@ SAMPLE = next(
 )
 AT_HAND = [name for name in PLAN.experiments if PLAN.at_hand(name)]
 NEEDS = estimate(PLAN)
+
+# Jobs run at once as long as they fit into this machine's memory. --resources mem_mb=N wins, and of other machines,
+# where `nodes` is a number, nothing is known here.
+MEMORY_MB = workflow.global_resources.get("mem_mb").value or int(
+    1000 * PLAN.config.memory_gb if PLAN.config.memory_gb else machine_mb()
+)
+if workflow.is_main_process and workflow.resource_settings.nodes is None:
+    workflow.register_resource("mem_mb", MEMORY_MB)
+
+
+def job_of(rule, wildcards):
+    """A rule and its wildcards as the estimate names a job."""
+    where = (getattr(wildcards, key, "") for key in ("dataset", "category"))
+    names = (getattr(wildcards, key, "") for key in ("stage", "run", "experiment"))
+    return Job(rule, *where, next(filter(None, names), ""))
+
+
+def memory(rule):
+    """A rule's predicted memory in MB, or a function of its wildcards that gives it."""
+    return SMALL.get(rule) or (lambda wildcards: NEEDS.mb(job_of(rule, wildcards)))
+
+
+def refuse_too_large():
+    """Before the first job: what is still to be run must fit, if it runs here."""
+    jobs = {job_of(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()}
+    if workflow.local_exec:
+        try:
+            check_fits(
+                {job: NEEDS.jobs[job] for job in jobs & NEEDS.jobs.keys()}, MEMORY_MB
+            )
+        except ReconpatchError as error:
+            raise WorkflowError(str(error)) from None
 
 
 def kept(path):

@@ -5,6 +5,8 @@ rule draw_sample:
         "logs/draw_sample/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_sample"),
     params:
         seed=0,
         code=code("sample"),
@@ -23,6 +25,8 @@ rule index_category:
     conda:
         "../../environment.yml"
     threads: 2
+    resources:
+        mem_mb=memory("index_category"),
     params:
         layout=lambda w: PLAN.dataset(w.dataset).layout,
         root=lambda w: str(PLAN.root(w.dataset)),
@@ -39,6 +43,8 @@ rule write_plan:
         "logs/plan.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("write_plan"),
     params:
         rows=list(PLAN.rows()),
     script:
@@ -53,6 +59,8 @@ rule fetch_weights:
     priority: 100  # without a network, say so once and before any heavy work
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("fetch_weights"),
     params:
         code=code("weights"),
     script:

@@ -14,6 +14,7 @@ rule extract_features:
         "../../environment.yml"
     threads: 2
     resources:
+        mem_mb=memory("extract_features"),
         gpu=GPUS,
     params:
         folder=folder,
@@ -34,6 +35,8 @@ rule read_masks:
     priority: 40  # small, and every score waits for it
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("read_masks"),
     params:
         folder=folder,
         run=stage_of("masks"),
@@ -55,6 +58,7 @@ rule train_representation:
         "../../environment.yml"
     threads: 1
     resources:
+        mem_mb=memory("train_representation"),
         gpu=GPUS,
     params:
         run=stage_of("training"),
@@ -77,6 +81,8 @@ rule select_coreset:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=memory("select_coreset"),
     params:
         run=stage_of("bank"),
         ratio=lambda w: PLAN.ratios[w.dataset, w.category, w.stage],
@@ -98,6 +104,7 @@ rule score_run:
         "../../environment.yml"
     threads: 1
     resources:
+        mem_mb=memory("score_run"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -120,6 +127,7 @@ rule score_training:
         "../../environment.yml"
     threads: 1
     resources:
+        mem_mb=memory("score_training"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -143,6 +151,8 @@ rule combine_ensemble:
     priority: 30
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("combine_ensemble"),
     params:
         combine=lambda w: PLAN.ensembles[w.run].combine,
         code=code("ensemble"),

@@ -12,6 +12,8 @@ rule make_table:
         "logs/make_table/{experiment}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("make_table"),
     params:
         settings=lambda w: table_settings(PLAN, w.experiment),
         code=code("table"),
@@ -31,6 +33,8 @@ rule draw_qualitative:
         "logs/draw_qualitative/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_qualitative"),
     params:
         folder=folder,
         code=code("qualitative"),
@@ -49,6 +53,8 @@ rule draw_histogram:
         "logs/draw_histogram/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_histogram"),
     params:
         code=code("histogram"),
     script:
@@ -68,6 +74,8 @@ rule draw_umap:
         "logs/draw_umap/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_umap"),
     params:
         code=code("draw_umap"),
     script:
@@ -90,6 +98,8 @@ rule draw_positions:
         "logs/draw_positions/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_positions"),
     params:
         folder=folder,
         code=code("draw_positions"),
@@ -107,6 +117,8 @@ rule draw_curve:
         "logs/draw_curve/{experiment}/{dataset}/{category}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_curve"),
     params:
         code=code("curve"),
     script:
@@ -123,6 +135,8 @@ rule draw_sweep:
         "logs/draw_sweep/{experiment}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_sweep"),
     params:
         labels=lambda w: labels_of(PLAN, w.experiment),
         code=code("sweep"),
@@ -143,6 +157,8 @@ rule draw_gallery:
         "logs/draw_gallery/{experiment}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=memory("draw_gallery"),
     params:
         folders=lambda w: [
             str(category_folder(PLAN.dataset(d).layout, PLAN.root(d), c))

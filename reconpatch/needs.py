@@ -1,0 +1,176 @@
+"""Peak memory of one job of every stage, from the arrays its code allocates: MB of 10^6 bytes, as Snakemake counts.
+
+A process also holds what it imports, measured with the locked packages on Linux: torch alone is 0.8 GB, as it brings
+CUDA. Bases are rounded up, so that a prediction is seldom too low. Pages of a mapped file count in a process's
+high-water mark while they lie in memory, but the system takes them back when it needs them: they are kept apart. On a
+GPU nothing was measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconpatch.stored import RESIDENT
+
+MB = 1e6
+BLOCK = 65536  # patches represented at a time: memory.CHUNK, whose module costs the import of faiss
+
+# MB of a process that has imported what the script needs and done its work on a few small images.
+IMPORTS = {
+    "extract_features": 1000,
+    "train_representation": 920,
+    "select_coreset": 370,  # with what compiles its loops, the first time
+    "score_run": 300,
+    "score_training": 270,
+    "combine_ensemble": 85,
+}
+# Whole jobs whose memory hardly depends on sizes.
+SMALL = {
+    "draw_sample": 90,
+    "fetch_weights": 1500,
+    "write_plan": 36,
+    "index_category": 66,  # photographs of about a megapixel, two at a time
+    "draw_histogram": 100,
+    "draw_umap": 680,
+    "draw_positions": 680,
+    "draw_curve": 100,
+    "draw_sweep": 140,
+    "report": 60,
+}
+
+# timm architecture -> (millions of parameters up to level 0, 1, 2, 3, 4; bytes a pixel of the batch that its largest
+# activations take beside each other, measured on a CPU at 224 to 480 px, with the holes they leave in the heap).
+NETWORKS: dict[str, tuple[tuple[float, ...], int]] = {
+    "resnet18": ((0.01, 0.2, 0.7, 2.8, 11.2), 120),
+    "wide_resnet50_2": ((0.01, 0.6, 4.1, 24.9, 66.8), 570),
+    "wide_resnet101_2": ((0.01, 0.6, 4.1, 82.9, 124.8), 850),
+    "resnext101_32x8d": ((0.01, 0.4, 2.8, 58.0, 86.7), 930),
+    "densenet201": ((0.01, 0.3, 1.3, 9.5, 18.1), 1000),
+    "tf_efficientnet_lite0": ((0.01, 0.02, 0.06, 0.7, 3.0), 200),
+    "tf_efficientnet_lite2": ((0.01, 0.02, 0.11, 1.2, 4.4), 250),
+}
+UNKNOWN = ((100.0,) * 5, 1000)  # a bound for a network of up to 100 million parameters; most need less
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory of a job in MB: its own, and of mapped files, which the system takes back where it is short."""
+
+    held: float
+    mapped: float = 0.0
+
+    @property
+    def mb(self) -> int:
+        """What the job asks of Snakemake, and its predicted high-water mark."""
+        return round(self.held + self.mapped)
+
+
+def features_file(patches: int, width: int) -> tuple[float, float]:
+    """Patches of float16 features -> (MB of their file that are mapped, MB a block of its rows is copied to)."""
+    size = patches * width * 2
+    return (size / MB, 0.0) if size <= RESIDENT else (0.0, min(patches, BLOCK) * width * 2 / MB)
+
+
+def block(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
+    """MB of representing patches a block at a time: float32 features beside their result, and the last block's until
+    that is there. With more neighbours than one, then a result, its differences to one and what their norm takes.
+    """
+    rows, again = min(patches, BLOCK), int(patches > BLOCK)
+    return rows * 4 * max(width + dim * (1 + again), 4 * dim * int(neighbours > 1)) / MB
+
+
+def extraction(backbone: str, levels: Sequence[int], crop: int, grid: int, width: int, batch: int) -> Need:
+    """Network, its levels, px of the crop, patches along a side, their width, images a pass -> memory of extraction.
+
+    Preparing the network holds its float32 weights three times: as made, folded, and as oneDNN wants them. A patch
+    passes as two convolutions' terms, their sum and the resized level, float32, into float16. Decoded images wait, two
+    batches and the one under way.
+    """
+    parameters, activations = NETWORKS.get(backbone.split(".")[0], UNKNOWN)
+    network = 12 * parameters[min(levels[-1], len(parameters) - 1)]
+    patches = batch * grid**2 * width * 14 / MB
+    pixels = batch * crop**2 * (activations + 3 * 3) / MB
+    return Need(IMPORTS["extract_features"] + network + pixels + patches)
+
+
+def training(patches: int, width: int, dim: int, projection_dim: int, batch: int) -> Need:
+    """Patches, their width, sizes of f and g, patches a batch -> memory of training.
+
+    The (batch, batch) similarities and distances, a batch in float16 and float32 and centred, the order of an epoch;
+    of both layers student, teacher, two moments of the optimiser and gradients.
+    """
+    mapped = features_file(patches, width)[0]
+    pairs = 2 * batch**2 * 4
+    rows = batch * (width * 6 + projection_dim * 32)
+    layers = (width * dim + dim * projection_dim) * 4 * 6
+    return Need(IMPORTS["train_representation"] + (pairs + rows + layers + patches * 16) / MB, mapped)
+
+
+def bank(patches: int, width: int, dim: int, coreset_dim: int, kept: int) -> Need:
+    """Patches, their width, sizes of representation and projection, rows kept -> memory of the coreset.
+
+    First all projected patches beside a block of features, then beside bounds and indices (and once whether each value
+    is finite), and the picks twice; last the rows kept, beside a block or the copy that is written.
+    """
+    mapped, copied = features_file(patches, width)
+    d, part = min(dim, coreset_dim), copied + block(patches, width, dim)
+    projected = patches * d * 4 / MB
+    greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
+    rows = kept * dim * 4 / MB
+    return Need(IMPORTS["select_coreset"] + max(projected + max(part, greedy), rows + max(part, rows)), mapped)
+
+
+def search(patches: int, width: int, dim: int, loaded: int, used: int, neighbours: int) -> tuple[float, float]:
+    """Patches to score, their width and dimension, rows of the bank in its file and used, neighbours -> (held, mapped).
+
+    The bank beside the index made of its first rows, a block, and what the search multiplies at a time.
+    """
+    mapped, copied = features_file(patches, width)
+    bank_mb = max(2 * loaded, loaded + used) * dim * 4 / MB  # mapped and copied while it is read
+    return bank_mb + copied + block(patches, width, dim, neighbours) + patches * 16 / MB, mapped
+
+
+def metrics(images: int, crop: int) -> float:
+    """MB of maps and masks and what the metrics make of them: the sorted normal pixels and which of all are normal; the
+    others, few, in several arrays of 8 bytes; of both kinds 4,096 bins and gaps an image, one more while joined.
+    """
+    return (images * crop**2 * (4 + 1 + 4 + 1 + 2) + images * 8192 * 8 * 3) / MB
+
+
+def score(patches: int, width: int, dim: int, loaded: int, used: int, neighbours: int, images: int, crop: int) -> Need:
+    """As `search`, and the test images with the px of their maps -> memory of scoring a run. The bank stays till the
+    end, the index and the block do not.
+    """
+    held, mapped = search(patches, width, dim, loaded, used, neighbours)
+    later = loaded * dim * 4 / MB + metrics(images, crop)
+    return Need(IMPORTS["score_run"] + max(held, later), mapped)
+
+
+def training_scores(patches: int, width: int, dim: int, loaded: int, used: int, neighbours: int) -> Need:
+    """As `search`, of the training images."""
+    held, mapped = search(patches, width, dim, loaded, used, neighbours)
+    return Need(IMPORTS["score_training"] + held, mapped)
+
+
+def ensemble(images: int, crop: int, patches: int, references: int, members: int) -> Need:
+    """Test images, px of their maps, patches of all and of the training images where they are needed, members -> memory
+    of an ensemble: the scores of all members, the sum of the maps and one member's, or one member's reference in
+    double precision; then the metrics.
+    """
+    scores = members * (patches * 4 + references * 4 + images**2 * 8)
+    maps = images * crop**2 * 4 * 2
+    return Need(IMPORTS["combine_ensemble"] + scores / MB + max(maps / MB, metrics(images, crop)))
+
+
+def masks(images: int, crop: int) -> Need:
+    """Test images, px of their masks -> memory of reading masks: each, and all together."""
+    return Need(52 + 2 * images * crop**2 / MB)
+
+
+def table(results: int, images: int) -> Need:
+    """Results of an experiment, test images of each -> memory of its table: of every result the wins of image pairs."""
+    return Need(110 + results * (2 * images**2 * 4 + 60_000) / MB)
+
+
+def pictures(panels: int, crop: int) -> Need:
+    """Panels of a figure, px of their images -> memory of drawing it: each is resampled in colours of 8 bytes."""
+    return Need(135 + 38 * panels * crop**2 / MB)
