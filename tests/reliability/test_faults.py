@@ -1,5 +1,6 @@
 """What the world does to a run: a full disk, missing files, two runs at once. Clear errors, and nothing is lost."""
 
+import json
 import os
 import resource
 import shutil
@@ -93,3 +94,34 @@ def test_same_bytes_on_one_core_and_two_and_wherever_the_data_lie(checkout: Path
     command = ["--cores", "1", *tiny(checkout, "mvtec_ad", tmp_path / "elsewhere", AXES, figures=kinds), "tiny"]
     snakemake(checkout, *command)
     assert results(checkout) == expected
+
+
+def test_results_of_the_workflow_verify_until_they_are_edited(checkout: Path, mvtec: Path) -> None:
+    axes = AXES | {"backbone": ["resnet10t", "resnet14t"]}
+    ensemble = {"over": "backbone", "combine": ["zscore", "minmax"]}
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, ensemble=ensemble)
+    snakemake(checkout, "--cores", "2", *arguments, "tiny")
+
+    def command(*words: str | Path) -> tuple[int, str]:
+        call = [str(Path(SNAKEMAKE[0]).parent / "reconpatch"), *map(str, words)]
+        done = subprocess.run(call, cwd=checkout, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = command("verify", "--configfile", "overlay.yaml")
+    assert status == 0 and "8 records: 8 ok, 0 rounding, 0 DIFFERS, 0 cannot be checked; 1 table: 1 ok" in said, said
+    assert "of yesterday" not in said
+    records = sorted((checkout / "results/runs").rglob("record.json"))
+    status, said = command("compare", records[0], records[0].parent)
+    assert status == 0 and "identical" in said, said
+    status, said = command("compare", records[0], records[1])
+    assert "settings: " in said.splitlines()[0], said
+    content = records[0].read_text()
+    auroc = json.loads(content)["metrics"]["image_auroc"]
+    records[0].write_text(content.replace(f'"image_auroc": {auroc}', '"image_auroc": 0.999'))
+    masks = next((checkout / "results/masks").rglob("masks.npy"))
+    status, said = command("verify", "results/runs")
+    assert status == 1 and "3 ok, 0 rounding, 1 DIFFERS, 0 cannot be checked" in said, said
+    assert f"metrics.image_auroc: stored 0.999, recomputed {auroc}" in said
+    masks.unlink()
+    status, said = command("verify", "results/runs")
+    assert status == 1 and "masks.npy" in said and "4 records: 0 ok, 0 rounding, 1 DIFFERS, 3 cannot be" in said, said
