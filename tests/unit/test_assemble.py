@@ -172,7 +172,6 @@ def test_sections_are_of_what_can_be_run(planned) -> None:
             "a": BOTH | {"figures": {"sweep": {}}},
             "nodata": {"datasets": {"btad": "all"}},
             "noweights": {"set": {"weights": "file"}},
-            "noepoch": {"set": {"epoch": 3}},
             "part": {"axes": {"epoch": [3, 40]}},
         }
     )
@@ -180,7 +179,7 @@ def test_sections_are_of_what_can_be_run(planned) -> None:
     assert sections(plan, ["a"]) == [expected]
     assert [s["name"] for s in sections(plan, plan.experiments)] == ["a", "part"]
     assert [s["name"] for s in sections(plan, ["part", "elsewhere", "nodata", "a"])] == ["part", "a"]
-    assert set(plan.absent) == {"nodata", "noweights", "noepoch", "part"}
+    assert set(plan.absent) == {"nodata", "noweights", "part"}
 
 
 @given(st.dictionaries(st.text(max_size=3), st.sampled_from(["no data", "no weights", ""])))

@@ -131,7 +131,8 @@ def test_a_record_is_identical_to_itself(description, metrics, digests, stages) 
     st.dictionaries(st.text(max_size=3), PLAIN, max_size=3),
 )
 def test_whatever_differs_is_found_from_both_sides(a, b) -> None:
-    one, two = (compare(make_record(description=x), make_record(description=y)) for x, y in ((a, b), (b, a)))
+    first, second = (make_record(description=settings, stages={}) for settings in (a, b))
+    one, two = compare(first, second), compare(second, first)
     assert len(one) == len(two)
     assert (one == [SAME]) == (json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True))
 

@@ -23,7 +23,7 @@ CHANGES = {
     "levels": [[1], [2, 3]],
     "coreset": [0.1, 0.25],
     "mask_rule": ["any", "official"],
-    "backbone": ["resnet18", "convnext_tiny.fb_in22k", "a/b c"],
+    "backbone": ["resnet18", "convnext_tiny.fb_in22k"],
 }
 
 
