@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,14 @@ LABELS = np.array([0, 0, 1, 1, 1])
 USAGE = {"wall_s": 1.5, "start_s": 0.5, "cpu_s": 2.0, "peak_mb": 100.0}
 
 
+@cache
+def _baseline() -> Run:
+    return read_config(yaml.safe_load(CONFIG.read_text())).baseline
+
+
 def run_of(**changes: Any) -> Run:
     """The baseline of the configuration, made small, with changes."""
-    baseline = read_config(yaml.safe_load(CONFIG.read_text())).baseline
+    baseline = _baseline()
     small = {"resize": 32, "crop": 24, "dim": 8, "feature_dim": 16, "coreset": 0.1, "blur": 2.0, "epochs": 2}
     return Run.model_validate(baseline.model_dump() | small | changes)
 
