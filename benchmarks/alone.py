@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 GIVEN: dict[str, Any] = {
-    "config": {"device": "cpu", "batch_images": 8},
+    "config": {"device": "cpu", "batch_images": 8, "weight_digests": {}},
     "threads": 1,
     "wildcards": {"dataset": "made", "category": "up", "run": "run", "stage": "stage"},
     "params": {"code": "none", "layout": "mvtec_ad"},

@@ -22,6 +22,7 @@ from reconpatch.estimate import grid, of_run, width
 from reconpatch.features import write_header
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.needs import SMALL
+from reconpatch.provenance import digest_of
 
 COUNTS: dict[str, Any] = {
     **{"train": 24, "test": 16, "side": 256, "kept": 0.0},
@@ -53,12 +54,16 @@ class Made:
 
     def manifest(self) -> str:
         """A manifest of pictures, a few over and over; half of the test images anomalous."""
-        side = self.counts["side"]
+        side, train, test = (self.counts[key] for key in ("side", "train", "test"))
         pictures = write_pictures(self.folder / f"pictures{side}", 8, side)
-        names = [picture.relative_to(self.folder).as_posix() for picture in pictures]
-        items = [Item(names[n % 8], "train", 0, "good", None) for n in range(self.counts["train"])]
+        indexed = [
+            {"path": p.relative_to(self.folder).as_posix(), "sha256": digest_of(p), "bytes": p.stat().st_size}
+            for p in pictures
+        ]
+        items = [Item(**indexed[n % 8], split="train", label=0, defect="good", mask=None) for n in range(train)]
         items += [
-            Item(names[n % 8], "test", n % 2, "blot" if n % 2 else "good", None) for n in range(self.counts["test"])
+            Item(**indexed[n % 8], split="test", label=n % 2, defect="blot" if n % 2 else "good", mask=None)
+            for n in range(test)
         ]
         (self.folder / "manifest.json").write_text(manifest(items))
         return self.at("manifest.json")
@@ -91,7 +96,8 @@ class Made:
 
     def facts(self, name: str) -> str:
         """What a stage wrote of itself."""
-        (self.folder / name).write_text(json.dumps({"stage": {}, "weights": {"source": "none", "sha256": "none"}}))
+        facts = {"stage": {}, "digests": {}, "weights": {"source": "none", "sha256": "none"}}
+        (self.folder / name).write_text(json.dumps(facts))
         return self.at(name)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from reconpatch.records import read_record, repeatable
+
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
 PARTS = ["Snakefile", "workflow", "configs", "profiles", "environment.yml"]
@@ -60,8 +62,6 @@ def results(where: Path) -> dict[str, bytes]:
             continue
         content = file.read_bytes()
         if file.name == "record.json":
-            record = json.loads(content)
-            del record["stages"]
-            content = json.dumps(record, sort_keys=True).encode()
+            content = json.dumps(repeatable(read_record(file)), sort_keys=True).encode()
         found[str(file.relative_to(where))] = content
     return found
