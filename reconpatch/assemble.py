@@ -21,6 +21,31 @@ def result_folder(plan: "Plan", run: str, dataset: str, category: str) -> str:
     return f"{'runs' if run in plan.runs else 'ensembles'}/{dataset}/{category}/{run}"
 
 
+def kept_files(plan: "Plan", name: str) -> list[str]:
+    """Files behind an experiment's table that stay, below the results: all but features, which may be gone by plan."""
+    from reconpatch.config import of_training
+    from reconpatch.plan import stage_name
+
+    files = []
+    for (dataset, category), key in itertools.product(plan.targets[name], plan.members(name)):
+        below = f"{dataset}/{category}"
+        own = result_folder(plan, key, dataset, category)
+        files += [f"index/{below}.json", f"{own}/record.json", f"{own}/scores.safetensors"]
+        for member in [key] if key in plan.runs else plan.ensembles[key].members:
+            run, at = plan.runs[member], f"runs/{below}/{member}"
+            training = of_training(run)
+            bank = f"bank/{below}/{stage_name(training, 'bank')}"
+            files += [f"{at}/record.json", f"{at}/scores.safetensors", f"{bank}/bank.safetensors", f"{bank}/bank.json"]
+            files += [f"masks/{below}/{stage_name(run, 'masks')}/masks.npy"]
+            files += [f"features/{below}/{stage_name(run, 'features')}/features.json"]
+            if run.method == "reconpatch":
+                f = f"training/{below}/{stage_name(training, 'training')}"
+                files += [f"{f}/f.safetensors", f"{f}/training.json"]
+            if key not in plan.runs and plan.ensembles[key].combine == "zscore":
+                files.append(f"{at}/training.safetensors")
+    return list(dict.fromkeys(files))
+
+
 def figures_of(plan: "Plan", name: str) -> list[str]:
     """Figures of an experiment, below the results."""
     files = []

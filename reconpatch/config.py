@@ -196,7 +196,17 @@ class Override(Closed):
 # Rules of the workflow, which experiments stand beside as targets.
 RULES = frozenset(
     {
-        *("all", "draw_sample", "index_category", "write_plan", "fetch_weights", "extract_features", "read_masks"),
+        *(
+            "all",
+            "report_all",
+            "report_smoke",
+            "draw_sample",
+            "index_category",
+            "write_plan",
+            "fetch_weights",
+            "extract_features",
+            "read_masks",
+        ),
         *("train_representation", "select_coreset", "score_run", "score_training", "combine_ensemble", "make_table"),
         *("draw_qualitative", "draw_histogram", "draw_umap", "draw_positions", "draw_curve", "draw_sweep"),
         "draw_gallery",

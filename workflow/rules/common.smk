@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from reconpatch.assemble import (
     figures_of,
+    kept_files,
     labels_of,
     paper_file,
     reasons,
@@ -225,6 +226,13 @@ def member_masks(wildcards):
     """Masks of the test images, the same for all members."""
     first = PLAN.runs[PLAN.ensembles[wildcards.run].members[0]]
     return [path_of("masks", first, wildcards, "masks.npy")]
+
+
+def lost(*experiments):
+    """Files behind experiments' tables that are gone: Snakemake itself asks for them only when it makes a table."""
+    made = [n for n in experiments if Path(f"results/tables/{n}.csv").is_file()]
+    files = {f"results/{f}" for name in made for f in kept_files(PLAN, name)}
+    return sorted(file for file in files if not Path(file).is_file())
 
 
 def outputs_of(*experiments):

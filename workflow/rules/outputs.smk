@@ -177,5 +177,5 @@ for name in PLAN.experiments:
             name:
                 name
             input:
-                lambda w, name=name: outputs_of(name),
+                lambda w, name=name: [*outputs_of(name), *lost(name)],
             localrule: True
