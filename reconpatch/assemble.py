@@ -153,7 +153,11 @@ def report_what_is_there(plan: "Plan", folder: Path, codes: Mapping[str, str]) -
         lost += [f"{name}: {record.parent.relative_to(folder)}" for record in missing]
         table = folder / section["table"]
         if missing or not table.is_file() or table.stat().st_mtime < max(r.stat().st_mtime for r in records):
-            written += write_table(table_settings(plan, name), paper_file(name), folder, name, missing)
+            try:
+                written += write_table(table_settings(plan, name), paper_file(name), folder, name, missing)
+            except ReconpatchError as error:  # the others are shown all the same
+                lost.append(f"{name}: {error}")
+                continue
         figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
         shown.append(section | {"figures": figures})
     write_text(folder / "report.html", render(folder, shown, plan.absent, code_state(), lost))

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def load_plan(files: list[Path]) -> Plan:
-    """Default configuration and overlays -> Plan; raises ReconpatchError naming what is wrong."""
+def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
+    """Default configuration and overlays -> Plan of all experiments, or of those named; raises ReconpatchError naming
+    what is wrong.
+    """
     content: dict[str, Any] = {}
     for file in [DEFAULT, *files]:
         if not file.exists():
@@ -48,7 +51,10 @@ def load_plan(files: list[Path]) -> Plan:
         if not isinstance(over, dict):
             raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
         content = merge(content, over)
-    return make_plan(read_config(content))
+    config = read_config(content)
+    if strange := [name for name in experiments if name not in config.experiments]:
+        raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")
+    return make_plan(config, experiments)
 
 
 def show(plan: Plan) -> None:
@@ -87,8 +93,11 @@ def check(plan: Plan) -> list[str]:
         problems.append(str(error))
     else:
         problems += check_weights(plan) + stray_weights(plan, RESULTS)
+    lacking = reasons(plan.weightless)
+    problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
     for why, names in reasons(plan.absent).items():
-        print(f"left out: {why} ({', '.join(names)})")
+        if why not in lacking:
+            print(f"left out: {why} ({', '.join(names)})")
     for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
         layout = plan.dataset(dataset).layout
         if layout == "sample":
@@ -135,8 +144,9 @@ def check_weights(plan: Plan) -> list[str]:
             continue
         pinned = plan.config.weight_digests.get(name)
         try:
-            load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
-            print(f"{name}: {weights} weights fit{' and are those that are pinned' if pinned else ''}")
+            loaded = load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
+            digest = loaded.weights["sha256"]
+            print(f"{name}, levels {levels}: {weights} weights fit; SHA-256 {digest}{', as pinned' if pinned else ''}")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
@@ -184,19 +194,22 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     overlays = argparse.ArgumentParser(add_help=False)
-    overlays.add_argument(
-        "--configfile", type=Path, action="append", default=[], help="overlay on configs/default.yaml"
-    )
+    help_ = "overlays on configs/default.yaml, the later winning; they come last on the line"
+    overlays.add_argument("--configfile", type=Path, action="extend", nargs="+", default=[], metavar="FILE", help=help_)
     for name, does in (("plan", "what would run"), ("check", "whether data, weights and networks are sound")):
-        commands.add_parser(name, help=does, parents=[overlays])
-    get = commands.add_parser("download", help="a published data set, checked")
+        some = commands.add_parser(name, help=does, description=does, parents=[overlays])
+        some.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="these alone; all if none is named")
+    does = "download, check and unpack a published data set, once its licence is accepted"
+    get = commands.add_parser("download", help=does, description=does)
     get.add_argument("name", help="mvtec_ad or btad")
     get.add_argument("folder", type=Path, help="where archive and images go")
     get.add_argument("--yes", action="store_true", help="do not ask whether the licence is accepted")
-    two = commands.add_parser("compare", help="why two records differ")
+    does = "why two records differ; exit status 1 where their metrics do"
+    two = commands.add_parser("compare", help=does, description=does)
     two.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
-    saved = commands.add_parser("verify", help="whether results follow from what is saved", parents=[overlays])
-    saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, a folder or record in it")
+    does = "whether results follow from what is saved; exit status 1 where one does not"
+    saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
+    saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
     commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
     return parser.parse_args()
 
@@ -212,7 +225,7 @@ def main() -> None:
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
             return write_backbones(SHIPPED)
-        plan = load_plan(arguments.configfile)
+        plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))
         if arguments.command == "plan":
             check_backbones(plan, CHECKED, SHIPPED)
             show(plan)

@@ -117,7 +117,8 @@ def _check(where: str, experiment: Experiment, override: Override, axes: list[st
             close = ", ".join(get_close_matches(key, Run.model_fields)) or "any of baseline in configs/default.yaml"
             raise ReconpatchError(f"{where}: {key!r} is no parameter of a run; did you mean {close}?")
         if key in axes and any(key in s for s in sets):
-            raise ReconpatchError(f"{where}: {key!r} is both set and an axis")
+            fix = "give it under `seeds`, or as an axis" if key == "seed" else "leave one of them out"
+            raise ReconpatchError(f"{where}: {key!r} is both set and an axis; {fix}")
     empty = [key for key, values in experiment.axes.items() if not values]
     if empty:
         raise ReconpatchError(f"{where}: axes: {empty[0]} = []: give at least one value")

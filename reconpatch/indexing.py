@@ -16,6 +16,7 @@ from reconpatch.data import Item, category_folder
 from reconpatch.decoding import Picture, decode, mask_values, read_file, to_rgb
 from reconpatch.errors import ReconpatchError
 from reconpatch.layouts import EXTENSIONS, TRAIN, is_folder, list_items, shown
+from reconpatch.originals import as_published
 
 
 class Warned(threading.local):
@@ -45,6 +46,7 @@ class _Check:
 
     folder: Path
     item: Item
+    published: bool  # a published data set is taken as it is: an empty mask is remarked on
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -92,7 +94,7 @@ class _Check:
             )
         above = int(np.count_nonzero(values))
         self.facts |= {"mask_pixels": above, "mask_between": above - int(np.count_nonzero(values == 255))}
-        if self.item.label and not above:
+        if self.item.label and not above and not self.published:
             self.problems.append(f"{path}: mask of a defective image is empty; mark the defect")
         elif above and not self.item.label:
             self.problems.append(
@@ -100,10 +102,10 @@ class _Check:
             )
 
 
-def _check(folder: Path, item: Item, warned: Warned) -> tuple[Item, list[str]]:
+def _check(folder: Path, item: Item, published: bool, warned: Warned) -> tuple[Item, list[str]]:
     """Read the image and its mask once: item with its facts, and what is wrong with them."""
     warned.messages.clear()
-    check = _Check(folder, item)
+    check = _Check(folder, item, published)
     check.image()
     if item.mask is not None:
         check.mask(item.mask)
@@ -133,8 +135,9 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
             problems.append(
                 f"{folder}: some defective images have masks, but not {', '.join(missing)}; give all or none"
             )
+    published = as_published(layout, category, listed)
     with _warnings_kept() as warned, ThreadPoolExecutor(threads) as pool:
-        checked = list(pool.map(lambda item: _check(folder, item, warned), listed))
+        checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))
     problems.extend(p for _, found in checked for p in found)
     if problems:
         raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))

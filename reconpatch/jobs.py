@@ -1,8 +1,10 @@
 """What every job of the workflow does around its one call: log, progress, resource use, errors for the user."""
 
+import ctypes
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,14 @@ from pathlib import Path
 from typing import TextIO
 
 from reconpatch.errors import ReconpatchError
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the one that started it ends, however that ends: a job that outlives a killed
+    scheduler would write over what the next call makes. Elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 def process_age() -> float:
@@ -84,6 +94,8 @@ class Job:
 @contextmanager
 def job(log: str, name: str) -> Iterator[Job]:
     """Run a job with its log file open. What the user can mend ends the process with a message, without traceback."""
+    if ".snakemake" in Path(sys.argv[0]).parts:  # where Snakemake puts the scripts it runs
+        end_with_parent()
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nothing is kept back: what a killed job was about to say is in its log.

@@ -183,6 +183,8 @@ def _explained(e: dict[str, Any]) -> str:
     if kind in ("model_type", "dict_type"):
         return f"{key or '(whole)'} = {given}: must be a section of `key: value` lines"
     said = e["msg"].removeprefix("Value error, ")
+    if kind in ("list_type", "tuple_type"):
+        said = "must be a list, as [2, 3]"
     if kind == "string_type" and not isinstance(e["input"], (list, dict)):
         said += "; write it in quotes if it is meant as text"
     of_all = of_key or isinstance(e["input"], dict)  # too long to be shown, and seldom what is wrong

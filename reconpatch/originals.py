@@ -33,6 +33,17 @@ REMARK = "data: "  # how a record's flag begins that tells of the data, but forb
 SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
 
 
+def image_counts(items: Sequence[Item]) -> tuple[int, int, int]:
+    """Images of a category -> how many are for training, normal and defective test images."""
+    test = [item.label for item in items if item.split == "test"]
+    return len(items) - len(test), test.count(0), test.count(1)
+
+
+def as_published(layout: str, category: str, items: Sequence[Item]) -> bool:
+    """Whether a category has as many images of each kind as the published one."""
+    return KNOWN.get(layout, {}).get(category) == image_counts(items)
+
+
 def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
     """Images of a category -> what tells them from the published ones, in words; nothing for other data sets.
 
@@ -42,9 +53,7 @@ def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
         return []
     if category not in KNOWN[layout]:
         return [f"{category} is no category of the published data set"]
-    test = [item.label for item in items if item.split == "test"]
-    counts = (len(items) - len(test), test.count(0), test.count(1))
-    found = []
+    counts, found = image_counts(items), []
     if counts != KNOWN[layout][category]:
         found.append(f"images (training, normal, defective): {counts}, published {KNOWN[layout][category]}")
     strange = sorted({item.defect for item in items} - DEFECTS[layout]) if layout in DEFECTS else []

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -94,6 +94,7 @@ class Plan:
     # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
     ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
+    weightless: dict[str, str] = field(default_factory=dict)  # the part of `absent` that is for want of weights' files
 
     def members(self, experiment: str) -> list[str]:
         """Names of the runs and ensembles of an experiment, each once."""
@@ -215,14 +216,16 @@ def _found(dataset: str, entry: Dataset) -> list[str]:
 
         return list(CATEGORIES)
     key = f"datasets.{dataset}.root"
+    root = expand_path(str(entry.root), key)
     try:
-        return categories(entry.layout, expand_path(str(entry.root), key))
+        return categories(entry.layout, root)
     except (ReconpatchError, OSError) as error:
         raise ReconpatchError(f"{key}: {error}") from None
 
 
-def make_plan(config: Config) -> Plan:
-    """Config -> Plan. What lacks its data or its weights' file is named in `absent`, the rest is planned.
+def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
+    """Config -> Plan of all its experiments, or of those named alone. What lacks its data or its weights' file is named
+    in `absent`, the rest is planned.
 
     Raises ReconpatchError for anything wrong in an experiment or data root. Backbones are not opened.
     """
@@ -232,6 +235,8 @@ def make_plan(config: Config) -> Plan:
         raise ReconpatchError(f"overrides.{stray[0]}: no such experiment; there are {', '.join(config.experiments)}")
     used: set[str] = {*config.stand_ins}
     for name, file in config.experiments.items():
+        if only and name not in only:
+            continue
         experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
         plan.experiments[name], plan.places[name] = experiment, []
         rows, out = expand(name, experiment, config)
@@ -241,6 +246,8 @@ def make_plan(config: Config) -> Plan:
         why = "; ".join([*([why] if why else []), *dict.fromkeys(lacking.values()), *out])
         if why:
             plan.absent[name] = why
+        if lacking:
+            plan.weightless[name] = "; ".join(dict.fromkeys(lacking.values()))
         for row in rows if plan.targets[name] else []:
             if (row.run.backbone, row.run.weights) not in lacking:
                 key = plan.add(row.run, plan.targets[name])
@@ -248,7 +255,7 @@ def make_plan(config: Config) -> Plan:
         if experiment.ensemble:
             plan.places[name] += _combined(plan, name, experiment.ensemble)
     unused = sorted({*config.weight_digests} - used)
-    if unused:  # misspelt, it would be a pin that holds nothing
+    if unused and not only:  # misspelt, it would be a pin that holds nothing
         raise ReconpatchError(f"weight_digests.{unused[0]}: no experiment uses it; they use {', '.join(sorted(used))}")
     return plan
 

@@ -83,6 +83,8 @@ def _masks(items: Sequence[Item]) -> Iterator[str]:
     between = f"masks with values between black and white, {total} px in all, a defect as all above 0"
     yield from _said(between, [mask for mask, i in masks if i.mask_between])
     yield from _said("masks of the whole image", [mask for mask, i in masks if i.mask_pixels == i.width * i.height])
+    empty = [mask for mask, i in masks if i.label and not i.mask_pixels]
+    yield from _said("empty masks of defective images, whose pixels all count as normal", empty)
     turned = [i.path for _, i in masks if i.orientation != i.mask_orientation]
     yield from _said("images whose masks have another EXIF orientation, each turned as its own says", turned)
 

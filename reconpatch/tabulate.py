@@ -46,7 +46,9 @@ def _filled(result: Result, at: Path, folder: Path) -> Result:
     try:
         scores = load_file(at / "scores.safetensors")
     except SafetensorError as error:
-        raise ReconpatchError(f"{at / 'scores.safetensors'}: not a file of scores ({error}); score again") from None
+        raise ReconpatchError(
+            f"{at / 'scores.safetensors'}: not a file of scores ({error}); remove it and run again"
+        ) from None
     record = read_record(at / "record.json")
     known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
     return replace(

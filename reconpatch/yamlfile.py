@@ -26,7 +26,7 @@ def read_yaml(file: Path) -> Any:
     try:
         if not file.is_file():
             there = "a folder" if file.is_dir() else "no regular file" if file.exists() else "no such file"
-            raise ReconpatchError(f"{file}: {there}; give the path of a YAML file")
+            raise ReconpatchError(f"{file}: {there}; give the path of a YAML file from {Path.cwd()}")
         if file.stat().st_size > LARGEST:
             raise ReconpatchError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {LARGEST}")
         text = file.read_text(encoding="utf-8-sig")

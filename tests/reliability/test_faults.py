@@ -96,6 +96,32 @@ def test_same_bytes_on_one_core_and_two_and_wherever_the_data_lie(checkout: Path
     assert results(checkout) == expected
 
 
+def test_deleted_and_truncated_results_are_made_again(checkout: Path, mvtec: Path) -> None:
+    command = [*tiny(checkout, "mvtec_ad", mvtec, AXES), "tiny"]
+    snakemake(checkout, "--cores", "2", *command)
+    expected = results(checkout)
+    gone = ("record.json", "masks.npy", "bank.safetensors", "training.json", "features.json", "tiny.md")
+    for name in gone:
+        file = next((checkout / "results").rglob(name))
+        file.rename(checkout / "aside")
+        printed = snakemake(checkout, "-n", *command)
+        assert str(file.relative_to(checkout)) in printed, name
+        (checkout / "aside").rename(file)
+    assert "Nothing to be done" in snakemake(checkout, "-n", *command)
+    for name in ("record.json", "masks.npy"):
+        next((checkout / "results").rglob(name)).unlink()
+    snakemake(checkout, "--cores", "2", *command)
+    assert results(checkout) == expected
+    scores = next((checkout / "results").rglob("scores.safetensors"))
+    scores.write_bytes(scores.read_bytes()[:1000])
+    printed = snakemake(checkout, "--cores", "2", *command, ok=False)
+    assert f"{scores.name}: not a file of scores" in printed and "remove it and run again" in printed
+    assert "results/report.html shows what is there" in printed
+    scores.unlink()
+    snakemake(checkout, "--cores", "2", *command)
+    assert results(checkout) == expected
+
+
 def test_results_of_the_workflow_verify_until_they_are_edited(checkout: Path, mvtec: Path) -> None:
     axes = AXES | {"backbone": ["resnet10t", "resnet14t"]}
     ensemble = {"over": "backbone", "combine": ["zscore", "minmax"]}

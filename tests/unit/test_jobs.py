@@ -3,6 +3,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reconpatch.errors import ReconpatchError
@@ -100,3 +101,23 @@ os.waitpid(child, 0)
 """
     (peak,) = child(outer)
     assert 95 < peak < 250
+
+
+def test_a_job_ends_with_the_process_that_started_it(tmp_path) -> None:
+    """A scheduler starts a job that would sleep for a minute, says its number, and is killed."""
+    job_code = "import time; from reconpatch.jobs import end_with_parent; end_with_parent(); print(flush=True)"
+    scheduler_code = f"""
+import os, signal, subprocess, sys
+job = subprocess.Popen([sys.executable, "-c", {job_code + "; time.sleep(60)"!r}], stdout=subprocess.PIPE)
+job.stdout.readline()
+print(job.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", scheduler_code], capture_output=True, text=True, check=False)
+    assert done.returncode == -9
+    for _ in range(100):
+        if not psutil.pid_exists(int(done.stdout)) or psutil.Process(int(done.stdout)).status() == "zombie":
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("the job goes on")

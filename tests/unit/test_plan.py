@@ -456,7 +456,22 @@ def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
     content["baseline"]["backbone"] = "resnet10t"
     content["weight_files"] = {"resnet10t": str(tmp_path / "w.safetensors")}
     assert check_weights(make_plan(read_config(content))) == []
-    assert "resnet10t: file weights fit" in capsys.readouterr().out
+    assert "resnet10t, levels (2,): file weights fit; SHA-256 " in capsys.readouterr().out
+
+
+def test_only_the_experiments_named_are_planned(content, tmp_path) -> None:
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"title": "y", "datasets": {"mine": "all"}}))
+    content["experiments"] |= {"other": str(tmp_path / "other.yaml")}
+    assert list(make_plan(read_config(content)).experiments) == ["nuts", "other"]
+    assert list(make_plan(read_config(content), ["other"]).experiments) == ["other"]
+
+
+def test_check_counts_weights_that_are_not_there_as_a_problem(content, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("reconpatch.cli.check_backbones", lambda *_: None)
+    content["baseline"]["weights"] = "file"
+    content["weight_files"] = {content["baseline"]["backbone"]: str(tmp_path / "nowhere.safetensors")}
+    (problem,) = check(make_plan(read_config(content)))
+    assert "nowhere.safetensors: no such file (nuts)" in problem
 
 
 def test_merge_is_deep() -> None:
