@@ -40,6 +40,15 @@ def test_a_stage_depends_on_the_modules_it_imports_and_no_others(script: Path, p
     assert changed == used(script) - PLUMBING
 
 
+def test_an_edited_template_counts_as_a_module(package: Path) -> None:
+    script = ROOT / "workflow/scripts/report.py"
+    before = code_digest(script, package)
+    template = package / "report.html.j2"
+    template.write_text(template.read_text() + "edited")
+    code_digest.cache_clear()
+    assert code_digest(script, package) != before
+
+
 STAGES = ("index_category", "read_masks", "extract_features", "train_representation", "select_coreset", "score_run")
 OUTPUTS = ("make_table", "draw_histogram", "draw_umap")
 EDITS = {

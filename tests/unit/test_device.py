@@ -20,13 +20,15 @@ def test_cpu_is_what_is_asked_for_and_cuda_must_be_there(monkeypatch) -> None:
 def test_a_process_is_made_repeatable() -> None:
     """In one of its own: the flags are torch's and hold for a whole process."""
     code = """
+import os
 import torch
 from reconpatch.device import repeatable
 repeatable("cpu", 1)
+print(os.environ["CUBLAS_WORKSPACE_CONFIG"])
 print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
 print(torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.utils.deterministic.fill_uninitialized_memory)
 repeatable("cuda", 1)
 print(torch.is_deterministic_algorithms_warn_only_enabled())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False", "1", "False", "False", "True"]
+    assert done.stdout.split() == [":4096:8", "True", "False", "1", "False", "False", "True"]

@@ -67,6 +67,19 @@ def test_flushed_before_and_folder_after_it_takes_its_place(tmp_path: Path, monk
     assert done == ["flush file", "replace", "flush folder"]
 
 
+def test_everything_in_a_folder_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    flush = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (flushed.append(os.fstat(descriptor).st_ino), flush(descriptor))
+    )
+    with replacing(tmp_path / "sample") as folder:
+        (folder / "in").mkdir(parents=True)
+        (folder / "in" / "a").write_text("a")
+    made = [tmp_path / "sample/in/a", tmp_path / "sample/in", tmp_path / "sample", tmp_path]
+    assert {file.stat().st_ino for file in made} == set(flushed)
+
+
 def test_folder_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "sample"
     for names in (["a", "b"], ["c"]):

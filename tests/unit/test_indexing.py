@@ -213,3 +213,10 @@ def test_an_empty_mask_of_a_published_category_is_remarked_on(mvtec, monkeypatch
     monkeypatch.setitem(KNOWN["mvtec_ad"], "nut", (4, 2, 5))
     said = remarks(index("mvtec_ad", mvtec, "nut"))
     assert any("empty masks of defective images" in remark and "bent/000_mask.png" in remark for remark in said)
+
+
+@pytest.mark.parametrize("size", [(48, 41), (47, 40)])
+def test_masks_have_the_width_and_the_height_of_their_images(size, mvtec) -> None:
+    write_mask(mvtec / "nut/ground_truth/bent/000_mask.png", size)
+    (problem,) = problems_of(mvtec)
+    assert f"mask is {size[0]}x{size[1]} px" in problem and "is 48x40; make them equal" in problem

@@ -61,9 +61,3 @@ def test_modules_are_small() -> None:
     sizes = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "reconpatch").glob("*.py")}
     assert max(sizes.values()) <= 300, sizes
     assert sorted(sizes.values())[len(sizes) // 2] <= 130
-
-
-def test_nothing_can_run_code_from_data() -> None:
-    dangerous = re.compile(r"(?<![.\w])(?:eval|exec)\(|pickle\.|torch\.load\((?!.*weights_only=True)")
-    for file in [*(ROOT / "reconpatch").glob("*.py"), *(ROOT / "workflow").rglob("*.py")]:
-        assert not dangerous.search(file.read_text()), file
