@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.provenance import MACHINE, PACKAGE_FOLDER, PACKAGES, code_parts, git
-from reconpatch.records import DATA, SETTINGS, WEIGHTS, Record, read_record
+from reconpatch.records import DATA, SETTINGS, WEIGHTS, Record, content_digest, read_record
 
 ABSENT = "(absent)"
 # Files in the order they are made: the first that differs is where two runs part.
@@ -23,8 +24,24 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
 
     Raises ReconpatchError naming what is no record.
     """
-    one, two = (read_record(path / "record.json" if path.is_dir() else path) for path in (a, b))
-    return compare(one, two), one.metrics == two.metrics
+    one, two = _given(a), _given(b)
+    edited = [
+        f"{path} was edited after it was written: its digest does not fit its content"
+        for path, record in ((a, one), (b, two))
+        if record.digest != content_digest(record)
+    ]
+    return edited + compare(one, two), one.metrics == two.metrics
+
+
+def _given(path: Path) -> Record:
+    file = path / "record.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ReconpatchError(f"{path}: not a record (no such file): give a record.json or the folder of a run")
+    try:
+        return read_record(file, sealed=False)
+    except ReconpatchError as error:
+        what = "" if file.name == "record.json" else ": give a record.json or the folder of a run"
+        raise ReconpatchError(f"{error}{what}") from None
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:

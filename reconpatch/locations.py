@@ -20,6 +20,8 @@ def is_place(record: Path) -> bool:
 def stage_names(description: Mapping[str, Any]) -> dict[str, str]:
     """Description of a run, as its record has it -> names of the features, masks, training and bank it uses.
 
+    Where only its test images are augmented, also those of the "training features", which its bank is made from.
+
     They are `plan.stage_name` of the run, which a record does not hold whole. Raises KeyError when a setting lacks.
     """
     d = description
@@ -34,6 +36,8 @@ def stage_names(description: Mapping[str, Any]) -> dict[str, str]:
         "masks": (d["crop"], {key: d[key] for key in ("resize", "crop", "mask_rule")} | drawn),
         "bank": (f"{d['method']},dim={d['dim']}", side | own),
     }
+    if d.get("augment") == "test":
+        parts["training features"] = (d["backbone"], features | seed)
     if d["method"] == "reconpatch":
         parts["training"] = (f"dim={d['dim']}", features | {key: d[key] for key in TRAINING} | own)
     return {

@@ -7,13 +7,16 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconpatch.records import SCHEMA
+
+if TYPE_CHECKING:
+    from reconpatch.memory import MemoryBank
 
 PLUMBING = frozenset({"errors", "files", "jobs", "provenance", "records"})  # cannot change a result
 PACKAGE_FOLDER = Path(__file__).parent
@@ -34,6 +37,26 @@ def digest_of(file: Path) -> str:
     """File -> SHA-256 of its bytes, about a second per GB. Raises OSError."""
     with open(file, "rb") as content:
         return file_digest(content, "sha256").hexdigest()
+
+
+def arrays_digest(arrays: Mapping[str, Any]) -> str:
+    """name to numpy array -> SHA-256 over names, types, shapes and bytes, in sorted order."""
+    digest = sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {tuple(arrays[name].shape)}\n".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def bank_digests(bank: "MemoryBank") -> dict[str, str]:
+    """Memory bank, as large as a run uses it -> digests of its rows with their order, "bank", and of f if it has one.
+
+    The file holds as many rows as the largest ratio of the plan wants, that of f all checkpoints: their digests would
+    change with what else is planned.
+    """
+    f = {"weight": bank.representation.weight, "bias": bank.representation.bias}
+    digests = {"bank": arrays_digest({"memory_bank": bank.patches, "order": bank.order})}
+    return digests | ({"f": arrays_digest(f)} if f["weight"] is not None else {})
 
 
 @cache

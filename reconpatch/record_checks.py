@@ -1,20 +1,24 @@
 """One record against the files behind it: digests, settings, data, and its numbers computed again."""
 
 import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from reconpatch.config import digest
 from reconpatch.data import read_manifest
-from reconpatch.differences import short
+from reconpatch.differences import ABSENT, short
 from reconpatch.ensemble import combine_runs
 from reconpatch.errors import ReconpatchError
 from reconpatch.findings import Findings, Source, Unverifiable
 from reconpatch.locations import RECORD, RUN, stage_names
 from reconpatch.maps import anomaly_maps
-from reconpatch.memory import coreset_size
+from reconpatch.memory import MemoryBank, coreset_size
+from reconpatch.provenance import USAGE, arrays_digest, bank_digests
 from reconpatch.recomputation import (
     Masks,
     check_labels,
@@ -27,8 +31,9 @@ from reconpatch.recomputation import (
 from reconpatch.records import Record, combined_record, content_digest, read_record
 from reconpatch.remarks import record_flags
 
-DIGESTS = {"features": ("train_features", "test_features"), "training": ("f",), "bank": ("bank",)}
-MADE = {"training": "f.safetensors", "bank": "bank.safetensors"}
+STAGES = ("features", "training features", "training", "bank")
+DIGESTS = {"features": "test_features", "bank": "train_features"}  # what a stage's facts tell of the files it read
+unsealed = partial(read_record, sealed=False)  # an edited record's own line says so
 
 
 def check_record(path: Path, source: Source) -> tuple[Findings, Record | None]:
@@ -38,7 +43,7 @@ def check_record(path: Path, source: Source) -> tuple[Findings, Record | None]:
     """
     found, folder = Findings(), path.parent
     try:
-        record = read_record(path)
+        record = unsealed(path)
     except ReconpatchError as error:
         found.missing.append(str(error).replace(str(path), source.name(path)))
         return found, None
@@ -59,26 +64,30 @@ def check_record(path: Path, source: Source) -> tuple[Findings, Record | None]:
 def _check_data(found: Findings, record: Record, folder: Path, source: Source) -> list[int]:
     """The record's data and flags against the manifest of its category, whose test images' labels are returned."""
     file = source.root / "index" / folder.parts[-3] / f"{folder.parts[-2]}.json"
-    layout = str(record.data.get("layout"))
+    layout = record.data.get("layout")
 
     def read(path: Path) -> tuple[list[int], dict[str, Any], list[str]]:
         items, stated = read_manifest(path)  # whose digest fits them
         test = [item.label for item in items if item.split == "test"]
         counts = {
+            "layout": layout,
             "manifest": stated,
             "train": len(items) - len(test),
             "test_normal": test.count(0),
             "test_anomalous": test.count(1),
             "masks": sum(item.mask is not None for item in items if item.split == "test"),
         }
-        flags = record_flags(str(record.description.get("weights")), layout, folder.parts[-2], items)
+        flags = record_flags(str(record.description.get("weights")), str(layout), folder.parts[-2], items)
         return test, counts, flags
 
     labels, counts, flags = source.read(file, read)
-    found.same("data", {key: record.data.get(key) for key in counts}, counts)
+    found.same("data", record.data, counts)
+    stored, ensemble = Counter(record.flags), folder.parts[-4] == "ensembles"
     found.differs += [
-        f"flags: stored {short(record.flags)}, found {flag!r} to be true" for flag in flags if flag not in record.flags
+        f"flags: stored {short(record.flags)}, found {flag!r} to be true" for flag in Counter(flags) - stored
     ]
+    surplus = stored - Counter(flags)  # an ensemble's are its members', which is checked there
+    found.differs += [] if ensemble else [f"flags: stored {short(flag)}, found not to be true" for flag in surplus]
     return labels
 
 
@@ -95,19 +104,50 @@ def _names(record: Record) -> dict[str, str]:
 def _check_stages(found: Findings, record: Record, folder: Path, source: Source) -> None:
     """The facts that stages wrote of themselves, and the files they made."""
     d, names = record.description, _names(record)
-    stages = [stage for stage in ("features", "training", "bank") if stage in names]
+    stages = [stage for stage in STAGES if stage in names]
     found.same("stages", sorted(record.stages), sorted([*stages, "score"]))
-    for stage in stages:
-        at = source.root / stage / folder.parts[-3] / folder.parts[-2] / names[stage]
-        facts = found.attempt(lambda at=at, stage=stage: source.read(at / f"{stage}.json", _facts))  # type: ignore[misc]
+    places = {s: source.root / s.split()[-1] / folder.parts[-3] / folder.parts[-2] / names[s] for s in stages}
+    for stage, at in places.items():
+        facts = found.attempt(lambda at=at, s=stage: source.read(at / f"{s.split()[-1]}.json", _facts))  # type: ignore[misc]
         if facts is not None:
-            found.same(f"stages.{stage}", record.stages.get(stage), facts.get("stage"))
-            found.same("digests", {key: record.digests.get(key) for key in DIGESTS[stage]}, facts.get("digests"))
+            found.same(f"stages.{stage}", _without_usage(record.stages.get(stage)), _without_usage(facts.get("stage")))
+        if facts is not None and stage in DIGESTS:
+            key, told = DIGESTS[stage], facts.get("digests")
+            found.same(f"digests.{key}", record.digests.get(key), told.get(key) if isinstance(told, dict) else told)
         if facts is not None and stage == "features":
             found.same("weights", record.weights, facts.get("weights"))
-        if stage in MADE:
-            source.check_digest(found, Path(MADE[stage]).stem, record, at / MADE[stage])
-    found.same("bank.patches", record.bank.get("patches"), coreset_size(int(record.bank["of"]), float(d["coreset"])))
+    kept = coreset_size(int(record.bank["of"]), float(d["coreset"]))
+    found.same("bank.patches", record.bank.get("patches"), kept)
+    found.attempt(lambda: _check_bank(found, record, places["bank"] / "bank.safetensors", kept, source))
+    if "training" in places:
+        epoch = d.get("epoch", d.get("epochs"))
+        found.attempt(lambda: _check_f(found, record, places["training"] / "f.safetensors", str(epoch), source))
+
+
+def _check_bank(found: Findings, record: Record, file: Path, kept: int, source: Source) -> None:
+    """The rows of the memory bank and the f that the record's run used."""
+    whole = source.read(file, MemoryBank.load)
+    found.same(f"bank.of, training patches of {source.name(file)}", record.bank.get("of"), whole.training_patches)
+    if kept > len(whole.patches):
+        raise Unverifiable(f"{source.name(file)} has {len(whole.patches)} rows, not the {kept} that were used")
+    digests = bank_digests(whole.first(kept))
+    for what in ("bank", "f"):
+        stored, again = record.digests.get(what, ABSENT), digests.get(what, ABSENT)
+        found.same(f"digest of {'f' if what == 'f' else 'what was used'} in {source.name(file)}", stored, again)
+
+
+def _check_f(found: Findings, record: Record, file: Path, epoch: str, source: Source) -> None:
+    """The representation after an epoch, among those that training saved."""
+    saved = source.read(file, load_file)
+    f = {part: saved.get(f"{epoch}.{part}") for part in ("weight", "bias")}
+    if any(values is None for values in f.values()):
+        raise Unverifiable(f"{source.name(file)} has no f of epoch {short(epoch)}")
+    found.same(f"digest of f in {source.name(file)}", record.digests.get("f", ABSENT), arrays_digest(f))
+
+
+def _without_usage(facts: Any) -> Any:
+    """Facts of a stage, but time and memory: a stage that was run again for other results made the same."""
+    return {key: value for key, value in facts.items() if key not in USAGE} if isinstance(facts, dict) else facts
 
 
 def _facts(file: Path) -> dict[str, Any]:
@@ -152,12 +192,14 @@ def _check_ensemble(found: Findings, record: Record, folder: Path, source: Sourc
         source.check_digest(found, f"{n} scores", record, place / "scores.safetensors")
         if references:
             source.check_digest(found, f"{n} training_scores", record, references[n])
-    records = [source.read(place / RECORD, read_record) for place in places]
+    records = [source.read(place / RECORD, unsealed) for place in places]
     own = {key: record.digests.get(key, "") for key in ("scores", "masks")}
     own |= {key: value for key, value in record.digests.items() if key.endswith(" training_scores")}
     made = combined_record(folder.name, how, records, record.metrics, record.stages.get("ensemble", {}), own)
-    for key in ("description", "flags", "data", "weights", "bank", "digests", "stages"):
+    for key in ("description", "flags", "data", "weights", "bank", "digests"):
         found.same(key, getattr(record, key), getattr(made, key))
+    stages = ({name: _without_usage(facts) for name, facts in part.items()} for part in (record.stages, made.stages))
+    found.same("stages", *stages)
     stored = read_scores(found, folder / "scores.safetensors", source, ("image",))
     check_labels(found, stored, truth)
     masks = _masks(found, record, folder, source)

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 
-SCHEMA = 2
+SCHEMA = 3
 LARGEST = 2**24  # bytes of a record that is read: a real one has thousands
 # Every field of a record is in one of these groups.
 SETTINGS = ("dataset", "category", "run", "seed", "description")
@@ -39,7 +39,7 @@ class Record(BaseModel):
     data: dict[str, Any]  # layout, digest of the manifest, counts
     weights: dict[str, str]  # source and digest of the backbone's weights
     bank: dict[str, Any]  # patches kept and offered
-    digests: dict[str, str]  # SHA-256 of the files it was made from and with: features, f, bank, masks, scores
+    digests: dict[str, str]  # SHA-256 of what it was made from and with: features, f, bank (as used), masks, scores
     stages: dict[str, dict[str, Any]]  # of every stage: `stage_facts`, written by the stage itself when it ran
     digest: str = ""  # SHA-256 of all the rest, so that an edited record can be told
 
@@ -69,8 +69,21 @@ def write_record(path: Path, record: Record) -> None:
     write_text(path, json.dumps(record.model_dump(), indent=1, allow_nan=False) + "\n")
 
 
-def read_record(path: Path) -> Record:
-    """File -> Record. Raises ReconpatchError naming the file when it is not one, or is one of another schema."""
+def read_record(path: Path, *, sealed: bool = True) -> Record:
+    """File -> Record. Raises ReconpatchError naming the file when it is not one, or is one of another schema.
+
+    Also when its content lacks the digest it was written with; without `sealed`, that is left to the caller.
+    """
+    record = _parsed(path)
+    if sealed and record.digest != content_digest(record):
+        raise ReconpatchError(
+            f"{path}: edited or damaged after it was written, its digest does not fit its content: "
+            "remove its folder and run again"
+        )
+    return record
+
+
+def _parsed(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"{path.stat().st_size} bytes, a record has less than {LARGEST}")

@@ -22,7 +22,7 @@ from reconpatch.differences import short
 from reconpatch.errors import ReconpatchError
 from reconpatch.findings import Findings, Source, Unverifiable
 from reconpatch.locations import KINDS, RECORD, RUN
-from reconpatch.records import read_record
+from reconpatch.record_checks import unsealed
 from reconpatch.statistics import from_tensors
 
 KEYS = ("dataset", "category", "categories", "method", "metric")
@@ -66,12 +66,17 @@ def _check(found: Findings, path: Path, source: Source) -> None:
     draws = found.attempt(lambda: source.read(path.with_suffix(".md"), _draws))
     results, layouts, lost = _results(found, rows, labels, source)
     frame = cells(results, None, layouts, count=draws or 1, tolerance=0.0)
-    again = {tuple(str(row[key]) for key in keys): row for row in frame.to_dict("records")}
+    made: list[dict[Any, Any]] = frame.to_dict("records")
+    again = {tuple(str(row[key]) for key in keys): row for row in made}
+    if lack := [name for name in frame.columns if name not in rows[0]]:
+        raise Unverifiable(f"{source.name(path)} lacks the columns {', '.join(lack)}")
+    shown = {tuple(row[name] for name in keys) for row in rows}
+    for key, computed in again.items():
+        if key not in shown and _place(computed, labels) not in lost:
+            found.differs.append(f"lacks a row that its records give: {_where(computed, labels)}")
     for row in rows:
         key = tuple(row[name] for name in keys)
-        where = (
-            f"{', '.join(part for part in (row['category'], *(row[k] for k in labels), row['method']))} {row['metric']}"
-        )
+        where = _where(row, labels)
         if _place(row, labels) in lost:
             continue  # which is said
         if key not in again:
@@ -104,12 +109,16 @@ def _number(text: str) -> float:
         return math.inf
 
 
+def _where(row: Mapping[str, Any], labels: Sequence[str]) -> str:
+    return f"{', '.join(str(row[key]) for key in ('category', *labels, 'method') if row[key] != '')} {row['metric']}"
+
+
 Place = tuple[str, ...]
 
 
-def _place(row: Mapping[str, str], labels: Sequence[str]) -> Place:
+def _place(row: Mapping[str, Any], labels: Sequence[str]) -> Place:
     """Where in a table a row stands: data set and labels. Methods and categories there depend on each other."""
-    return (row["dataset"], *(row[label] for label in labels))
+    return (str(row["dataset"]), *(str(row[label]) for label in labels))
 
 
 def _results(
@@ -173,7 +182,7 @@ def _seed(row: Mapping[str, str], run: str) -> int:
 
 def _filled(result: Result, file: Path, source: Source) -> Result:
     """A result with what its record and saved scores hold."""
-    record = source.read(file, read_record)
+    record = source.read(file, unsealed)
     scores = source.read(file.with_name("scores.safetensors"), load_file)
     known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
     return replace(
@@ -197,7 +206,7 @@ def _check_costs(found: Findings, rows: Rows, source: Source) -> None:
 def _cost_rows(file: Path) -> Rows:
     """What a table of costs says of a record, but for the place's labels; nothing where the record does not tell."""
     try:
-        record = read_record(file)
+        record = unsealed(file)
         method = str(record.description["method"])
         result = Result({}, method, record.seed, record.dataset, record.category, record.run, (), record)
         return [dict(row) for row in cost_table([result], "", ()).rows]

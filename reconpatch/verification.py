@@ -1,15 +1,16 @@
 """Are results what they claim to be? Every record against its saved files, every table against its records.
 
 Of a record: metrics and the bootstrap's counts are computed again from the saved scores and masks; digests of scores,
-masks, manifest, f and memory bank, the run's name, labels, flags and an ensemble's members are compared. It is one of
+masks, manifest, f and what was used of the memory bank, the run's name, labels, flags and an ensemble's members are
+compared. It is one of
 
     ok                 everything is as the record says
     rounding           numbers differ by up to 1e-6, as with another processor or other libraries
     DIFFERS            saved files lack the recorded digest, or numbers do not follow from them: edited or damaged
     cannot be checked  a file is missing or unreadable; never taken for ok
 
-and may besides be of yesterday: made by other code, packages or settings than today's, which is no fault. Deep features
-may be gone by plan and are not looked at, nor are images: they are what a new run is for. There are no signatures, so
+and may besides be made by other code, packages or settings than today's, which is no fault. Deep features may be gone
+by plan and are not looked at, nor are images: they are what a new run is for. There are no signatures, so
 whoever forges record, scores, masks, manifest and facts of all stages consistently is found out by a new run alone.
 """
 
@@ -31,6 +32,7 @@ from reconpatch.table_checks import check_table
 
 STAGES = ("features", "training", "bank", "score", "ensemble")
 EXPECTED = {RECORD, "scores.safetensors", "training.safetensors"}  # files of a run or ensemble
+OTHERS = "made by other code, packages or settings than today's"
 SHOWN = 5  # findings of a record that are spelt out
 
 
@@ -55,8 +57,8 @@ def verify(
     """Folder of results, any folder or record below it -> problems: a line for each that differs or cannot be checked.
 
     Every line, good or bad, and at the end the counts, goes to `report`. `codes` are today's `stage_codes`, `planned`
-    the folders of today's runs, as `runs/<data set>/<category>/<run>`: with them, what is of yesterday is said. One
-    record is held at a time. Raises ReconpatchError when there is nothing to verify.
+    the folders of today's runs, as `runs/<data set>/<category>/<run>`: with them, what differs from today's is said.
+    One record is held at a time. Raises ReconpatchError when there is nothing to verify.
     """
     target = target.resolve()
     records, tables, leftovers = _find(target)
@@ -74,10 +76,10 @@ def verify(
     old = 0
 
     def tell(kind: str, name: str, found: Findings, drift: list[str]) -> None:
-        said = [*found.differs, *found.missing, *found.rounding]
+        said = list(dict.fromkeys([*found.differs, *found.missing, *found.rounding]))
         more = [f"and {len(said) - SHOWN} more"] if len(said) > SHOWN else []
         detail = f": {'; '.join([*said[:SHOWN], *more])}" if said else ""
-        line = f"{name}: {found.status}{detail}{' | of yesterday: ' + '; '.join(drift) if drift else ''}"
+        line = f"{name}: {found.status}{detail}{f' | {OTHERS}: ' + '; '.join(drift) if drift else ''}"
         counts[kind][found.status] += 1
         if found.differs or found.missing:
             problems.append(line)
@@ -110,7 +112,8 @@ def _guarded(check: Callable[[], tuple[Findings, Record | None]]) -> tuple[Findi
 def _find(target: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Records and tables at or below a path, and files among them that belong to neither."""
     if target.is_file():
-        return ([target] if is_place(target) else []), [], []
+        is_table = target.suffix == ".csv" and target.parent.name == "tables"
+        return ([target] if is_place(target) else []), ([target] if is_table else []), []
     inside = [p for p in sorted(target.rglob("*")) if p.is_file()]
     records = [p for p in inside if is_place(p)]
     tables = [
@@ -144,7 +147,7 @@ def drift_of(
     said += [changed[name] for name in sorted(changed)[:SHOWN]]
     said += [f"and {len(changed) - SHOWN} more packages"] if len(changed) > SHOWN else []
     if planned is not None and folder not in planned:
-        said.append("not a run of today's configuration")
+        said.append("no run of this configuration: give its overlays with --configfile")
     return said
 
 
@@ -161,5 +164,5 @@ def _summary(counts: Mapping[str, Counter[str]], old: int, leftovers: int) -> st
     for kind, found in counts.items():
         said = ", ".join(f"{found[status]} {status}" for status in ("ok", "rounding", "DIFFERS", "cannot be checked"))
         parts += [f"{found.total()} {kind}{'s' * (found.total() != 1)}: {said}"] if found else []
-    parts += [f"{old} of yesterday's code, packages or settings"] if old else []
+    parts += [f"{old} {OTHERS}"] if old else []
     return "; ".join(parts + ([f"{leftovers} file{'s' * (leftovers != 1)} left over"] if leftovers else []))

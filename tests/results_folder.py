@@ -1,6 +1,7 @@
 """A folder of results made for tests by the functions the workflow uses, with random scores instead of networks."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from reconpatch.files import write_text
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.plan import run_name, stage_name
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import bank_digests, digest_of, stage_facts
 from reconpatch.records import Record, combined_record, read_record, write_record
 from reconpatch.scoring import image_scores
 from reconpatch.tabulate import write_table
@@ -70,9 +71,9 @@ def code(stage: str) -> str:
     return digest(stage, 16)
 
 
-def _facts(folder: Path, stage: str, digests: dict[str, str], **more: Any) -> dict[str, Any]:
+def _facts(folder: Path, stage: str, **more: Any) -> dict[str, Any]:
     """Write what a stage says of itself."""
-    facts = {"digests": digests, "stage": stage_facts(code(stage), 1, "cpu", USAGE), **more}
+    facts = {"stage": stage_facts(code(stage), 1, "cpu", USAGE), **more}
     if stage == "features":
         facts["stage"]["s_per_image"] = {"train": 0.1, "test": 0.1}
     write_text(folder / f"{stage}.json", json.dumps(facts) + "\n")
@@ -85,8 +86,8 @@ def _save(tensors: dict[str, Any], file: Path) -> str:
     return digest_of(file)
 
 
-def write_run(root: Path, run: Run) -> Path:
-    """Everything a run leaves behind."""
+def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int] = ()) -> Path:
+    """Everything a run leaves behind, with the bank and the checkpoints that other runs want besides."""
     name = run_name(run, run_of())
     rng = np.random.default_rng(list(map(ord, name)))
     below = f"{DATASET}/{CATEGORY}"
@@ -98,22 +99,34 @@ def write_run(root: Path, run: Run) -> Path:
 
     weights = {"source": run.weights, "sha256": digest(run.backbone, 64)}
     at = root / "features" / below / stage_name(run, "features")
-    made = {f"{part}_features": digest([run.backbone, part], 64) for part in ("train", "test")}
-    stages = {"features": _facts(at, "features", made, weights=weights)}
+    drawn = run.augment != "none"
+    made = {f"{part}_features": digest([run.backbone, part, drawn], 64) for part in ("train", "test")}
+    stages = {"features": _facts(at, "features", digests=made, weights=weights)}
     training, weight, bias = of_training(run), None, None
+    shared = np.random.default_rng(list(map(ord, stage_name(training, "bank"))))  # by runs with this bank
+    digests, side = {"test_features": made["test_features"]}, stages["features"]
+    if run.augment == "test":
+        at = root / "features" / below / stage_name(training, "features")
+        plain = {f"{part}_features": digest([run.backbone, part, False], 64) for part in ("train", "test")}
+        side = stages["training features"] = _facts(at, "features", digests=plain, weights=weights)
+    digests["train_features"] = side["digests"]["train_features"]
     if run.method == "reconpatch":
-        weight, bias = rng.standard_normal((run.dim, run.feature_dim), np.float32), np.zeros(run.dim, np.float32)
+        weight, bias = shared.standard_normal((run.dim, run.feature_dim), np.float32), np.zeros(run.dim, np.float32)
         at = root / "training" / below / stage_name(training, "training")
-        f = {"f": _save({"2.weight": weight, "2.bias": bias}, at / "f.safetensors")}
-        stages["training"] = _facts(at, "training", f, epochs=[])
+        epochs = dict.fromkeys([2, *checkpoints])
+        _save(
+            {f"{n}.{part}": a for n in epochs for part, a in (("weight", weight), ("bias", bias))}, at / "f.safetensors"
+        )
+        stages["training"] = _facts(at, "training", epochs=[])
     offered = TRAIN * GRID[0] * GRID[1]
     size = coreset_size(offered, run.coreset)
-    patches = rng.standard_normal((size, run.dim), np.float32)
-    bank = MemoryBank(patches, np.arange(size), Representation(run.dim, weight, bias), offered)
+    patches = shared.standard_normal((offered, run.dim), np.float32)[: coreset_size(offered, ratio or run.coreset)]
+    bank = MemoryBank(patches, np.arange(len(patches)), Representation(run.dim, weight, bias), offered)
     at = root / "bank" / below / stage_name(training, "bank")
     at.mkdir(parents=True, exist_ok=True)
     bank.save(at / "bank.safetensors")
-    stages["bank"] = _facts(at, "bank", {"bank": digest_of(at / "bank.safetensors")})
+    made_from = {"train_features": digests["train_features"]}
+    stages["bank"] = _facts(at, "bank", digests=made_from, features=side["stage"])
 
     folder = root / "runs" / below / name
     raw = rng.random((len(LABELS) + TRAIN, *GRID), np.float32) + 1
@@ -123,7 +136,7 @@ def write_run(root: Path, run: Run) -> Path:
     _save({"image": image[train], "patch": patch[train].copy()}, folder / "training.safetensors")
     metrics, wins = evaluate(image[test], LABELS, anomaly_maps(patch[test], run.crop, run.blur), masks)
     tensors = {"image": image[test], "patch": patch[test].copy(), "label": LABELS} | wins
-    digests = {name: d for fact in stages.values() for name, d in fact["digests"].items()}
+    digests |= bank_digests(bank.first(size))
     digests |= {"scores": _save(tensors, folder / "scores.safetensors"), "masks": digest_of(mask_file)}
     record = Record(
         dataset=DATASET,

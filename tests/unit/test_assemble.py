@@ -28,6 +28,7 @@ from reconpatch.assemble import (
 from reconpatch.config import read_config
 from reconpatch.data import Item, manifest
 from reconpatch.plan import Plan, make_plan
+from reconpatch.records import Record, read_record, write_record
 from reconpatch.statistics import image_wins, to_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -208,6 +209,32 @@ def test_a_record_is_current_until_its_code_or_its_data_change(planned, tmp_path
     record.write_text('{"schema_version": 1}')  # of an earlier version, to be made anew
     assert not current(record, folder, CODES)
     record.unlink()
+    assert not current(record, folder, CODES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {}},
+        {"stages": {"unheard of": {"code": "x"}}},
+        {"stages": {"": {"code": "x"}}},
+        {"stages": {"score": {}}},
+        {"category": "../../nut"},
+        {"dataset": "\0"},
+    ],
+)
+def test_a_record_of_other_content_is_not_current(changes, planned, tmp_path) -> None:
+    plan, folder = planned({"e": BOTH}), tmp_path / "results"
+    record = write_result(plan, folder, next(iter(plan.runs)), "nut")
+    content = json.loads(record.read_text()) | changes | {"digest": ""}
+    write_record(record, Record.model_validate(content))
+    assert read_record(record) and not current(record, folder, CODES)
+
+
+def test_an_edited_record_is_not_current(planned, tmp_path) -> None:
+    plan, folder = planned({"e": BOTH}), tmp_path / "results"
+    record = write_result(plan, folder, next(iter(plan.runs)), "nut")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"flags": ["made up"]}))
     assert not current(record, folder, CODES)
 
 

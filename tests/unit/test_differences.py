@@ -231,6 +231,24 @@ def test_members_of_ensembles_are_compared_too() -> None:
     assert lines[-1] == "same metrics, from intermediate results that differ"
 
 
+def test_an_edited_record_is_said_to_be_one(tmp_path) -> None:
+    for name in "ab":
+        write_record(tmp_path / name / "record.json", record())
+    edited = json.loads((tmp_path / "b/record.json").read_text()) | {"seed": 5}
+    (tmp_path / "b/record.json").write_text(json.dumps(edited))
+    said = f"{tmp_path / 'b'} was edited after it was written: its digest does not fit its content"
+    assert explain(tmp_path / "a", tmp_path / "b")[0] == [said, "settings: seed: 0 | 5", SAME_RESULTS]
+    assert explain(tmp_path / "b", tmp_path / "b")[0] == [said, said, SAME]
+
+
+def test_another_file_than_a_record_says_what_to_give(tmp_path) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n")
+    (tmp_path / "empty").mkdir()
+    for name in ("table.csv", "empty", "nowhere"):
+        with pytest.raises(ReconpatchError, match=rf"{name}.*: not a record .*: give a record.json or the folder of a"):
+            explain(tmp_path / name, tmp_path / name)
+
+
 def test_records_and_folders_of_runs_are_read(tmp_path) -> None:
     write_record(tmp_path / "a/record.json", record())
     write_record(tmp_path / "b/record.json", record(metrics={"image_auroc": 0.5}))
@@ -239,7 +257,7 @@ def test_records_and_folders_of_runs_are_read(tmp_path) -> None:
     assert not same and lines[-1] == "metrics differ: 3 of 3"
     write_record(tmp_path / "c/record.json", record(stages=fact(cores=4)))
     assert explain(tmp_path / "a", tmp_path / "c")[1]
-    with pytest.raises(ReconpatchError, match=r"nothing[/\\]?.*: not a record"):
+    with pytest.raises(ReconpatchError, match=r"nothing[/\\]?.*: not a record .*: give a record\.json or the folder"):
         explain(tmp_path / "a", tmp_path / "nothing")
 
 

@@ -36,6 +36,8 @@ def test_names_are_those_the_plan_gives(changes) -> None:
     expected["bank"] = stage_name(training, "bank")
     if run.method == "reconpatch":
         expected["training"] = stage_name(training, "training")
+    if run.augment == "test":
+        expected["training features"] = stage_name(training, "features")
     assert stage_names(description(run, "score")) == expected
 
 

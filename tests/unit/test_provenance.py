@@ -1,17 +1,22 @@
 import hashlib
 import importlib.metadata
 import shutil
+import struct
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reconpatch import provenance
+from reconpatch.memory import MemoryBank, Representation
 from reconpatch.provenance import (
     CODE,
     MACHINE,
     PACKAGES,
     USAGE,
+    arrays_digest,
+    bank_digests,
     code_digest,
     digest_of,
     stage_facts,
@@ -192,3 +197,26 @@ def test_editing_a_module_reruns_exactly_the_stages_that_use_it(module, stages, 
         file.write("\nEDITED = 1\n")
     after = {name: code_digest.__wrapped__(path, package) for name, path in scripts.items()}
     assert {name for name in scripts if before[name] != after[name]} - ANEW == stages
+
+
+def test_the_digest_of_arrays_is_of_names_types_shapes_and_values() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 2), np.float32), np.arange(3)
+    text = b"a float32 (3, 2)\n" + b"".join(struct.pack("=f", v) for row in a for v in row)
+    text += b"b int64 (3,)\n" + b"".join(struct.pack("=q", v) for v in b)
+    assert arrays_digest({"b": b, "a": a}) == arrays_digest({"a": a, "b": b}) == hashlib.sha256(text).hexdigest()
+    assert arrays_digest({"a": np.asfortranarray(a), "b": b}) == hashlib.sha256(text).hexdigest()
+    others = [{"a": a, "b": b + 1}, {"a": a.T, "b": b}, {"a": a, "c": b}, {"a": a, "b": b.astype(np.uint64)}, {"a": a}]
+    assert len({arrays_digest(other) for other in [{"a": a, "b": b}, *others]}) == 6
+
+
+def test_digests_of_a_bank_are_of_the_rows_used_their_order_and_f() -> None:
+    rng = np.random.default_rng(0)
+    patches, weight, bias = (rng.standard_normal(shape, np.float32) for shape in ((6, 2), (2, 4), 2))
+    long = MemoryBank(patches, np.arange(6), Representation(2, weight, bias), 9)
+    short = MemoryBank(patches[:4], np.arange(4), Representation(2, weight, bias), 9)
+    assert bank_digests(long.first(4)) == bank_digests(short) != bank_digests(long)
+    assert bank_digests(short)["f"] == bank_digests(long)["f"] == arrays_digest({"weight": weight, "bias": bias})
+    moved = MemoryBank(patches[:4], np.arange(4)[::-1], Representation(2, weight, bias + 1), 9)
+    assert all(bank_digests(moved)[name] != digest for name, digest in bank_digests(short).items())
+    assert set(bank_digests(MemoryBank(patches, np.arange(6), Representation(2), 9))) == {"bank"}

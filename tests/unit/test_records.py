@@ -43,7 +43,7 @@ def test_every_field_is_in_one_group_and_these_are_all() -> None:
     fields = ["dataset", "category", "run", "seed", "description", "metrics", "flags", "data", "weights", "bank"]
     fields += ["digests", "stages", "schema_version", "digest"]
     assert sorted(field for group in groups for field in group) == sorted(fields) == sorted(Record.model_fields)
-    assert SCHEMA == 2
+    assert SCHEMA == 3
 
 
 def test_what_varies_between_two_runs_of_the_same_thing_is_kept_apart() -> None:
@@ -61,7 +61,9 @@ def test_an_edited_record_no_longer_has_its_digest(field, tmp_path) -> None:
     content = json.loads((tmp_path / "r.json").read_text())
     new = {"metrics": {"image_auroc": 0.51}, "flags": [], "stages": {}, "description": {}, "seed": 1, "run": "other"}
     (tmp_path / "r.json").write_text(json.dumps(content | {field: new[field]}))
-    edited = read_record(tmp_path / "r.json")
+    with pytest.raises(ReconpatchError, match=r"r\.json: edited or damaged .* remove its folder and run again$"):
+        read_record(tmp_path / "r.json")
+    edited = read_record(tmp_path / "r.json", sealed=False)
     assert edited.digest != content_digest(edited)
 
 

@@ -10,23 +10,27 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from results_folder import CATEGORY, CONFIG, DATASET, TRAIN, Results, code, write_results
+from results_folder import CATEGORY, CONFIG, DATASET, TRAIN, Results, code, items_of, run_of, write_results, write_run
 from safetensors.numpy import load_file, save_file
 
 from reconpatch.config import description, read_config, read_experiment
 from reconpatch.data import Item, manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import expand
+from reconpatch.files import write_text
 from reconpatch.findings import Findings, Source
+from reconpatch.locations import stage_names
+from reconpatch.memory import MemoryBank
 from reconpatch.provenance import code_digest, digest_of
 from reconpatch.record_checks import check_record
-from reconpatch.records import Record, content_digest, read_record
+from reconpatch.records import Record, content_digest, read_record, repeatable
 from reconpatch.table_checks import DERIVED, is_at_place
 from reconpatch.verification import STAGES, stage_codes, verify
 
 ROOT = Path(__file__).parents[2]
 PLACE = f"{DATASET}/{CATEGORY}"
 CODES = {stage: code(stage) for stage in STAGES}
+OTHERS = "made by other code, packages or settings than today's"
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +101,7 @@ def test_any_folder_or_record_below_can_be_verified(results) -> None:
         (first, 1),
         (first / "record.json", 1),
         (results.root / "tables", 2),
+        (results.table, 1),
     ):
         said, problems = lines(target)
         assert len(said) == count + 1 and not problems and all(line.endswith(": ok") for line in said[:-1]), target
@@ -184,10 +189,118 @@ def test_an_edited_setting_does_not_fit_the_name_of_the_run(key, results) -> Non
     assert "digest in the run's name: stored 4304e46c, found" in line_of(folder, results)
 
 
-def test_an_extra_flag_shows_by_the_digest_of_the_record(results) -> None:
-    edit(results.runs[0], forge=False, flags=["made up"])
+@pytest.mark.parametrize("forge", [True, False])
+def test_an_extra_flag_is_named(forge, results) -> None:
+    edit(results.runs[0], forge, flags=["made up"])
     line = line_of(results.runs[0], results)
-    assert line.startswith("DIFFERS: digest of the record's content: stored") and "; " not in line.split("members")[0]
+    assert line.endswith("flags: stored made up, found not to be true")
+    assert line.startswith("DIFFERS: digest of the record's content: stored") is not forge
+
+
+def test_a_flag_given_twice_is_named(results) -> None:
+    edit(results.runs[2], flags=["untrained (random) weights"] * 2)
+    assert (
+        line_of(results.runs[2], results) == "DIFFERS: flags: stored untrained (random) weights, found not to be true"
+    )
+
+
+@pytest.mark.parametrize("which", ["layout", "masks", "manifest", "train"])
+def test_data_have_exactly_their_keys(which, results) -> None:
+    data = results.record(results.runs[0]).data
+    edit(results.runs[0], data={key: value for key, value in data.items() if key != which})
+    assert f"data.{which}: stored (absent), found" in line_of(results.runs[0], results)
+    edit(results.runs[0], data=data | {"made up": 1})
+    assert line_of(results.runs[0], results) == "DIFFERS: data.made up: stored 1, found (absent)"
+
+
+def test_the_patches_a_bank_is_of_are_those_its_file_says(results) -> None:
+    bank = results.record(results.runs[0]).bank
+    edit(results.runs[0], bank=bank | {"of": bank["of"] + 1})  # of which as many are kept
+    line = line_of(results.runs[0], results)
+    assert line.startswith("DIFFERS: bank.of, training patches of bank/") and line.endswith("stored 145, found 144")
+
+
+def rewrite(file: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_stage_that_ran_again_for_other_results_takes_other_time_and_memory_and_no_more(results) -> None:
+    """Files are as they were: only the facts were written anew."""
+    spent = {"wall_s": 99.0, "start_s": 9.0, "cpu_s": 99.0, "peak_mb": 9.0}
+    for stage in ("features", "training", "bank"):
+        for file in (results.root / stage).rglob(f"{stage}.json"):
+            taken = {"s_per_image": {"train": 9.0, "test": 9.0}} if stage == "features" else {}
+            rewrite(file, lambda content, more=spent | taken: content["stage"].update(more))
+    member = results.record(results.runs[0])
+    edit(results.runs[0], stages=member.stages | {"score": member.stages["score"] | spent})
+    said, problems = lines(results.root / "runs")
+    assert not problems and lines(results.root / "ensembles")[1] == [] and said[-1].startswith("3 records: 3 ok")
+    for file in (results.root / "training").rglob("training.json"):
+        rewrite(file, lambda content: content["stage"].update(threads=7))
+    assert line_of(results.runs[2], results) == "DIFFERS: stages.training.threads: stored 1, found 7"
+
+
+@pytest.mark.parametrize("method", ["patchcore", "reconpatch"])
+def test_what_else_is_planned_changes_no_record(method, tmp_path) -> None:
+    """A larger ratio makes a longer bank, another epoch's runs more checkpoints: the run used neither."""
+    run = run_of(method=method, backbone="resnet18")
+    alone = write_run(tmp_path / "alone", run)
+    beside = write_run(tmp_path / "beside", run, ratio=0.5, checkpoints=[1])
+    for name in ("bank.safetensors", *(["f.safetensors"] if method == "reconpatch" else [])):
+        one, two = (next((tmp_path / part).rglob(name)).read_bytes() for part in ("alone", "beside"))
+        assert one != two
+    one, two = (read_record(folder / "record.json") for folder in (alone, beside))
+    assert json.dumps(repeatable(one)) == json.dumps(repeatable(two))
+    assert set(one.digests) == {"train_features", "test_features", "bank", "masks", "scores"} | (
+        {"f"} if method == "reconpatch" else set()
+    )
+    for root in ("alone", "beside"):
+        write_text(tmp_path / root / "index" / f"{PLACE}.json", manifest(items_of()))
+        assert lines(tmp_path / root)[1] == []
+    bank = MemoryBank.load(next((tmp_path / "beside").rglob("bank.safetensors")))
+    bank.patches[14] += 1  # the first row the run did not use
+    bank.save(next((tmp_path / "beside").rglob("bank.safetensors")))
+    assert lines(tmp_path / "beside")[1] == []
+    bank.patches[13] += 1
+    bank.save(next((tmp_path / "beside").rglob("bank.safetensors")))
+    assert "digest of what was used in bank/" in lines(tmp_path / "beside")[1][0]
+    bank.first(13).save(next((tmp_path / "beside").rglob("bank.safetensors")))
+    assert "bank.safetensors has 13 rows, not the 14 that were used" in lines(tmp_path / "beside")[1][0]
+
+
+def test_of_augmented_test_images_both_stages_of_features_are_looked_at(tmp_path) -> None:
+    write_text(tmp_path / "index" / f"{PLACE}.json", manifest(items_of()))
+    run = run_of(method="reconpatch", backbone="resnet18")
+    plain, drawn = (write_run(tmp_path, run.model_copy(update={"augment": kind})) for kind in ("none", "test"))
+    one, two = (read_record(folder / "record.json") for folder in (plain, drawn))
+    assert one.digests["train_features"] == two.digests["train_features"]
+    assert one.digests["test_features"] != two.digests["test_features"]
+    assert set(two.stages) == {*one.stages, "training features"}
+    codes = {name: code for name, code in CODES.items() if name != "ensemble"}
+    assert lines(tmp_path, codes=codes)[1] == [] and OTHERS not in "".join(lines(tmp_path, codes=codes)[0])
+    at = tmp_path / "features" / PLACE / stage_names(two.description)["training features"] / "features.json"
+    rewrite(at, lambda content: content["stage"].update(threads=7))
+    problems = lines(tmp_path)[1]
+    assert len(problems) == 2
+    assert any("DIFFERS: stages.training features.threads: stored 1, found 7" in line for line in problems)
+    assert any("DIFFERS: stages.features.threads: stored 1, found 7" in line for line in problems)
+
+
+def test_f_of_another_epoch_is_not_the_one_that_was_used(results) -> None:
+    (file,) = (results.root / "training").rglob("f.safetensors")
+    tensors = load_file(file)
+    save_file({key.replace("2.", "1."): value for key, value in tensors.items()}, file)
+    assert line_of(results.runs[2], results).endswith("f.safetensors has no f of epoch 2")
+
+
+def test_a_reason_is_said_once(results) -> None:
+    """Members that share a lost file."""
+    (results.runs[0] / "scores.safetensors").unlink()
+    for line in lines(results.root)[0]:
+        reasons = line.split(": ", 2)[-1].split("; ")
+        assert len(reasons) == len(set(reasons)), line
 
 
 @pytest.mark.parametrize("forge", [True, False])
@@ -300,7 +413,8 @@ def test_a_changed_bank_or_representation_differs(name, results) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    said = f"DIFFERS: digest of {file.relative_to(results.root)}: stored"
+    what = "f" if file.name == "f.safetensors" else "what was used"
+    said = f"DIFFERS: digest of {what} in {file.relative_to(results.root)}: stored"
     assert line_of(results.runs[2], results).startswith(said) and line_of(results.runs[0], results) == "ok"
 
 
@@ -348,7 +462,7 @@ def test_without_a_file_nothing_is_ok_that_needs_it(name, how, results) -> None:
         else:
             assert line.startswith(("cannot be checked: ", "DIFFERS: ")) and relative in line
             found, _ = check(folder)
-            hashed = relative.endswith((".safetensors", ".npy"))
+            hashed = relative.endswith(("scores.safetensors", "training.safetensors", ".npy"))
             assert bool(found.differs) is hashed and (hashed or found.missing)
 
 
@@ -519,13 +633,31 @@ def test_a_row_must_be_what_its_records_give(changes, said, results) -> None:
     assert problem.startswith("tables/small.csv: DIFFERS: ") and said in problem
 
 
+@pytest.mark.parametrize("row", [0, 5, 13])
+def test_a_row_that_is_left_out_is_missed(row, results) -> None:
+    rows = read_table(results.table)
+    gone = rows.pop(row)
+    write_rows(results.table, rows)
+    where = f"nut, {gone['place']}, {gone['method']} {gone['metric']}"
+    problems = lines(results.root)[1]
+    assert problems == [f"tables/small.csv: DIFFERS: lacks a row that its records give: {where}"]
+
+
+@pytest.mark.parametrize("column", ["sd", "high", "links", "difference", "paper", "reasons"])
+def test_a_table_without_one_of_its_columns_is_none(column, results) -> None:
+    rows = read_table(results.table)
+    write_rows(results.table, [{key: value for key, value in row.items() if key != column} for row in rows])
+    (problem,) = lines(results.root)[1]
+    assert problem == f"tables/small.csv: cannot be checked: tables/small.csv lacks the columns {column}"
+
+
 def test_a_row_that_names_another_run_has_that_runs_numbers(results) -> None:
     rows = read_table(results.table)
     for row in rows[:3]:  # all metrics of the first place
         row |= {key: rows[3][key] for key in ("runs", "links", "flags")}
     write_rows(results.table, rows)
     (problem,) = lines(results.root)[1]
-    assert "DIFFERS: nut, 0, patchcore image_auroc value: stored" in problem
+    assert "DIFFERS: nut, 0, patchcore pixel_auroc value: stored" in problem
 
 
 @pytest.mark.parametrize("content", ["", "a\n1\n", "dataset,category\nmine\n", '"', "\x00", "dataset\n" + "x," * 50])
@@ -560,17 +692,18 @@ def test_a_changed_cost_is_no_runs(results) -> None:
     assert lines(results.root)[1] == ["tables/costs.csv: DIFFERS: row 2: no record has these costs"]
 
 
-def test_results_of_yesterday_are_ok_but_said_to_be(results) -> None:
+def test_results_of_other_code_are_ok_but_said_to_be(results) -> None:
     """Drift is no tampering: other code, packages or settings are named, and nothing fails."""
     said, problems = lines(results.root, codes=CODES | {"bank": "x", "ensemble": "y"}, planned=[])
     assert problems == []
     first = next(line for line in said if "patchcore,backbone=resnet18" in line)
-    assert first.endswith(": ok | of yesterday: other code of bank; not a run of today's configuration")
+    drift = "other code of bank; no run of this configuration: give its overlays with --configfile"
+    assert first.endswith(f": ok | {OTHERS}: {drift}")
     ensemble = next(line for line in said if "zscore" in line)
-    assert "of yesterday: other code of ensemble, 0 bank, 1 bank" in ensemble
-    assert said[-1].endswith("5 of yesterday's code, packages or settings")
+    assert f"{OTHERS}: other code of ensemble, 0 bank, 1 bank" in ensemble
+    assert said[-1].endswith(f"5 {OTHERS}")
     planned = [folder.relative_to(results.root).as_posix() for folder in (*results.runs, *results.ensembles)]
-    assert not any("yesterday" in line for line in lines(results.root, codes=CODES, planned=planned)[0])
+    assert not any("today" in line for line in lines(results.root, codes=CODES, planned=planned)[0])
 
 
 def test_other_packages_than_installed_are_named(results) -> None:
@@ -580,7 +713,7 @@ def test_other_packages_than_installed_are_named(results) -> None:
     edit(folder, stages=stages | {"score": stages["score"] | {"packages": packages, "python": "2.7"}})
     line = line_of(folder, results, codes=CODES)
     now = f"numpy 0.1, now {np.__version__}; Python 2.7, now {platform.python_version()}"
-    assert line == f"ok | of yesterday: made-up 3, now not installed; {now}"
+    assert line == f"ok | {OTHERS}: made-up 3, now not installed; {now}"
 
 
 def test_codes_are_those_the_workflow_gives_its_rules(tmp_path) -> None:

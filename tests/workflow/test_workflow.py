@@ -13,6 +13,8 @@ from running import ROOT, SMALL, overlay, read, snakemake, tiny
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from reconpatch.verification import verify
+
 
 def test_smoke_plans_the_whole_chain(checkout: Path) -> None:
     printed = snakemake(checkout, "-n", "smoke")
@@ -191,6 +193,12 @@ def test_augmented_test_images_share_the_training(checkout: Path, mvtec: Path) -
     assert records["none"]["stages"]["training"] == records["test"]["stages"]["training"]
     assert records["both"]["stages"]["training"] != records["test"]["stages"]["training"]
     assert len({r["metrics"]["pixel_auroc"] for r in records.values()}) == 3
+    made_from = {name: record["digests"] for name, record in records.items()}
+    assert made_from["none"]["train_features"] == made_from["test"]["train_features"]
+    assert made_from["both"]["test_features"] == made_from["test"]["test_features"]
+    assert made_from["none"]["bank"] == made_from["test"]["bank"] and made_from["none"]["f"] == made_from["test"]["f"]
+    assert set(records["test"]["stages"]) == {*records["none"]["stages"], "training features"}
+    assert verify(checkout / "results", print) == []
 
 
 def test_a_table_of_the_paper_compares_and_says_why_it_cannot(checkout: Path, btad: Path) -> None:

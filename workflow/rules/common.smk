@@ -163,6 +163,12 @@ def train_features(wildcards):
     return [path_of("features", side, wildcards, "train.npy")]
 
 
+def train_facts(wildcards):
+    """What the stage that made `train_features` says of itself."""
+    side = of_training(run_of(wildcards))
+    return [path_of("features", side, wildcards, "features.json")]
+
+
 def weight_file(wildcards):
     """The file of the backbone's weights, if the user gives one."""
     return [str(f) for f in [PLAN.weight_file(PLAN.stages[wildcards.stage])] if f]

@@ -71,6 +71,7 @@ rule train_representation:
 rule select_coreset:
     input:
         train=train_features,
+        features=train_facts,
         f=below("training", "f.safetensors"),
     output:
         bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",

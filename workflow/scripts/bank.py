@@ -11,7 +11,7 @@ from reconpatch.bank import build_bank
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
 from reconpatch.memory import Representation
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -33,7 +33,8 @@ with job(snakemake.log[0], f"coreset {snakemake.wildcards.dataset}/{snakemake.wi
     )
     with replacing(Path(snakemake.output.bank)) as destination:
         bank.save(destination)
-        digest = digest_of(destination)
+    features = json.loads(Path(snakemake.input.features[0]).read_text())
     stage = stage_facts(snakemake.params.code, snakemake.threads, "cpu", running.usage())
-    facts = {"digests": {"bank": digest}, "stage": stage}
+    made_from = {"train_features": features["digests"]["train_features"]}
+    facts = {"digests": made_from, "features": features["stage"], "stage": stage}
     write_text(Path(snakemake.output.facts), json.dumps(facts, indent=1) + "\n")

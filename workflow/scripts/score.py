@@ -14,7 +14,7 @@ from reconpatch.files import replacing
 from reconpatch.jobs import job
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import bank_digests, digest_of, stage_facts
 from reconpatch.records import Record, write_record
 from reconpatch.remarks import record_flags
 from reconpatch.scoring import image_scores, patch_scores
@@ -50,7 +50,10 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
     facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
     stages = {stage: json.loads(Path(file).read_text()) for stage, file in facts.items()}
-    digests = {name: digest for fact in stages.values() for name, digest in fact["digests"].items()} | made
+    sides = {"train_features": stages["bank"], "test_features": stages["features"]}
+    made |= {name: fact["digests"][name] for name, fact in sides.items()} | bank_digests(bank)
+    if run.get("augment") == "test":  # the bank is of images as they are
+        stages["training features"] = {"stage": stages["bank"]["features"]}
     own = stage_facts(snakemake.params.code, snakemake.threads, scoring_device, running.usage()) | {
         "s_per_image": taken
     }
@@ -72,7 +75,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
         },
         weights=stages["features"]["weights"],
         bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
-        digests=digests,
+        digests=made,
         stages={stage: fact["stage"] for stage, fact in stages.items()} | {"score": own},
     )
     write_record(Path(snakemake.output.record), record)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, write_text
 from reconpatch.jobs import job
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import stage_facts
 from reconpatch.training import Epoch, train
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.w
     f, history = train(flat, **settings, checkpoints=checkpoints, device=device, progress=progress)
     with replacing(Path(snakemake.output.f)) as destination:
         save_file(f, destination)
-        digest = digest_of(destination)
     stage = stage_facts(snakemake.params.code, snakemake.threads, name(device), running.usage())
-    facts = {"epochs": [asdict(e) for e in history], "digests": {"f": digest}, "stage": stage}
+    facts = {"epochs": [asdict(e) for e in history], "stage": stage}
     write_text(Path(snakemake.output.facts), json.dumps(facts, indent=1) + "\n")
