@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reconpatch.files import write_text
 from reconpatch.indexing import index
 from reconpatch.layouts import shown
 from reconpatch.limits import check_fits, machine_mb
+from reconpatch.needs import Network
 from reconpatch.plan import Plan, make_plan
 from reconpatch.remarks import data_flags
 from reconpatch.yamlfile import read_yaml
@@ -51,7 +53,7 @@ def load_plan(files: list[Path]) -> Plan:
     return make_plan(read_config(content))
 
 
-def show(plan: Plan) -> None:
+def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     """Print every experiment with its categories and runs, and what is not at hand."""
     for name, experiment in plan.experiments.items():
         if not plan.at_hand(name):
@@ -61,7 +63,7 @@ def show(plan: Plan) -> None:
         print("".join(f"    {run}\n" for run in plan.members(name)), end="")
     for why, names in reasons(plan.absent).items():
         print(f"left out: {why} ({', '.join(names)})")
-    needs = estimate(plan)
+    needs = estimate(plan, networks)
     kept = needs.features_gb <= plan.config.features_gb
     fate = (
         "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
@@ -214,8 +216,7 @@ def main() -> None:
             return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile)
         if arguments.command == "plan":
-            check_backbones(plan, CHECKED, SHIPPED)
-            show(plan)
+            show(plan, check_backbones(plan, CHECKED, SHIPPED))
         elif arguments.command == "verify":
             verify_results(arguments.results, plan)
         elif problems := check(plan):
