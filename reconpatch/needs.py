@@ -17,7 +17,7 @@ BLOCK = 65536  # patches represented at a time: memory.CHUNK, whose module costs
 # MB of a process that has imported what the script needs and done its work on a few small images.
 IMPORTS = {
     "extract_features": 1000,
-    "train_representation": 920,
+    "train_representation": 1000,
     "select_coreset": 370,  # with what compiles its loops, the first time
     "score_run": 300,
     "score_training": 270,
@@ -123,14 +123,17 @@ def bank(patches: int, width: int, dim: int, coreset_dim: int, kept: int) -> Nee
     """Patches, their width, sizes of representation and projection, rows kept -> memory of the coreset.
 
     First all projected patches beside a block of features, then beside bounds and indices (and once whether each value
-    is finite), and the picks twice; last the rows kept, beside a block or the copy that is written.
+    is finite), and the picks twice; then the rows kept beside a block of them, read into memory. The last block of
+    representations stays till then. At the end the rows kept and the copy that is written.
     """
     mapped, copied = features_file(patches, width)
     d, part = min(dim, coreset_dim), copied + block(patches, width, dim)
     projected = patches * d * 4 / MB
     greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
-    rows = kept * dim * 4 / MB
-    return Need(IMPORTS["select_coreset"] + max(projected + max(part, greedy), rows + max(part, rows)), mapped)
+    rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % BLOCK + 1))
+    again = min(kept, BLOCK) * width * 2 / MB + block(kept, width, dim)
+    most = max(projected + max(part, last + greedy), rows + last + again, 2 * rows)
+    return Need(IMPORTS["select_coreset"] + most, mapped)
 
 
 def search(patches: int, width: int, dim: int, loaded: int, used: int, neighbours: int) -> tuple[float, float]:
