@@ -76,3 +76,10 @@ def test_small_needs() -> None:
     assert needs.pictures(8, 480).held > needs.pictures(8, 224).held > needs.pictures(4, 224).held
     members = [needs.ensemble(100, 224, 78400, 156800, n).held for n in (2, 3)]
     assert members[1] - members[0] == pytest.approx((78400 * 4 + 156800 * 4 + 100**2 * 8) / 1e6)
+
+
+def test_picks_are_held_twice_beside_what_they_are_picked_from() -> None:
+    """`picked` and `centred` of greedy_order beside the points and four arrays of 8 or 4 bytes a point."""
+    patches, kept, d = 10**6, 5 * 10**5, 64
+    arrays = (patches * d * 4 + 2 * kept * d * 4 + patches * (8 + 8 + 4 + 4)) / 1e6
+    assert needs.bank(patches, 64, d, d, kept).held - needs.IMPORTS["select_coreset"] > arrays
