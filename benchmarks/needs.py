@@ -16,12 +16,13 @@ from alone import ROOT, peak_mb
 from inputs import clustered, maps_and_masks, write_category, write_pictures
 from safetensors.numpy import save_file
 
+from reconpatch.backbones import check_levels, count_parameters
 from reconpatch.config import Run, description, read_config, vary
 from reconpatch.data import Item, manifest
 from reconpatch.estimate import grid, of_run, width
 from reconpatch.features import write_header
 from reconpatch.memory import MemoryBank, Representation, coreset_size
-from reconpatch.needs import SMALL
+from reconpatch.needs import Network, index
 from reconpatch.provenance import digest_of
 
 COUNTS: dict[str, Any] = {
@@ -33,8 +34,9 @@ COUNTS: dict[str, Any] = {
 class Made:
     """Inputs of jobs, written to a folder where they are not there yet."""
 
-    def __init__(self, folder: Path, run: Run, counts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, run: Run, network: Network, counts: dict[str, Any]) -> None:
         self.folder, self.run, self.counts = folder, run, counts
+        self.grid = grid(run.crop, network.stride)
         folder.mkdir(parents=True, exist_ok=True)
 
     def at(self, name: str) -> str:
@@ -43,7 +45,7 @@ class Made:
 
     def features(self, split: str) -> str:
         """Made-up patch features of a split; noise around few patterns, written in order."""
-        side, channels, images = grid(self.run), width(self.run), self.counts[split]
+        side, channels, images = self.grid, width(self.run), self.counts[split]
         file = self.folder / f"{split}_{images}_{side}_{channels}.npy"
         if not file.exists():
             with open(file, "wb") as out:
@@ -80,7 +82,7 @@ class Made:
 
     def bank(self) -> str:
         """Any bank of its size, of the ratio `kept` if that is larger than the run's."""
-        patches = self.counts["train"] * grid(self.run) ** 2
+        patches = self.counts["train"] * self.grid**2
         size = coreset_size(patches, max(self.run.coreset, self.counts["kept"]))
         rows = np.random.default_rng(0).standard_normal((size, self.run.dim), np.float32)
         MemoryBank(rows, np.arange(size), self.representation()[1], patches).save(Path(self.at("bank.safetensors")))
@@ -171,9 +173,12 @@ def main() -> None:
     default = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
     run = vary(read_config(default).baseline, {"weights": "random"} | changes, "the command line")
     images, ratio = (counts["train"], counts["test"]), max(run.coreset, counts["kept"])
-    predicted = of_run(run, images, ratio, counts["batch_images"])
-    found = job(given.stage, Made(given.folder, run, counts))
-    mb = SMALL[STAGES[given.stage]] if STAGES[given.stage] in SMALL else predicted[STAGES[given.stage]].mb
+    network = Network(check_levels(run.backbone, run.levels), count_parameters(run.backbone, run.levels))
+    pixels, threads = counts["side"] ** 2, counts["threads"]
+    predicted = of_run(run, network, images, ratio, counts["batch_images"], pixels, threads)
+    predicted["index_category"] = index(pixels, threads)
+    found = job(given.stage, Made(given.folder, run, network, counts))
+    mb = predicted[STAGES[given.stage]].mb
     print(json.dumps({"stage": given.stage, "changes": given.change, "predicted_mb": mb, "measured_mb": round(found)}))
 
 

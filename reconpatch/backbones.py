@@ -78,6 +78,13 @@ def check_levels(name: str, levels: Sequence[int]) -> int:
     return next(int(d["stride"]) for d in known if d["level"] == levels[0])
 
 
+def count_parameters(name: str, levels: Sequence[int]) -> int:
+    """timm name, levels it has -> parameters up to the last of them, without allocating them."""
+    with torch.device("meta"):
+        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+    return sum(p.numel() for p in net.parameters())
+
+
 def check_weights(name: str, weights: str) -> None:
     """Raise ReconpatchError where embedded weights are wanted for another network than they belong to."""
     if weights == "embedded" and name.split(".")[0] != EMBEDDED:

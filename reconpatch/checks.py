@@ -12,47 +12,55 @@ from pathlib import Path
 from reconpatch.config import Run
 from reconpatch.data import category_folder, count_images
 from reconpatch.errors import ReconpatchError
+from reconpatch.estimate import grid
 from reconpatch.files import write_text
+from reconpatch.needs import Network
 from reconpatch.plan import Plan
 
 
-def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> None:
-    """Raise ReconpatchError unless every backbone of the plan exists and has the levels wanted, and every run fits
-    its patch grid and its data.
+def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> dict[str, Network]:
+    """Plan -> what timm says of each run's network, by the name of the run.
 
-    Asking timm costs seconds, so what it says, the stride of the first level, is kept in `cache` for the next call.
-    `shipped` is such a file, made for the default plan; what it says counts for the version of timm it was made with.
+    Asking timm costs seconds, so what it says is kept in `cache` for the next call. `shipped` is such a file, made for
+    the default plan; what it says counts for the version of timm it was made with. Raises ReconpatchError unless every
+    backbone of the plan exists and has the levels wanted, and every run fits its patch grid and its data.
     """
     version = importlib.metadata.version("timm")
-    known: dict[str, int] = {}
+    known: dict[str, Network] = {}
     for file in (cache, shipped):
         known |= _answers(file) if file is not None else {}
-    strides: dict[str, int] = {}
+    networks: dict[str, Network] = {}
     for name, run in plan.runs.items():
         key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
         if key not in known:
-            from reconpatch.backbones import check_levels, check_weights
+            from reconpatch.backbones import check_levels, check_weights, count_parameters
 
             try:
                 stride = check_levels(run.backbone, run.levels)
                 check_weights(run.backbone, run.weights)
             except ReconpatchError as error:
                 raise ReconpatchError(f"{_users(plan, name)}: {error}") from None
-            known[key] = stride
+            known[key] = Network(stride, count_parameters(run.backbone, run.levels))
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_text(cache, json.dumps(known, indent=1) + "\n")
-        strides[name] = known[key]
-    check_sizes(plan, strides)
+        networks[name] = known[key]
+    check_sizes(plan, {name: network.stride for name, network in networks.items()})
+    return networks
 
 
-def _answers(file: Path) -> dict[str, int]:
+def _answers(file: Path) -> dict[str, Network]:
     """What timm said before; nothing where the file is missing, damaged, or of an older version of this package."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     found = content.items() if isinstance(content, dict) else ()
-    return {key: stride for key, stride in found if type(stride) is int and stride > 0}
+    return {key: Network(*said) for key, said in found if _sound(said)}
+
+
+def _sound(said: object) -> bool:
+    """Whether an answer is a stride and a number of parameters."""
+    return isinstance(said, list) and len(said) == 2 and all(type(n) is int and n > 0 for n in said)
 
 
 def _users(plan: Plan, name: str) -> str:
@@ -77,7 +85,7 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
 
     sides: dict[str, int] = {}
     for name, run in plan.runs.items():
-        sides[name] = -(-run.crop // strides[name])
+        sides[name] = grid(run.crop, strides[name])
         if run.patch_size > sides[name]:
             raise ReconpatchError(
                 f"{_users(plan, name)}: patch_size = {run.patch_size} is larger than the patch grid, "
@@ -118,7 +126,14 @@ def stray_weights(plan: Plan, results: Path) -> list[str]:
     for stage, run in plan.stages.items():
         pinned = plan.config.weight_digests.get(run.backbone) if run.weights != "random" else None
         for file in sorted(results.glob(f"features/*/*/{stage}/features.json")) if pinned else []:
-            used = json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
+            try:
+                used = json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
+            except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                found.append(
+                    f"{file.parent}: features.json does not say with which weights it was made ({error!r}); "
+                    "remove this folder to extract the features anew"
+                )
+                continue
             if used != pinned:
                 found.append(
                     f"{file.parent}: made with weights {used}, but weight_digests.{run.backbone} pins {pinned}; "

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from reconpatch.files import write_text
 from reconpatch.indexing import index
 from reconpatch.layouts import shown
 from reconpatch.limits import check_fits, machine_mb
+from reconpatch.needs import Network
 from reconpatch.plan import Plan, make_plan
 from reconpatch.remarks import data_flags
 from reconpatch.yamlfile import read_yaml
@@ -57,7 +58,7 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
     return make_plan(config, experiments)
 
 
-def show(plan: Plan) -> None:
+def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     """Print every experiment with its categories and runs, and what is not at hand."""
     for name, experiment in plan.experiments.items():
         if not plan.at_hand(name):
@@ -67,7 +68,7 @@ def show(plan: Plan) -> None:
         print("".join(f"    {run}\n" for run in plan.members(name)), end="")
     for why, names in reasons(plan.absent).items():
         print(f"left out: {why} ({', '.join(names)})")
-    needs = estimate(plan)
+    needs = estimate(plan, networks)
     kept = needs.features_gb <= plan.config.features_gb
     fate = (
         "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
@@ -227,8 +228,7 @@ def main() -> None:
             return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))
         if arguments.command == "plan":
-            check_backbones(plan, CHECKED, SHIPPED)
-            show(plan)
+            show(plan, check_backbones(plan, CHECKED, SHIPPED))
         elif arguments.command == "verify":
             verify_results(arguments.results, plan)
         elif problems := check(plan):

@@ -14,6 +14,7 @@ from reconpatch.layouts import shown
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # what a file holds counts, not its suffix; no other parser is run
 MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
+MAX_RATIO = 50  # of the sides; a strip's shorter side is brought to the size of `resize`, the longer grows with it
 MAX_BYTES = 8 * MAX_PIXELS  # a file larger than that many pixels with nothing compressed
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -62,14 +63,19 @@ def decode(content: bytes, path: Path) -> Picture:
     """bytes of a file, its name for messages -> the whole image in its own mode, turned as its EXIF orientation says.
 
     Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, several pictures
-    in one file (of a camera's MPO the first is the photograph), no or too many pixels.
+    in one file (of a camera's MPO the first is the photograph), no or too many pixels, strips.
     """
     name = shown(path)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            if not 0 < image.width * image.height <= MAX_PIXELS:
+            short, long = sorted(image.size)
+            if not 0 < short * long <= MAX_PIXELS:
                 raise ReconpatchError(
                     f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; scale it"
+                )
+            if long > MAX_RATIO * short:
+                raise ReconpatchError(
+                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; cut a part out"
                 )
             kind, frames = image.format or "", getattr(image, "n_frames", 1)
             if frames > 1 and kind != "MPO":

@@ -1,7 +1,8 @@
 """What a plan will need: images, jobs' memory and disk, from the numbers of files and the shapes, before any job."""
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
@@ -9,10 +10,14 @@ from typing import NamedTuple
 from reconpatch import needs
 from reconpatch.config import Run, description, of_training
 from reconpatch.data import category_folder, count_images
-from reconpatch.needs import Need
+from reconpatch.layouts import list_items
+from reconpatch.needs import Need, Network
 from reconpatch.plan import Plan, Target, stage_name
 
 TYPICAL = 12  # panels of a category's qualitative figure: four kinds of image, each with two maps
+THREADS = 2  # of the jobs that decode images with several, as their rules say
+MEGAPIXEL = 10**6  # of images whose size cannot be told; the index says what is wrong with them
+UNPLANNED = 1000  # MB for a job of a rule that no job of the plan has
 Counts = tuple[int, int]  # training and test images
 
 
@@ -37,7 +42,7 @@ class Estimate:
         """Memory of a job; of one outside the plan, as its stage on another category, the largest of its rule. MB."""
         if job in self.jobs:
             return self.jobs[job].mb
-        return max(need.mb for known, need in self.jobs.items() if known.rule == job.rule)
+        return max((need.mb for known, need in self.jobs.items() if known.rule == job.rule), default=UNPLANNED)
 
     def by_rule(self) -> list[tuple[str, int, Job, Need]]:
         """Per rule: its name, number of jobs, the job of largest memory and this."""
@@ -48,9 +53,9 @@ class Estimate:
         return [(rule, counts[rule], job, self.jobs[job]) for rule, job in largest.items()]
 
 
-def grid(run: Run) -> int:
-    """Patches along a side: level i of a network has a stride of 2^(i+1)."""
-    return -(-run.crop // int(2 ** (run.levels[0] + 1)))
+def grid(crop: int, stride: int) -> int:
+    """px of the crop, stride of the first level -> patches along a side."""
+    return -(-crop // stride)
 
 
 def width(run: Run) -> int:
@@ -68,16 +73,39 @@ def image_counts(plan: Plan, dataset: str, category: str) -> Counts:
     return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))
 
 
-def features_bytes(run: Run, images: int) -> int:
+def image_pixels(plan: Plan, dataset: str, category: str) -> int:
+    """Pixels of a category's first training image, from the header of its file: its other images are as large."""
+    data = plan.dataset(dataset)
+    if data.layout == "sample":
+        from reconpatch.sample import SIDE
+
+        return SIDE**2
+    folder = category_folder(data.layout, plan.root(dataset), category)
+    path = next((folder / item.path for item in list_items(data.layout, folder, []) if item.split == "train"), None)
+    try:
+        if path is None or not path.is_file():  # a pipe would never open
+            return MEGAPIXEL
+        from PIL import Image
+
+        from reconpatch.decoding import FORMATS, MAX_PIXELS
+
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            return min(image.width * image.height, MAX_PIXELS)
+    except Exception:  # Pillow's parsers raise anything on damaged files
+        return MEGAPIXEL
+
+
+def features_bytes(run: Run, stride: int, images: int) -> int:
     """Disk of the patch features of some images, float16, without the file's header."""
-    return images * grid(run) ** 2 * width(run) * 2
+    return images * grid(run.crop, stride) ** 2 * width(run) * 2
 
 
-def estimate(plan: Plan) -> Estimate:
-    """Plan -> predicted disk and memory."""
+def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
+    """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk and memory."""
     features: dict[Job, int] = {}
     jobs: dict[Job, Need] = {}
     counted = cache(partial(image_counts, plan))
+    sized = cache(partial(image_pixels, plan))
     for name, targets in plan.targets.items():
         members = plan.members(name)
         most = max((counted(*target)[1] for target in targets), default=0)
@@ -85,31 +113,43 @@ def estimate(plan: Plan) -> Estimate:
             jobs[Job("make_table", name=name)] = needs.table(len(targets) * len(members), most)
             jobs |= _of_pictures(plan, name, targets)
         for target in targets:
-            counts = counted(*target)
+            counts, pixels = counted(*target), sized(*target)
+            jobs[Job("index_category", *target)] = needs.index(pixels, THREADS)
             for key in members:
                 if key in plan.runs:
                     run = plan.runs[key]
                     for side in (run, of_training(run)):
                         job = Job("extract_features", *target, stage_name(side, "features"))
-                        features[job] = features_bytes(side, sum(counts))
-                    jobs |= _of_run(plan, key, target, counts)
+                        features[job] = features_bytes(side, networks[key].stride, sum(counts))
+                    jobs |= _of_run(plan, networks[key], key, target, counts, pixels)
                 else:
-                    jobs |= _of_ensemble(plan, key, target, counts)
+                    jobs |= _of_ensemble(plan, networks, key, target, counts)
     return Estimate(sum(features.values()) / 1e9, max(features.values(), default=0) / 1e9, jobs)
 
 
-def of_run(run: Run, counts: Counts, ratio: float, batch_images: int) -> dict[str, Need]:
-    """Run, (training, test) images, ratio of the bank in its file, images a pass -> rule -> memory of the run's job.
+def of_run(
+    run: Run,
+    network: Network,
+    counts: Counts,
+    ratio: float,
+    batch_images: int,
+    pixels: int = MEGAPIXEL,
+    threads: int = THREADS,
+) -> dict[str, Need]:
+    """Run, its network, (training, test) images, ratio of the bank in its file, images a pass, px of an image, threads
+    that decode -> rule -> memory of the run's job.
 
     An ensemble's rule is there, too, for an ensemble of two such runs.
     """
-    (train, test), side, wide = counts, grid(run), width(run)
+    (train, test), side, wide = counts, grid(run.crop, network.stride), width(run)
     patches, tested = train * side**2, test * side**2
     kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))  # as memory.coreset_size
     searched = (wide, run.dim, kept, used, run.neighbours)
     return {
-        "read_masks": needs.masks(test, run.crop),
-        "extract_features": needs.extraction(run.backbone, run.levels, run.crop, side, wide, batch_images),
+        "read_masks": needs.masks(test, run.crop, pixels),
+        "extract_features": needs.extraction(
+            run.backbone, network.parameters, run.crop, side, wide, batch_images, pixels, threads
+        ),
         "train_representation": needs.training(patches, wide, run.dim, run.projection_dim, run.batch),
         "select_coreset": needs.bank(patches, wide, run.dim, run.coreset_dim, kept),
         "score_run": needs.score(tested, *searched, test, run.crop),
@@ -118,12 +158,12 @@ def of_run(run: Run, counts: Counts, ratio: float, batch_images: int) -> dict[st
     }
 
 
-def _of_run(plan: Plan, key: str, target: Target, counts: Counts) -> dict[Job, Need]:
+def _of_run(plan: Plan, network: Network, key: str, target: Target, counts: Counts, pixels: int) -> dict[Job, Need]:
     """The jobs behind a run on a category."""
     run = plan.runs[key]
     trained = of_training(run)
     bank = stage_name(trained, "bank")
-    found = of_run(run, counts, plan.ratios[*target, bank], plan.config.batch_images)
+    found = of_run(run, network, counts, plan.ratios[*target, bank], plan.config.batch_images, pixels)
     names = {"read_masks": [stage_name(run, "masks")], "select_coreset": [bank], "score_run": [key]}
     names["extract_features"] = [stage_name(side, "features") for side in (run, trained)]
     if run.method == "reconpatch":
@@ -131,20 +171,22 @@ def _of_run(plan: Plan, key: str, target: Target, counts: Counts) -> dict[Job, N
     return {Job(rule, *target, name): found[rule] for rule, each in names.items() for name in each}
 
 
-def _of_ensemble(plan: Plan, key: str, target: Target, counts: Counts) -> dict[Job, Need]:
+def _of_ensemble(
+    plan: Plan, networks: Mapping[str, Network], key: str, target: Target, counts: Counts
+) -> dict[Job, Need]:
     """The ensemble's own job, and those that score the training images for it."""
     combination, (train, test) = plan.ensembles[key], counts
     runs = {member: plan.runs[member] for member in combination.members}
-    largest = max(runs.values(), key=grid)
+    patches = max(grid(run.crop, networks[member].stride) for member, run in runs.items()) ** 2
     jobs: dict[Job, Need] = {}
     references = 0
     if combination.combine == "zscore":
-        references = train * grid(largest) ** 2
+        references = train * patches
         for member, run in runs.items():
             ratio = plan.ratios[*target, stage_name(of_training(run), "bank")]
-            need = of_run(run, counts, ratio, plan.config.batch_images)["score_training"]
+            need = of_run(run, networks[member], counts, ratio, plan.config.batch_images)["score_training"]
             jobs[Job("score_training", *target, member)] = need
-    need = needs.ensemble(test, largest.crop, test * grid(largest) ** 2, references, len(runs))
+    need = needs.ensemble(test, max(run.crop for run in runs.values()), test * patches, references, len(runs))
     return jobs | {Job("combine_ensemble", *target, key): need}
 
 

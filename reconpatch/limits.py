@@ -9,7 +9,9 @@ from reconpatch.estimate import Job
 from reconpatch.needs import MB, Need
 
 ADVICE = {
-    "extract_features": "lower batch_images, crop or feature_dim",
+    "index_category": "scale the images",
+    "read_masks": "scale the images, or lower crop",
+    "extract_features": "lower batch_images, crop or feature_dim, scale very large images",
     "train_representation": "lower batch or dim",
     "select_coreset": "lower coreset, coreset_dim, dim or crop",
     "score_run": "lower coreset, dim or crop",

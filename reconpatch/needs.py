@@ -6,8 +6,8 @@ high-water mark while they lie in memory, but the system takes them back when it
 GPU nothing was measured.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconpatch.stored import RESIDENT
 
@@ -17,7 +17,7 @@ BLOCK = 65536  # patches represented at a time: memory.CHUNK, whose module costs
 # MB of a process that has imported what the script needs and done its work on a few small images.
 IMPORTS = {
     "extract_features": 1000,
-    "train_representation": 920,
+    "train_representation": 1000,
     "select_coreset": 370,  # with what compiles its loops, the first time
     "score_run": 300,
     "score_training": 270,
@@ -28,7 +28,6 @@ SMALL = {
     "draw_sample": 90,
     "fetch_weights": 1500,
     "write_plan": 36,
-    "index_category": 66,  # photographs of about a megapixel, two at a time
     "draw_histogram": 100,
     "draw_umap": 680,
     "draw_positions": 680,
@@ -37,18 +36,26 @@ SMALL = {
     "report": 60,
 }
 
-# timm architecture -> (millions of parameters up to level 0, 1, 2, 3, 4; bytes a pixel of the batch that its largest
-# activations take beside each other, measured on a CPU at 224 to 480 px, with the holes they leave in the heap).
-NETWORKS: dict[str, tuple[tuple[float, ...], int]] = {
-    "resnet18": ((0.01, 0.2, 0.7, 2.8, 11.2), 120),
-    "wide_resnet50_2": ((0.01, 0.6, 4.1, 24.9, 66.8), 570),
-    "wide_resnet101_2": ((0.01, 0.6, 4.1, 82.9, 124.8), 850),
-    "resnext101_32x8d": ((0.01, 0.4, 2.8, 58.0, 86.7), 930),
-    "densenet201": ((0.01, 0.3, 1.3, 9.5, 18.1), 1000),
-    "tf_efficientnet_lite0": ((0.01, 0.02, 0.06, 0.7, 3.0), 200),
-    "tf_efficientnet_lite2": ((0.01, 0.02, 0.11, 1.2, 4.4), 250),
+# timm architecture -> bytes a pixel of the batch that its largest activations take beside each other, measured on a CPU
+# at 224 to 480 px, with the holes they leave in the heap.
+ACTIVATIONS = {
+    "resnet18": 120,
+    "wide_resnet50_2": 570,
+    "wide_resnet101_2": 850,
+    "resnext101_32x8d": 930,
+    "densenet201": 1000,
+    "tf_efficientnet_lite0": 200,
+    "tf_efficientnet_lite2": 250,
 }
-UNKNOWN = ((100.0,) * 5, 1000)  # a bound for a network of up to 100 million parameters; most need less
+UNKNOWN = 1000  # most need less
+DECODED = 9  # bytes a pixel of a photograph: as read and turned, then as RGB, 4 each, beside its file
+
+
+class Network(NamedTuple):
+    """What timm says of a backbone: the stride of the first level wanted, parameters up to the last."""
+
+    stride: int
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,25 @@ def block(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
     return rows * 4 * max(width + dim * (1 + again), 4 * dim * int(neighbours > 1)) / MB
 
 
-def extraction(backbone: str, levels: Sequence[int], crop: int, grid: int, width: int, batch: int) -> Need:
-    """Network, its levels, px of the crop, patches along a side, their width, images a pass -> memory of extraction.
+def index(pixels: int, threads: int) -> Need:
+    """px of an image, threads -> memory of indexing a category: each thread holds an image."""
+    return Need(50 + threads * pixels * DECODED / MB)
+
+
+def extraction(
+    backbone: str, parameters: int, crop: int, grid: int, width: int, batch: int, image: int, threads: int
+) -> Need:
+    """Network, its parameters, px of the crop, patches along a side, their width, images a pass, px of an image's file,
+    threads that decode -> memory of extraction.
 
     Preparing the network holds its float32 weights three times: as made, folded, and as oneDNN wants them. A patch
-    passes as two convolutions' terms, their sum and the resized level, float32, into float16. Decoded images wait, two
-    batches and the one under way.
+    passes as two convolutions' terms, their sum and the resized level, float32, into float16. Images at the size of the
+    crop wait, two batches and the one under way; each thread holds one as it was.
     """
-    parameters, activations = NETWORKS.get(backbone.split(".")[0], UNKNOWN)
-    network = 12 * parameters[min(levels[-1], len(parameters) - 1)]
+    network = 12 * parameters / MB
     patches = batch * grid**2 * width * 14 / MB
-    pixels = batch * crop**2 * (activations + 3 * 3) / MB
-    return Need(IMPORTS["extract_features"] + network + pixels + patches)
+    pixels = batch * crop**2 * (ACTIVATIONS.get(backbone.split(".")[0], UNKNOWN) + 3 * 3) / MB
+    return Need(IMPORTS["extract_features"] + network + pixels + patches + threads * image * DECODED / MB)
 
 
 def training(patches: int, width: int, dim: int, projection_dim: int, batch: int) -> Need:
@@ -109,14 +123,17 @@ def bank(patches: int, width: int, dim: int, coreset_dim: int, kept: int) -> Nee
     """Patches, their width, sizes of representation and projection, rows kept -> memory of the coreset.
 
     First all projected patches beside a block of features, then beside bounds and indices (and once whether each value
-    is finite), and the picks twice; last the rows kept, beside a block or the copy that is written.
+    is finite), and the picks twice; then the rows kept beside a block of them, read into memory. The last block of
+    representations stays till then. At the end the rows kept and the copy that is written.
     """
     mapped, copied = features_file(patches, width)
     d, part = min(dim, coreset_dim), copied + block(patches, width, dim)
     projected = patches * d * 4 / MB
     greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
-    rows = kept * dim * 4 / MB
-    return Need(IMPORTS["select_coreset"] + max(projected + max(part, greedy), rows + max(part, rows)), mapped)
+    rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % BLOCK + 1))
+    again = min(kept, BLOCK) * width * 2 / MB + block(kept, width, dim)
+    most = max(projected + max(part, last + greedy), rows + last + again, 2 * rows)
+    return Need(IMPORTS["select_coreset"] + most, mapped)
 
 
 def search(patches: int, width: int, dim: int, loaded: int, used: int, neighbours: int) -> tuple[float, float]:
@@ -161,9 +178,11 @@ def ensemble(images: int, crop: int, patches: int, references: int, members: int
     return Need(IMPORTS["combine_ensemble"] + scores / MB + max(maps / MB, metrics(images, crop)))
 
 
-def masks(images: int, crop: int) -> Need:
-    """Test images, px of their masks -> memory of reading masks: each, and all together."""
-    return Need(52 + 2 * images * crop**2 / MB)
+def masks(images: int, crop: int, pixels: int) -> Need:
+    """Test images, px of their masks, of a mask's file -> memory of reading masks: one of grey as in its file, as an
+    array, compared and as 0 and 255; each at the size wanted, and all together.
+    """
+    return Need(48 + (2 * images * crop**2 + 4 * pixels) / MB)
 
 
 def table(results: int, images: int) -> Need:

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 import yaml
 
 from reconpatch.checks import check_backbones, check_sizes, gpu_present, stray_weights, too_much
 from reconpatch.cli import write_backbones
 from reconpatch.config import Dataset, read_config, vary
 from reconpatch.errors import ReconpatchError
+from reconpatch.estimate import grid
 from reconpatch.memory import coreset_size
+from reconpatch.needs import Network
 from reconpatch.plan import Place, Plan
 from reconpatch.training import train
 
@@ -39,6 +43,7 @@ def asked(monkeypatch) -> list[tuple]:
         return 8
 
     monkeypatch.setattr("reconpatch.backbones.check_levels", answer)
+    monkeypatch.setattr("reconpatch.backbones.count_parameters", lambda *_: 100)
     return calls
 
 
@@ -46,10 +51,10 @@ def test_networks_are_asked_about_once(tmp_path, asked) -> None:
     cache = tmp_path / "new folder/cache.json"
     plan = plan_of(a={}, b={"dim": 64}, c={"levels": [1, 2]}, d={"backbone": "resnet18"}, e={"weights": "random"})
     network = plan.config.baseline.backbone
-    check_backbones(plan, cache)
+    said = check_backbones(plan, cache)
     assert asked == [(network, (2, 3)), (network, (1, 2)), ("resnet18", (2, 3)), (network, (2, 3))]
     assert len(json.loads(cache.read_text())) == 4
-    check_backbones(plan, cache)
+    assert check_backbones(plan, cache) == said == dict.fromkeys(plan.runs, Network(8, 100))
     assert len(asked) == 4
     check_backbones(plan_of(f={"backbone": "resnet34"}), cache)
     assert asked[4:] == [("resnet34", (2, 3))]
@@ -79,14 +84,17 @@ def test_the_experiment_is_named_and_nothing_wrong_is_remembered(changes, messag
     assert len(json.loads(cache.read_text())) == 1  # a's, which is right
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5, '{"a": true}', '{"a": 0}', "\x00"])
+DAMAGED = ["", "[]", "{", "[" * 10**5, '{"a": 8}', '{"a": [8]}', '{"a": [8, true]}', '{"a": [0, 1]}', "\x00"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_damaged_or_older_answers_are_asked_for_again(text, tmp_path, asked) -> None:
     cache, plan = tmp_path / "cache.json", plan_of(a={})
     run = plan.config.baseline
     key = f"{run.backbone} {run.levels} {run.weights} timm {importlib.metadata.version('timm')}"
     cache.write_text(text.replace('"a"', json.dumps(key)))
     check_backbones(plan, cache)
-    assert len(asked) == 1 and json.loads(cache.read_text()) == {key: 8}
+    assert len(asked) == 1 and json.loads(cache.read_text()) == {key: [8, 100]}
 
 
 def fits(tmp_path: Path, train: int, stride: int = 8, layout: str = "mvtec_ad", **changes: object) -> None:
@@ -209,3 +217,44 @@ def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
     assert "weight_digests.resnet18 pins aaaa" in said and "remove this folder" in said
     (tmp_path / "features/mine/nut/a/features.json").write_text(json.dumps({"weights": {"sha256": "a" * 64}}))
     assert stray_weights(plan, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"weights": {"sha', "", "[]", "{}", '{"weights": {}}', '{"weights": null}', "[" * 10**5, "\xff", None]
+)
+def test_features_that_do_not_say_of_which_weights_are_named(text, tmp_path) -> None:
+    plan = plan_of(a={"backbone": "resnet18", "weights": "file"})
+    plan.config = read_config(DEFAULT | {"weight_digests": {"resnet18": "a" * 64}})
+    plan.stages["a"] = plan.runs["a's run"]
+    file = tmp_path / "features/mine/nut/a/features.json"
+    file.parent.mkdir(parents=True)
+    file.mkdir() if text is None else file.write_bytes(text.encode("latin-1"))
+    (said,) = stray_weights(plan, tmp_path)
+    assert said.startswith(f"{tmp_path}/features/mine/nut/a: ") and "remove this folder" in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "side", "millions"),
+    [
+        (
+            {"backbone": "vit_small_patch16_224", "levels": [9, 10], "resize": 256, "crop": 224},
+            14,
+            19.9,
+        ),  # 11 blocks of 1.774
+        ({"backbone": "convnext_tiny", "levels": [1, 2], "resize": 256, "crop": 224}, 28, 12.35),
+        (
+            {"backbone": "resnet10t", "levels": [0], "resize": 64, "crop": 64},
+            32,
+            0.0262,
+        ),  # three convolutions and their norms
+    ],
+)
+def test_strides_and_parameters_are_those_of_the_network(changes, side, millions, tmp_path) -> None:
+    """Patches and sizes of an image that passes, where the stride does not follow from the level."""
+    plan = plan_of(a={"weights": "random"} | changes)
+    (run,), (said,) = plan.runs.values(), check_backbones(plan, tmp_path / "cache.json").values()
+    net = timm.create_model(run.backbone, features_only=True, feature_cls="getter", out_indices=run.levels)
+    with torch.inference_mode():
+        passed = net(torch.zeros(1, 3, run.crop, run.crop))[0]
+    assert grid(run.crop, said.stride) == side == passed.shape[-1]
+    assert said.parameters / 1e6 == pytest.approx(millions, 0.01)

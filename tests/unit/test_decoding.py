@@ -282,3 +282,17 @@ def test_odd_names_do_not_break_messages(tmp_path) -> None:
         assert "\n" not in str(caught.value)
     (tmp_path / "ä b\n.png").write_bytes(saved(NOISE))
     assert read_file(tmp_path / "ä b\n.png") == saved(NOISE)
+
+
+@pytest.mark.parametrize("size", [(1, 51), (51, 1), (100, 5001), (70_000, 1)])
+def test_strips_are_refused(size) -> None:
+    """Scaled to a shorter side of 512 px, one of 1 x 70,000 px takes 15 GB."""
+    with pytest.raises(
+        ReconpatchError, match=rf"^some folder/a\.png: refused, {size[0]}x{size[1]} px is no photograph"
+    ):
+        decode(saved(Image.new("L", size)), HERE)
+
+
+@pytest.mark.parametrize("size", [(1, 50), (50, 1), (100, 5000)])
+def test_long_pictures_up_to_a_limit_are_not(size) -> None:
+    assert decode(saved(Image.new("L", size)), HERE).image.size == size

@@ -1,11 +1,9 @@
 import pytest
-import timm
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch import memory, needs
-from reconpatch.needs import NETWORKS, UNKNOWN, Need
+from reconpatch.needs import Need
 from reconpatch.stored import RESIDENT
 
 sizes = st.integers(1, 10**6)
@@ -15,20 +13,18 @@ def test_a_block_is_that_of_the_code() -> None:
     assert needs.BLOCK == memory.CHUNK
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "resnet50"])
-def test_parameters_are_timms(name) -> None:
-    """Up to every level, counted on networks without memory; of an unknown one they are below the bound."""
-    stated, _ = NETWORKS.get(name, UNKNOWN)
-    for level in (1, 2, 3, 4):
-        with torch.device("meta"):
-            net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=(level,))
-        millions = sum(p.numel() for p in net.parameters()) / 1e6
-        assert millions == pytest.approx(stated[level], rel=0.01, abs=0.05) or (name not in NETWORKS and millions < 100)
+def test_a_network_is_held_three_times_and_a_decoded_image_in_each_thread() -> None:
+    sizes = {"crop": 224, "grid": 28, "width": 1024, "batch": 8}
+    held = [needs.extraction("resnet18", 10**7, image=10**6, threads=n, **sizes).held for n in (1, 2)]
+    assert held[1] - held[0] == pytest.approx(needs.index(10**6, 2).held - needs.index(10**6, 1).held)
+    more = needs.extraction("resnet18", 2 * 10**7, image=10**6, threads=1, **sizes).held
+    assert more - held[0] == pytest.approx(3 * 4 * 10)
 
 
 def test_weights_of_another_training_are_as_large() -> None:
-    sizes = {"levels": (2, 3), "crop": 224, "grid": 28, "width": 1024, "batch": 8}
+    sizes = {"parameters": 10**7, "crop": 224, "grid": 28, "width": 1024, "batch": 8, "image": 10**6, "threads": 2}
     assert needs.extraction("resnet18.tv_in1k", **sizes) == needs.extraction("resnet18", **sizes)
+    assert needs.extraction("no such", **sizes).held > needs.extraction("wide_resnet101_2", **sizes).held
 
 
 def test_files_up_to_a_limit_are_mapped() -> None:
@@ -75,8 +71,15 @@ def test_training_holds_two_matrices_of_pairs() -> None:
 
 def test_small_needs() -> None:
     """Masks are held one by one and together; of a table's results the wins of pairs; panels in colours."""
-    assert needs.masks(100, 480).mb - needs.masks(0, 480).mb == round(2 * 100 * 480**2 / 1e6)
+    assert needs.masks(100, 480, 10**6).mb - needs.masks(0, 480, 10**6).mb == round(2 * 100 * 480**2 / 1e6)
     assert needs.table(100, 200).held - needs.table(0, 200).held > 100 * 2 * 200**2 * 4 / 1e6
     assert needs.pictures(8, 480).held > needs.pictures(8, 224).held > needs.pictures(4, 224).held
     members = [needs.ensemble(100, 224, 78400, 156800, n).held for n in (2, 3)]
     assert members[1] - members[0] == pytest.approx((78400 * 4 + 156800 * 4 + 100**2 * 8) / 1e6)
+
+
+def test_picks_are_held_twice_beside_what_they_are_picked_from() -> None:
+    """`picked` and `centred` of greedy_order beside the points and four arrays of 8 or 4 bytes a point."""
+    patches, kept, d = 10**6, 5 * 10**5, 64
+    arrays = (patches * d * 4 + 2 * kept * d * 4 + patches * (8 + 8 + 4 + 4)) / 1e6
+    assert needs.bank(patches, 64, d, d, kept).held - needs.IMPORTS["select_coreset"] > arrays

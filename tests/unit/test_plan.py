@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from reconpatch.cli import check, check_weights, load_plan, merge, show
 from reconpatch.config import description, of_training, read_config
 from reconpatch.errors import ReconpatchError
+from reconpatch.needs import Network
 from reconpatch.originals import KNOWN
 from reconpatch.plan import Plan, make_plan, run_name, stage_name
 
@@ -481,7 +482,8 @@ def test_merge_is_deep() -> None:
 def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monkeypatch, damage, mvtec) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({k: content[k] for k in ("datasets", "seeds")} | {"experiments": {}}))
-    show(load_plan([overlay]))
+    plan = load_plan([overlay])
+    show(plan, dict.fromkeys(plan.runs, Network(8, 10**7)))
     assert (
         "left out: data set btad is not at hand: give its folder as datasets.btad.root (table_btad)"
         in capsys.readouterr().out

@@ -34,7 +34,7 @@ try:
     check_writable(Path("results"))
     PLAN = make_plan(read_config(config))
     GPUS = int(gpu_present(PLAN.config.device))
-    check_backbones(
+    NETWORKS = check_backbones(
         PLAN,
         Path(".snakemake/reconpatch/backbones.json"),
         Path(str(workflow.current_basedir)).parent / "backbones.json",
@@ -50,7 +50,7 @@ SAMPLE = next(
     "results/sample",
 )
 AT_HAND = [name for name in PLAN.experiments if PLAN.at_hand(name)]
-NEEDS = estimate(PLAN)
+NEEDS = estimate(PLAN, NETWORKS)
 
 # Jobs run at once as long as they fit into this machine's memory. --resources mem_mb=N wins, and of other machines,
 # where `nodes` is a number, nothing is known here.
