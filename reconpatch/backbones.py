@@ -100,7 +100,7 @@ def load_backbone(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "float32",
-    pinned: str | None = None,
+    pinned: str | Sequence[str] = (),
 ) -> Backbone:
     """The network cut after its last level, frozen, with weights from one of four sources.
 
@@ -128,9 +128,10 @@ def load_backbone(
     where = f"{name}, up to level {max(levels)}, from {file if weights == 'file' else source}"
     _check_finite(net.state_dict(), where)
     digest = state_digest(net.state_dict())
-    if pinned is not None and weights != "random" and digest != pinned.lower():
+    pins = [pinned] if isinstance(pinned, str) else list(pinned)
+    if pins and weights != "random" and digest not in map(str.lower, pins):
         raise ReconpatchError(
-            f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {pinned}; "
+            f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {' or '.join(pins)}; "
             "give the weights that were pinned, or put this digest there if the change is meant"
         )
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)

@@ -124,8 +124,9 @@ def stray_weights(plan: Plan, results: Path) -> list[str]:
     """
     found = []
     for stage, run in plan.stages.items():
-        pinned = plan.config.weight_digests.get(run.backbone) if run.weights != "random" else None
-        for file in sorted(results.glob(f"features/*/*/{stage}/features.json")) if pinned else []:
+        pinned = plan.config.weight_digests.get(run.backbone, []) if run.weights != "random" else []
+        pins = [pinned] if isinstance(pinned, str) else pinned
+        for file in sorted(results.glob(f"features/*/*/{stage}/features.json")) if pins else []:
             try:
                 used = json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
             except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -134,9 +135,10 @@ def stray_weights(plan: Plan, results: Path) -> list[str]:
                     "remove this folder to extract the features anew"
                 )
                 continue
-            if used != pinned:
+            if used not in pins:
+                right = f"weight_digests.{run.backbone} pins {' or '.join(pins)}"
                 found.append(
-                    f"{file.parent}: made with weights {used}, but weight_digests.{run.backbone} pins {pinned}; "
+                    f"{file.parent}: made with weights {used}, but {right}; "
                     "remove this folder to extract the features anew, or correct the pin"
                 )
     return found

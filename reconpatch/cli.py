@@ -143,7 +143,7 @@ def check_weights(plan: Plan) -> list[str]:
         if weights == "pretrained":
             print(f"{name}: pretrained weights, downloaded by the first run that needs them")
             continue
-        pinned = plan.config.weight_digests.get(name)
+        pinned = plan.config.weight_digests.get(name, ())
         try:
             loaded = load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
             digest = loaded.weights["sha256"]

@@ -227,7 +227,7 @@ class Config(Closed):
     tolerance: kinds.AboveZero
     datasets: Annotated[dict[kinds.Name, Dataset], kinds.ONCE]
     weight_files: dict[kinds.Backbone, kinds.PathText]
-    weight_digests: dict[kinds.Backbone, kinds.Digest]
+    weight_digests: dict[kinds.Backbone, kinds.Digests]
     stand_ins: dict[kinds.Backbone, kinds.Settings]
     experiments: Annotated[dict[kinds.Name, kinds.PathText], kinds.ONCE]
     overrides: dict[kinds.Name, Override]

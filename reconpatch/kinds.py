@@ -124,6 +124,10 @@ PathText = Annotated[str, AfterValidator(checked_path)]
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
 Caption = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_text)]
 Digest = Annotated[str, AfterValidator(_digest)]
+Digests = Annotated[
+    Annotated[Digest, Tag("(all)")] | Annotated[list[Digest], Field(min_length=1), Tag("(names)")],
+    Discriminator(lambda value: "(names)" if isinstance(value, list) else "(all)"),
+]
 ONCE = AfterValidator(_no_clash)
 Names = Annotated[list[Name], ONCE]
 # A callable, or an error would name both readings of what is neither.

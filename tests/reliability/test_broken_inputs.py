@@ -122,7 +122,7 @@ def weights(name: str, content: bytes, suffix: str) -> Case:
 
 
 def state(
-    name: str, change: Callable[[dict[str, torch.Tensor]], object], *says: str, pinned: str | None = None
+    name: str, change: Callable[[dict[str, torch.Tensor]], object], *says: str, pinned: str | tuple[str, ...] = ()
 ) -> Case:
     """A network's own weights, changed."""
 

@@ -148,7 +148,7 @@ def test_a_right_pin_changes_nothing_and_a_wrong_one_stops(tmp_path: Path, monke
     sources = {"file": (SMALL, file), "pretrained": (SMALL, None), "embedded": ("tf_efficientnet_lite0", None)}
     for weights, (name, path) in sources.items():
         found = load_backbone(name, [2, 3], weights, path).weights
-        for pin in (found["sha256"], found["sha256"].upper()):
+        for pin in (found["sha256"], found["sha256"].upper(), ["0" * 64, found["sha256"]]):  # of another depth, too
             assert load_backbone(name, [2, 3], weights, path, pinned=pin).weights == found
         with pytest.raises(
             ReconpatchError, match=f"{name}, up to level 3.* is {found['sha256']}, .*{name} pins {'0' * 64}"

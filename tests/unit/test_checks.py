@@ -213,6 +213,9 @@ def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
         folder.mkdir(parents=True)
         (folder / "features.json").write_text(json.dumps({"weights": {"sha256": used}}))
     (said,) = stray_weights(plan, tmp_path)
+    plan.config = read_config(DEFAULT | {"weight_digests": {"resnet18": ["a" * 64, "b" * 64]}})
+    assert stray_weights(plan, tmp_path) == []
+    plan.config = read_config(DEFAULT | {"weight_digests": {"resnet18": "a" * 64}})
     assert said.startswith(f"{tmp_path}/features/mine/nut/a: made with weights bbbb")
     assert "weight_digests.resnet18 pins aaaa" in said and "remove this folder" in said
     (tmp_path / "features/mine/nut/a/features.json").write_text(json.dumps({"weights": {"sha256": "a" * 64}}))

@@ -32,7 +32,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
         seed=run.get("seed", 0),
         device=device,
         precision=run["precision"],
-        pinned=snakemake.config["weight_digests"].get(run["backbone"]),  # no parameter: a right one changes nothing
+        pinned=snakemake.config["weight_digests"].get(run["backbone"], ()),  # no parameter: a right one changes nothing
     )
     folder, items = Path(snakemake.params.folder), read_manifest(Path(snakemake.input.manifest))[0]
     check_unchanged(folder, items, "images", threads)
