@@ -98,7 +98,8 @@ class Made:
 
     def facts(self, name: str) -> str:
         """What a stage wrote of itself."""
-        facts = {"stage": {}, "digests": {}, "weights": {"source": "none", "sha256": "none"}}
+        digests = {"train_features": "none", "test_features": "none"}
+        facts = {"stage": {}, "features": {}, "digests": digests, "weights": {"source": "none", "sha256": "none"}}
         (self.folder / name).write_text(json.dumps(facts))
         return self.at(name)
 
@@ -125,7 +126,8 @@ def job(stage: str, m: Made) -> float:
         given["params"] = {"run": description(run, "training"), "checkpoints": []}
         given["output"] = {"f": m.at("f.out"), "facts": m.at("f.json")}
     elif stage == "bank":
-        given["input"] = {"train": [m.features("train")], "f": m.representation()[0]}
+        facts = [m.facts("features.json")]
+        given["input"] = {"train": [m.features("train")], "f": m.representation()[0], "features": facts}
         given["params"] = {"run": description(run, "bank"), "ratio": max(run.coreset, m.counts["kept"])}
         given["output"] = {"bank": m.at("bank.out"), "facts": m.at("bank.json")}
     elif stage == "score":
