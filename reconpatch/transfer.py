@@ -1,6 +1,5 @@
 """Files from the network: resumed where they stopped, tried again, taken from a mirror, checked before they count."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import flush, sha256_of
 
 CHUNK = 2**20
 ENOUGH = 2**20  # bytes that make an attempt a success, although it broke off
@@ -29,12 +29,6 @@ class _AttemptError(Exception):
 
 class _AddressError(Exception):
     """This address will not deliver; another may."""
-
-
-def sha256_of(file: Path) -> str:
-    """file -> its SHA-256 in hexadecimal digits, read piecewise."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_room(folder: Path, size: int, what: str) -> None:
@@ -106,11 +100,7 @@ def fetch(
 
 def _finish(part: Path, target: Path) -> Path:
     part.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush(target.parent)
     return target
 
 

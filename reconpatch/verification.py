@@ -23,28 +23,16 @@ from pathlib import Path
 
 from reconpatch.differences import short
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import sha256_of
 from reconpatch.findings import Findings, Source
 from reconpatch.locations import KINDS, RECORD, is_place
-from reconpatch.provenance import code_digest, digest_of
 from reconpatch.record_checks import check_record
 from reconpatch.records import Record
 from reconpatch.table_checks import check_table
 
-STAGES = ("features", "training", "bank", "score", "ensemble")
 EXPECTED = {RECORD, "scores.safetensors", "training.safetensors"}  # files of a run or ensemble
 OTHERS = "made by other code, packages or settings than today's"
 SHOWN = 5  # findings of a record that are spelt out
-
-
-def stage_codes(scripts: Path) -> dict[str, str]:
-    """Folder of the workflow's scripts -> digest of the present code of every stage a record tells of.
-
-    Raises ReconpatchError when a script is not there.
-    """
-    for stage in STAGES:
-        if not (scripts / f"{stage}.py").is_file():
-            raise ReconpatchError(f"{scripts / stage}.py: no such file; call this from the root of the repository")
-    return {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
 
 
 def verify(
@@ -68,7 +56,7 @@ def verify(
 
     def digest(path: Path) -> str:
         if path not in hashes:
-            hashes[path] = digest_of(path)
+            hashes[path] = sha256_of(path)
         return hashes[path]
 
     problems: list[str] = []

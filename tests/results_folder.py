@@ -15,11 +15,11 @@ from reconpatch.config import Run, description, digest, of_training, read_config
 from reconpatch.data import Item, manifest
 from reconpatch.ensemble import combine_runs
 from reconpatch.evaluation import evaluate
-from reconpatch.files import write_text
+from reconpatch.files import sha256_of, write_text
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Representation, coreset_size
 from reconpatch.plan import run_name, stage_name
-from reconpatch.provenance import bank_digests, digest_of, stage_facts
+from reconpatch.provenance import bank_digests, stage_facts
 from reconpatch.records import Record, combined_record, read_record, write_record
 from reconpatch.scoring import image_scores
 from reconpatch.tabulate import write_table
@@ -83,7 +83,7 @@ def _facts(folder: Path, stage: str, **more: Any) -> dict[str, Any]:
 def _save(tensors: dict[str, Any], file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file)
-    return digest_of(file)
+    return sha256_of(file)
 
 
 def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int] = ()) -> Path:
@@ -137,7 +137,7 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
     metrics, wins = evaluate(image[test], LABELS, anomaly_maps(patch[test], run.crop, run.blur), masks)
     tensors = {"image": image[test], "patch": patch[test].copy(), "label": LABELS} | wins
     digests |= bank_digests(bank.first(size))
-    digests |= {"scores": _save(tensors, folder / "scores.safetensors"), "masks": digest_of(mask_file)}
+    digests |= {"scores": _save(tensors, folder / "scores.safetensors"), "masks": sha256_of(mask_file)}
     record = Record(
         dataset=DATASET,
         category=CATEGORY,
@@ -172,8 +172,8 @@ def write_ensemble(root: Path, members: list[Path], how: str) -> Path:
     metrics, wins = evaluate(image, LABELS, maps, np.load(mask_file))
     name = f"patchcore,ensemble={how},seed=0-{digest([[r.run for r in records], how])}"
     folder = root / "ensembles" / DATASET / CATEGORY / name
-    digests = {f"{n} training_scores": digest_of(file) for n, file in enumerate(references)}
-    digests["masks"] = digest_of(mask_file)
+    digests = {f"{n} training_scores": sha256_of(file) for n, file in enumerate(references)}
+    digests["masks"] = sha256_of(mask_file)
     digests["scores"] = _save({"image": image, "label": LABELS} | wins, folder / "scores.safetensors")
     own = stage_facts(code("ensemble"), 1, "cpu", USAGE)
     write_record(folder / "record.json", combined_record(name, how, records, metrics, own, digests))

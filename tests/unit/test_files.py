@@ -1,5 +1,6 @@
 """Files are whole or absent whenever the writer is killed, and what the system refuses is said clearly."""
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import check_writable, replacing, write_text
+from reconpatch.files import check_writable, replacing, sha256_of, write_text
 
 
 def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -152,3 +153,10 @@ def test_what_cannot_be_written_to_is_said_before_anything_is(tmp_path: Path, mo
     monkeypatch.setattr(os, "access", lambda *_: False)  # who runs the tests may be allowed everything
     with pytest.raises(ReconpatchError, match=r"results: nothing can be written there, .* is write-protected"):
         check_writable(tmp_path / "results")
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "x").write_bytes(content)
+    assert sha256_of(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+    assert sha256_of(tmp_path / "x") == sha256_of(tmp_path / "x")

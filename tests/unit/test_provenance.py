@@ -18,20 +18,12 @@ from reconpatch.provenance import (
     arrays_digest,
     bank_digests,
     code_digest,
-    digest_of,
     stage_facts,
 )
 
 ROOT = Path(__file__).parents[2]
 PICTURES = {"curve", "draw_positions", "draw_umap", "gallery", "histogram", "qualitative", "sweep"}
 ANEW = {"report", "plan"}  # made by every call of `all`, whatever has changed
-
-
-def test_digest_of_a_file_is_that_of_its_bytes(tmp_path) -> None:
-    content = bytes(range(256)) * 5000
-    (tmp_path / "x").write_bytes(content)
-    assert digest_of(tmp_path / "x") == hashlib.sha256(content).hexdigest()
-    assert digest_of(tmp_path / "x") == digest_of(tmp_path / "x")
 
 
 def test_every_fact_of_a_stage_is_in_one_group() -> None:

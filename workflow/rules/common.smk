@@ -28,7 +28,7 @@ from reconpatch.files import check_writable
 from reconpatch.limits import check_fits, machine_mb
 from reconpatch.needs import SMALL
 from reconpatch.plan import make_plan, stage_name
-from reconpatch.provenance import code_digest
+from reconpatch.provenance import code_digest, stage_codes
 
 try:
     check_writable(Path("results"))
@@ -93,12 +93,6 @@ def kept(path):
 def code(script):
     """Digest of a stage's script and the modules it imports: Snakemake itself sees only the script."""
     return code_digest(SCRIPTS / f"{script}.py")
-
-
-def stage_codes():
-    """Digest of the code of every stage a record tells of."""
-    stages = ("features", "training", "bank", "score", "ensemble")
-    return {stage: code(stage) for stage in stages}
 
 
 def folder(wildcards):

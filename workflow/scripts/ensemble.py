@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 from reconpatch.data import read_manifest
 from reconpatch.ensemble import combine_runs
 from reconpatch.evaluation import evaluate
-from reconpatch.files import replacing
+from reconpatch.files import replacing, sha256_of
 from reconpatch.jobs import job
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import stage_facts
 from reconpatch.records import combined_record, read_record, write_record
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ with job(snakemake.log[0], f"ensemble {where.dataset}/{where.category} {where.ru
         how,
     )
     metrics, wins = evaluate(image, labels, maps, np.load(snakemake.input.masks[0]))
-    digests = {f"{n} training_scores": digest_of(Path(file)) for n, file in enumerate(snakemake.input.training)}
-    digests["masks"] = digest_of(Path(snakemake.input.masks[0]))
+    digests = {f"{n} training_scores": sha256_of(Path(file)) for n, file in enumerate(snakemake.input.training)}
+    digests["masks"] = sha256_of(Path(snakemake.input.masks[0]))
     with replacing(Path(snakemake.output.scores)) as destination:
         save_file({"image": image, "label": labels} | wins, destination)
-        digests["scores"] = digest_of(destination)
+        digests["scores"] = sha256_of(destination)
     own = stage_facts(snakemake.params.code, snakemake.threads, "cpu", running.usage())
     write_record(Path(snakemake.output.record), combined_record(where.run, how, records, metrics, own, digests))
     running.note(json.dumps(metrics))

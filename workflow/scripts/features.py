@@ -11,9 +11,9 @@ from reconpatch.backbones import load_backbone
 from reconpatch.data import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.features import extract
-from reconpatch.files import replacing, write_text
+from reconpatch.files import replacing, sha256_of, write_text
 from reconpatch.jobs import job
-from reconpatch.provenance import digest_of, stage_facts
+from reconpatch.provenance import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -56,7 +56,7 @@ with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.w
                 progress=lambda done, total, split=split: running.progress(f"{split} images", done, total),
             )
             taken[split] = round((time.perf_counter() - began) / len(paths), 6)
-            digests[f"{split}_features"] = digest_of(destination)
+            digests[f"{split}_features"] = sha256_of(destination)
     stage = stage_facts(snakemake.params.code, threads, name(device), running.usage()) | {"s_per_image": taken}
     stage["batch_images"] = int(snakemake.config["batch_images"])
     facts = {"weights": backbone.weights, "digests": digests, "stage": stage}

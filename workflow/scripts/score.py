@@ -10,11 +10,11 @@ from safetensors.numpy import save_file
 
 from reconpatch.data import read_manifest
 from reconpatch.evaluation import evaluate
-from reconpatch.files import replacing
+from reconpatch.files import replacing, sha256_of
 from reconpatch.jobs import job
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
-from reconpatch.provenance import bank_digests, digest_of, stage_facts
+from reconpatch.provenance import bank_digests, stage_facts
 from reconpatch.records import Record, write_record
 from reconpatch.remarks import record_flags
 from reconpatch.scoring import image_scores, patch_scores
@@ -45,7 +45,7 @@ with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}"
     metrics, wins = evaluate(image, labels, maps, masks)
     with replacing(Path(snakemake.output.scores)) as destination:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, destination)
-        made = {"scores": digest_of(destination), "masks": digest_of(Path(snakemake.input.masks[0]))}
+        made = {"scores": sha256_of(destination), "masks": sha256_of(Path(snakemake.input.masks[0]))}
 
     facts = {"features": snakemake.input.features[0], "bank": snakemake.input.bank_facts[0]}
     facts |= {"training": snakemake.input.training[0]} if snakemake.input.training else {}
