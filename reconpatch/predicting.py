@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import replacing
 from reconpatch.overlays import defect_mask, map_scale, overlay
 from reconpatch.photographs import Photograph, load
 
@@ -95,8 +96,18 @@ def write_pictures(photograph: Photograph, detection: Detection, look: Look, out
         against = "" if look.threshold is None else f" (threshold {look.threshold:.4g})"
         verdict = "" if look.threshold is None else ("  ANOMALOUS" if detection.score > look.threshold else "  normal")
         scale = map_scale(look.level, look.map_threshold, float(detection.map.max()))
-        with replacing(out / "overlays" / f"{photograph.name}.png") as file:
-            overlay(load(photograph), detection, scale, f"score {detection.score:.4g}{against}{verdict}").save(file)
+        picture = overlay(load(photograph), detection, scale, f"score {detection.score:.4g}{against}{verdict}")
+        _save(picture, out / "overlays" / f"{photograph.name}.png")
     if look.masks and look.map_threshold is not None:
-        with replacing(out / "masks" / f"{photograph.name}.png") as file:
-            defect_mask(detection, look.map_threshold).save(file)
+        _save(defect_mask(detection, look.map_threshold), out / "masks" / f"{photograph.name}.png")
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a PNG. Not flushed to the disk one by one, as results are: that would take longer than the scoring."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file, compress_level=1)
+    except OSError as error:
+        raise ReconpatchError(
+            f"{file}: cannot be written ({error.strerror or error}); make room or choose --out"
+        ) from None
