@@ -1,4 +1,4 @@
-"""The command line of fit, predict, evaluate and show."""
+"""The command line of fit, predict, evaluate, show and sample."""
 
 import argparse
 from pathlib import Path
@@ -9,6 +9,8 @@ import yaml
 from reconpatch import commands
 from reconpatch.geometry import ASPECTS
 from reconpatch.layouts import NORMAL
+
+CATEGORIES = ("brick", "grass", "gravel")  # of sample, whose import takes seconds
 
 EXAMPLES = {
     "fit": """\
@@ -33,6 +35,7 @@ examples:
   reconpatch evaluate model photos/all --labels labels.csv   columns image,label and perhaps mask
 """,
     "show": "example:\n  reconpatch show model\n",
+    "sample": "example:\n  reconpatch sample demo && reconpatch fit demo/brick/train/good --out demo/model\n",
 }
 
 
@@ -55,7 +58,7 @@ def whole(text: str) -> int:
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the four commands to the parser of `reconpatch`."""
+    """Add these commands to the parser of `reconpatch`."""
     shape = argparse.RawDescriptionHelpFormatter
 
     def command(name: str, does: str) -> argparse.ArgumentParser:
@@ -142,3 +145,8 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     p.add_argument("model", type=Path, metavar="MODEL")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     p.set_defaults(call=commands.show)
+
+    p = command("sample", "draw photographs to try the other commands with: a wall with drawn defects")
+    p.add_argument("out", type=Path, metavar="FOLDER", help="for <category>/train, test and ground_truth")
+    p.add_argument("--category", choices=CATEGORIES, default="brick", help="which texture (brick)")
+    p.set_defaults(call=commands.sample)

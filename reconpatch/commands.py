@@ -1,4 +1,4 @@
-"""The commands for photographs of one's own: fit, predict, evaluate, show."""
+"""The commands for photographs of one's own: fit, predict, evaluate, show; and some to try them with, sample."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from reconpatch.descriptions import described, thresholds, told
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import write_text
+from reconpatch.files import replacing, write_text
 from reconpatch.layouts import shown
 from reconpatch.photographs import Photograph, find
 from reconpatch.progress import Steps
@@ -132,3 +132,15 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.out:
         write_text(given.out, text + "\n")
     print(text if given.json else "\n".join(lines(found)))
+
+
+def sample(given: argparse.Namespace) -> None:
+    """Draw the embedded sample in MVTec AD's layout, the same on every machine."""
+    folder = given.out / given.category
+    if folder.exists():
+        raise ReconpatchError(f"{folder}: is there already; give another folder, or remove it")
+    from reconpatch.sample import write_sample
+
+    with replacing(folder) as temporary:
+        write_sample(temporary, given.category, 0)
+    print(f"{folder}: train/good, test/good, test/<defect> and masks in ground_truth/<defect>")

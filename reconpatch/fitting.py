@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -109,7 +110,7 @@ def fit_detector(
     """Photographs of good products, settings -> Fitted.
 
     A share `hold_out` of the images, or those of `calibration` instead, is kept out of the memory bank and scored by
-    the finished detector. Patch features lie in a temporary file meanwhile. The same images, settings, seed and threads
+    the finished detector. Patch features lie in a temporary file meanwhile. The same images, settings and seed
     give the same bytes. Raises ReconpatchError for whatever cannot work before the network sees the first image.
     """
     check_weights(run.backbone, run.weights)
@@ -146,7 +147,9 @@ def fit_detector(
         )
         features = np.load(file, mmap_mode="r")
         patches = features.reshape(-1, features.shape[-1])
+        torch.set_num_threads(1)  # more round otherwise, and small steps lose more by waiting than they gain
         f, epochs = _represent(patches, run, device, progress)
+        torch.set_num_threads(threads)
         bank = build_bank(
             patches,
             f,
