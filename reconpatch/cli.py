@@ -246,3 +246,6 @@ def main() -> None:
             print("no problems found")
     except ReconpatchError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

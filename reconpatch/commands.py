@@ -11,7 +11,7 @@ from typing import Any
 
 from reconpatch.descriptions import described, thresholds, told
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import replacing, write_text
+from reconpatch.files import check_writable, replacing, write_text
 from reconpatch.layouts import shown
 from reconpatch.photographs import Photograph, find
 from reconpatch.progress import Steps
@@ -39,6 +39,7 @@ def fit(given: argparse.Namespace) -> None:
     out: Path = given.out
     if out.exists():
         raise ReconpatchError(f"{out}: is there already; give another folder, or remove it")
+    check_writable(out.parent)
     photographs = photographs_in(given.images, "its folder of good images, as train/good")
     calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
     from reconpatch.estimator import ReConPatch  # heavy: torch
@@ -68,7 +69,13 @@ def show(given: argparse.Namespace) -> None:
 
 def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
-    card = read_card(given.model)
+    card, out = read_card(given.model), given.out.resolve()
+    if inside := [folder for folder in given.images if folder.resolve() in (out, *out.parents)]:
+        raise ReconpatchError(
+            f"--out {shown(given.out)}: lies in {shown(inside[0])}, where overlays would be taken for photographs; "
+            "give a folder elsewhere"
+        )
+    check_writable(given.out)
     photographs = photographs_in(given.images, "the folder of images to look at, as test")
     image, map_threshold = thresholds(card, given.false_alarms)
     if given.map_threshold is not None:
