@@ -46,13 +46,13 @@ class View:
         """Cells along a side of a grid over the square -> (side, side) bool, true where a cell's centre is on the
         photograph and not on its padding; of a photograph narrower than a cell, the cell its middle is in.
         """
-        cells = np.arange(side)
+        centres = (np.arange(side) + 0.5) * self.size / side
         columns, rows = (
-            ((cells + 0.5) * self.size / side + shift >= 0) & ((cells + 0.5) * self.size / side + shift < length)
-            | (cells == int((length / 2 - shift) * side / self.size))
+            ((centres + shift >= 0) & (centres + shift < length))
+            | (np.arange(side) == int((length / 2 - shift) * side / self.size))
             for shift, length in zip(self.offset, self.scaled, strict=True)
         )
-        return rows[:, None] & columns
+        return np.asarray(rows[:, None] & columns)
 
     def seen(self) -> float:
         """Share of the photograph's area that lies in the square."""

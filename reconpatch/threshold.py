@@ -37,7 +37,8 @@ class Threshold:
         )
         if self.reachable:
             return said
-        return f"{said}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {needed(self.wanted)}"
+        least = needed(self.wanted)
+        return f"{said}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {least}"
 
 
 def needed(rate: float) -> int:
@@ -54,8 +55,8 @@ def check_rate(rate: float) -> None:
 def choose(scores: Sequence[float], rate: float) -> Threshold:
     """Scores of n >= 1 held-out good images, wanted false-alarm rate -> Threshold of the lowest suitable score.
 
-    Where n is too small for the rate, the largest score. Raises ReconpatchError for a rate outside [LEAST, 1), no scores,
-    and scores that are not finite.
+    Where n is too small for the rate, the largest score. Raises ReconpatchError for a rate outside [LEAST, 1), no
+    scores, and scores that are not finite.
     """
     check_rate(rate)
     ordered = np.sort(np.asarray(scores, np.float64))
