@@ -1,6 +1,7 @@
 """The command line of fit, predict, evaluate, show and sample."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> float:
+    """Text -> a number that is neither infinite nor NaN; argparse's error for anything else."""
+    if not math.isfinite(value := float(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
+
+
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add these commands to the parser of `reconpatch`."""
     shape = argparse.RawDescriptionHelpFormatter
@@ -77,7 +85,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     images: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "IMAGES"}
-    rate: dict[str, Any] = {"type": float, "metavar": "RATE", "help": "threshold for this share of good images"}
+    rate: dict[str, Any] = {"type": number, "metavar": "RATE", "help": "threshold for this share of good images"}
 
     p = command("fit", "learn from photographs of good products alone; the defaults are the paper's")
     p.add_argument("images", **images, help="folders, looked through at any depth, or files; good products only")
@@ -94,7 +102,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         help="crop: the centre, as the paper does; stretch: all, squeezed; pad: all, filled up at the edges (crop)",
     )
     p.add_argument("--dim", type=whole, help="dimensions of the representation (512)")
-    p.add_argument("--coreset", type=float, help="share of the patches that is kept (0.01)")
+    p.add_argument("--coreset", type=number, help="share of the patches that is kept (0.01)")
     p.add_argument("--epochs", type=whole, help="of the training of reconpatch (120)")
     p.add_argument(
         "--set",
@@ -104,7 +112,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="KEY=VALUE",
         help="other keys of a run, as sigma=0.5",
     )
-    p.add_argument("--hold-out", type=float, metavar="SHARE", help="of the images, for the threshold; 0: none (0.2)")
+    p.add_argument("--hold-out", type=number, metavar="SHARE", help="of the images, for the threshold; 0: none (0.2)")
     p.add_argument("--calibrate", type=Path, nargs="+", metavar="IMAGES", help="good images for the threshold instead")
     p.add_argument(
         "--false-alarms",
@@ -123,8 +131,8 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     p.add_argument("--masks", action="store_true", help="write masks of what is above the maps' threshold, too")
     p.add_argument("--no-overlays", action="store_true", help="write no overlays")
     p.add_argument("--false-alarms", **rate)
-    p.add_argument("--threshold", type=float, metavar="SCORE", help="image score above which an image is anomalous")
-    p.add_argument("--map-threshold", type=float, metavar="SCORE", help="the same of the maps, for masks and lines")
+    p.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which an image is anomalous")
+    p.add_argument("--map-threshold", type=number, metavar="SCORE", help="the same of the maps, for masks and lines")
     p.add_argument("--profile", action="store_true", help="print throughput, its parts, and latency of single images")
     machine(p)
     p.set_defaults(call=commands.predict)
@@ -136,7 +144,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     p.add_argument("--good", nargs="+", default=sorted(NORMAL), metavar="NAME", help="folders of normal images")
     p.add_argument("--masks", type=Path, metavar="FOLDER", help="masks at the same places, <stem>.* or <stem>_mask.*")
     p.add_argument("--false-alarms", **rate)
-    p.add_argument("--threshold", type=float, metavar="SCORE", help="image score above which an image is anomalous")
+    p.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which an image is anomalous")
     p.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there, too")
     machine(p)
     p.set_defaults(call=commands.evaluate)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.config import Run, vary
+from reconpatch.errors import ReconpatchError
 from reconpatch.geometry import default_resize
 
 FILE = Path(__file__).with_suffix(".json")
@@ -28,6 +29,8 @@ def product_run(
 
     Raises ReconpatchError naming `where`, the key and the fix.
     """
+    if doubled := sorted({"crop", "resize"} & changes.keys()):
+        raise ReconpatchError(f"{where}: {doubled[0]}: give size (the crop) and resize beside them instead")
     shorter = (resize or default_resize(size)) if aspect == "crop" else size
     given = {"weights": "file"} if weight_file is not None else {}
     return vary(Run.model_validate(baseline()), given | dict(changes) | {"crop": size, "resize": shorter}, where)

@@ -6,16 +6,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from reconpatch.card import read_card
 from reconpatch.descriptions import described, thresholds, told
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import check_writable, replacing, write_text
+from reconpatch.labels import MASKS, from_file, from_folders
 from reconpatch.layouts import shown
 from reconpatch.photographs import Photograph, find
 from reconpatch.progress import Steps
-from reconpatch.saved import read_card
 
 SOME_UNREADABLE = 3  # exit status: the others were scored
 
@@ -28,9 +29,9 @@ def photographs_in(folders: Sequence[Path], use: str) -> list[Photograph]:
     for remark in remarks:
         print(f"remark: {remark}", file=sys.stderr)
     for each in found:
-        parts = PurePosixPath(each.name).parts
-        if "ground_truth" in parts or ({parts[0]} & {"train", "test"} and len(parts) > 1):
-            raise ReconpatchError(f"{shown(each.path)}: {shown(folders[0])} is a whole data set; give {use}")
+        below = next((f for f in folders if each.path.is_relative_to(f)), each.path.parent)
+        if {"train", "test", MASKS} & {*each.path.relative_to(below).parts[:-1]}:
+            raise ReconpatchError(f"{shown(each.path)}: {shown(below)} is a whole data set; give {use}")
     return found
 
 
@@ -39,7 +40,7 @@ def fit(given: argparse.Namespace) -> None:
     out: Path = given.out
     if out.exists():
         raise ReconpatchError(f"{out}: is there already; give another folder, or remove it")
-    check_writable(out.parent)
+    check_writable(out.absolute().parent)
     photographs = photographs_in(given.images, "its folder of good images, as train/good")
     calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
     from reconpatch.estimator import ReConPatch  # heavy: torch
@@ -69,13 +70,16 @@ def show(given: argparse.Namespace) -> None:
 
 def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
-    card, out = read_card(given.model), given.out.resolve()
+    from reconpatch.predicting import SCORES, Look, check_free, score_photographs  # heavy: torch
+
+    check_free(given.out)
+    out = given.out.resolve()
     if inside := [folder for folder in given.images if folder.resolve() in (out, *out.parents)]:
         raise ReconpatchError(
             f"--out {shown(given.out)}: lies in {shown(inside[0])}, where overlays would be taken for photographs; "
             "give a folder elsewhere"
         )
-    check_writable(given.out)
+    card = read_card(given.model)
     photographs = photographs_in(given.images, "the folder of images to look at, as test")
     image, map_threshold = thresholds(card, given.false_alarms)
     if given.map_threshold is not None:
@@ -84,7 +88,6 @@ def predict(given: argparse.Namespace) -> int:
     if given.masks and map_threshold is None:
         raise ReconpatchError("--masks: the model has no threshold; give --map-threshold, or fit with --hold-out 0.2")
     from reconpatch.fitting import threads_here
-    from reconpatch.predicting import SCORES, Look, score_photographs
     from reconpatch.profiling import lines, profile
     from reconpatch.saved import load
 
@@ -116,8 +119,12 @@ def predict(given: argparse.Namespace) -> int:
 
 def evaluate(given: argparse.Namespace) -> None:
     """Saved model, photographs whose truth is known -> metrics, and how often the threshold is right."""
-    from reconpatch.labels import from_file, from_folders
-
+    if given.labels and given.masks:
+        raise ReconpatchError("--masks: with --labels the masks are named in the file, in its column mask")
+    if given.out:
+        if given.out.exists():
+            raise ReconpatchError(f"{given.out}: is there already; give another --out, or remove it")
+        check_writable(given.out.absolute().parent)
     card = read_card(given.model)
     photographs = photographs_in(given.images, "its folder test, and as --masks its folder ground_truth")
     if given.labels:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from reconpatch.saved import Card
+from reconpatch.card import Card
 from reconpatch.threshold import Threshold, choose
 
 
@@ -11,7 +11,7 @@ def thresholds(card: Card, rate: float | None = None) -> tuple[Threshold | None,
     """Card, a false-alarm rate in the place of the model's own -> thresholds of image scores and of maps.
 
     Both None where no images were held out. A map is above its threshold somewhere on as many good images. Raises
-    ReconpatchError for a rate outside (0, 1).
+    ReconpatchError for a rate that `threshold.check_rate` refuses.
     """
     if not card.scores:
         return None, None

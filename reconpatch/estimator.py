@@ -7,7 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
 from reconpatch.baseline import product_run
+from reconpatch.card import Card
 from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
@@ -24,7 +25,7 @@ from reconpatch.fitting import Fitted, Progress, fit_detector, threads_here
 from reconpatch.jobs import peak_bytes
 from reconpatch.photographs import Photograph, Source, find
 from reconpatch.provenance import code_digest, stage_facts
-from reconpatch.saved import Card, load, save
+from reconpatch.saved import load, save
 from reconpatch.threshold import Threshold, check_rate, choose
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
@@ -37,6 +38,8 @@ def sources_of(images: Images) -> list[Source]:
     """
     if isinstance(images, (str, os.PathLike)):
         return list(find([Path(images)])[0])
+    if not isinstance(images, Iterable):
+        raise ReconpatchError(f"images are {type(images).__name__}: give a folder, or a list of images")
     if isinstance(images, np.ndarray) and images.ndim != 4:
         raise ReconpatchError(f"images of {images.shape}: give (N, H, W, 3), or a list of images of any sizes")
     return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images]
@@ -180,6 +183,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self._fitted()
             raise ReconpatchError("this model was loaded from a folder: copy that folder")
         target = Path(folder)
+        check_rate(self.false_alarm_rate)
         if target.exists():
             raise ReconpatchError(f"{target}: is there already; give another folder, or remove it")
         with replacing(target) as temporary:
@@ -199,6 +203,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises ReconpatchError where the folder was edited or damaged.
         """
+        if false_alarm_rate is not None:
+            check_rate(false_alarm_rate)
         detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
         run = card.run
         keys = ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")
@@ -214,7 +220,6 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             threads=threads,
             batch_images=batch_images,
         )
-        check_rate(model.false_alarm_rate)
         model.card_ = card
         model._use(detector, card.scores, card.peaks)
         return model

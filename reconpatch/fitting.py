@@ -23,6 +23,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import features_bytes, grid, of_run, width
 from reconpatch.features import write_features
 from reconpatch.geometry import view
+from reconpatch.layouts import shown
 from reconpatch.limits import ADVICE, machine_mb
 from reconpatch.memory import Representation
 from reconpatch.needs import Network
@@ -119,12 +120,19 @@ def fit_detector(
     both = [*images, *calibration]
     if not images:
         raise ReconpatchError("no images to fit on")
+    device = resolve(device)
     facts = examine(both, threads, lambda done, total: progress("reading images", done, total))
     held_out = list(range(len(images), len(both))) if calibration else draw_held_out(facts, hold_out, run.seed)
     kept = sorted(set(range(len(images))) - set(held_out))
+    fitted = {facts[n].sha256: facts[n].name for n in kept}
+    if both_uses := [n for n in held_out if facts[n].sha256 in fitted]:
+        name, twin = facts[both_uses[0]].name, fitted[facts[both_uses[0]].sha256]
+        raise ReconpatchError(
+            f"calibration: {len(both_uses)} images are copies of images to fit on, first {shown(name)} of "
+            f"{shown(twin)}; a threshold needs images the memory bank has not seen"
+        )
     network = Network(stride, count_parameters(run.backbone, run.levels))
     largest = max(each.width * each.height for each in facts)
-    device = resolve(device)
     repeatable(device, threads)
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as workspace:
         check_room(run, network, len(kept), largest, batch, threads, Path(workspace))
@@ -165,7 +173,7 @@ def fit_detector(
     for done, detection in enumerate(detector(both[n] for n in held_out), 1):
         scores.append(detection.score)
         peaks.append(float(detection.map.max()))
-        levels.append(float(np.median(detection.map)))
+        levels.append(float(np.median(detection.map[detection.view.content(run.crop)])))
         progress("held-out images", done, len(held_out))
     seen = min(view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect).seen() for e in facts)
     level = float(np.median(levels)) if levels else 0.0
@@ -184,9 +192,9 @@ def _represent(
     tensors, epochs = train(
         patches,
         **settings,
-        checkpoints=(),
+        checkpoints=() if run.epoch is None else (run.epoch,),
         device=device,
         progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
     )
-    last = f"{run.epochs}."
+    last = f"{run.epoch or run.epochs}."
     return Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy()), epochs

@@ -44,14 +44,15 @@ class View:
 
     def content(self, side: int) -> NDArray[np.bool_]:
         """Cells along a side of a grid over the square -> (side, side) bool, true where a cell's centre is on the
-        photograph and not on its padding.
+        photograph and not on its padding; of a photograph narrower than a cell, the cell its middle is in.
         """
         centres = (np.arange(side) + 0.5) * self.size / side
         columns, rows = (
-            (centres + shift >= 0) & (centres + shift < length)
+            ((centres + shift >= 0) & (centres + shift < length))
+            | (np.arange(side) == int((length / 2 - shift) * side / self.size))
             for shift, length in zip(self.offset, self.scaled, strict=True)
         )
-        return rows[:, None] & columns
+        return np.asarray(rows[:, None] & columns)
 
     def seen(self) -> float:
         """Share of the photograph's area that lies in the square."""

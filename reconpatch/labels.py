@@ -29,8 +29,10 @@ def from_folders(
 
     All others are anomalous, of the kind of their folder's name. `masks` is a folder in which a photograph's mask lies
     at the same place, as <stem>.* or <stem>_mask.*. Raises ReconpatchError for photographs in no folder at all, and
-    where one kind is missing entirely.
+    where `masks` is no folder or holds none of them.
     """
+    if masks is not None and not masks.is_dir():
+        raise ReconpatchError(f"{shown(masks)}: no such folder of masks")
     truths = []
     for each in photographs:
         folders = PurePosixPath(each.name).parts[:-1]
@@ -42,6 +44,9 @@ def from_folders(
         good = any(part in normal for part in folders)
         mask = None if good or masks is None else find_mask(masks, each.name)
         truths.append(Truth(int(not good), "good" if good else folders[-1], mask))
+    if masks is not None and any(t.label for t in truths) and not any(t.mask for t in truths):
+        name = shown(next(p.name for p, t in zip(photographs, truths, strict=True) if t.label))
+        raise ReconpatchError(f"{shown(masks)}: holds no mask of any image, as one at the place of {name}")
     return truths
 
 
@@ -69,13 +74,14 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     """
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            reader = csv.DictReader(stream)
+            rows = [(reader.line_num, row) for row in reader]  # blank lines and line breaks in names count
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReconpatchError(f"{shown(file)}: cannot be read ({error})") from None
-    if not rows or not {"image", "label"} <= set(rows[0]):
+    if not {"image", "label"} <= set(reader.fieldnames or ()):
         raise ReconpatchError(f"{shown(file)}: must be a CSV file whose first line is image,label or image,label,mask")
     truths: dict[str, Truth] = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         name, said = str(row["image"]).strip(), str(row["label"]).strip().lower()
         if said not in LABELS:
             raise ReconpatchError(f"{shown(file)}, line {line}: label {said!r}; give one of {', '.join(LABELS)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from reconpatch.decoding import decode, read_file, to_rgb
 from reconpatch.errors import ReconpatchError
@@ -112,7 +112,10 @@ def load(source: Source) -> Image.Image:
         except ReconpatchError as error:
             raise ReconpatchError(f"{shown(source.path)}: {error}") from None
     if isinstance(source, Image.Image):
-        return to_rgb(source)
+        try:
+            return to_rgb(ImageOps.exif_transpose(source))  # as a file is turned
+        except OSError as error:  # Pillow reads a file's pixels when they are asked for
+            raise ReconpatchError(f"an image cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim not in (2, 3) or not source.size:
         what = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
         raise ReconpatchError(f"an image is {what}: give a path, a PIL image, or a uint8 array (H, W, 3) or (H, W)")
@@ -134,7 +137,7 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
         try:
             image = load(source)
         except ReconpatchError as error:
-            return str(error)
+            return str(error) if isinstance(source, Photograph) else f"{name_of(source, number)}: {error}"
         content = source.path.read_bytes() if isinstance(source, Photograph) else image.tobytes()
         return Facts(name_of(source, number), sha256(content).hexdigest(), image.width, image.height)
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import check_writable
+from reconpatch.layouts import shown
 from reconpatch.overlays import defect_mask, map_scale, overlay
 from reconpatch.photographs import Photograph, load
 
@@ -37,6 +39,13 @@ class Found:
     unreadable: list[dict[str, str]] = field(default_factory=list)
 
 
+def check_free(out: Path) -> None:
+    """Raise ReconpatchError where a table of scores is in the folder already, or nothing can be written."""
+    if (out / SCORES).exists():
+        raise ReconpatchError(f"{out / SCORES}: is there already; give another --out, or remove it")
+    check_writable(out)
+
+
 def score_photographs(
     detector: Detector,
     photographs: Sequence[Photograph],
@@ -49,26 +58,28 @@ def score_photographs(
     Until all are done the table is called scores.part.csv: what is known is not lost when the work is cut off. A
     photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already.
     """
-    if (out / SCORES).exists():
-        raise ReconpatchError(f"{out / SCORES}: is there already; give another --out, or remove it")
+    check_free(out)
     found = Found()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
         found.unreadable.append({"image": photographs[number].name, "error": str(error)})
         print(f"left out: {error}", file=sys.stderr)
 
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / PART, "w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for detection in detector(photographs, leave_out):
-            photograph = photographs[detection.number]
-            found.rows.append(row(photograph, detection, look.threshold))
-            table.writerow(found.rows[-1])
-            stream.flush()
-            write_pictures(photograph, detection, look, out)
-            progress("scoring", detection.number + 1, len(photographs))
-    (out / PART).replace(out / SCORES)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / PART, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            for detection in detector(photographs, leave_out):
+                photograph = photographs[detection.number]
+                found.rows.append(row(photograph, detection, look.threshold))
+                table.writerow(found.rows[-1])
+                stream.flush()
+                write_pictures(photograph, detection, look, out)
+                progress("scoring", detection.number + 1, len(photographs))
+        (out / PART).replace(out / SCORES)
+    except OSError as error:
+        raise _unwritten(out / PART, error) from None
     return found
 
 
@@ -108,6 +119,8 @@ def _save(picture: Image.Image, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         picture.save(file, compress_level=1)
     except OSError as error:
-        raise ReconpatchError(
-            f"{file}: cannot be written ({error.strerror or error}); make room or choose --out"
-        ) from None
+        raise _unwritten(file, error) from None
+
+
+def _unwritten(file: Path, error: OSError) -> ReconpatchError:
+    return ReconpatchError(f"{shown(file)}: cannot be written ({error.strerror or error}); make room or choose --out")

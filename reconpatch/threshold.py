@@ -14,6 +14,7 @@ import numpy as np
 from reconpatch.errors import ReconpatchError
 
 LEVEL = 0.95  # of every interval
+LEAST = 1e-6  # false-alarm rate that can be asked for
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class Threshold:
         )
         if self.reachable:
             return said
-        return (
-            f"{said}; the {self.wanted:.2%} wanted cannot be shown with so few: hold out at least {needed(self.wanted)}"
-        )
+        least = needed(self.wanted)
+        return f"{said}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {least}"
 
 
 def needed(rate: float) -> int:
@@ -47,16 +47,16 @@ def needed(rate: float) -> int:
 
 
 def check_rate(rate: float) -> None:
-    """Raise ReconpatchError unless a false-alarm rate is between 0 and 1."""
-    if not 0 < rate < 1:
-        raise ReconpatchError(f"false-alarm rate {rate}: must be between 0 and 1, as 0.05 for 5 %")
+    """Raise ReconpatchError unless a false-alarm rate is between 0 and 1, and not below what any images could show."""
+    if not LEAST <= rate < 1:
+        raise ReconpatchError(f"false-alarm rate {rate}: must be at least {LEAST:g} and below 1, as 0.05 for 5 %")
 
 
 def choose(scores: Sequence[float], rate: float) -> Threshold:
     """Scores of n >= 1 held-out good images, wanted false-alarm rate -> Threshold of the lowest suitable score.
 
-    Where n is too small for the rate, the largest score. Raises ReconpatchError for a rate outside (0, 1), no scores,
-    and scores that are not finite.
+    Where n is too small for the rate, the largest score. Raises ReconpatchError for a rate outside [LEAST, 1), no
+    scores, and scores that are not finite.
     """
     check_rate(rate)
     ordered = np.sort(np.asarray(scores, np.float64))
