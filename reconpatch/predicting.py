@@ -11,6 +11,7 @@ from PIL import Image
 
 from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
+from reconpatch.features import read_ahead
 from reconpatch.files import check_writable
 from reconpatch.layouts import shown
 from reconpatch.overlays import defect_mask, map_scale, overlay
@@ -53,7 +54,8 @@ def score_photographs(
     look: Look,
     progress: Callable[[str, int, int], None],
 ) -> Found:
-    """Detector, photographs -> `out`/scores.csv, a row each as it is scored, overlays/ and masks/.
+    """Detector, photographs -> `out`/scores.csv, a row each as it is scored, overlays/ and masks/, which are drawn
+    while the network sees the next batch.
 
     Until all are done the table is called scores.part.csv: what is known is not lost when the work is cut off. A
     photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already.
@@ -65,17 +67,20 @@ def score_photographs(
         found.unreadable.append({"image": photographs[number].name, "error": str(error)})
         print(f"left out: {error}", file=sys.stderr)
 
+    def draw(detection: Detection) -> Detection:
+        write_pictures(photographs[detection.number], detection, look, out)
+        return detection
+
     try:
         out.mkdir(parents=True, exist_ok=True)
         with open(out / PART, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             table.writeheader()
-            for detection in detector(photographs, leave_out):
-                photograph = photographs[detection.number]
-                found.rows.append(row(photograph, detection, look.threshold))
+            detections = detector(photographs, leave_out)
+            for detection in read_ahead(draw, detections, 1, depth=2 * detector.batch):
+                found.rows.append(row(photographs[detection.number], detection, look.threshold))
                 table.writerow(found.rows[-1])
                 stream.flush()
-                write_pictures(photograph, detection, look, out)
                 progress("scoring", detection.number + 1, len(photographs))
         (out / PART).replace(out / SCORES)
     except OSError as error:
