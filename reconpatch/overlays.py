@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from reconpatch.detector import Detection
 
-LONGEST = 1280  # px of an overlay's longer side
-BAR = 22  # px of the line of text above it
+LONGEST, SHORTEST = 1280, 480  # px of an overlay's longer side
+BAR, WIDEST_TEXT = 22, 360  # px of the line of text above it
 OPACITY = 0.65  # of the map where it is at its strongest
 LINE, UNSEEN = (255, 255, 255), 0.35  # colour around what is above the threshold; brightness of what is not looked at
 
@@ -37,12 +37,13 @@ def map_scale(level: float, threshold: float | None, highest: float) -> Scale:
 
 
 def overlay(photograph: Image.Image, detection: Detection, scale: Scale, text: str) -> Image.Image:
-    """8-bit RGB photograph, its Detection -> the map over it, no larger than LONGEST px, below a line of text.
+    """8-bit RGB photograph, its Detection -> the map over it, SHORTEST to LONGEST px, below a line of text.
 
     What is not looked at is dark; a white line goes round what is above the threshold.
     """
-    shrink = min(1.0, LONGEST / max(photograph.size))
-    size = (max(1, round(photograph.width * shrink)), max(1, round(photograph.height * shrink)))
+    longest = max(photograph.size)
+    scale_to = min(max(longest, SHORTEST), LONGEST) / longest
+    size = (max(1, round(photograph.width * scale_to)), max(1, round(photograph.height * scale_to)))
     small = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS), np.float32)
     values = detection.view.back(detection.map, *size)
     unseen = np.isnan(values)
@@ -52,7 +53,7 @@ def overlay(photograph: Image.Image, detection: Detection, scale: Scale, text: s
     mixed = np.where(unseen[..., None], UNSEEN * small, (1 - alpha) * small + alpha * colours)
     if scale.threshold is not None:
         mixed[_outline(np.nan_to_num(values, nan=-np.inf) > scale.threshold)] = LINE
-    canvas = Image.new("RGB", (max(size[0], 240), size[1] + BAR), (24, 24, 24))
+    canvas = Image.new("RGB", (max(size[0], WIDEST_TEXT), size[1] + BAR), (24, 24, 24))
     canvas.paste(Image.fromarray(mixed.astype(np.uint8)), (0, BAR))
     ImageDraw.Draw(canvas).text((6, 3), text, (235, 235, 235), ImageFont.load_default(14))
     return canvas
