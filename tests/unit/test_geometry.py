@@ -29,7 +29,9 @@ def test_crop_gives_the_pixels_of_the_workflow(width, height, square, interpolat
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (50, 1), (641, 480), (480, 641), (225, 224), (223, 225)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (1, 50), (50, 1), (641, 480), (480, 641), (225, 224), (223, 225)]
+)
 def test_crop_at_the_sizes_of_the_paper(width, height) -> None:
     image = draw(width, height)
     got = view(width, height, size=224, resize=256, aspect="crop").square(image, "bilinear")
@@ -98,7 +100,9 @@ def test_seen_counts_pixels(width, height, square) -> None:
     columns, rows = seen.scaled
     kept = Image.new("L", seen.scaled, 1)
     left, top = round((columns - size) / 2), round((rows - size) / 2)
-    assert seen.seen() == pytest.approx(np.asarray(kept.crop((left, top, left + size, top + size))).sum() / columns / rows)
+    assert seen.seen() == pytest.approx(
+        np.asarray(kept.crop((left, top, left + size, top + size))).sum() / columns / rows
+    )
 
 
 def back_by_loop(seen, square: np.ndarray, width: int, height: int) -> np.ndarray:
