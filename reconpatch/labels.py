@@ -75,10 +75,11 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
+            columns = set(reader.fieldnames or ())
             rows = [(reader.line_num, row) for row in reader]  # blank lines and line breaks in names count
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReconpatchError(f"{shown(file)}: cannot be read ({error})") from None
-    if not {"image", "label"} <= set(reader.fieldnames or ()):
+    if not {"image", "label"} <= columns:
         raise ReconpatchError(f"{shown(file)}: must be a CSV file whose first line is image,label or image,label,mask")
     truths: dict[str, Truth] = {}
     for line, row in rows:

@@ -47,21 +47,20 @@ def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
     Hidden names are skipped; files with other suffixes than images' are counted in a remark. Raises ReconpatchError
     where there is nothing, for images of formats that are not read, and for two photographs of one name.
     """
-    found: list[Photograph] = []
+    below: list[tuple[str, Photograph]] = []  # with the name of the folder it was found in
     ignored: Counter[str] = Counter()
     problems: list[str] = []
     for source in sources:
         if source.is_dir():
-            found += _below(source, ignored, problems)
+            below += [(source.resolve().name, each) for each in _below(source, ignored, problems)]
         elif source.exists():
-            found.append(Photograph(source.name, source))  # named by the user, whatever its suffix
+            below.append(("", Photograph(source.name, source)))  # named by the user, whatever its suffix
         else:
             problems.append(f"{shown(source)}: no such file or folder")
-    twice = [name for name, count in Counter(p.name for p in found).items() if count > 1]
-    if twice and len(sources) > 1:  # the folders tell them apart
-        named = [(p, s) for s in sources for p in found if p.path == s or s in p.path.parents]
-        found = [Photograph(f"{s.absolute().name}/{p.name}" if p.path != s else p.name, p.path) for p, s in named]
-        twice = [name for name, count in Counter(p.name for p in found).items() if count > 1]
+    found = [each for _, each in below]
+    if len(sources) > 1 and len({each.name for each in found}) < len(found):  # the folders tell them apart
+        found = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in below]
+    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
     problems += [f"{shown(name)}: two images would have this name in the results; rename one" for name in twice]
     _refuse(problems, "of the images")
     remarks = [
@@ -97,7 +96,8 @@ def _below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Pho
 def _refuse(problems: Sequence[str], what: str) -> None:
     if problems:
         more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-        raise ReconpatchError("\n".join([f"{len(problems)} problems {what}:", *problems[:MOST], *more]))
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ReconpatchError("\n".join([f"{count} {what}:", *problems[:MOST], *more]))
 
 
 def load(source: Source) -> Image.Image:
