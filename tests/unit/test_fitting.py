@@ -118,7 +118,7 @@ def test_same_images_same_bytes_whatever_the_order_of_their_folders(tmp_path) ->
     write_products(tmp_path / "a", 6, start=6)
     cards = []
     for n, folders in enumerate([("a", "b"), ("b", "a"), ("a", "b")]):
-        model = detector(seed=int(n == 2), hold_out=0.2).fit([p for p in find([tmp_path / f for f in folders])[0]])
+        model = detector(seed=int(n == 2), hold_out=0.2).fit(find([tmp_path / f for f in folders])[0])
         cards.append(model.save(tmp_path / f"model{n}"))
     assert cards[0].identity == cards[1].identity != cards[2].identity
     for name in cards[0].files:
