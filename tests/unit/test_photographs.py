@@ -90,7 +90,7 @@ def test_nothing_to_look_at(tmp_path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(ReconpatchError, match=r"no images below it \(1 files ending in .txt are no images\).*\.png"):
         find([tmp_path])
-    with pytest.raises(ReconpatchError, match="1 problem of the images:\n.*no such file or folder"):
+    with pytest.raises(ReconpatchError, match=r"1 problem of the images:\n.*no such file or folder"):
         find([tmp_path / "nowhere"])
 
 
@@ -212,7 +212,7 @@ def test_facts_and_all_problems_at_once(tmp_path, rng, damage) -> None:
     damage(tmp_path / "1.png")
     (tmp_path / "2.png").write_text("<html>")
     (tmp_path / "3.png").unlink()
-    with pytest.raises(ReconpatchError, match="^3 problems of the images") as error:
+    with pytest.raises(ReconpatchError, match=r"^3 problems of the images") as error:
         examine(sources, 2, quiet)
     lines = str(error.value).splitlines()[1:]
     assert [Path(line.split(":")[0]).name for line in lines] == ["1.png", "2.png", "3.png"]
