@@ -2,7 +2,7 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -118,16 +118,22 @@ def dependencies(plan: Plan, jobs: Mapping[Job, object]) -> dict[Job, frozenset[
         for target in targets:
             for key in plan.members(name):
                 found |= _of_run(plan, key, target) if key in plan.runs else _of_ensemble(plan, key, target)
-        everything = frozenset(_result(plan, key, target) for target in targets for key in plan.members(name))
-        found[Job("make_table", name=name)] = found[Job("draw_gallery", name=name)] = everything
+        results = (_result(plan, key, target) for target in targets for key in plan.members(name))
+        found[Job("make_table", name=name)] = frozenset(results)
+        shown = plan.drawn(name, "gallery")[:1]
+        found[Job("draw_gallery", name=name)] = frozenset(job for target in targets for job in _pictured(target, shown))
         for target in targets:
-            drawn = (Job("score_run", *target, key) for key in plan.drawn(name, "qualitative"))
+            drawn = _pictured(target, plan.drawn(name, "qualitative"))
             found[Job("draw_qualitative", *target, name)] = frozenset(drawn)
     return {job: found.get(job, frozenset()) for job in jobs}
 
 
 def _result(plan: Plan, key: str, target: Target) -> Job:
     return Job("score_run" if key in plan.runs else "combine_ensemble", *target, key)
+
+
+def _pictured(target: Target, runs: Sequence[str]) -> list[Job]:
+    return [Job("index_category", *target), *(Job("score_run", *target, key) for key in runs)]
 
 
 def _of_run(plan: Plan, key: str, target: Target) -> dict[Job, frozenset[Job]]:
@@ -154,7 +160,7 @@ def _of_ensemble(plan: Plan, key: str, target: Target) -> dict[Job, frozenset[Jo
     rules = ("score_run", "score_training") if combination.combine == "zscore" else ("score_run",)
     masks = Job("read_masks", *target, stage_name(plan.runs[combination.members[0]], "masks"))
     members = {Job(rule, *target, member) for rule in rules for member in combination.members}
-    return {Job("combine_ensemble", *target, key): frozenset({masks, *members})}
+    return {Job("combine_ensemble", *target, key): frozenset({Job("index_category", *target), masks, *members})}
 
 
 def tasks_of(plan: Plan, estimate: Estimate, cores: int, overhead: float = 0.0) -> dict[Job, Task[Job]]:

@@ -52,14 +52,17 @@ NETWORKS = {
 UNKNOWN = 0.01, 40e9  # multiply-adds a pixel and parameter: at most half of it in the networks above; and their rate
 
 PRODUCTS = 100e9  # operations a second of one core in matrix products: 95 to 150
-LOAD = 2.0, 80e-9  # s of preparing a network, and a parameter
+LOAD = 1.0, 80e-9  # s of preparing a network, and a parameter
 DECODE = 25e-9  # s a pixel of a photograph: decoded, scaled down
-INDEX = 6e-9  # s a pixel: read, digested, its header and whether it is whole
+INDEX = 10e-9  # s a pixel: read, digested, its header and whether it is whole
 PATCH = 6e-9  # s a value of patch features: 3 to 12, averaged over positions and channels
 WRITE = 2e-9  # s a byte of features: written and digested
 READ = 0.5e-9  # s a byte of features, from the system's cache
 PAIR, PARAMETER, VALUE = 11e-9, 8e-9, 3e-9  # s a pair, parameter and value of a training step beside its products
-GREEDY, POINT = 3.5e-11, 8e-6  # s a pick, point and dimension, as most distances are never computed; s a point
+GREEDY, POWER = (
+    1.6e-9,
+    0.58,
+)  # s a point and dimension, times this power of the picks: most distances are never computed
 AROUND = 3e-9  # s a value of the differences that reweighting takes
 PIXEL = 55e-9  # s a pixel of the maps and their metrics
 MASK = 5e-9  # s a pixel of a mask's file
@@ -149,7 +152,7 @@ def bank(patches: int, width: int, dim: int, coreset_dim: int, kept: int, learnt
     """
     d = min(dim, coreset_dim)
     projected = product(patches, dim, d) if dim > d else 0.0
-    greedy = patches * kept * d * GREEDY + patches * POINT
+    greedy = patches * d * GREEDY * kept**POWER
     work = represented(patches + kept, width, dim, learnt) + projected + greedy
     return Time(START["select_coreset"], work)
 

@@ -152,11 +152,11 @@ def test_jobs_come_after_those_whose_files_they_read(planned) -> None:
             "select_coreset": ["extract_features", *learnt] if "patchcore" not in job.name else ["extract_features"],
             "score_run": sorted(["extract_features", "index_category", "read_masks", "select_coreset", *learnt]),
             "make_table": ["score_run"],
-            "draw_qualitative": ["score_run"],
+            "draw_qualitative": ["index_category", "score_run"],
         }
         assert names == expected[job.rule]
     assert len(after[Job("make_table", name="smoke")]) == 8
-    assert len(after[Job("draw_qualitative", "sample", "brick", "smoke")]) == 2
+    assert len(after[Job("draw_qualitative", "sample", "brick", "smoke")]) == 3
     for job, befores in after.items():
         if job.rule in ("score_run", "select_coreset"):  # its own bank and training, not those of another dimension
             dims = {
