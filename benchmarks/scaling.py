@@ -3,9 +3,9 @@
 python benchmarks/scaling.py [--configfile FILE ...] [--workers 1 8 64] [--figure FILE] [EXPERIMENT ...]
 python benchmarks/scaling.py --measured FOLDER ... [--configfile FILE ...] EXPERIMENT
 
-The first prints tables of a plan's predicted work and wall times. The second compares: each FOLDER holds a finished run
-of the experiment, made by one call of Snakemake (benchmarks/overhead.py --keep FOLDER makes one of `smoke`). Its logs
-say what each job took; the schedule of these, simulated on the cores of every folder, is set beside the wall times.
+The first prints tables of a plan's predicted work and wall times. The second compares: each FOLDER is a copy of the
+workflow in which one call of Snakemake made the experiment. Its logs say what each job took; the schedule of these,
+simulated on the cores of every folder, is set beside the wall times.
 """
 
 import argparse
@@ -23,25 +23,26 @@ from reconpatch.estimate import Estimate, Job, estimate, features_bytes, image_c
 from reconpatch.plan import Plan
 from reconpatch.schedule import Schedule, Task, critical_path, simulate, tasks_of
 
-PLANNING, JOB = 12.0, 0.35  # s of Snakemake before the first of 3,067 jobs, and around each; of 25 jobs PLANNED
-PLANNED = 2.5
+PLANNING, PLANNED = 12.0, 2.5  # s of Snakemake before the first job, of 3,067 and of 25
+JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
 # Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
 GPU, BESIDE = 100.0, 8
 
 
 class Scenario(NamedTuple):
-    """A way to run a plan: its name, cores of an extraction, whether extraction comes first, GPUs a worker."""
+    """A way to run a plan: its name, cores of an extraction, what comes first if not as the rules say, with GPUs."""
 
     name: str
     threads: int = 2
-    first: bool = False
+    first: str = ""
     gpu: bool = False
 
 
 SCENARIOS = (
     Scenario("as the rules are"),
     Scenario("extraction on one core", threads=1),
-    Scenario("extraction first", first=True),
+    Scenario("extraction first", first="features"),
+    Scenario("longest chain first", first="chain"),
     Scenario(f"a GPU of {GPU:g} cores (assumed) and {BESIDE} cores a worker", gpu=True),
 )
 
@@ -72,10 +73,22 @@ def variant(
         if job.rule == "extract_features":
             if scenario.threads == 1:
                 task = replace(task, seconds=time.wall() + JOB, takes={**task.takes, "cores": 1.0})
-            if scenario.first:
+            if scenario.first == "features":
                 task = replace(task, priority=50)
         tasks[job] = task
+    if scenario.first == "chain":
+        left = remaining(tasks)
+        tasks = {job: replace(task, priority=round(left[job])) for job, task in tasks.items()}
     return tasks, capacity
+
+
+def remaining(tasks: Mapping[Job, Task[Job]]) -> dict[Job, float]:
+    """Tasks -> seconds of the longest chain that begins with each."""
+    turned: dict[Job, set[Job]] = {job: set() for job in tasks}
+    for job, task in tasks.items():
+        for before in task.after:
+            turned[before].add(job)
+    return simulate({job: replace(tasks[job], after=frozenset(turned[job])) for job in tasks}, {}).end
 
 
 def sizes(plan: Plan, strides: Mapping[str, int]) -> dict[Job, float]:
@@ -135,9 +148,8 @@ def work_table(needs: Estimate) -> None:
     counts = {rule: n for rule, n, *_ in needs.by_rule()}
     longest = sorted(needs.longest().items(), key=lambda item: -item[1][0])
     whole = sum(total for _, (total, _) in longest)
-    print(
-        "| rule | jobs | core hours | share | dense share | longest job | of |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print("| rule | jobs | core hours | share | dense share | longest job | of |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for rule, (total, job) in longest:
         dense = sum(t.dense for j, t in needs.times.items() if j.rule == rule)
         print(
@@ -159,10 +171,21 @@ def wall_table(
             o = outcome(*variant(plan, needs, n, scenario), gb)
             found.setdefault(scenario.name, []).append(o)
             print(
-                f"| {scenario.name} | {n} | {o.wall:.1f} | {o.path:.1f} | {o.used:.0%} | {o.features:.0f} | {o.memory:.0f} |"
+                f"| {scenario.name} | {n} | {o.wall:.1f} | {o.path:.1f} | {o.used:.0%} | {o.features:.0f} "
+                f"| {o.memory:.0f} |"
             )
     print()
     return found
+
+
+def gpu_hours(plan: Plan, needs: Estimate) -> None:
+    """Print for how long jobs hold a GPU, whatever the workers: with their imports and what the processor does."""
+    tasks, _ = variant(plan, needs, 1, next(s for s in SCENARIOS if s.gpu))
+    held = sum(task.seconds for task in tasks.values() if "gpu" in task.takes)
+    dense = sum(needs.times[job].dense for job in tasks) / GPU
+    rest = sum(task.seconds * task.takes["cores"] for task in tasks.values() if "gpu" not in task.takes)
+    print(f"GPU (assumed): held {held / 3600:.1f} h, of which it works {dense / 3600:.1f} h")
+    print(f"jobs without it: {rest / 3600:.1f} core hours\n")
 
 
 def stragglers(plan: Plan, needs: Estimate, workers: int) -> None:
@@ -224,27 +247,26 @@ def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
     print("\n| run | cores | wall, s | simulated from the jobs of | s | ratio |\n| --- | --- | --- | --- | --- | --- |")
     for run in runs:
         simulated = {other.folder.name: simulate(*_replayed(plan, needs, other, run.cores)).wall for other in runs}
-        simulated["the predictions"] = simulate(*_replayed(plan, needs, None, run.cores, first)).wall
+        simulated["the predictions"] = simulate(*_replayed(plan, needs, first, run.cores, predicted=True)).wall
         for name, wall in simulated.items():
-            print(
-                f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall + PLANNED:.1f} | {(wall + PLANNED) / run.wall:.2f} |"
-            )
+            ratio = (wall + PLANNED) / run.wall
+            print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall + PLANNED:.1f} | {ratio:.2f} |")
 
 
 def _replayed(
-    plan: Plan, needs: Estimate, run: Run | None, cores: int, logs: Run | None = None
+    plan: Plan, needs: Estimate, run: Run, cores: int, predicted: bool = False
 ) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
-    """Tasks of the plan as a run's logs timed them, on other cores; with jobs the estimate does not know."""
+    """Tasks of the plan as a run's logs timed them, or as predicted, on some cores; with jobs of which only the run
+    knows.
+    """
     tasks = tasks_of(plan, needs, cores, JOB)
-    known = run or logs
-    assert known is not None
-    for job, task in tasks.items() if run else ():
-        start, work, _ = known.logs[log_of(job)]
-        shared = min(threads_of(job.rule), cores) / min(threads_of(job.rule), known.cores)
+    for job, task in () if predicted else tasks.items():
+        start, work, _ = run.logs[log_of(job)]
+        shared = min(threads_of(job.rule), cores) / min(threads_of(job.rule), run.cores)
         tasks[job] = replace(task, seconds=start + work / shared + JOB)
     results = frozenset(job for job in tasks if job.rule in ("score_run", "combine_ensemble"))
-    for name in known.logs.keys() - {log_of(job) for job in tasks}:
-        start, work, _ = known.logs[name]
+    for name in run.logs.keys() - {log_of(job) for job in tasks}:
+        start, work, _ = run.logs[name]
         early = name.startswith(("draw_sample", "fetch_weights", "plan"))
         after = frozenset() if early else frozenset(tasks) if name.startswith("report") else results
         tasks[Job(name)] = Task(start + work + JOB, {"cores": 1.0}, after, 100 * early)
@@ -260,7 +282,7 @@ def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: P
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    for (name, outcomes), style in zip(found.items(), ("o-", "s--", "^:", "d-."), strict=False):
+    for (name, outcomes), style in zip(found.items(), ("o-", "s--", "^:", "v-", "d-."), strict=False):
         axes.loglog(workers, [o.wall for o in outcomes], style, label=name, markersize=4)
     first = next(iter(found.values()))[0]
     axes.loglog(workers, [first.wall * workers[0] / n for n in workers], color="0.7", lw=1, label="all cores at work")
@@ -288,6 +310,7 @@ def main() -> None:
         return compare(plan, needs, [measured(folder) for folder in given.measured])
     work_table(needs)
     found = wall_table(plan, needs, sizes(plan, {name: n.stride for name, n in networks.items()}), given.workers)
+    gpu_hours(plan, needs)
     stragglers(plan, needs, max(given.workers))
     if given.figure:
         draw(found, given.workers, given.figure)
