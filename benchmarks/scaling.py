@@ -5,7 +5,7 @@ python benchmarks/scaling.py --measured FOLDER ... [--configfile FILE ...] EXPER
 
 The first prints tables of a plan's predicted work and wall times. The second compares: each FOLDER is a copy of the
 workflow in which one call of Snakemake made the experiment. Its logs say what each job took; the schedule of these,
-simulated on the cores of every folder, is set beside the wall times.
+simulated on the cores of every folder, is set beside the wall times, which begin with Snakemake's log.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from reconpatch.estimate import Estimate, Job, estimate, features_bytes, image_c
 from reconpatch.plan import Plan
 from reconpatch.schedule import Schedule, Task, critical_path, simulate, tasks_of
 
-PLANNING, PLANNED = 12.0, 2.5  # s of Snakemake before the first job, of 3,067 and of 25
+PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
 JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
 # Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
 GPU, BESIDE = 100.0, 8
@@ -249,8 +249,7 @@ def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
         simulated = {other.folder.name: simulate(*_replayed(plan, needs, other, run.cores)).wall for other in runs}
         simulated["the predictions"] = simulate(*_replayed(plan, needs, first, run.cores, predicted=True)).wall
         for name, wall in simulated.items():
-            ratio = (wall + PLANNED) / run.wall
-            print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall + PLANNED:.1f} | {ratio:.2f} |")
+            print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall:.1f} | {wall / run.wall:.2f} |")
 
 
 def _replayed(
@@ -281,7 +280,7 @@ def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: P
     mpl.rcParams["svg.hashsalt"] = "scaling"
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     for (name, outcomes), style in zip(found.items(), ("o-", "s--", "^:", "v-", "d-."), strict=False):
         axes.loglog(workers, [o.wall for o in outcomes], style, label=name, markersize=4)
     first = next(iter(found.values()))[0]
@@ -290,7 +289,7 @@ def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: P
     axes.set_xticks(workers, list(map(str, workers)))
     axes.minorticks_off()
     axes.grid(color="0.9")
-    axes.legend(fontsize="small", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     figure.savefig(file, metadata={"Date": None})
 
 

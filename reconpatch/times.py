@@ -51,7 +51,7 @@ NETWORKS = {
 }
 UNKNOWN = 0.01, 40e9  # multiply-adds a pixel and parameter: at most half of it in the networks above; and their rate
 
-PRODUCTS = 100e9  # operations a second of one core in matrix products: 95 to 150
+PRODUCTS, STEPS = 100e9, 120e9  # operations a second of one core in matrix products of a search, of training
 LOAD = 1.0, 80e-9  # s of preparing a network, and a parameter
 DECODE = 25e-9  # s a pixel of a photograph: decoded, scaled down
 INDEX = 10e-9  # s a pixel: read, digested, its header and whether it is whole
@@ -98,9 +98,9 @@ def small(rule: str) -> Time | None:
     return Time(SMALL[rule], 0.0) if rule in SMALL else None
 
 
-def product(n: int, k: int, m: int) -> float:
+def product(n: float, k: int, m: int, rate: float = PRODUCTS) -> float:
     """Seconds of the matrix product (n, k) x (k, m) on one core."""
-    return 2 * n * k * m / PRODUCTS
+    return 2 * n * k * m / rate
 
 
 def index(images: int, pixels: int) -> Time:
@@ -133,9 +133,9 @@ def training(patches: int, width: int, dim: int, projection_dim: int, batch: int
     """
     count = max(1, round(patches / batch))
     n = patches / count
-    layers = 4 * product(projection_dim, dim, width)  # two forward, two back
-    rows = 3 * n * product(1, width, projection_dim)  # two forward, one back
-    pairs = 3 * n**2 * product(1, projection_dim, 1)  # two matrices of distances, one gradient
+    layers = 4 * product(projection_dim, dim, width, STEPS)  # two forward, two back
+    rows = 3 * product(n, width, projection_dim, STEPS)  # two forward, one back
+    pairs = 3 * product(n * n, projection_dim, 1, STEPS)  # two matrices of distances, one gradient
     passes = n**2 * PAIR + (width + projection_dim) * dim * PARAMETER + n * (width + 8 * projection_dim) * VALUE
     work = epochs * count * (layers + rows + pairs + passes)
     return Time(START["train_representation"], work, work)

@@ -50,7 +50,7 @@ def test_products_of_a_training_step_counted_by_loops() -> None:
     adds += 2 * sum(1 for _ in range(p) for _ in range(d) for _ in range(c))  # g^T dW, dW f^T
     passes = n**2 * times.PAIR + (c + p) * d * times.PARAMETER + n * (c + 8 * p) * times.VALUE
     time = times.training(n, c, d, p, batch=n, epochs=7)
-    assert time.work == pytest.approx(7 * (2 * adds / times.PRODUCTS + passes))
+    assert time.work == pytest.approx(7 * (2 * adds / times.STEPS + passes))
     assert time.dense == time.work
 
 
