@@ -17,7 +17,7 @@ from reconpatch.baseline import FILE as BASELINE
 from reconpatch.checks import check_backbones, stray_weights
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.errors import ReconpatchError
-from reconpatch.estimate import estimate
+from reconpatch.estimate import Estimate, estimate
 from reconpatch.files import write_text
 from reconpatch.indexing import index
 from reconpatch.layouts import shown
@@ -25,6 +25,7 @@ from reconpatch.limits import check_fits, machine_mb
 from reconpatch.needs import Network
 from reconpatch.plan import Plan, make_plan
 from reconpatch.remarks import data_flags
+from reconpatch.schedule import simulate, tasks_of
 from reconpatch.yamlfile import read_yaml
 
 DEFAULT = Path("configs/default.yaml")
@@ -83,10 +84,24 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
     for rule, count, job, need in needs.by_rule():
         print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
+    show_times(plan, needs)
     try:
         check_fits(needs.jobs, limit)
     except ReconpatchError as error:
         print(f"too large for this machine: {error}")
+
+
+def show_times(plan: Plan, needs: Estimate) -> None:
+    """Print the predicted work of every rule with its longest job, and how long all of it takes here."""
+    longest, cores = needs.longest(), os.cpu_count() or 1
+    print("predicted work without a GPU, from rates of one machine (docs/scaling.md); another may take half or twice:")
+    for rule, (total, job) in longest.items():
+        named = "/".join(filter(None, job[1:]))
+        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({named})")
+    wall = simulate(tasks_of(plan, needs, cores), {"cores": cores}).wall
+    print(
+        f"in all {sum(t for t, _ in longest.values()) / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} hours"
+    )
 
 
 def check(plan: Plan) -> list[str]:

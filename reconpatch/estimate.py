@@ -1,24 +1,27 @@
-"""What a plan will need: images, jobs' memory and disk, from the numbers of files and the shapes, before any job."""
+"""What a plan will need: images, jobs' memory, time and disk, from numbers of files and shapes, before any job."""
 
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import NamedTuple
 
-from reconpatch import needs
+from reconpatch import needs, times
 from reconpatch.config import Run, description, of_training
 from reconpatch.data import category_folder, count_images
 from reconpatch.layouts import list_items
 from reconpatch.needs import Need, Network
 from reconpatch.plan import Plan, Target, stage_name
+from reconpatch.times import Time
 
 TYPICAL = 12  # panels of a category's qualitative figure: four kinds of image, each with two maps
 THREADS = 2  # of the jobs that decode images with several, as their rules say
 MEGAPIXEL = 10**6  # of images whose size cannot be told; the index says what is wrong with them
 UNPLANNED = 1000  # MB for a job of a rule that no job of the plan has
+UNTIMED = 3600.0  # seconds for one
 Counts = tuple[int, int]  # training and test images
+Both = tuple[Need, Time]
 
 
 class Job(NamedTuple):
@@ -37,12 +40,27 @@ class Estimate:
     features_gb: float  # disk of all feature files together
     largest_gb: float  # of the largest single set of them
     jobs: dict[Job, Need]  # memory of the jobs that are not small whatever the plan
+    times: dict[Job, Time] = field(default_factory=dict)  # of the same jobs
 
     def mb(self, job: Job) -> int:
         """Memory of a job; of one outside the plan, as its stage on another category, the largest of its rule. MB."""
         if job in self.jobs:
             return self.jobs[job].mb
         return max((need.mb for known, need in self.jobs.items() if known.rule == job.rule), default=UNPLANNED)
+
+    def seconds(self, job: Job) -> float:
+        """Time of a job with the threads of its rule; of one outside the plan the longest of its rule."""
+        if job in self.times:
+            return self.times[job].wall(threads_of(job.rule))
+        return max((self.seconds(known) for known in self.times if known.rule == job.rule), default=UNTIMED)
+
+    def longest(self) -> dict[str, tuple[float, Job]]:
+        """Rule -> seconds of one core that all its jobs take, and the longest of them."""
+        found: dict[str, tuple[float, Job]] = {}
+        for job, time in self.times.items():
+            total, most = found.get(job.rule, (0.0, job))
+            found[job.rule] = total + time.cpu, max(most, job, key=self.seconds)
+        return found
 
     def by_rule(self) -> list[tuple[str, int, Job, Need]]:
         """Per rule: its name, number of jobs, the job of largest memory and this."""
@@ -51,6 +69,11 @@ class Estimate:
             rule: max((j for j in self.jobs if j.rule == rule), key=lambda j: self.jobs[j].mb) for rule in counts
         }
         return [(rule, counts[rule], job, self.jobs[job]) for rule, job in largest.items()]
+
+
+def threads_of(rule: str) -> int:
+    """Cores of a rule's jobs."""
+    return THREADS if rule in ("index_category", "extract_features") else 1
 
 
 def grid(crop: int, stride: int) -> int:
@@ -101,20 +124,21 @@ def features_bytes(run: Run, stride: int, images: int) -> int:
 
 
 def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
-    """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk and memory."""
+    """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk, memory and time."""
     features: dict[Job, int] = {}
-    jobs: dict[Job, Need] = {}
+    jobs: dict[Job, Both] = {}
     counted = cache(partial(image_counts, plan))
     sized = cache(partial(image_pixels, plan))
     for name, targets in plan.targets.items():
         members = plan.members(name)
         most = max((counted(*target)[1] for target in targets), default=0)
         if members and targets:
-            jobs[Job("make_table", name=name)] = needs.table(len(targets) * len(members), most)
+            results = len(targets) * len(members)
+            jobs[Job("make_table", name=name)] = needs.table(results, most), times.table(results, most)
             jobs |= _of_pictures(plan, name, targets)
         for target in targets:
             counts, pixels = counted(*target), sized(*target)
-            jobs[Job("index_category", *target)] = needs.index(pixels, THREADS)
+            jobs[Job("index_category", *target)] = needs.index(pixels, THREADS), times.index(sum(counts), pixels)
             for key in members:
                 if key in plan.runs:
                     run = plan.runs[key]
@@ -124,7 +148,9 @@ def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
                     jobs |= _of_run(plan, networks[key], key, target, counts, pixels)
                 else:
                     jobs |= _of_ensemble(plan, networks, key, target, counts)
-    return Estimate(sum(features.values()) / 1e9, max(features.values(), default=0) / 1e9, jobs)
+    memory = {job: need for job, (need, _) in jobs.items()}
+    spent = {job: time for job, (_, time) in jobs.items()}
+    return Estimate(sum(features.values()) / 1e9, max(features.values(), default=0) / 1e9, memory, spent)
 
 
 def of_run(
@@ -158,43 +184,70 @@ def of_run(
     }
 
 
-def _of_run(plan: Plan, network: Network, key: str, target: Target, counts: Counts, pixels: int) -> dict[Job, Need]:
+def times_of_run(run: Run, network: Network, counts: Counts, ratio: float, pixels: int = MEGAPIXEL) -> dict[str, Time]:
+    """As `of_run`: rule -> time of the run's job."""
+    (train, test), side, wide = counts, grid(run.crop, network.stride), width(run)
+    patches, tested, learnt = train * side**2, test * side**2, run.method == "reconpatch"
+    kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))
+    searched = (wide, run.dim, used, run.neighbours, learnt)
+    return {
+        "read_masks": times.masks(test, run.crop, pixels),
+        "extract_features": times.extraction(
+            run.backbone, network.parameters, run.crop, side, wide, train + test, pixels
+        ),
+        "train_representation": times.training(patches, wide, run.dim, run.projection_dim, run.batch, run.epochs),
+        "select_coreset": times.bank(patches, wide, run.dim, run.coreset_dim, kept, learnt),
+        "score_run": times.score(tested, *searched, test, run.crop),
+        "score_training": times.training_scores(patches, *searched),
+    }
+
+
+def _of_run(plan: Plan, network: Network, key: str, target: Target, counts: Counts, pixels: int) -> dict[Job, Both]:
     """The jobs behind a run on a category."""
     run = plan.runs[key]
     trained = of_training(run)
     bank = stage_name(trained, "bank")
-    found = of_run(run, network, counts, plan.ratios[*target, bank], plan.config.batch_images, pixels)
+    ratio = plan.ratios[*target, bank]
+    found = of_run(run, network, counts, ratio, plan.config.batch_images, pixels)
+    spent = times_of_run(run, network, counts, ratio, pixels)
     names = {"read_masks": [stage_name(run, "masks")], "select_coreset": [bank], "score_run": [key]}
     names["extract_features"] = [stage_name(side, "features") for side in (run, trained)]
     if run.method == "reconpatch":
         names["train_representation"] = [stage_name(trained, "training")]
-    return {Job(rule, *target, name): found[rule] for rule, each in names.items() for name in each}
+    return {Job(rule, *target, name): (found[rule], spent[rule]) for rule, each in names.items() for name in each}
 
 
 def _of_ensemble(
     plan: Plan, networks: Mapping[str, Network], key: str, target: Target, counts: Counts
-) -> dict[Job, Need]:
+) -> dict[Job, Both]:
     """The ensemble's own job, and those that score the training images for it."""
     combination, (train, test) = plan.ensembles[key], counts
     runs = {member: plan.runs[member] for member in combination.members}
     patches = max(grid(run.crop, networks[member].stride) for member, run in runs.items()) ** 2
-    jobs: dict[Job, Need] = {}
+    jobs: dict[Job, Both] = {}
     references = 0
     if combination.combine == "zscore":
         references = train * patches
         for member, run in runs.items():
             ratio = plan.ratios[*target, stage_name(of_training(run), "bank")]
             need = of_run(run, networks[member], counts, ratio, plan.config.batch_images)["score_training"]
-            jobs[Job("score_training", *target, member)] = need
-    need = needs.ensemble(test, max(run.crop for run in runs.values()), test * patches, references, len(runs))
-    return jobs | {Job("combine_ensemble", *target, key): need}
+            time = times_of_run(run, networks[member], counts, ratio)["score_training"]
+            jobs[Job("score_training", *target, member)] = need, time
+    crop = max(run.crop for run in runs.values())
+    need = needs.ensemble(test, crop, test * patches, references, len(runs))
+    return jobs | {Job("combine_ensemble", *target, key): (need, times.ensemble(test, crop, len(runs)))}
 
 
-def _of_pictures(plan: Plan, name: str, targets: Sequence[Target]) -> dict[Job, Need]:
+def _of_pictures(plan: Plan, name: str, targets: Sequence[Target]) -> dict[Job, Both]:
     """An experiment's figures of photographs: a map below each; of a category, how many depends on its defects."""
-    jobs: dict[Job, Need] = {}
+    jobs: dict[Job, Both] = {}
     for run in (plan.runs[key] for key in plan.drawn(name, "gallery")[:1]):
-        jobs[Job("draw_gallery", name=name)] = needs.pictures(2 * len(targets), run.crop)
+        jobs[Job("draw_gallery", name=name)] = _picture("draw_gallery", 2 * len(targets), run)
     for run in (plan.runs[key] for key in plan.drawn(name, "qualitative")[:1]):
-        jobs |= {Job("draw_qualitative", *target, name): needs.pictures(TYPICAL, run.crop) for target in targets}
+        rule = "draw_qualitative"
+        jobs |= {Job(rule, *target, name): _picture(rule, TYPICAL, run) for target in targets}
     return jobs
+
+
+def _picture(rule: str, panels: int, run: Run) -> Both:
+    return needs.pictures(panels, run.crop), times.pictures(rule, panels, run.crop)

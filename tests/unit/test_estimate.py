@@ -286,3 +286,37 @@ def test_threads_are_those_of_the_rules() -> None:
 
 def test_a_job_of_a_rule_without_any_in_the_plan() -> None:
     assert Estimate(0, 0, {}).mb(Job("index_category", "mine", "nut")) > 0
+    assert Estimate(0, 0, {}).seconds(Job("index_category", "mine", "nut")) > 0
+
+
+def test_every_job_has_a_time(planned) -> None:
+    """Of an ensemble, too; seconds of a job are those of its rule's threads, a job outside the plan gets the most."""
+    combined = {"over": "backbone", "combine": ["zscore", "minmax"]}
+    found = predicted(planned(axes=BOTH | {"backbone": ["a", "b"]}, ensemble=combined))
+    assert found.times.keys() == found.jobs.keys()
+    for job, time in found.times.items():
+        threads = THREADS if job.rule in ("index_category", "extract_features") else 1
+        assert found.seconds(job) == time.start + time.work / threads
+    for rule, (total, job) in found.longest().items():
+        times = {j: t for j, t in found.times.items() if j.rule == rule}
+        assert total == pytest.approx(sum(t.start + t.work for t in times.values()))
+        assert found.seconds(job) == max(map(found.seconds, times)) == found.seconds(Job(rule, "mine", "other", "x"))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"coreset": 0.9}, "select_coreset"),
+        ({"coreset": 0.9}, "score_run"),
+        ({"neighbours": 3}, "score_run"),
+        ({"epochs": 121}, "train_representation"),
+        ({"dim": 1024}, "train_representation"),
+        ({"crop": 256}, "extract_features"),
+        ({"crop": 256}, "read_masks"),
+        ({"levels": [1, 2]}, "extract_features"),
+    ],
+)
+def test_more_of_anything_takes_longer(change, rule, planned) -> None:
+    base = {"coreset": 0.5, "dim": 512}
+    more, less = predicted(planned(set=base | change)), predicted(planned(set=base))
+    assert more.longest()[rule][0] > less.longest()[rule][0]

@@ -29,6 +29,7 @@ from reconpatch.limits import check_fits, machine_mb
 from reconpatch.needs import SMALL
 from reconpatch.plan import make_plan, stage_name
 from reconpatch.provenance import code_digest, stage_codes
+from reconpatch.times import minutes, small
 
 try:
     check_writable(Path("results"))
@@ -71,6 +72,15 @@ def job_of(rule, wildcards):
 def memory(rule):
     """A rule's predicted memory in MB, or a function of its wildcards that gives it."""
     return SMALL.get(rule) or (lambda wildcards: NEEDS.mb(job_of(rule, wildcards)))
+
+
+def runtime(rule):
+    """Minutes a rule's job may take where a scheduler runs it (local jobs take what they take), as `memory`: several
+    times the prediction, as reconpatch.times says.
+    """
+    if known := small(rule):
+        return minutes(known.start)
+    return lambda wildcards: minutes(NEEDS.seconds(job_of(rule, wildcards)))
 
 
 def refuse_too_large():

@@ -7,6 +7,7 @@ rule draw_sample:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_sample"),
+        runtime=runtime("draw_sample"),
     params:
         seed=0,
         code=code("sample"),
@@ -27,6 +28,7 @@ rule index_category:
     threads: 2
     resources:
         mem_mb=memory("index_category"),
+        runtime=runtime("index_category"),
     params:
         layout=lambda w: PLAN.dataset(w.dataset).layout,
         root=lambda w: str(PLAN.root(w.dataset)),
@@ -45,6 +47,7 @@ rule write_plan:
         "../../environment.yml"
     resources:
         mem_mb=memory("write_plan"),
+        runtime=runtime("write_plan"),
     params:
         rows=list(PLAN.rows()),
     script:
@@ -61,6 +64,7 @@ rule fetch_weights:
         "../../environment.yml"
     resources:
         mem_mb=memory("fetch_weights"),
+        runtime=runtime("fetch_weights"),
     params:
         code=code("weights"),
     script:

@@ -15,6 +15,7 @@ rule extract_features:
     threads: 2
     resources:
         mem_mb=memory("extract_features"),
+        runtime=runtime("extract_features"),
         gpu=GPUS,
     params:
         folder=folder,
@@ -37,6 +38,7 @@ rule read_masks:
         "../../environment.yml"
     resources:
         mem_mb=memory("read_masks"),
+        runtime=runtime("read_masks"),
     params:
         folder=folder,
         run=stage_of("masks"),
@@ -59,6 +61,7 @@ rule train_representation:
     threads: 1
     resources:
         mem_mb=memory("train_representation"),
+        runtime=runtime("train_representation"),
         gpu=GPUS,
     params:
         run=stage_of("training"),
@@ -84,6 +87,7 @@ rule select_coreset:
     threads: 1
     resources:
         mem_mb=memory("select_coreset"),
+        runtime=runtime("select_coreset"),
     params:
         run=stage_of("bank"),
         ratio=lambda w: PLAN.ratios[w.dataset, w.category, w.stage],
@@ -106,6 +110,7 @@ rule score_run:
     threads: 1
     resources:
         mem_mb=memory("score_run"),
+        runtime=runtime("score_run"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -129,6 +134,7 @@ rule score_training:
     threads: 1
     resources:
         mem_mb=memory("score_training"),
+        runtime=runtime("score_training"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -154,6 +160,7 @@ rule combine_ensemble:
         "../../environment.yml"
     resources:
         mem_mb=memory("combine_ensemble"),
+        runtime=runtime("combine_ensemble"),
     params:
         combine=lambda w: PLAN.ensembles[w.run].combine,
         code=code("ensemble"),

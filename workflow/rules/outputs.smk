@@ -14,6 +14,7 @@ rule make_table:
         "../../environment.yml"
     resources:
         mem_mb=memory("make_table"),
+        runtime=runtime("make_table"),
     params:
         settings=lambda w: table_settings(PLAN, w.experiment),
         code=code("table"),
@@ -35,6 +36,7 @@ rule draw_qualitative:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_qualitative"),
+        runtime=runtime("draw_qualitative"),
     params:
         folder=folder,
         code=code("qualitative"),
@@ -55,6 +57,7 @@ rule draw_histogram:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_histogram"),
+        runtime=runtime("draw_histogram"),
     params:
         code=code("histogram"),
     script:
@@ -76,6 +79,7 @@ rule draw_umap:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_umap"),
+        runtime=runtime("draw_umap"),
     params:
         code=code("draw_umap"),
     script:
@@ -100,6 +104,7 @@ rule draw_positions:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_positions"),
+        runtime=runtime("draw_positions"),
     params:
         folder=folder,
         code=code("draw_positions"),
@@ -119,6 +124,7 @@ rule draw_curve:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_curve"),
+        runtime=runtime("draw_curve"),
     params:
         code=code("curve"),
     script:
@@ -137,6 +143,7 @@ rule draw_sweep:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_sweep"),
+        runtime=runtime("draw_sweep"),
     params:
         labels=lambda w: labels_of(PLAN, w.experiment),
         code=code("sweep"),
@@ -159,6 +166,7 @@ rule draw_gallery:
         "../../environment.yml"
     resources:
         mem_mb=memory("draw_gallery"),
+        runtime=runtime("draw_gallery"),
     params:
         folders=lambda w: [
             str(category_folder(PLAN.dataset(d).layout, PLAN.root(d), c))

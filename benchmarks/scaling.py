@@ -1,0 +1,320 @@
+"""How long a plan takes on some workers, as docs/scaling.md shows it; and predictions beside runs that were measured.
+
+python benchmarks/scaling.py [--configfile FILE ...] [--workers 1 8 64] [--figure FILE] [EXPERIMENT ...]
+python benchmarks/scaling.py --measured FOLDER ... [--configfile FILE ...] EXPERIMENT
+
+The first prints tables of a plan's predicted work and wall times. The second compares: each FOLDER is a copy of the
+workflow in which one call of Snakemake made the experiment. Its logs say what each job took; the schedule of these,
+simulated on the cores of every folder, is set beside the wall times, which begin with Snakemake's log.
+"""
+
+import argparse
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from reconpatch.checks import check_backbones
+from reconpatch.cli import CHECKED, SHIPPED, load_plan
+from reconpatch.estimate import Estimate, Job, estimate, features_bytes, image_counts, threads_of
+from reconpatch.plan import Plan
+from reconpatch.schedule import Schedule, Task, critical_path, simulate, tasks_of
+
+PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
+JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
+# Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
+GPU, BESIDE = 100.0, 8
+
+
+class Scenario(NamedTuple):
+    """A way to run a plan: its name, cores of an extraction, what comes first if not as the rules say, with GPUs."""
+
+    name: str
+    threads: int = 2
+    first: str = ""
+    gpu: bool = False
+
+
+SCENARIOS = (
+    Scenario("as the rules are"),
+    Scenario("extraction on one core", threads=1),
+    Scenario("extraction first", first="features"),
+    Scenario("longest chain first", first="chain"),
+    Scenario(f"a GPU of {GPU:g} cores (assumed) and {BESIDE} cores a worker", gpu=True),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a simulated schedule comes to: hours, share of the cores that work, GB at once."""
+
+    wall: float
+    path: float
+    used: float
+    features: float
+    memory: float
+
+
+def variant(
+    plan: Plan, needs: Estimate, workers: int, scenario: Scenario
+) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
+    """Plan, its estimate, workers, how they are used -> tasks and what there is of every resource."""
+    cores = workers * (BESIDE if scenario.gpu else 1)
+    tasks = tasks_of(plan, needs, cores, JOB)
+    capacity = {"cores": float(cores)} | ({"gpu": float(workers)} if scenario.gpu else {})
+    for job, task in tasks.items():
+        time, threads = needs.times[job], min(cores, threads_of(job.rule))
+        if scenario.gpu and time.dense:
+            rest = (time.work - time.dense) / threads
+            task = replace(task, seconds=time.start + rest + time.dense / GPU + JOB, takes={**task.takes, "gpu": 1.0})
+        if job.rule == "extract_features":
+            if scenario.threads == 1:
+                task = replace(task, seconds=time.wall() + JOB, takes={**task.takes, "cores": 1.0})
+            if scenario.first == "features":
+                task = replace(task, priority=50)
+        tasks[job] = task
+    if scenario.first == "chain":
+        left = remaining(tasks)
+        tasks = {job: replace(task, priority=round(left[job])) for job, task in tasks.items()}
+    return tasks, capacity
+
+
+def remaining(tasks: Mapping[Job, Task[Job]]) -> dict[Job, float]:
+    """Tasks -> seconds of the longest chain that begins with each."""
+    turned: dict[Job, set[Job]] = {job: set() for job in tasks}
+    for job, task in tasks.items():
+        for before in task.after:
+            turned[before].add(job)
+    return simulate({job: replace(tasks[job], after=frozenset(turned[job])) for job in tasks}, {}).end
+
+
+def sizes(plan: Plan, strides: Mapping[str, int]) -> dict[Job, float]:
+    """Plan, stride of every run -> GB of every extraction's features."""
+    from reconpatch.config import of_training
+    from reconpatch.plan import stage_name
+
+    found = {}
+    for name, targets in plan.targets.items():
+        for target in targets:
+            images = sum(image_counts(plan, *target))
+            for key in (key for key in plan.members(name) if key in plan.runs):
+                for side in (plan.runs[key], of_training(plan.runs[key])):
+                    job = Job("extract_features", *target, stage_name(side, "features"))
+                    found[job] = features_bytes(side, strides[key], images) / 1e9
+    return found
+
+
+def most_at_once(spans: Sequence[tuple[float, float, float]]) -> float:
+    """(begin, end, amount) -> the most of it at any instant; what ends when another begins is gone."""
+    total = most = 0.0
+    for _, change in sorted((at, change) for begin, end, n in spans for at, change in ((begin, n), (end, -n))):
+        total += change
+        most = max(most, total)
+    return most
+
+
+def outcome(tasks: Mapping[Job, Task[Job]], capacity: Mapping[str, float], gb: Mapping[Job, float]) -> Outcome:
+    """Tasks, resources, GB of features -> what their schedule comes to."""
+    found: Schedule[Job] = simulate(tasks, capacity)
+    last = {job: found.end[job] for job in gb}  # a set of features goes when its last reader is done
+    for job, task in tasks.items():
+        for before in task.after & gb.keys():
+            last[before] = max(last[before], found.end[job])
+    path = sum(tasks[job].seconds for job in critical_path(tasks))
+    used = sum(task.seconds * task.takes["cores"] for task in tasks.values()) / capacity["cores"] / found.wall
+    features = most_at_once([(found.begin[job], last[job], size) for job, size in gb.items()])
+    memory = most_at_once(
+        [(found.begin[job], found.end[job], task.takes["mem_mb"] / 1e3) for job, task in tasks.items()]
+    )
+    return Outcome((found.wall + PLANNING) / 3600, path / 3600, used, features, memory)
+
+
+def hours(seconds: float) -> str:
+    """Seconds as a table shows them."""
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 3600
+        else f"{seconds / 60:.1f} min"
+        if seconds >= 60
+        else f"{seconds:.1f} s"
+    )
+
+
+def work_table(needs: Estimate) -> None:
+    """Print every rule's jobs, work and longest job."""
+    counts = {rule: n for rule, n, *_ in needs.by_rule()}
+    longest = sorted(needs.longest().items(), key=lambda item: -item[1][0])
+    whole = sum(total for _, (total, _) in longest)
+    print("| rule | jobs | core hours | share | dense share | longest job | of |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for rule, (total, job) in longest:
+        dense = sum(t.dense for j, t in needs.times.items() if j.rule == rule)
+        print(
+            f"| {rule} | {counts[rule]:,} | {total / 3600:.2f} | {total / whole:.1%} | {dense / total:.0%} "
+            f"| {hours(needs.seconds(job))} | {'/'.join(filter(None, job[1:3])) or job.name} |"
+        )
+    print(f"| all | {sum(counts.values()):,} | {whole / 3600:.1f} | 100% | | | |\n")
+
+
+def wall_table(
+    plan: Plan, needs: Estimate, gb: Mapping[Job, float], workers: Sequence[int]
+) -> dict[str, list[Outcome]]:
+    """Print wall times on some workers in every scenario -> them."""
+    print("| | workers | wall, h | critical path, h | cores at work | features at once, GB | memory at once, GB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    found: dict[str, list[Outcome]] = {}
+    for scenario in SCENARIOS:
+        for n in workers:
+            o = outcome(*variant(plan, needs, n, scenario), gb)
+            found.setdefault(scenario.name, []).append(o)
+            print(
+                f"| {scenario.name} | {n} | {o.wall:.1f} | {o.path:.1f} | {o.used:.0%} | {o.features:.0f} "
+                f"| {o.memory:.0f} |"
+            )
+    print()
+    return found
+
+
+def gpu_hours(plan: Plan, needs: Estimate) -> None:
+    """Print for how long jobs hold a GPU, whatever the workers: with their imports and what the processor does."""
+    tasks, _ = variant(plan, needs, 1, next(s for s in SCENARIOS if s.gpu))
+    held = sum(task.seconds for task in tasks.values() if "gpu" in task.takes)
+    dense = sum(needs.times[job].dense for job in tasks) / GPU
+    rest = sum(task.seconds * task.takes["cores"] for task in tasks.values() if "gpu" not in task.takes)
+    print(f"GPU (assumed): held {held / 3600:.1f} h, of which it works {dense / 3600:.1f} h")
+    print(f"jobs without it: {rest / 3600:.1f} core hours\n")
+
+
+def stragglers(plan: Plan, needs: Estimate, workers: int) -> None:
+    """Print the jobs that end last, and how many cores work meanwhile."""
+    tasks, capacity = variant(plan, needs, workers, SCENARIOS[0])
+    found = simulate(tasks, capacity)
+    for share in (0.5, 0.75, 0.9):
+        now = share * found.wall
+        busy = sum(t.takes["cores"] for j, t in tasks.items() if found.begin[j] <= now < found.end[j])
+        print(f"at {share:.0%} of {found.wall / 3600:.1f} h on {workers} cores: {busy:.0f} at work")
+    print("longest chain: " + ", ".join(f"{j.rule} {hours(tasks[j].seconds)}" for j in critical_path(tasks)) + "\n")
+
+
+class Run(NamedTuple):
+    """A finished run: its cores, wall time in seconds, and of every log its rule and (start, work, CPU) seconds."""
+
+    folder: Path
+    cores: int
+    wall: float
+    logs: dict[str, tuple[float, float, float]]
+
+
+def measured(folder: Path) -> Run:
+    """Folder of a run -> what its logs say."""
+    text = sorted((folder / ".snakemake/log").glob("*.log"))[-1].read_text()
+    h, m, s = re.findall(r"Elapsed time: (\d+):(\d+):([\d.]+)", text)[-1]
+    logs = {}
+    for file in (folder / "logs").rglob("*.log"):
+        used = ast.literal_eval(re.findall(r"done: (\{.*\})", file.read_text())[-1])
+        logs[file.relative_to(folder / "logs").with_suffix("").as_posix()] = (
+            used["start_s"],
+            used["wall_s"],
+            used["cpu_s"],
+        )
+    return Run(
+        folder, int(re.findall(r"Provided cores: (\d+)", text)[-1]), int(h) * 3600 + int(m) * 60 + float(s), logs
+    )
+
+
+def log_of(job: Job) -> str:
+    """A job -> its log's name."""
+    if job.rule.startswith("draw"):
+        return "/".join(filter(None, (job.rule, job.name, *job[1:3])))
+    return "/".join(filter(None, job))
+
+
+def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
+    """Print predicted and measured times of the first run's jobs by rule, and of all runs the wall times."""
+    first = runs[0]
+    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for job, time in needs.times.items():
+        rows[job.rule].append((time.cpu, first.logs[log_of(job)][2]))
+    print(f"{first.folder.name}: CPU seconds of all jobs of a rule, and the ratio of the single jobs\n")
+    print("| rule | jobs | predicted | measured | least and largest ratio |\n| --- | --- | --- | --- | --- |")
+    for rule, pairs in rows.items():
+        ratios = [p / m for p, m in pairs]
+        sums = [sum(side) for side in zip(*pairs, strict=True)]
+        print(f"| {rule} | {len(pairs)} | {sums[0]:.1f} | {sums[1]:.1f} | {min(ratios):.2f} to {max(ratios):.2f} |")
+    print("\n| run | cores | wall, s | simulated from the jobs of | s | ratio |\n| --- | --- | --- | --- | --- | --- |")
+    for run in runs:
+        simulated = {other.folder.name: simulate(*_replayed(plan, needs, other, run.cores)).wall for other in runs}
+        simulated["the predictions"] = simulate(*_replayed(plan, needs, first, run.cores, predicted=True)).wall
+        for name, wall in simulated.items():
+            print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall:.1f} | {wall / run.wall:.2f} |")
+
+
+def _replayed(
+    plan: Plan, needs: Estimate, run: Run, cores: int, predicted: bool = False
+) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
+    """Tasks of the plan as a run's logs timed them, or as predicted, on some cores; with jobs of which only the run
+    knows.
+    """
+    tasks = tasks_of(plan, needs, cores, JOB)
+    for job, task in () if predicted else tasks.items():
+        start, work, _ = run.logs[log_of(job)]
+        shared = min(threads_of(job.rule), cores) / min(threads_of(job.rule), run.cores)
+        tasks[job] = replace(task, seconds=start + work / shared + JOB)
+    results = frozenset(job for job in tasks if job.rule in ("score_run", "combine_ensemble"))
+    for name in run.logs.keys() - {log_of(job) for job in tasks}:
+        start, work, _ = run.logs[name]
+        early = name.startswith(("draw_sample", "fetch_weights", "plan"))
+        after = frozenset() if early else frozenset(tasks) if name.startswith("report") else results
+        tasks[Job(name)] = Task(start + work + JOB, {"cores": 1.0}, after, 100 * early)
+    return tasks, {"cores": float(cores)}
+
+
+def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: Path) -> None:
+    """Draw wall times over workers."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "scaling"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    for (name, outcomes), style in zip(found.items(), ("o-", "s--", "^:", "v-", "d-."), strict=False):
+        axes.loglog(workers, [o.wall for o in outcomes], style, label=name, markersize=4)
+    first = next(iter(found.values()))[0]
+    axes.loglog(workers, [first.wall * workers[0] / n for n in workers], color="0.7", lw=1, label="all cores at work")
+    axes.set(xlabel="workers", ylabel="predicted wall time, h", title="The whole plan")
+    axes.set_xticks(workers, list(map(str, workers)))
+    axes.minorticks_off()
+    axes.grid(color="0.9")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*")
+    parser.add_argument("--configfile", type=Path, action="append", default=[])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--measured", type=Path, action="append", default=[])
+    given = parser.parse_args()
+    plan = load_plan(given.configfile, given.experiments)
+    networks = check_backbones(plan, CHECKED, SHIPPED)
+    needs = estimate(plan, networks)
+    if given.measured:
+        return compare(plan, needs, [measured(folder) for folder in given.measured])
+    work_table(needs)
+    found = wall_table(plan, needs, sizes(plan, {name: n.stride for name, n in networks.items()}), given.workers)
+    gpu_hours(plan, needs)
+    stragglers(plan, needs, max(given.workers))
+    if given.figure:
+        draw(found, given.workers, given.figure)
+    return None
+
+
+if __name__ == "__main__":
+    main()
