@@ -90,6 +90,13 @@ def damage() -> Callable[[Path], None]:
     return cut
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests say of themselves, whichever process ran them."""
+    for report in terminalreporter.getreports("passed"):
+        for name, said in report.user_properties:
+            terminalreporter.write_line(f"{name}: {said}")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With the real data at hand nothing has a reason to be skipped: what is, counts as a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
