@@ -20,6 +20,7 @@ from reconpatch.layouts import shown
 from reconpatch.limits import check_fits, machine_mb
 from reconpatch.needs import Network
 from reconpatch.plan import Plan, make_plan
+from reconpatch.reference import reference
 from reconpatch.remarks import data_flags
 from reconpatch.yamlfile import read_yaml
 
@@ -29,6 +30,7 @@ RESULTS = Path("results")
 SCHEMAS = Path("workflow/schemas")
 SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
+REFERENCE = Path("docs/configuration.md")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def _arguments() -> argparse.Namespace:
     does = "whether results follow from what is saved; exit status 1 where one does not"
     saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
     saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
-    commands.add_parser("schemas", help="rewrite workflow/schemas/ and workflow/backbones.json")
+    commands.add_parser("schemas", help="rewrite workflow/schemas/, workflow/backbones.json and docs/configuration.md")
     return parser.parse_args()
 
 
@@ -226,6 +228,7 @@ def main() -> None:
             return compare_records(*arguments.records)
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
+            write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
             return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))
         if arguments.command == "plan":
