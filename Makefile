@@ -1,10 +1,10 @@
 # One-liners over the public commands; needs only Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
-# A process a core, at most four, each of which takes about 1 GB. Tests are dealt one by one; those of a module marked
-# with `xdist_group` stay together, because what they share is costly or counts them. `make test WORKERS=0`: one process.
+# A process a core, at most four, each of which takes about 1 GB; tests/conftest.py says which tests stay together.
+# `make test WORKERS=0`: all in one.
 WORKERS ?= logical
-PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
 .PHONY: smoke test reliability lint lock clean
 

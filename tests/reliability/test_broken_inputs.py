@@ -31,7 +31,6 @@ from reconpatch.plan import make_plan
 from reconpatch.records import read_record, write_record
 from reconpatch.yamlfile import read_yaml
 
-pytestmark = pytest.mark.xdist_group("broken inputs")  # one process counts them all
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
 SMALL = "resnet10t"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("memory")  # what one job reads another has made
 ROOT = Path(__file__).parents[2]
 FACTOR = 1.5
 SMALL = "backbone=resnet18 resize=64 crop=64 level_dim=256 feature_dim=256 dim=64 train=8 test=6 epochs=1 batch=256"
