@@ -103,13 +103,26 @@ def load_backbone(
     precision: str = "float32",
     pinned: str | Sequence[str] = (),
 ) -> Backbone:
-    """The network cut after its last level, frozen, with weights from one of four sources.
+    """What `load_network` gives, as a Backbone on the device, its weights and activations of the precision."""
+    net, facts = load_network(name, levels, weights, file, seed=seed, pinned=pinned)
+    return place(net, facts, device, precision)
+
+
+def load_network(
+    name: str,
+    levels: Sequence[int],
+    weights: str,
+    file: Path | None = None,
+    *,
+    seed: int = 0,
+    pinned: str | Sequence[str] = (),
+) -> tuple[nn.Module, dict[str, str]]:
+    """The network cut after its last level with weights from one of four sources, and their source and digest.
 
     `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
     EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
-    be absent. Weights and activations have the `precision`. `pinned` is the digest that weights of the first three
-    sources must have. Raises ReconpatchError naming the source and the first keys that do not fit, are not finite, or
-    both digests.
+    be absent. `pinned` is the digest that weights of the first three sources must have. Raises ReconpatchError naming
+    the source and the first keys that do not fit, are not finite, or both digests.
     """
     check_levels(name, levels)
     source = weights
@@ -135,12 +148,17 @@ def load_backbone(
             f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {' or '.join(pins)}; "
             "give the weights that were pinned, or put this digest there if the change is meant"
         )
+    return net, {"source": source, "sha256": digest}
+
+
+def place(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
+    """A network and facts from `load_network`, frozen and made ready for one device. The network is used up."""
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     dtype = PRECISIONS[precision]
     with torch.inference_mode():
         net = prepare(net, dtype)
-    return Backbone(net, cfg["mean"], cfg["std"], {"source": source, "sha256": digest}, device, dtype)
+    return Backbone(net, cfg["mean"], cfg["std"], facts, device, dtype)
 
 
 def fetch(name: str) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""The `reconpatch` command: what would run, whether inputs and results are sound, and the published data sets."""
+"""The `reconpatch` command: what would run, whether inputs and results are sound, the published data sets; and, in
+`commands`, photographs of one's own.
+"""
 
 import argparse
 import json
@@ -9,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reconpatch.arguments import add_commands
 from reconpatch.assemble import reasons
+from reconpatch.baseline import FILE as BASELINE
 from reconpatch.checks import check_backbones, stray_weights
 from reconpatch.config import Config, Experiment, read_config
 from reconpatch.errors import ReconpatchError
@@ -214,7 +218,9 @@ def _arguments() -> argparse.Namespace:
     does = "whether results follow from what is saved; exit status 1 where one does not"
     saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
     saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
-    commands.add_parser("schemas", help="rewrite workflow/schemas/, workflow/backbones.json and docs/configuration.md")
+    add_commands(commands)
+    does = "rewrite workflow/schemas/, workflow/backbones.json, the package's baseline and docs/configuration.md"
+    commands.add_parser("schemas", help=does)
     return parser.parse_args()
 
 
@@ -222,6 +228,8 @@ def main() -> None:
     """Entry point of the `reconpatch` command."""
     arguments = _arguments()
     try:
+        if hasattr(arguments, "call"):
+            sys.exit(arguments.call(arguments))
         if arguments.command == "download":
             return fetch_dataset(arguments.name, arguments.folder, arguments.yes)
         if arguments.command == "compare":
@@ -229,6 +237,7 @@ def main() -> None:
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
             write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
+            write_text(BASELINE, json.dumps(read_yaml(DEFAULT)["baseline"], indent=1) + "\n")
             return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))
         if arguments.command == "plan":
@@ -241,3 +250,6 @@ def main() -> None:
             print("no problems found")
     except ReconpatchError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -32,6 +32,62 @@ def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, dep
             yield waiting.popleft().result()
 
 
+def features_of(
+    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int, dim: int
+) -> NDArray[np.float16]:
+    """B (crop, crop, 3) uint8 images -> (B, H, W, dim) float16 patch features.
+
+    Raises ReconpatchError when one does not fit float16, which trained networks do not come near.
+    """
+    with torch.inference_mode():
+        levels = backbone(torch.from_numpy(np.stack(images)))
+        features = patch_features(levels, patch_size, level_dim, dim, torch.float16).cpu()
+        if not features.sum(dtype=torch.float32).isfinite():  # one pass; a sum is finite only if every term is
+            raise ReconpatchError("patch features do not fit float16: check the weights")
+    return np.asarray(features.numpy())
+
+
+def write_features(
+    items: Sequence[T],
+    read: Callable[[T], NDArray[np.uint8]],
+    names: Sequence[str],
+    backbone: Backbone,
+    destination: Path,
+    *,
+    patch_size: int,
+    level_dim: int,
+    dim: int,
+    batch: int,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """N items, how an image (crop, crop, 3) is read of one, their names -> `destination`, an .npy of (N, H, W, dim)
+    float16 patch features.
+
+    Reading overlaps with the forward pass. `progress` is called with (images done, images in all). Raises
+    ReconpatchError without images, and what `features_of` raises, with the name of the batch's first image.
+    """
+    if not items:
+        raise ReconpatchError(f"{destination}: no images to extract features of")
+    done = 0
+    images: list[NDArray[np.uint8]] = []
+    with open(destination, "wb") as file:  # written in order: a memory map would count as memory and hide a full disk
+        for image in read_ahead(read, items, threads, depth=2 * batch):
+            images.append(image)
+            if len(images) < batch and done + len(images) < len(items):
+                continue
+            try:
+                features = features_of(images, backbone, patch_size, level_dim, dim)
+            except ReconpatchError as error:
+                raise ReconpatchError(f"{names[done]} and after: {error}") from None
+            if done == 0:
+                write_header(file, (len(items), *features.shape[1:]), np.dtype(np.float16))
+            file.write(features.data)
+            done += len(images)
+            images.clear()
+            progress(done, len(items))
+
+
 def extract(
     paths: Sequence[Path],
     backbone: Backbone,
@@ -48,36 +104,24 @@ def extract(
     augmentations: Sequence[Augmentation | None],
     progress: Callable[[int, int], None],
 ) -> None:
-    """N images -> `destination`, an .npy of (N, H, W, dim) float16 patch features.
-
-    Each image is read with its augmentation, if it has one; decoding overlaps with the forward pass. `progress` is
-    called with (images done, images in all). Raises ReconpatchError without images, or when a feature does not fit
-    float16, which trained networks do not come near.
-    """
-    if not paths:
-        raise ReconpatchError(f"{destination}: no images to extract features of")
+    """N image files, each with its augmentation, if it has one -> `destination`, as `write_features` makes it."""
 
     def read(item: tuple[Path, Augmentation | None]) -> NDArray[np.uint8]:
         return image_array(item[0], resize, crop, interpolation, item[1])
 
-    done = 0
-    images: list[NDArray[np.uint8]] = []
-    with open(destination, "wb") as file:  # written in order: a memory map would count as memory and hide a full disk
-        for image in read_ahead(read, zip(paths, augmentations, strict=True), threads, depth=2 * batch):
-            images.append(image)
-            if len(images) < batch and done + len(images) < len(paths):
-                continue
-            with torch.inference_mode():
-                levels = backbone(torch.from_numpy(np.stack(images)))
-                features = patch_features(levels, patch_size, level_dim, dim, torch.float16).cpu()
-            if not features.sum(dtype=torch.float32).isfinite():  # one pass; a sum is finite only if every term is
-                raise ReconpatchError(f"features of {paths[done]} and after do not fit float16: check the weights")
-            if done == 0:
-                write_header(file, (len(paths), *features.shape[1:]), np.dtype(np.float16))
-            file.write(features.numpy().data)
-            done += len(images)
-            images.clear()
-            progress(done, len(paths))
+    write_features(
+        list(zip(paths, augmentations, strict=True)),
+        read,
+        [str(path) for path in paths],
+        backbone,
+        destination,
+        patch_size=patch_size,
+        level_dim=level_dim,
+        dim=dim,
+        batch=batch,
+        threads=threads,
+        progress=progress,
+    )
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

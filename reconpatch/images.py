@@ -48,12 +48,15 @@ def load_mask(path: Path, rule: str = "any") -> Image.Image:
         raise ReconpatchError(f"{shown(path)}: {error}") from None
 
 
+def scaled_shorter(width: int, height: int, resize: int) -> tuple[int, int]:
+    """px of an image -> its (width, height) once the shorter side is `resize` px."""
+    long = int(resize * max(width, height) / min(width, height))
+    return (resize, long) if width <= height else (long, resize)
+
+
 def resize_shorter(image: Image.Image, resize: int, interpolation: str) -> Image.Image:
     """(W, H) image -> image whose shorter side is `resize` px, aspect ratio kept, as torchvision's Resize on PIL."""
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    scaled = int(resize * long / short)
-    size = (resize, scaled) if width <= height else (scaled, resize)
+    size = scaled_shorter(*image.size, resize)
     return image if size == image.size else image.resize(size, INTERPOLATIONS[interpolation])
 
 

@@ -13,18 +13,25 @@ Scores = NDArray[np.float32]
 
 
 def patch_scores(
-    patches: NDArray[Any], bank: MemoryBank, *, neighbours: int = 1, threads: int = 1, device: str = "cpu"
+    patches: NDArray[Any],
+    bank: MemoryBank,
+    *,
+    neighbours: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    search: Search | None = None,
 ) -> tuple[Scores, Scores, str]:
     """(N, C) patch features -> ((N,) Euclidean distances to the nearest row, eq. 9; (N,) weights, eq. 10; device used).
 
     The weight is 1 - softmax over the b = `neighbours` rows nearest to that row, the row among them, of the patch's
-    distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Raises ReconpatchError for b < 1, b
-    above the size of the bank, and features that are not finite.
+    distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Who scores many small batches gives
+    the bank's `search`, made once. Raises ReconpatchError for b < 1, b above the size of the bank, and features that
+    are not finite.
     """
     size = len(bank.patches)
     if not 1 <= neighbours <= size:
         raise ReconpatchError(f"neighbours {neighbours}: must be between 1 and the {size} patches of the memory bank")
-    search = Search(bank.patches, threads, device)
+    search = search or Search(bank.patches, threads, device)
     distances, weights = np.empty(len(patches), np.float32), np.ones(len(patches), np.float32)
     for rows in batches(patches):
         r = bank.representation(part(patches, rows))

@@ -1,0 +1,192 @@
+"""Fitting a detector to photographs of good products: the paper's method on a folder of one's own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reconpatch.backbones import check_levels, check_weights, count_parameters, load_network, place
+from reconpatch.bank import build_bank
+from reconpatch.checks import too_much
+from reconpatch.config import Run, description
+from reconpatch.detector import Detector, pixels
+from reconpatch.device import repeatable, resolve
+from reconpatch.errors import ReconpatchError
+from reconpatch.estimate import features_bytes, grid, of_run, width
+from reconpatch.features import write_features
+from reconpatch.geometry import view
+from reconpatch.limits import ADVICE, machine_mb
+from reconpatch.memory import Representation
+from reconpatch.needs import Network
+from reconpatch.photographs import Facts, Source, examine
+from reconpatch.randomness import stream
+from reconpatch.training import Epoch, train
+
+Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A detector with what it was made from and what it says of good images it has not seen."""
+
+    detector: Detector
+    state: dict[str, Tensor]  # the network's weights as they came, for saving
+    facts: list[Facts]  # of all images
+    held_out: list[int]  # numbers of those left out of the memory bank, in the order of the next two
+    scores: list[float]  # their image scores
+    peaks: list[float]  # the maxima of their maps
+    level: float  # the median of their maps: where a map shows nothing
+    seen: float  # smallest share of an image's area that is looked at
+    epochs: list[Epoch]
+
+
+def threads_here() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def draw_held_out(facts: Sequence[Facts], share: float, seed: int) -> list[int]:
+    """Facts of N images, share in [0, 1) -> sorted numbers of those held out, at least one unless the share is 0.
+
+    Copies of one image stay on one side: a copy in the memory bank would make its twin look better than any new image.
+    """
+    if not 0 <= share < 1:
+        raise ReconpatchError(f"hold_out {share}: must be at least 0 and below 1, as 0.2 for a fifth of the images")
+    first = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
+    different = sorted(first.values())
+    count = max(1, round(share * len(different))) if share else 0
+    if count >= len(different) > 0:
+        raise ReconpatchError(
+            f"{len(different)} different images are too few to hold {count} out and fit on the rest: give more"
+        )
+    chosen = stream(seed, "held out").permutation(len(different))[:count]
+    digests = {facts[different[n]].sha256 for n in chosen}
+    return [n for n, each in enumerate(facts) if each.sha256 in digests]
+
+
+def check_room(run: Run, network: Network, images: int, pixels_each: int, batch: int, threads: int, at: Path) -> None:
+    """Raise ReconpatchError, with advice, where memory or the disk at `at` is too small or the run asks too much."""
+    patches = images * grid(run.crop, network.stride) ** 2
+    if run.patch_size > grid(run.crop, network.stride):
+        raise ReconpatchError(f"patch_size {run.patch_size}: larger than the grid of patches at {run.crop} px")
+    if problem := too_much(run, patches):
+        raise ReconpatchError(problem)
+    jobs = of_run(run, network, (images, batch), run.coreset, batch, pixels_each, threads)
+    for rule in ("extract_features", "train_representation", "select_coreset", "score_run"):
+        if jobs[rule].held > machine_mb():
+            raise ReconpatchError(
+                f"{rule.replace('_', ' ')} needs about {jobs[rule].held / 1000:.1f} GB of memory, there are "
+                f"{machine_mb() / 1000:.1f} GB: {ADVICE[rule]}"
+            )
+    wanted, free = features_bytes(run, network.stride, images), shutil.disk_usage(at).free
+    if wanted > free:
+        raise ReconpatchError(
+            f"{at}: patch features take {wanted / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free; make "
+            "room, or set TMPDIR to a folder of a larger disk"
+        )
+
+
+def fit_detector(
+    images: Sequence[Source],
+    run: Run,
+    *,
+    aspect: str,
+    weight_file: Path | None = None,
+    hold_out: float = 0.2,
+    calibration: Sequence[Source] = (),
+    device: str = "auto",
+    threads: int = 1,
+    batch: int = 8,
+    progress: Progress = lambda *_: None,
+) -> Fitted:
+    """Photographs of good products, settings -> Fitted.
+
+    A share `hold_out` of the images, or those of `calibration` instead, is kept out of the memory bank and scored by
+    the finished detector. Patch features lie in a temporary file meanwhile. The same images, settings and seed
+    give the same bytes. Raises ReconpatchError for whatever cannot work before the network sees the first image.
+    """
+    check_weights(run.backbone, run.weights)
+    stride = check_levels(run.backbone, run.levels)
+    view(1, 1, size=run.crop, resize=run.resize, aspect=aspect)
+    both = [*images, *calibration]
+    if not images:
+        raise ReconpatchError("no images to fit on")
+    facts = examine(both, threads, lambda done, total: progress("reading images", done, total))
+    held_out = list(range(len(images), len(both))) if calibration else draw_held_out(facts, hold_out, run.seed)
+    kept = sorted(set(range(len(images))) - set(held_out))
+    network = Network(stride, count_parameters(run.backbone, run.levels))
+    largest = max(each.width * each.height for each in facts)
+    device = resolve(device)
+    repeatable(device, threads)
+    with tempfile.TemporaryDirectory(prefix="reconpatch-") as workspace:
+        check_room(run, network, len(kept), largest, batch, threads, Path(workspace))
+        net, weights = load_network(run.backbone, run.levels, run.weights, weight_file, seed=run.seed)
+        state = {key.removeprefix("model."): value.detach().clone() for key, value in net.state_dict().items()}
+        backbone = place(net, weights, device, run.precision)
+        file = Path(workspace) / "features.npy"
+        write_features(
+            [both[n] for n in kept],
+            lambda source: pixels(source, run, aspect)[0],
+            [facts[n].name for n in kept],
+            backbone,
+            file,
+            patch_size=run.patch_size,
+            level_dim=run.level_dim,
+            dim=width(run),
+            batch=batch,
+            threads=threads,
+            progress=lambda done, total: progress("patch features", done, total),
+        )
+        features = np.load(file, mmap_mode="r")
+        patches = features.reshape(-1, features.shape[-1])
+        torch.set_num_threads(1)  # more round otherwise, and small steps lose more by waiting than they gain
+        f, epochs = _represent(patches, run, device, progress)
+        torch.set_num_threads(threads)
+        bank = build_bank(
+            patches,
+            f,
+            ratio=run.coreset,
+            coreset_dim=run.coreset_dim,
+            seed=run.seed,
+            threads=threads,
+            progress=lambda done, total: progress("coreset", done, total),
+        )
+        del patches, features  # the file goes with the folder
+    detector = Detector(backbone, bank, run, aspect, threads, batch)
+    scores, peaks, levels = [], [], []
+    for done, detection in enumerate(detector(both[n] for n in held_out), 1):
+        scores.append(detection.score)
+        peaks.append(float(detection.map.max()))
+        levels.append(float(np.median(detection.map)))
+        progress("held-out images", done, len(held_out))
+    seen = min(view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect).seen() for e in facts)
+    level = float(np.median(levels)) if levels else 0.0
+    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, list(epochs))
+
+
+def _represent(
+    patches: NDArray[Any], run: Run, device: str, progress: Progress
+) -> tuple[Representation, Sequence[Epoch]]:
+    """Patches -> the trained f, or PatchCore's pooling, and the epochs of the training."""
+    if run.method == "patchcore":
+        return Representation(run.dim), []
+    fields = description(run, "training")
+    keys = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
+    settings: dict[str, Any] = {key: fields[key] for key in (*keys, "margin", "gamma", "teacher_norm", "seed")}
+    tensors, epochs = train(
+        patches,
+        **settings,
+        checkpoints=(),
+        device=device,
+        progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
+    )
+    last = f"{run.epochs}."
+    return Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy()), epochs

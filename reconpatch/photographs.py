@@ -1,0 +1,148 @@
+"""Photographs of a user's own: found in folders of any layout, read whole, with all problems at once."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reconpatch.decoding import decode, read_file, to_rgb
+from reconpatch.errors import ReconpatchError
+from reconpatch.layouts import EXTENSIONS, OTHER_FORMATS, hidden, shown
+
+MOST = 20  # problems that are spelt out
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file with the name it has in results: its path below the folder it was found in, with forward slashes."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What reading a photograph told."""
+
+    name: str
+    sha256: str
+    width: int  # px, after the turn EXIF asks for
+    height: int
+
+
+Source = Photograph | Image.Image | NDArray[Any]  # of what the Python interface takes as an image
+
+
+def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
+    """Folders, looked through at any depth, and files -> (photographs in sorted order, remarks on what was left out).
+
+    Hidden names are skipped; files with other suffixes than images' are counted in a remark. Raises ReconpatchError
+    where there is nothing, for images of formats that are not read, and for two photographs of one name.
+    """
+    found: list[Photograph] = []
+    ignored: Counter[str] = Counter()
+    problems: list[str] = []
+    for source in sources:
+        if source.is_dir():
+            found += _below(source, ignored, problems)
+        elif source.exists():
+            found.append(Photograph(source.name, source))  # named by the user, whatever its suffix
+        else:
+            problems.append(f"{shown(source)}: no such file or folder")
+    twice = [name for name, count in Counter(p.name for p in found).items() if count > 1]
+    if twice and len(sources) > 1:  # the folders tell them apart
+        named = [(p, s) for s in sources for p in found if p.path == s or s in p.path.parents]
+        found = [Photograph(f"{s.absolute().name}/{p.name}" if p.path != s else p.name, p.path) for p, s in named]
+        twice = [name for name, count in Counter(p.name for p in found).items() if count > 1]
+    problems += [f"{shown(name)}: two images would have this name in the results; rename one" for name in twice]
+    _refuse(problems, "of the images")
+    remarks = [
+        f"{count} files ending in {suffix or 'nothing'} are no images" for suffix, count in sorted(ignored.items())
+    ]
+    if not found:
+        kinds, besides = ", ".join(sorted(EXTENSIONS)), f" ({'; '.join(remarks)})" if remarks else ""
+        raise ReconpatchError(f"{', '.join(map(shown, sources))}: no images below it{besides}; images end in {kinds}")
+    return sorted(found, key=lambda p: p.name), remarks
+
+
+def _below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Photograph]:
+    """Photographs below a folder, through links, too, each folder once."""
+    found, entered = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: problems.append(str(e))):
+        real = os.path.realpath(place)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        for path in (Path(place, name) for name in sorted(files) if not hidden(name)):
+            suffix = path.suffix.lower()
+            if suffix in EXTENSIONS:
+                found.append(Photograph(path.relative_to(folder).as_posix(), path))
+            elif suffix in OTHER_FORMATS:
+                problems.append(f"{shown(path)}: images in this format are not read; save it as png, or move it")
+            else:
+                ignored[suffix] += 1
+    return found
+
+
+def _refuse(problems: Sequence[str], what: str) -> None:
+    if problems:
+        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
+        raise ReconpatchError("\n".join([f"{len(problems)} problems {what}:", *problems[:MOST], *more]))
+
+
+def load(source: Source) -> Image.Image:
+    """Photograph, PIL image, or (H, W, 3) or (H, W) uint8 array -> 8-bit RGB image.
+
+    Raises ReconpatchError naming the file, or what an array is instead.
+    """
+    if isinstance(source, Photograph):
+        picture = decode(read_file(source.path), source.path).image
+        try:
+            return to_rgb(picture)
+        except ReconpatchError as error:
+            raise ReconpatchError(f"{shown(source.path)}: {error}") from None
+    if isinstance(source, Image.Image):
+        return to_rgb(source)
+    if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim not in (2, 3) or not source.size:
+        what = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
+        raise ReconpatchError(f"an image is {what}: give a path, a PIL image, or a uint8 array (H, W, 3) or (H, W)")
+    if source.ndim == 3 and source.shape[2] != 3:
+        raise ReconpatchError(f"an image of {source.shape}: the last axis must hold the 3 colours RGB")
+    return Image.fromarray(np.ascontiguousarray(source)).convert("RGB")
+
+
+def name_of(source: Source, number: int) -> str:
+    """What results call a source: its name, or its number where it has none."""
+    return source.name if isinstance(source, Photograph) else f"image {number}"
+
+
+def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[Facts]:
+    """Sources -> facts of each, every one read whole. Raises one ReconpatchError that lists all that cannot be."""
+
+    def look(item: tuple[int, Source]) -> Facts | str:
+        number, source = item
+        try:
+            image = load(source)
+        except ReconpatchError as error:
+            return str(error)
+        content = source.path.read_bytes() if isinstance(source, Photograph) else image.tobytes()
+        return Facts(name_of(source, number), sha256(content).hexdigest(), image.width, image.height)
+
+    facts: list[Facts] = []
+    problems: list[str] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for done, found in enumerate(pool.map(look, enumerate(sources)), 1):
+            facts.append(found) if isinstance(found, Facts) else problems.append(found)
+            progress(done, len(sources))
+    _refuse(problems, "of the images")
+    return facts

@@ -1,0 +1,113 @@
+"""Scoring photographs with a saved model: a table of scores, overlays and masks."""
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from reconpatch.detector import Detection, Detector
+from reconpatch.errors import ReconpatchError
+from reconpatch.overlays import defect_mask, map_scale, overlay
+from reconpatch.photographs import Photograph, load
+
+COLUMNS = ("image", "score", "anomalous", "peak_x", "peak_y", "width", "height", "seen")
+SCORES, PART = "scores.csv", "scores.part.csv"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is written of every photograph: thresholds, above which something is anomalous, and which pictures."""
+
+    threshold: float | None  # of image scores
+    map_threshold: float | None
+    level: float  # the usual value of good images' maps
+    overlays: bool = True
+    masks: bool = False
+
+
+@dataclass
+class Found:
+    """Rows of the table, and which photographs could not be read, with the reason."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+
+
+def score_photographs(
+    detector: Detector,
+    photographs: Sequence[Photograph],
+    out: Path,
+    look: Look,
+    progress: Callable[[str, int, int], None],
+) -> Found:
+    """Detector, photographs -> `out`/scores.csv, a row each as it is scored, overlays/ and masks/.
+
+    Until all are done the table is called scores.part.csv: what is known is not lost when the work is cut off. A
+    photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already.
+    """
+    if (out / SCORES).exists():
+        raise ReconpatchError(f"{out / SCORES}: is there already; give another --out, or remove it")
+    found = Found()
+
+    def leave_out(number: int, error: ReconpatchError) -> None:
+        found.unreadable.append({"image": photographs[number].name, "error": str(error)})
+        print(f"left out: {error}", file=sys.stderr)
+
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / PART, "w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        for detection in detector(photographs, leave_out):
+            photograph = photographs[detection.number]
+            found.rows.append(row(photograph, detection, look.threshold))
+            table.writerow(found.rows[-1])
+            stream.flush()
+            write_pictures(photograph, detection, look, out)
+            progress("scoring", detection.number + 1, len(photographs))
+    (out / PART).replace(out / SCORES)
+    return found
+
+
+def row(photograph: Photograph, detection: Detection, threshold: float | None) -> dict[str, Any]:
+    """A photograph's Detection, threshold of image scores -> its row of the table; the peak in px of the photograph."""
+    x, y = detection.peak()
+    return {
+        "image": photograph.name,
+        "score": float(f"{detection.score:.6g}"),
+        "anomalous": None if threshold is None else int(detection.score > threshold),
+        "peak_x": x,
+        "peak_y": y,
+        "width": detection.view.width,
+        "height": detection.view.height,
+        "seen": round(detection.view.seen(), 4),
+    }
+
+
+def write_pictures(photograph: Photograph, detection: Detection, look: Look, out: Path) -> None:
+    """A photograph's Detection -> overlays/<image>.png and masks/<image>.png below `out`, as wanted.
+
+    The image's own suffix stays in the name: a.png and a.jpg are two images.
+    """
+    if look.overlays:
+        against = "" if look.threshold is None else f" (threshold {look.threshold:.4g})"
+        verdict = "" if look.threshold is None else ("  ANOMALOUS" if detection.score > look.threshold else "  normal")
+        scale = map_scale(look.level, look.map_threshold, float(detection.map.max()))
+        picture = overlay(load(photograph), detection, scale, f"score {detection.score:.4g}{against}{verdict}")
+        _save(picture, out / "overlays" / f"{photograph.name}.png")
+    if look.masks and look.map_threshold is not None:
+        _save(defect_mask(detection, look.map_threshold), out / "masks" / f"{photograph.name}.png")
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a PNG. Not flushed to the disk one by one, as results are: that would take longer than the scoring."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file, compress_level=1)
+    except OSError as error:
+        raise ReconpatchError(
+            f"{file}: cannot be written ({error.strerror or error}); make room or choose --out"
+        ) from None
