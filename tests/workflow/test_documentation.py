@@ -34,6 +34,7 @@ from safetensors.torch import save_file
 
 from reconpatch import cli
 from reconpatch.config import read_experiment
+from reconpatch.errors import ReconpatchError
 from reconpatch.yamlfile import read_yaml
 
 # --- what stands for what, as plain data -----------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def examples(document: Path) -> list[Example]:
     """Everything in a document that a reader might carry out, in its order."""
     found, block, language = [], None, ""
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
-        where = f"{document.relative_to(ROOT)}:{number}"
+        where = f"{os.path.relpath(document, ROOT)}:{number}"
         if line.strip().startswith("```"):
             if block is None:
                 block, language = [], line.strip().removeprefix("```")
@@ -187,6 +188,35 @@ def test_a_file_has_one_content() -> None:
         if example.kind == "yaml":
             assert files.setdefault(name_of(example), example.text) == example.text, example.where
             assert len(example.text.splitlines()) < 20, f"{example.where}: longer than a reader would copy"
+
+
+def test_commands_are_taken_from_lines() -> None:
+    text = "# alone\nmake a   # why\n\n  b --c \\\n    d#e\n\n"
+    assert commands(text) == ["make a", "b --c d#e"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```json\n{}\n```\n", "a block of 'json'; give one of"),
+        ("```yaml\na: 1\n", "a block is not closed"),
+        (
+            "a\n\n```yaml\nseeds: [0]\n```\n",
+            "d.md:5: the first line of the block must be a comment with",
+        ),
+        ("```yaml\n# o.yaml\nsead: [0]\n```\n", "unknown key sead"),
+        ("```yaml\n# o.yaml\ntitle: Lost\ndatasets: {sample: all}\n```\n", "o.yaml"),
+        ("see `snakemake --cores 2 -- lost`", "lost: no such experiment"),
+    ],
+)
+def test_what_is_wrong_in_a_document_is_seen(text, message, place: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "d.md").write_text(text)
+    (place / "o.yaml").write_text(text)
+    monkeypatch.chdir(place)
+    with pytest.raises((AssertionError, ReconpatchError), match=re.escape(message)):
+        for example in examples(tmp_path / "d.md"):
+            (place / "o.yaml").write_text(example.text)
+            {"command": plan, "yaml": overlay_or_experiment}[example.kind](example)
 
 
 # --- carrying them out -----------------------------------------------------------------------------------------------
