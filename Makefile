@@ -1,6 +1,10 @@
 # One-liners over the public commands; needs only Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process a core, at most four, each of which takes about 1 GB; tests/conftest.py says which tests stay together.
+# `make test WORKERS=0`: all in one.
+WORKERS ?= logical
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
 .PHONY: smoke test reliability lint lock clean
 
@@ -8,10 +12,10 @@ smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
 
 test: .venv/ready ## all tests but the next
-	$(BIN)/pytest tests/unit tests/workflow
+	$(PYTEST) tests/workflow tests/unit
 
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
-	$(BIN)/pytest tests/reliability
+	$(PYTEST) tests/reliability
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -24,6 +24,7 @@ from reconpatch.layouts import shown
 from reconpatch.limits import check_fits, machine_mb
 from reconpatch.needs import Network
 from reconpatch.plan import Plan, make_plan
+from reconpatch.reference import reference
 from reconpatch.remarks import data_flags
 from reconpatch.schedule import simulate, tasks_of
 from reconpatch.yamlfile import read_yaml
@@ -34,6 +35,7 @@ RESULTS = Path("results")
 SCHEMAS = Path("workflow/schemas")
 SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
+REFERENCE = Path("docs/configuration.md")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +234,8 @@ def _arguments() -> argparse.Namespace:
     saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
     saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
     add_commands(commands)
-    commands.add_parser("schemas", help="rewrite workflow/schemas/, workflow/backbones.json and the package's baseline")
+    does = "rewrite workflow/schemas/, workflow/backbones.json, the package's baseline and docs/configuration.md"
+    commands.add_parser("schemas", help=does)
     return parser.parse_args()
 
 
@@ -248,6 +251,7 @@ def main() -> None:
             return compare_records(*arguments.records)
         if arguments.command == "schemas":
             write_schemas(SCHEMAS)
+            write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
             write_text(BASELINE, json.dumps(read_yaml(DEFAULT)["baseline"], indent=1) + "\n")
             return write_backbones(SHIPPED)
         plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))

@@ -1,5 +1,5 @@
 """Typed configuration: what a run is, which data sets there are, what an experiment sweeps. No defaults live here:
-every value stands, with its source, in configs/default.yaml.
+every value stands, with its meaning and source, in configs/default.yaml; docs/configuration.md is written from both.
 """
 
 import hashlib
@@ -10,24 +10,26 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from reconpatch import kinds
 from reconpatch.errors import ReconpatchError
+from reconpatch.sections import Closed
+from reconpatch.sections import Dataset as Dataset  # everyone else takes these from here
+from reconpatch.sections import Ensemble as Ensemble
+from reconpatch.sections import Experiment as Experiment
+from reconpatch.sections import Kind as Kind
+from reconpatch.sections import Override as Override
+from reconpatch.sections import Variant as Variant
 from reconpatch.yamlfile import read_yaml
 
 
-class Closed(BaseModel):
-    """A section in which an unknown key is an error, and no number is infinite or NaN.
-
-    Numbers may come as text: Snakemake's --config hands nested values over as text, and YAML reads 1e-5 as text.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Run(Closed):
-    """Everything that decides one result, but for the data: a cell of a table."""
+    """Everything that decides one result, but for the data: a cell of a table.
+
+    `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
+    `dim`, is at most `level_dim` times the number of levels.
+    """
 
     method: Literal["patchcore", "reconpatch"]
     seed: kinds.Seed
@@ -139,58 +141,6 @@ def description(run: Run, stage: Stage) -> dict[str, Any]:
 def digest(value: object, length: int = 8) -> str:
     """Plain value -> the first hex digits of the SHA-256 of its canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
-
-
-class Dataset(Closed):
-    """Where the categories of a data set lie. A root of null means it is not at hand."""
-
-    layout: Literal["mvtec_ad", "btad", "folder", "sample"]
-    root: kinds.PathText | None
-    categories: kinds.Categories = "all"
-
-
-class Variant(Closed):
-    """A named change of several keys at once, as "480 px"; what the paper states for it, and what we assume there."""
-
-    set: kinds.Settings = {}
-    paper: kinds.Settings = {}
-    assumed: kinds.Settings = {}
-
-
-class Ensemble(Closed):
-    """Runs that differ only in the axis `over` are combined, in each of the ways of `combine`."""
-
-    over: str
-    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1), kinds.DISTINCT]
-
-
-Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "sweep", "curve"]
-
-
-class Experiment(Closed):
-    """One table and its figures: changes of the baseline, and variants and axes whose combinations are its runs."""
-
-    title: kinds.Line
-    caption: kinds.Caption = ""  # what a reader must know of the paper's table or figure
-    measure: Literal["auroc", "cost"] = "auroc"  # what the table shows
-    paper: kinds.Settings = {}  # what the paper states for this table, where it is not its baseline
-    assumed: kinds.Settings = {}  # what stands for settings it does not state there
-    datasets: dict[kinds.Name, kinds.Categories]
-    set: kinds.Settings = {}
-    variants: dict[kinds.Line, Variant] = {}
-    axes: dict[str, list[Any]] = {}
-    ensemble: Ensemble | None = None
-    figures: dict[Kind, kinds.Settings] = {}  # kind -> the variant and axis values whose runs are drawn
-
-
-class Override(Closed):
-    """What an overlay changes in an experiment: `set` and what it gives for a variant win over the file's."""
-
-    datasets: dict[kinds.Name, kinds.Categories] | None = None
-    set: kinds.Settings = {}
-    variants: dict[kinds.Line, kinds.Settings] = {}
-    axes: dict[str, list[Any]] = {}
-    figures: dict[Kind, kinds.Settings] | None = None
 
 
 # Rules of the workflow, which experiments stand beside as targets.

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
+from reconpatch.layouts import LAYOUTS, hidden, list_items, shown, top
 from reconpatch.layouts import Item as Item  # everyone else takes it from here
-from reconpatch.layouts import hidden, list_items, shown
 
-LAYOUTS = ("mvtec_ad", "btad", "folder", "sample")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
 # Order of the paper's Table 5: objects, then textures.
 MVTEC_AD = (
@@ -27,18 +26,20 @@ def categories(layout: str, root: Path) -> list[str]:
 
     Raises ReconpatchError when the root is missing, cannot be listed or holds no category.
     """
+    names = LAYOUTS[layout]
+    train = top(names.train)
     try:
         if not root.is_dir():
-            what = "train/ and test/" if layout == "folder" else "the categories"
+            what = f"{train}/ and {top(names.test)}/" if names.single else "the categories"
             raise ReconpatchError(f"data root {root}: no such folder; give the one that holds {what}")
-        if layout == "folder" and (root / "train").is_dir():
+        if names.single and (root / train).is_dir():
             return [_checked(root.resolve().name)]
-        found = {p.name for p in root.iterdir() if not hidden(p.name) and (p / "train").is_dir()}
+        found = {p.name for p in root.iterdir() if not hidden(p.name) and (p / train).is_dir()}
     except OSError as error:
         raise ReconpatchError(f"data root {root}: {shown(error.filename)}: {error.strerror}") from None
     if not found:
         raise ReconpatchError(
-            f"data root {root}: no folder in it has a train/ folder, so it holds no {layout} category"
+            f"data root {root}: no folder in it has a {train}/ folder, so it holds no {layout} category"
         )
     return [c for c in MVTEC_AD if c in found] + [_checked(c) for c in sorted(found.difference(MVTEC_AD))]
 
@@ -51,8 +52,9 @@ def _checked(name: str) -> str:
 
 
 def category_folder(layout: str, root: Path, category: str) -> Path:
-    """The folder of one category; a `folder` data set may be a single category itself."""
-    return root if layout == "folder" and (root / "train").is_dir() else root / category
+    """The folder of one category; where the layout allows it, the root may be a single category itself."""
+    names = LAYOUTS[layout]
+    return root if names.single and (root / top(names.train)).is_dir() else root / category
 
 
 def _digest(rows: object) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from reconpatch.data import Item, category_folder
 from reconpatch.decoding import Picture, decode, mask_values, read_file, to_rgb
 from reconpatch.errors import ReconpatchError
-from reconpatch.layouts import EXTENSIONS, TRAIN, is_folder, list_items, shown
+from reconpatch.layouts import EXTENSIONS, LAYOUTS, is_folder, list_items, shown
 from reconpatch.originals import as_published
 
 
@@ -123,15 +123,15 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
     folder = category_folder(layout, root, category)
     if not is_folder(folder):
         raise ReconpatchError(f"{folder}: no such folder; category {category} is not under {root}")
-    problems: list[str] = []
+    names, problems = LAYOUTS[layout], list[str]()
     listed = list(list_items(layout, folder, problems))
-    for split, place in (("train", TRAIN.get(layout, "train/good")), ("test", "test")):
+    for split, place in (("train", names.train), ("test", names.test)):
         if not any(item.split == split for item in listed):
             problems.append(f"{folder / place}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]
     if any(item.mask for item in anomalous):
         missing = [shown(item.path) for item in anomalous if item.mask is None]
-        if layout == "folder" and missing:
+        if not names.all_masked and missing:
             problems.append(
                 f"{folder}: some defective images have masks, but not {', '.join(missing)}; give all or none"
             )

@@ -115,15 +115,20 @@ def _distinct(value: list[Any]) -> list[Any]:
     return value
 
 
+def _noted(text: str) -> Any:
+    """What a schema cannot say of a kind otherwise, for its reader."""
+    return Field(json_schema_extra={"$comment": text})
+
+
 NUMBER = BeforeValidator(_number)
 UNSIGNED = AfterValidator(lambda value: value + 0.0)  # -0.0 becomes 0.0: the same run must have the same name
 
-Name = Annotated[str, AfterValidator(checked_name)]
-Backbone = Annotated[str, AfterValidator(_backbone)]
-PathText = Annotated[str, AfterValidator(checked_path)]
-Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
+Name = Annotated[str, AfterValidator(checked_name), _noted("name")]
+Backbone = Annotated[str, AfterValidator(_backbone), _noted("timm's name of a network")]
+PathText = Annotated[str, AfterValidator(checked_path), _noted("path")]
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line), _noted("line of text")]
 Caption = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_text)]
-Digest = Annotated[str, AfterValidator(_digest)]
+Digest = Annotated[str, AfterValidator(_digest), _noted("64 hexadecimal digits")]
 Digests = Annotated[
     Annotated[Digest, Tag("(all)")] | Annotated[list[Digest], Field(min_length=1), Tag("(names)")],
     Discriminator(lambda value: "(names)" if isinstance(value, list) else "(all)"),
@@ -135,18 +140,19 @@ Categories = Annotated[
     Annotated[Literal["all"], Tag("(all)")] | Annotated[Names, Tag("(names)")],
     Discriminator(lambda value: "(all)" if isinstance(value, str) else "(names)"),
 ]
-Settings = dict[str, Any]
+Axes = dict[Annotated[str, _noted("key of a run")], list[Any]]
+Settings = Annotated[dict[str, Any], _noted("keys of a run and their values")]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32), NUMBER]  # as many as NumPy's and scikit-learn's generators take
 DISTINCT = AfterValidator(_distinct)
-Seeds = Annotated[list[Seed], Field(min_length=1), DISTINCT]
+Seeds = Annotated[list[Seed], Field(min_length=1), DISTINCT, _noted("each once")]
 Positive = Annotated[int, Field(ge=1, le=10**6), NUMBER]
 Side = Annotated[int, Field(ge=1, le=8192), NUMBER]  # px; an image of 8,192 px takes gigabytes in a network
 Width = Annotated[int, Field(ge=1, le=16384), NUMBER]  # values; f of 16,384 times as many takes 1 GB
 Batch = Annotated[int, Field(ge=2, le=16384), NUMBER]  # patches; all pairs of 16,384 take 2 GB
-PatchSize = Annotated[int, Field(ge=1, le=63), NUMBER, AfterValidator(_odd)]
+PatchSize = Annotated[int, Field(ge=1, le=63), NUMBER, AfterValidator(_odd), _noted("odd")]
 Level = Annotated[int, Field(ge=0, le=99), NUMBER]
-Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_ascending)]
+Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_ascending), _noted("lowest first")]
 Share = Annotated[float, Field(ge=0, le=1), NUMBER, UNSIGNED]
 BelowOne = Annotated[float, Field(ge=0, lt=1), NUMBER, UNSIGNED]
 Part = Annotated[float, Field(gt=0, le=1), NUMBER]

@@ -1,9 +1,7 @@
 """Layouts of data sets: which file is what, in sorted order. Nothing is opened here; `indexing` does that.
 
-Layouts (one folder a category):
-    mvtec_ad  train/good/*  test/good/*  test/<defect>/*  ground_truth/<defect>/<stem>_mask.*   (the sample, too)
-    btad      train/ok/*    test/ok/*    test/ko/*        ground_truth/ko/<stem>.*
-    folder    train/[good/]*  test/good/*  test/<anything else>/*  ground_truth/<same>/<stem>[_mask].*, all or none
+A category is a folder: <train>/*  <test>/<kind>/*  <masks>/<kind>/<stem of the image>[_mask].*, where LAYOUTS says what
+the three are called and a kind is "good" (or another name of NORMAL) or any defect.
 
 Images are the files with a suffix of EXTENSIONS, in either case. Names that begin with a dot are no part of the data,
 nor is __MACOSX: archives made on a Mac hold a `._000.png` beside every `000.png`. Other files are ignored, but for
@@ -17,14 +15,36 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 NORMAL = frozenset({"good", "ok", "normal"})
-TRAIN = {"btad": "train/ok", "folder": "train"}  # elsewhere train/good
 MASK_FOLDERS = frozenset({"groundtruth", "groundtruths", "gt", "mask", "masks"})  # other names people give
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 OTHER_FORMATS = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dng"}
 )
+
+
+LayoutName = Literal["mvtec_ad", "btad", "folder", "sample"]  # what `layout` of a data set may be
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the folders of a category are called, relative to its own, with forward slashes."""
+
+    train: str = "train/good"  # normal images; where it has a folder `good`, they are in there
+    test: str = "test"  # a folder for every kind
+    masks: str = "ground_truth"  # the same folders
+    all_masked: bool = True  # every defective image has a mask; else all of a category have one, or none
+    single: bool = False  # the root may be a category itself
+
+
+LAYOUTS: dict[str, Layout] = {
+    "mvtec_ad": Layout(),
+    "btad": Layout(train="train/ok"),
+    "folder": Layout(train="train", all_masked=False, single=True),
+    "sample": Layout(),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,11 @@ def _entries(folder: Path, problems: list[str]) -> list[Path]:
         return []
 
 
+def top(place: str) -> str:
+    """The first folder of a place in a layout: "train" of "train/good"."""
+    return place.split("/")[0]
+
+
 def is_folder(path: Path) -> bool:
     """Whether there is a folder that may be entered."""
     try:
@@ -119,26 +144,25 @@ def _masks(folder: Path, taken: set[Path], problems: list[str]) -> dict[str, Pat
 
 def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
     """layout, a category's folder -> its images in sorted order; what does not fit is added to `problems`."""
-    taken: set[Path] = set()  # images and masks that have a place in the layout
+    names, taken = LAYOUTS[layout], set[Path]()  # images and masks that have a place in the layout
 
     def item(path: Path, split: str, label: int, defect: str, mask: Path | None = None) -> Item:
         taken.add(path)
         relative = None if mask is None else mask.relative_to(folder).as_posix()
         return Item(path.relative_to(folder).as_posix(), split, label, defect, relative)
 
-    train = folder / TRAIN.get(layout, "train/good")
-    if layout == "folder" and is_folder(train / "good"):
+    train, test, truth = (folder / place for place in (names.train, names.test, names.masks))
+    if is_folder(train / "good"):
         train = train / "good"
     for p in _images(train, problems):
         yield item(p, "train", 0, "good")
-    test, truth = folder / "test", folder / "ground_truth"
     for sub in _folders(test, problems):
         if sub.name not in NORMAL and sub.name.casefold() in NORMAL:
             problems.append(f"{shown(sub)}: would count as defective; if its images are normal, call it good")
         if not sub.name.isprintable():
             problems.append(f"{shown(sub)}: rename it, the name of a defect is shown in figures")
         normal, masks, images = sub.name in NORMAL, _masks(truth / sub.name, taken, problems), _images(sub, problems)
-        if images and not masks and not normal and layout != "folder":
+        if images and not masks and not normal and names.all_masked:
             problems.append(
                 f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}; add them"
             )
@@ -149,7 +173,7 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
                 problems.append(
                     f"{shown(p)}: another image differs only in suffix, so that its mask is unclear; rename"
                 )
-            elif masks and mask is None and not normal and layout != "folder":
+            elif masks and mask is None and not normal and names.all_masked:
                 problems.append(f"{shown(p)}: no mask in {shown(truth / sub.name)}; add it")
             yield item(p, "test", int(not normal), "good" if normal else sub.name, mask)
         left = sorted(set(masks).difference(map(_stem, images)))
@@ -163,12 +187,12 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
                 f"{shown(sub)}: masks for a folder {shown(test / sub.name)} that is not there; are the names the same?"
             )
             taken.update(_images(sub, problems))
-    problems.extend(_misplaced(folder, taken))
+    problems.extend(_misplaced(folder, names, taken))
 
 
-def _misplaced(folder: Path, taken: set[Path]) -> Iterator[str]:
+def _misplaced(folder: Path, names: Layout, taken: set[Path]) -> Iterator[str]:
     """Images below the three folders that no rule of the layout takes in, by folder; mask folders of other names."""
-    for part in ("train", "test", "ground_truth"):
+    for part in dict.fromkeys(top(place) for place in (names.train, names.test, names.masks)):
         for place, folders, files in os.walk(folder / part):
             folders[:] = sorted(name for name in folders if not hidden(name))
             images = (Path(place, name) for name in sorted(files) if not hidden(name))
@@ -176,7 +200,7 @@ def _misplaced(folder: Path, taken: set[Path]) -> Iterator[str]:
             if left:
                 first = shown(left[0].name)
                 yield f"{shown(place)}: {len(left)} image(s) here have no place in the layout, as {first}; move them"
-    if not is_folder(folder / "ground_truth"):
+    if not is_folder(folder / names.masks):
         for other in _folders(folder, []):
             if re.sub("[^a-z]", "", other.name.lower()) in MASK_FOLDERS:
-                yield f"{shown(other)}: if these are the masks, call the folder ground_truth; else move it elsewhere"
+                yield f"{shown(other)}: if these are the masks, call the folder {names.masks}; else move it elsewhere"

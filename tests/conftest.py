@@ -4,12 +4,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from drawing import write_image, write_mask
 from hypothesis import settings
 from running import PARTS, ROOT
+
+# Files whose tests stay in one process where there are several: what they share is costly, or counts them.
+TOGETHER = ("test_broken_inputs.py", "test_memory_predicted.py")
 
 settings.register_profile("no timing", deadline=None)  # machines that tests share with other work are slow at times
 settings.load_profile("no timing")
@@ -88,6 +92,28 @@ def damage() -> Callable[[Path], None]:
         path.write_bytes(content[: len(content) // 2])
 
     return cut
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals tests to the processes one by one, but for the files of TOGETHER. (`xdist_group` would say this where it
+    belongs, but has no effect with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneByOne(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return file if Path(file).name in TOGETHER else nodeid
+
+    return OneByOne(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests say of themselves, whichever process ran them."""
+    for report in terminalreporter.getreports("passed"):
+        for name, said in report.user_properties:
+            terminalreporter.write_line(f"{name}: {said}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -446,10 +446,12 @@ def test_the_command_line_ends_with_one_message(name, arguments, files, says, tm
     tally["clear"] += 1
 
 
-def test_the_table_is_large_and_of_all_kinds(tally: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_large_and_of_all_kinds(
+    tally: dict[str, int], record_property: Callable[[str, object], None]
+) -> None:
     names = [c.name for c in CASES] + [f"command line: {name}" for name, *_ in COMMANDS]
     kinds = {name.split(":")[0].split(".")[0] for name in names}
     assert len(names) == len(set(names)) >= 140
     assert {"configuration", "experiment's file", "experiment", "overlay", "weights", "record", "bank", "data"} <= kinds
-    with capsys.disabled():
-        print(f"\nbroken inputs: {tally['tried']} tried, {tally['clear']} explained, {tally['crashed']} crashed")
+    said = f"{tally['tried']} tried, {tally['clear']} explained, {tally['crashed']} crashed"
+    record_property("broken inputs", said)

@@ -1,0 +1,370 @@
+"""Every example in the documents is carried out, in the order of its document, in one folder as a new user has it.
+
+A block of a document is known by its language:
+
+    none, bash   commands, one a line: each stands in RUN, PLANNED or ELSEWHERE, as does `snakemake ...` in the prose
+    yaml         a file; its first line is a comment with its name. It must be an overlay or an experiment
+    python       a script
+    diff         a change of the package, applied to a copy of it, hunk by hunk, by its text
+    text         output or a picture; nothing is done
+
+A new example without an entry fails here, and so does an entry without its example.
+"""
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from drawing import write_image, write_mask
+from running import PARTS, ROOT
+from safetensors.torch import save_file
+
+from reconpatch import cli
+from reconpatch.config import read_experiment
+from reconpatch.errors import ReconpatchError
+from reconpatch.yamlfile import read_yaml
+
+# --- what stands for what, as plain data -----------------------------------------------------------------------------
+
+# Commands that are carried out: what they must print, among other things.
+RUN = {
+    "reconpatch plan table_coreset --configfile data.yaml": "6 runs on each of mvtec_ad/bottle, mvtec_ad/pill",
+    "snakemake --cores 2 --configfile mine.yaml -- my_screws": "Complete log",
+    "snakemake --unlock": "Unlocked",
+    "reconpatch check --configfile data.yaml": "no problems found",
+    "reconpatch verify": "0 DIFFERS",
+    "reconpatch compare RECORD RECORD": "method",
+    "reconpatch check my_networks --configfile networks.yaml": "resnet18.tv_in1k, levels (2, 3): file weights fit",
+    "snakemake --cores 2 --configfile networks.yaml -- my_networks": "Complete log",
+    "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
+    "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
+    "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
+    "reconpatch sample demo": "",
+    "reconpatch fit demo/brick/train/good --out demo/model --backbone tf_efficientnet_lite0 --weights embedded "
+    "--size 160 --aspect stretch --epochs 10": "",
+    "reconpatch show demo/model": "threshold",
+    "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "",
+    "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel_auroc",
+}
+# Snakemake commands that take long: they are planned, to the last job's settings, but not run.
+PLANNED = {
+    "snakemake --cores 2 smoke",
+    "snakemake --cores 8 --configfile data.yaml -- all",
+    "snakemake --cores 8 --configfile data.yaml -- table_coreset",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
+    "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
+}
+# Commands that are carried out elsewhere, or nowhere, and why.
+ELSEWHERE = {
+    "make smoke": "CI runs it",
+    "make test": "CI runs it",
+    "snakemake <name>": "any experiment's name: see the others",
+}
+STATUS = {"reconpatch compare RECORD RECORD": 1}  # exit statuses other than 0
+INSTEAD = {  # what is put in the place of names that stand for a user's own, and of what takes long
+    "RECORD RECORD": "$(ls -d results/runs/screws/screws/* | head -n 2)",
+    "--epochs 10": "--epochs 1",
+    "epochs=10": "epochs=1",
+    "--size 160": "--size 64",
+    "size=160": "size=64",
+}
+QUICKER = {  # an overlay more for every `snakemake --configfile` of RUN
+    "baseline": {"resize": 64, "crop": 64, "epochs": 1, "batch": 64, "coreset": 0.1},
+    "resamples": 100,
+}
+OTHER_YAML: dict[str, str] = {}  # files that are not for reconpatch, and what looks at them
+SCRIPTS_ELSEWHERE: dict[str, str] = {}  # Python snippets that are not run, by their first line, and why
+# What lies below /data in the documents: {folder: images in it}, masks where the folder says so.
+IMAGES = {
+    **{f"mvtec_ad/{c}/{f}": 3 for c in ("bottle", "pill") for f in ("train/good", "test/good", "test/bad")},
+    **{f"mvtec_ad/{c}/ground_truth/bad": 3 for c in ("bottle", "pill")},
+    **{f"btad/BTech_Dataset_transformed/01/{f}": 3 for f in ("train/ok", "test/ok", "test/ko", "ground_truth/ko")},
+    **{f"screws/{f}": 4 for f in ("train", "test/good", "test/bent")},
+    **{f"visa/candle/Data/{f}": n for f, n in {"Images/Normal": 5, "Images/Anomaly": 2, "Masks/Anomaly": 2}.items()},
+    **{f"parts/bolt/{f}": 3 for f in ("normal/train", "inspected/good", "inspected/dent", "labels/dent")},
+}
+WEIGHTS = {  # untrained, as files of these names below /data/weights
+    "resnet18.pth": "resnet18",
+    "resnet18.tv_in1k.to_layer3.safetensors": "resnet18",
+    "tf_efficientnet_lite2.in1k.safetensors": "tf_efficientnet_lite2",
+}
+
+# --- reading the documents -------------------------------------------------------------------------------------------
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results/README.md"]
+LANGUAGES = {"": "command", "bash": "command", "yaml": "yaml", "python": "python", "diff": "diff", "text": "text"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A block of a document, or one command in it."""
+
+    where: str  # file and line
+    kind: str
+    text: str
+
+
+def commands(text: str) -> list[str]:
+    """Lines of a shell -> its commands, without comments, continued lines joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [" ".join(c.split()) for line in lines if (c := re.sub(r"(^|\s+)# .*", "", line).strip())]
+
+
+def examples(document: Path) -> list[Example]:
+    """Everything in a document that a reader might carry out, in its order."""
+    found, block, language = [], None, ""
+    for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
+        where = f"{os.path.relpath(document, ROOT)}:{number}"
+        if line.strip().startswith("```"):
+            if block is None:
+                block, language = [], line.strip().removeprefix("```")
+                continue
+            assert language in LANGUAGES, f"{where}: a block of {language!r}; give one of {', '.join(LANGUAGES)}"
+            kind, text = LANGUAGES[language], "\n".join(block) + "\n"
+            texts = commands(text) if kind == "command" else [text]
+            found += [Example(where, kind, text) for text in texts]
+            block = None
+        elif block is not None:
+            block.append(line)
+        else:
+            found += [Example(where, "command", span) for span in re.findall(r"`(snakemake [^`]+)`", line)]
+    assert block is None, f"{document}: a block is not closed"
+    return found
+
+
+ALL = [example for document in DOCUMENTS for example in examples(document)]
+
+
+def name_of(example: Example) -> str:
+    """The file that a block of YAML is."""
+    match = re.match(r"# (\S+\.yaml)\n", example.text)
+    assert match, f"{example.where}: the first line of the block must be a comment with the file's name"
+    return match[1]
+
+
+# --- what every example must be --------------------------------------------------------------------------------------
+
+
+def test_every_command_has_an_entry_and_every_entry_a_command() -> None:
+    documented = {example.text for example in ALL if example.kind == "command"}
+    entries = [*RUN, *PLANNED, *ELSEWHERE]
+    assert len(entries) == len(set(entries))
+    lacking = [f"{e.where}: {e.text}" for e in ALL if e.kind == "command" and e.text not in entries]
+    assert not lacking, "give them an entry in RUN, PLANNED or ELSEWHERE of this file"
+    assert not set(entries) - documented and not set(STATUS) - set(RUN)
+    assert all(len(reason) > 5 for reason in [*ELSEWHERE.values(), *SCRIPTS_ELSEWHERE.values(), *OTHER_YAML.values()])
+    text = "\n".join(example.text for example in ALL)
+    assert not [given for given in [*INSTEAD, *SCRIPTS_ELSEWHERE, *OTHER_YAML] if given not in text]
+
+
+def test_mentioned_subcommands_and_targets_exist() -> None:
+    """Also where prose mentions a command without carrying it out, as `reconpatch check`."""
+    makefile = (ROOT / "Makefile").read_text()
+    _, usage = call("reconpatch --help", ROOT)
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for program, word in re.findall(r"(?:^|`)(reconpatch|make) ([a-z-]+)", text, re.MULTILINE):
+            pattern, known = (rf"^{word}:", makefile) if program == "make" else (rf"^ +{word}\b", usage)
+            assert re.search(pattern, known, re.MULTILINE), f"{document}: {program} {word}"
+
+
+def test_a_file_has_one_content() -> None:
+    files: dict[str, str] = {}
+    for example in ALL:
+        if example.kind == "yaml":
+            assert files.setdefault(name_of(example), example.text) == example.text, example.where
+            assert len(example.text.splitlines()) < 20, f"{example.where}: longer than a reader would copy"
+
+
+def test_commands_are_taken_from_lines() -> None:
+    text = "# alone\nmake a   # why\n\n  b --c \\\n    d#e\n\n"
+    assert commands(text) == ["make a", "b --c d#e"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```json\n{}\n```\n", "a block of 'json'; give one of"),
+        ("```yaml\na: 1\n", "a block is not closed"),
+        (
+            "a\n\n```yaml\nseeds: [0]\n```\n",
+            "d.md:5: the first line of the block must be a comment with",
+        ),
+        ("```yaml\n# o.yaml\nsead: [0]\n```\n", "unknown key sead"),
+        ("```yaml\n# o.yaml\ntitle: Lost\ndatasets: {sample: all}\n```\n", "o.yaml"),
+        ("see `snakemake --cores 2 -- lost`", "lost: no such experiment"),
+    ],
+)
+def test_what_is_wrong_in_a_document_is_seen(text, message, place: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "d.md").write_text(text)
+    (place / "o.yaml").write_text(text)
+    monkeypatch.chdir(place)
+    with pytest.raises((AssertionError, ReconpatchError), match=re.escape(message)):
+        for example in examples(tmp_path / "d.md"):
+            (place / "o.yaml").write_text(example.text)
+            {"command": plan, "yaml": overlay_or_experiment}[example.kind](example)
+
+
+# --- carrying them out -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workflow with the documents' files in it, and what they call /data."""
+    where = tmp_path_factory.mktemp("documents") / "checkout"
+    where.mkdir()
+    for part in PARTS:
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, where / part)
+    rng = np.random.default_rng(0)
+    for folder, count in IMAGES.items():
+        masks = re.search("ground_truth|Masks|labels", folder)
+        for i in range(count):
+            file = where / "data" / folder / f"{i:03}.png"
+            write_mask(file) if masks else write_image(file, rng)
+    rows = [f"candle,{'train' if i < 3 else 'test'},normal,candle/Data/Images/Normal/{i:03}.png," for i in range(5)]
+    rows += [f"candle,test,anomaly,candle/Data/{{0}}/{i:03}.png,candle/Data/{{1}}/{i:03}.png" for i in range(2)]
+    table = "\n".join(["object,split,label,image,mask", *rows]).format("Images/Anomaly", "Masks/Anomaly")
+    (where / "data/visa/split_csv").mkdir()
+    (where / "data/visa/split_csv/1cls.csv").write_text(table + "\n")
+    (where / "data/weights").mkdir()
+    for file, name in WEIGHTS.items():
+        state = timm.create_model(name).state_dict()
+        save = torch.save if file.endswith(".pth") else save_file
+        save(state, where / "data/weights" / file)
+    for example in ALL:
+        if example.kind == "yaml":
+            (where / name_of(example)).write_text(adapted(example.text, where))
+    (where / "quicker.yaml").write_text(yaml.safe_dump(QUICKER))
+    return where
+
+
+def adapted(text: str, place: Path) -> str:
+    """An example as it is carried out."""
+    for documented, ours in INSTEAD.items():
+        text = text.replace(documented, ours)
+    return text.replace("/data/", f"{place}/data/")
+
+
+def call(command: str, place: Path) -> tuple[int, str]:
+    """A shell's command -> its exit status and what it printed. Some need no process, which saves seconds each."""
+    if re.fullmatch(r"reconpatch (plan|check|verify|--help)[^$|&;<>]*", command):
+        return call_here(shlex.split(command))
+    programs = Path(sys.executable).parent
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")}
+    env |= {"PATH": f"{programs}:{env['PATH']}", "RECONPATCH_DATA": str(place / "data")}
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=place, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return done.returncode, done.stdout
+
+
+def call_here(words: list[str]) -> tuple[int, str]:
+    """The same for `reconpatch` in this process, where the working directory is the workspace's."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setattr(sys, "argv", words)
+        try:
+            cli.main()
+        except SystemExit as stop:
+            text = f"{stop.code}" if isinstance(stop.code, str) else ""
+            return (1 if text else int(stop.code or 0)), said.getvalue() + text
+    return 0, said.getvalue()
+
+
+def run(example: Example, place: Path) -> None:
+    """Carry out a command of RUN."""
+    command = adapted(example.text, place)
+    if command.startswith("snakemake"):
+        command = re.sub(r"(--configfile( [\w./-]+\.yaml)+)", r"\1 quicker.yaml", command)
+    status, said = call(command, place)
+    assert status == STATUS.get(example.text, 0), f"{example.where}: {example.text}\n{said[-6000:]}"
+    assert RUN[example.text] in said, f"{example.where}: {example.text}\n{said[-6000:]}"
+
+
+def plan(example: Example) -> None:
+    """Plan what a Snakemake command of PLANNED asks for: every target it names has runs, or, of `all`, some have."""
+    words = shlex.split(example.text)[1:]
+    files = [Path(word) for word in words if word.endswith(".yaml")]
+    targets = words[words.index("--") + 1 :] if "--" in words else words[-1:]
+    planned = cli.load_plan(files, [target for target in targets if target != "all"])
+    at_hand = [name for name in planned.experiments if planned.at_hand(name) and planned.members(name)]
+    assert at_hand and set(targets) <= {*at_hand, "all"}, f"{example.where}: {example.text}: {planned.absent}"
+
+
+def overlay_or_experiment(example: Example) -> None:
+    """Read a file as what it is, and plan it."""
+    name = name_of(example)
+    if name in OTHER_YAML:
+        return
+    content = read_yaml(Path(name))
+    if "title" in content:
+        read_experiment(Path(name))
+        assert any(name in str(yaml.safe_load(e.text)) for e in ALL if e.kind == "yaml" and name_of(e) != name), name
+    else:
+        cli.load_plan([Path(name)])
+
+
+def script(example: Example, place: Path) -> None:
+    first = example.text.splitlines()[0]
+    if first not in SCRIPTS_ELSEWHERE:
+        (place / "snippet.py").write_text(adapted(example.text, place))
+        status, said = call(f"{shlex.quote(sys.executable)} snippet.py", place)
+        assert status == 0, f"{example.where}:\n{said[-6000:]}"
+
+
+def patched(example: Example, folder: Path) -> Path:
+    """A copy of the package with the change of a diff: every hunk's lines stand there once."""
+    (file,) = re.findall(r"^\+\+\+ b/(\S+)$", example.text, re.MULTILINE)
+    shutil.copytree(ROOT / "reconpatch", folder / "reconpatch", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / file).read_text()
+    for hunk in example.text.split("@@\n")[1:]:
+        old, new = ("".join(f"{line[1:]}\n" for line in hunk.splitlines() if line[0] in kept) for kept in (" -", " +"))
+        assert text.count(old) == 1, f"{example.where}: {old}"
+        text = text.replace(old, new)
+    (folder / file).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.relative_to(ROOT).as_posix())
+def test_examples_of(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("RECONPATCH_DATA", str(place / "data"))
+    does: dict[str, Callable[[Example], object]] = {
+        "command": lambda e: run(e, place) if e.text in RUN else plan(e) if e.text in PLANNED else None,
+        "yaml": overlay_or_experiment,
+        "python": lambda e: script(e, place),
+    }
+    for example in examples(document):
+        does.get(example.kind, lambda _: None)(example)
+
+
+def test_the_layout_of_the_documents_finds_its_images(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/extending.md: the lines it adds are all that a layout needs."""
+    (example,) = [example for example in ALL if example.kind == "diff"]
+    content = {"datasets": {"parts": {"layout": "parts", "root": str(place / "data/parts")}}}
+    content["experiments"] = {"my_parts": "parts_experiment.yaml"}
+    experiment = {"title": "Parts", "datasets": {"parts": "all"}, "set": {"weights": "random"}}
+    (place / "parts.yaml").write_text(yaml.safe_dump(content))
+    (place / "parts_experiment.yaml").write_text(yaml.safe_dump(experiment))
+    command = "reconpatch check my_parts --configfile parts.yaml"
+    status, said = call(f"PYTHONPATH={shlex.quote(str(patched(example, tmp_path)))} {command}", place)
+    assert status == 0 and "parts/bolt: 3 training, 3 normal and 3 anomalous test images, 3 masks" in said, said
+    monkeypatch.chdir(place)
+    status, said = call(command, place)
+    assert status == 1 and "datasets.parts.layout = 'parts'" in said, said
