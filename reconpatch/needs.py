@@ -36,6 +36,9 @@ SMALL = {
     "report": 60,
 }
 
+# MB of the two Snakemakes around a job of a cluster, measured with TODO.
+AROUND = 500
+
 # timm architecture -> bytes a pixel of the batch that its largest activations take beside each other, measured on a CPU
 # at 224 to 480 px, with the holes they leave in the heap.
 ACTIVATIONS = {
