@@ -32,9 +32,7 @@ def visible_devices() -> list[str]:
     return asked.stdout.split() if asked.returncode == 0 else []
 
 
-def take_device(
-    wanted: str, note: Callable[[str], None], folder: Path | None = None, pause: float = 2.0
-) -> str | None:
+def take_device(wanted: str, note: Callable[[str], None], folder: Path | None = None, pause: float = 2.0) -> str | None:
     """auto, cpu or cuda -> the GPU that is this process's own until it ends, which is then the only one it sees.
 
     To be called before CUDA starts. None where there is nothing to choose: no GPU is wanted, or at most one is visible,
@@ -68,7 +66,7 @@ def _own(folder: Path) -> Path:
 
 
 def _lock(file: Path) -> bool:
-    """Lock a file until this process ends, unless another has. The descriptor stays open, and children do not get it."""
+    """Lock a file until this process ends, unless another has it. The descriptor stays open; children do not get it."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -69,7 +69,7 @@ def test_names_tell_the_difference_from_the_baseline(content) -> None:
     plan = make_plan(config)
     assert run_name(config.baseline, config.baseline).startswith("base-")
     labels = {name.rsplit("-", 1)[0] for name in plan.members("nuts")}
-    assert {"base", "method=patchcore", "dim=64,coreset=0.1", "seed=1,coreset=0.1"} <= labels
+    assert {"base", "method=patchcore", "dim=64_coreset=0.1", "seed=1_coreset=0.1"} <= labels
     assert all(len(name) < 80 for name in plan.runs)
 
 
