@@ -1,8 +1,8 @@
 """A SLURM cluster of one node on this very machine, in a folder of its own and nowhere else, gone when it is left.
 
 Daemons of Debian's SLURM (22.05), as root. The node has two processors, this machine's memory and two made-up GPUs:
-files, which SLURM counts and hands out though no program can compute on them. Without control groups, since containers
-have none to give, nobody stops a job that takes more than it asked for.
+files, which SLURM counts and hands out though no program can compute on them. Control groups are not used, since
+containers have none to give.
 """
 
 import os
@@ -32,7 +32,10 @@ SlurmdLogFile={here}/slurmd.log
 PlugStackConfig={here}/plugstack.conf
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+# Without control groups SLURM itself looks, every second, and kills what holds more than it asked for.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=bf_interval=2,sched_min_interval=0
@@ -99,10 +102,12 @@ def cluster(here: Path) -> Iterator[None]:
             output = (here / f"{command[0]}.out").open("wb")
             daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output))
             time.sleep(1)
+            if daemons[-1].poll() is not None:
+                raise RuntimeError(f"{command[0]} ended: {Path(output.name).read_text()[-500:]}")
         _await("idle", lambda: slurm("sinfo", "--noheader", "--format=%T").strip(), 60)
         yield
     finally:
-        with suppress(subprocess.SubprocessError):
+        with suppress(subprocess.SubprocessError, TimeoutError):
             subprocess.run(["scancel", "--user=root"], timeout=30, check=False)
             _await("", lambda: slurm("squeue", "--noheader"), 30)
         for daemon in reversed(daemons):

@@ -1,5 +1,6 @@
-"""`make cluster`: the smoke run on a SLURM cluster of one node made for it, one job cancelled while it runs, and every
-result compared with a local run of the same checkout. Minutes; root on Debian. Prints a log; exit status 0 if all held.
+"""`make cluster`: the smoke run on a SLURM cluster of one node made for it, one job cancelled while it runs, one killed
+for its memory, and every result compared with a local run of the same checkout. Minutes, as root on Debian. Prints a
+log; the exit status is 0 if all was as expected.
 """
 
 import shutil
@@ -20,8 +21,13 @@ LIMIT = 900  # s for everything
 OPTIONS = ["--profile", "profiles/slurm", "--slurm-status-command", "squeue"]
 OPTIONS += ["--slurm-init-seconds-before-status-checks", "3"]
 GPUS = [f"{rule}:gpu=1" for rule in ("extract_features", "train_representation", "score_run")]
-VICTIM = "rule_train_representation"
-COLUMNS = "JobID:6,State:11,TimeUsed:6,TimeLimit:9,MinMemory:7,NumCPUs:5,tres-alloc:48,Comment:90"
+# The cancelled job, and one that asks for so little that it is killed for its memory until it asks for more.
+VICTIM, STARVED = "rule_train_representation", "rule_draw_sample"
+FIRST_MB = 200
+# By rule, or by group and its rules. The rest takes seconds and runs where Snakemake was called.
+SUBMITTED = {"draw_sample", "inputs_index_category_read_masks", "extract_features", "train_representation"}
+SUBMITTED |= {"select_coreset", "score_run"}
+COLUMNS = "JobID:6,State:11,TimeUsed:6,TimeLimit:9,MinMemory:7,NumCPUs:5,tres-per-job:13,Comment:90"
 
 
 def main() -> int:
@@ -58,7 +64,7 @@ def copy(target: Path) -> Path:
 
 def on_slurm(where: Path, log: Path) -> list[str]:
     """Run the smoke as jobs, cancel a training that runs -> what was not as expected."""
-    command = [*SNAKEMAKE, *OPTIONS, "--set-resources", *GPUS, "--", "smoke"]
+    command = [*SNAKEMAKE, *OPTIONS, "--set-resources", *GPUS, f"draw_sample:mem_mb={FIRST_MB}*attempt", "--", "smoke"]
     cancelled = None
     with log.open("wb") as output:
         run = subprocess.Popen(command, cwd=where, stdout=output, stderr=output)
@@ -100,7 +106,14 @@ def check(jobs: list[str], cancelled: str | None) -> list[str]:
     first = next((row for row in rows if row["id"] == cancelled), None)
     if first is None:
         return ["no training was cancelled"]
-    problems = [f"job {r['id']} is {r['state']}" for r in rows if r is not first and r["state"] != "COMPLETED"]
+    starved = [row for row in rows if row["what"].startswith(STARVED)]
+    killed = [first, *starved[:-1]]
+    problems = [f"job {r['id']} is {r['state']}" for r in rows if r not in killed and r["state"] != "COMPLETED"]
+    if len(starved) < 2 or any(row["state"] == "COMPLETED" for row in starved[:-1]):
+        problems.append(f"{STARVED} asked for {FIRST_MB} MB and was not killed")
+    sent = {row["what"].removeprefix("rule_").split("_wildcards_")[0] for row in rows}
+    if sent != SUBMITTED:
+        problems.append(f"submitted were {sorted(sent)}")
     again = [row for row in rows if row["what"] == first["what"] and row is not first]
     if first["state"] != "CANCELLED" or len(again) != 1:
         problems.append(f"job {cancelled} is {first['state']}, and was tried again {len(again)} times instead of once")
@@ -109,7 +122,7 @@ def check(jobs: list[str], cancelled: str | None) -> list[str]:
             problems.append(f"tried again with {row['mb']} after {first['mb']}, not half as much again")
     for row in rows:
         wanted = any(row["what"].startswith(f"rule_{rule.split(':')[0]}_") for rule in GPUS)
-        if wanted != ("gres/gpu=1" in row["got"]):
+        if wanted != ("gpu:1" in row["got"]):
             problems.append(f"job {row['id']}, {row['what']}, got {row['got']}")
     return problems
 

@@ -27,7 +27,7 @@ from reconpatch.estimate import Job, estimate
 from reconpatch.files import check_writable
 from reconpatch.gpus import visible_devices
 from reconpatch.limits import check_fits, machine_mb
-from reconpatch.needs import AROUND, SMALL
+from reconpatch.needs import AROUND, CUDA, SMALL
 from reconpatch.plan import make_plan, stage_name
 from reconpatch.provenance import code_digest, stage_codes
 
@@ -74,14 +74,19 @@ def job_of(rule, wildcards):
     return Job(rule, *where, next(filter(None, names), ""))
 
 
+# Rules whose `gpu` is GPUS.
+ON_GPU = {"extract_features", "train_representation", "score_run", "score_training"}
+
+
 def memory(rule):
     """Wildcards -> a rule's predicted memory in MB. A job sent elsewhere shares it with two Snakemakes that run it, and
     asks for half as much again each time it is tried again.
     """
+    more = AROUND + (CUDA if GPUS and rule in ON_GPU else 0)
 
     def mb(wildcards, attempt):
         need = SMALL.get(rule) or NEEDS.mb(job_of(rule, wildcards))
-        return round((need + AROUND) * (1 + attempt) / 2) if ELSEWHERE else need
+        return round((need + more) * (1 + attempt) / 2) if ELSEWHERE else need
 
     return mb
 
