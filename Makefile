@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: smoke test reliability lint lock clean
+.PHONY: smoke test reliability cluster lint lock clean
 
 smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
@@ -12,6 +12,9 @@ test: .venv/ready ## all tests but the next
 
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
 	$(BIN)/pytest tests/reliability
+
+cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
+	$(BIN)/python tests/cluster/smoke_on_slurm.py
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

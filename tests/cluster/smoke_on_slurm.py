@@ -1,6 +1,6 @@
-"""`make cluster`: the smoke run on a SLURM cluster of one node made for it, one job cancelled while it runs, one killed
-for its memory, and every result compared with a local run of the same checkout. Minutes, as root on Debian. Prints a
-log; the exit status is 0 if all was as expected.
+"""`make cluster`: the smoke run on a SLURM cluster of one node made for it, Snakemake killed in between, one job
+cancelled, one killed for its memory, and every result compared with a local run of the same checkout. Minutes, as root
+on Debian. Prints a log; the exit status is 0 if all was as expected.
 """
 
 import shutil
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -16,14 +18,14 @@ from cluster.one_node import cluster, installed, slurm
 from running import PARTS, ROOT, SNAKEMAKE, results
 
 LIMIT = 900  # s for everything
-# Status is asked for of squeue: sacct needs a data base. GPUs are made up, so that jobs that ask for one compute on the
-# CPU: `device: auto`, and what `device: cuda` would ask for.
-OPTIONS = ["--profile", "profiles/slurm", "--slurm-status-command", "squeue"]
-OPTIONS += ["--slurm-init-seconds-before-status-checks", "3"]
-GPUS = [f"{rule}:gpu=1" for rule in ("extract_features", "train_representation", "score_run")]
+# The GPUs are made up, so that jobs that ask for one compute on the CPU: `device: auto`, and what cuda would ask for.
+ON_GPU = ("extract_features", "train_representation", "score_run")
 # The cancelled job, and one that asks for so little that it is killed for its memory until it asks for more.
 VICTIM, STARVED = "rule_train_representation", "rule_draw_sample"
 FIRST_MB = 200
+OPTIONS = ["--profile", "profiles/slurm", "--slurm-status-command", "squeue"]  # sacct needs a data base
+OPTIONS += ["--slurm-init-seconds-before-status-checks", "3"]
+OPTIONS += ["--set-resources", *(f"{rule}:gpu=1" for rule in ON_GPU), f"draw_sample:mem_mb={FIRST_MB}*attempt"]
 # By rule, or by group and its rules. The rest takes seconds and runs where Snakemake was called.
 SUBMITTED = {"draw_sample", "inputs_index_category_read_masks", "extract_features", "train_representation"}
 SUBMITTED |= {"select_coreset", "score_run"}
@@ -32,14 +34,14 @@ COLUMNS = "JobID:6,State:11,TimeUsed:6,TimeLimit:9,MinMemory:7,NumCPUs:5,tres-pe
 
 def main() -> int:
     installed()
-    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"not done after {LIMIT} s")))
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"not done after {LIMIT} s"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     signal.alarm(LIMIT)
     here = Path(tempfile.mkdtemp(prefix="cluster-"))
     here.chmod(0o755)
     try:
         with cluster(here / "slurm"):
-            problems = on_slurm(copy(here / "on slurm"), here / "slurm.txt")
+            problems = on_slurm(copy(here / "on slurm"), here)
         done = subprocess.run([*SNAKEMAKE, "--cores", "2", "smoke"], cwd=copy(here / "local"), capture_output=True)
         problems += [f"the local run failed:\n{done.stderr.decode()[-3000:]}"] if done.returncode else []
         problems += compare(results(here / "on slurm"), results(here / "local"))
@@ -62,44 +64,63 @@ def copy(target: Path) -> Path:
     return target
 
 
-def on_slurm(where: Path, log: Path) -> list[str]:
-    """Run the smoke as jobs, cancel a training that runs -> what was not as expected."""
-    command = [*SNAKEMAKE, *OPTIONS, "--set-resources", *GPUS, f"draw_sample:mem_mb={FIRST_MB}*attempt", "--", "smoke"]
-    cancelled = None
-    with log.open("wb") as output:
-        run = subprocess.Popen(command, cwd=where, stdout=output, stderr=output)
-        try:
-            while run.poll() is None:
-                cancelled = cancelled or cancel(where)
-                time.sleep(1)
-        finally:
-            run.kill()
-    table = slurm("squeue", "--states=all", "--sort=i", f"--Format={COLUMNS}")
+def on_slurm(where: Path, logs: Path) -> list[str]:
+    """Run the smoke as jobs; kill the scheduler in between, go on, cancel a training -> what was not as expected."""
+    log, orphans, cancelled = logs / "snakemake.txt", [], ""
+    with snakemake(where, log) as run:
+        while run.poll() is None and not orphans:
+            time.sleep(0.5)
+            orphans = [job for job, what in running() if what.startswith("rule_extract_features")]
+    print("Snakemake killed; then scancel, --unlock, and the same command again")
+    end(*orphans)
+    subprocess.run([*SNAKEMAKE, *OPTIONS, "--unlock"], cwd=where, check=True, capture_output=True)
+    with snakemake(where, log) as run:
+        while run.poll() is None:
+            time.sleep(0.5)
+            victims = [job for job, what in running() if what.startswith(VICTIM)]
+            # Only when its script is at work.
+            if victims and not cancelled and any((where / "logs/train_representation").rglob("*.log")):
+                cancelled = victims[0]
+                end(cancelled)
+    table = slurm("squeue", "--states=all", "--sort=i", f"--Format={COLUMNS}").splitlines()
     said = log.read_text()
-    print("\n".join(line.rstrip() for line in table.splitlines()), end="\n\n")
-    print("\n".join(line for line in said.splitlines() if "SLURM-job" in line or "Trying to restart" in line))
+    print("\n".join(line.rstrip() for line in table), end="\n\n")
+    print("\n".join(line.strip()[:76] for line in said.splitlines() if "SLURM-job" in line or "Trying to" in line))
     print(next((line for line in reversed(said.splitlines()) if "steps" in line), "no step was done"))
     problems = [f"Snakemake ended with {run.returncode}:\n{said[-3000:]}"] if run.returncode else []
-    problems += check(table.splitlines()[1:], cancelled)
+    problems += check(table[1:], cancelled, orphans)
     again = subprocess.run([*SNAKEMAKE, *OPTIONS, "-n", "--", "smoke"], cwd=where, text=True, capture_output=True)
-    return problems + (
-        [] if "Nothing to be done" in again.stdout + again.stderr else ["a second call finds work to do"]
-    )
+    return problems + ([] if "Nothing to be done" in again.stdout + again.stderr else ["a later call finds work to do"])
 
 
-def cancel(where: Path) -> str | None:
-    """Cancel a training whose script is at work -> its id."""
-    for line in slurm("squeue", "--states=RUNNING", "--noheader", "--format=%i %k").splitlines():
-        job, comment = line.split(" ", 1)
-        if comment.startswith(VICTIM) and any((where / "logs/train_representation").rglob("*.log")):
-            slurm("scancel", job)
-            print(f"scancel {job}  # {comment}")
-            return job
-    return None
+@contextmanager
+def snakemake(where: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The smoke run as jobs, killed when it is left."""
+    with log.open("ab") as output:
+        run = subprocess.Popen([*SNAKEMAKE, *OPTIONS, "--", "smoke"], cwd=where, stdout=output, stderr=output)
+        try:
+            yield run
+        finally:
+            run.kill()
+            run.wait()
 
 
-def check(jobs: list[str], cancelled: str | None) -> list[str]:
-    """Lines of squeue, the id cancelled -> what was not as expected of states, retry, memory and GPUs."""
+def running() -> list[tuple[str, str]]:
+    """Jobs that run: id, and rule with wildcards."""
+    lines = slurm("squeue", "--states=RUNNING", "--noheader", "--format=%i %k").splitlines()
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
+
+
+def end(*jobs: str) -> None:
+    """Cancel jobs and wait until they are gone."""
+    print("scancel", *jobs)
+    slurm("scancel", *jobs)
+    while {job for job, _ in running()} & set(jobs) or slurm("squeue", "--states=COMPLETING", "--noheader"):
+        time.sleep(0.5)
+
+
+def check(jobs: list[str], cancelled: str, orphans: list[str]) -> list[str]:
+    """Lines of squeue, the id cancelled, those of the killed call -> what was not as expected."""
     rows = [
         dict(zip(("id", "state", "used", "limit", "mb", "cpus", "got", "what"), j.split(), strict=True)) for j in jobs
     ]
@@ -107,22 +128,23 @@ def check(jobs: list[str], cancelled: str | None) -> list[str]:
     if first is None:
         return ["no training was cancelled"]
     starved = [row for row in rows if row["what"].startswith(STARVED)]
-    killed = [first, *starved[:-1]]
-    problems = [f"job {r['id']} is {r['state']}" for r in rows if r not in killed and r["state"] != "COMPLETED"]
-    if len(starved) < 2 or any(row["state"] == "COMPLETED" for row in starved[:-1]):
+    ended = {cancelled, *orphans, *(row["id"] for row in starved[:-1])}
+    problems = [
+        f"job {row['id']} is {row['state']}" for row in rows if (row["id"] in ended) == (row["state"] == "COMPLETED")
+    ]
+    if len(starved) < 2:
         problems.append(f"{STARVED} asked for {FIRST_MB} MB and was not killed")
     sent = {row["what"].removeprefix("rule_").split("_wildcards_")[0] for row in rows}
     if sent != SUBMITTED:
         problems.append(f"submitted were {sorted(sent)}")
     again = [row for row in rows if row["what"] == first["what"] and row is not first]
-    if first["state"] != "CANCELLED" or len(again) != 1:
-        problems.append(f"job {cancelled} is {first['state']}, and was tried again {len(again)} times instead of once")
+    if len(again) != 1:
+        problems.append(f"job {cancelled} was tried again {len(again)} times instead of once")
     for row in again:
         if abs(int(row["mb"].rstrip("M")) - 1.5 * int(first["mb"].rstrip("M"))) > 1:
             problems.append(f"tried again with {row['mb']} after {first['mb']}, not half as much again")
     for row in rows:
-        wanted = any(row["what"].startswith(f"rule_{rule.split(':')[0]}_") for rule in GPUS)
-        if wanted != ("gpu:1" in row["got"]):
+        if (row["got"] == "gres:gpu:1") != any(row["what"].startswith(f"rule_{rule}_") for rule in ON_GPU):
             problems.append(f"job {row['id']}, {row['what']}, got {row['got']}")
     return problems
 
