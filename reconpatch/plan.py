@@ -290,7 +290,7 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
                 f"do two values of {ensemble.over} have the same stand-in?"
             )
         first = members[0]
-        key = f"{first.method},ensemble={combine},seed={first.seed}-{digest([combination.members, combine])}"
+        key = f"{first.method}_ensemble={combine}_seed={first.seed}-{digest([combination.members, combine])}"
         plan.ensembles[key] = combination
         label = "ensemble" if combine == ensemble.combine[0] else f"ensemble, {combine}"
         departures = tuple(dict.fromkeys(d for m in members for d in m.departures))

@@ -29,7 +29,7 @@ OPTIONS += ["--set-resources", *(f"{rule}:gpu=1" for rule in ON_GPU), f"draw_sam
 # By rule, or by group and its rules. The rest takes seconds and runs where Snakemake was called.
 SUBMITTED = {"draw_sample", "inputs_index_category_read_masks", "extract_features", "train_representation"}
 SUBMITTED |= {"select_coreset", "score_run"}
-COLUMNS = "JobID:6,State:11,TimeUsed:6,TimeLimit:9,MinMemory:7,NumCPUs:5,tres-per-job:13,Comment:90"
+COLUMNS = "JobID:6,State:11,TimeUsed:6,TimeLimit:11,MinMemory:11,NumCPUs:5,tres-per-job:13,Comment:90"
 
 
 def main() -> int:
@@ -85,7 +85,8 @@ def on_slurm(where: Path, logs: Path) -> list[str]:
     table = slurm("squeue", "--states=all", "--sort=i", f"--Format={COLUMNS}").splitlines()
     said = log.read_text()
     print("\n".join(line.rstrip() for line in table), end="\n\n")
-    print("\n".join(line.strip()[:76] for line in said.splitlines() if "SLURM-job" in line or "Trying to" in line))
+    retried = [line for line in said.splitlines() if "SLURM-job" in line or "Trying to restart" in line]
+    print("\n".join(line.split("Detailed")[0].strip() for line in retried))
     print(next((line for line in reversed(said.splitlines()) if "steps" in line), "no step was done"))
     problems = [f"Snakemake ended with {run.returncode}:\n{said[-3000:]}"] if run.returncode else []
     problems += check(table[1:], cancelled, orphans)
