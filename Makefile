@@ -6,7 +6,7 @@ BIN := .venv/bin
 WORKERS ?= logical
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: smoke test reliability lint lock clean
+.PHONY: smoke test reliability cluster lint lock clean
 
 smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
@@ -16,6 +16,9 @@ test: .venv/ready ## all tests but the next
 
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
 	$(PYTEST) tests/reliability
+
+cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
+	$(BIN)/python tests/cluster/smoke_on_slurm.py
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -144,11 +144,14 @@ def stray_weights(plan: Plan, results: Path) -> list[str]:
     return found
 
 
-def gpu_present(device: str) -> bool:
-    """Whether jobs should ask for a GPU: one is wanted and its driver is there. Asks no library: those cost seconds.
+def gpu_wanted(device: str, elsewhere: bool = False) -> bool:
+    """Whether jobs should ask for a GPU: here, if one is wanted and its driver is there. Asks no library: those cost
+    seconds. Of the machines of a cluster (`elsewhere`) nothing is known here: cuda asks for one, auto does not.
 
     Raises ReconpatchError when device is cuda and there is no driver.
     """
+    if elsewhere:
+        return device == "cuda"
     present = shutil.which("nvidia-smi") is not None
     if device == "cuda" and not present:
         raise ReconpatchError("device: cuda, but no NVIDIA driver is installed here; set device: auto or cpu")

@@ -34,7 +34,7 @@ def stage_names(description: Mapping[str, Any]) -> dict[str, str]:
     parts = {
         "features": (d["backbone"], features | seed | drawn),
         "masks": (d["crop"], {key: d[key] for key in ("resize", "crop", "mask_rule")} | drawn),
-        "bank": (f"{d['method']},dim={d['dim']}", side | own),
+        "bank": (f"{d['method']}_dim={d['dim']}", side | own),
     }
     if d.get("augment") == "test":
         parts["training features"] = (d["backbone"], features | seed)

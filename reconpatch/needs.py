@@ -36,6 +36,10 @@ SMALL = {
     "report": 60,
 }
 
+# MB of the two Snakemakes around a job of a cluster: 188 MB each with the smoke run's plan, 193 MB with the paper's.
+AROUND = 400
+CUDA = 2000  # MB of host memory of a job of a cluster that computes on a GPU: not measured, and rather too much
+
 # timm architecture -> bytes a pixel of the batch that its largest activations take beside each other, measured on a CPU
 # at 224 to 480 px, with the holes they leave in the heap.
 ACTIVATIONS = {

@@ -43,22 +43,23 @@ def run_name(run: Run, baseline: Run) -> str:
     for n, key in enumerate(sorted(changed, key=lambda k: k not in first)):
         item = f"{key}={_short(ours[key])}"
         if len(label) + len(item) > 60:
-            label += f",+{len(changed) - n}"
+            label += f"_+{len(changed) - n}"
             break
-        label += f",{item}"
-    return f"{label.strip(',') or 'base'}-{digest(ours)}"
+        label += f"_{item}"
+    return f"{label.removeprefix('_') or 'base'}-{digest(ours)}"
 
 
 @cache
 def stage_name(run: Run, stage: Stage) -> str:
     """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
     label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
-    return f"{_short(label.get(stage, f'{run.method},dim={run.dim}'))}-{digest(description(run, stage))}"
+    return f"{_short(label.get(stage, f'{run.method}_dim={run.dim}'))}-{digest(description(run, stage))}"
 
 
 def _short(value: object) -> str:
+    """Without what would be split or expanded on the way to another machine: Snakemake parts jobs' names at commas."""
     text = "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return re.sub(r"[^A-Za-z0-9._+=,]", "_", text)
+    return re.sub(r"[^A-Za-z0-9._+=]", "_", text)
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
                 f"do two values of {ensemble.over} have the same stand-in?"
             )
         first = members[0]
-        key = f"{first.method},ensemble={combine},seed={first.seed}-{digest([combination.members, combine])}"
+        key = f"{first.method}_ensemble={combine}_seed={first.seed}-{digest([combination.members, combine])}"
         plan.ensembles[key] = combination
         label = "ensemble" if combine == ensemble.combine[0] else f"ensemble, {combine}"
         departures = tuple(dict.fromkeys(d for m in members for d in m.departures))

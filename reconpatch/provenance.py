@@ -19,7 +19,7 @@ from reconpatch.records import SCHEMA
 if TYPE_CHECKING:
     from reconpatch.memory import MemoryBank
 
-PLUMBING = frozenset({"errors", "files", "jobs", "provenance", "records"})  # cannot change a result
+PLUMBING = frozenset({"errors", "files", "gpus", "jobs", "provenance", "records"})  # cannot change a result
 PACKAGE_FOLDER = Path(__file__).parent
 # Every fact of a stage is in one of these groups. Only usage differs between two runs on one machine.
 CODE = ("code", "commit", "changed")

@@ -9,7 +9,7 @@ import timm
 import torch
 import yaml
 
-from reconpatch.checks import check_backbones, check_sizes, gpu_present, stray_weights, too_much
+from reconpatch.checks import check_backbones, check_sizes, gpu_wanted, stray_weights, too_much
 from reconpatch.cli import write_backbones
 from reconpatch.config import Dataset, read_config, vary
 from reconpatch.errors import ReconpatchError
@@ -196,11 +196,12 @@ def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:
 
 def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
-    assert gpu_present("auto") and gpu_present("cuda") and not gpu_present("cpu")
+    assert gpu_wanted("auto") and gpu_wanted("cuda") and not gpu_wanted("cpu")
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert not gpu_present("auto") and not gpu_present("cpu")
+    assert not gpu_wanted("auto") and not gpu_wanted("cpu")
     with pytest.raises(ReconpatchError, match="device: cuda, but no NVIDIA driver"):
-        gpu_present("cuda")
+        gpu_wanted("cuda")
+    assert gpu_wanted("cuda", elsewhere=True) and not gpu_wanted("auto", elsewhere=True)  # of a cluster, asked or not
 
 
 def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:

@@ -6,6 +6,8 @@ import pytest
 import timm
 import yaml
 from safetensors.torch import save_file
+from snakemake.target_jobs import parse_target_jobs_cli_args
+from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
 from reconpatch.cli import check, check_weights, load_plan, merge, show
 from reconpatch.config import description, of_training, read_config
@@ -69,8 +71,19 @@ def test_names_tell_the_difference_from_the_baseline(content) -> None:
     plan = make_plan(config)
     assert run_name(config.baseline, config.baseline).startswith("base-")
     labels = {name.rsplit("-", 1)[0] for name in plan.members("nuts")}
-    assert {"base", "method=patchcore", "dim=64,coreset=0.1", "seed=1,coreset=0.1"} <= labels
+    assert {"base", "method=patchcore", "dim=64_coreset=0.1", "seed=1_coreset=0.1"} <= labels
     assert all(len(name) < 80 for name in plan.runs)
+
+
+def test_names_reach_other_machines_as_they_are(planned) -> None:
+    """Snakemake hands a job on as rule:wildcard=value,... and parts that at every comma."""
+    axes = {"method": ["patchcore", "reconpatch"], "dim": [64, 512], "levels": [[2, 3], [1, 2, 3]]}
+    ensemble = {"over": "dim", "combine": ["zscore", "minmax"]}
+    plan = planned({"axes": axes, "set": {"epochs": 3, "mask_rule": "official"}, "ensemble": ensemble})
+    assert len(plan.ensembles) == 8
+    for name in {*plan.runs, *plan.stages, *plan.ensembles}:
+        job = TargetSpec("score_run", {"category": "nut", "run": name})
+        assert parse_target_jobs_cli_args(encode_target_jobs_cli_args([job])) == [job]
 
 
 def test_drawn_runs_are_the_chosen_ones_of_the_first_seed(content) -> None:
@@ -354,7 +367,7 @@ def test_ensembles_stand_where_their_members_do(planned) -> None:
             "backbone": {"zscore": "ensemble", "minmax": "ensemble, minmax"}[combination.combine],
         }
         assert (place.method, place.seed) == (first.method, first.seed)
-        assert place.run.startswith(f"{first.method},ensemble={combination.combine},seed={first.seed}-")
+        assert place.run.startswith(f"{first.method}_ensemble={combination.combine}_seed={first.seed}-")
     rows = [row for row in plan.rows() if "ensemble" in row]
     assert {row["run"] for row in rows} == set(plan.ensembles)
     assert all(row["ensemble"] == " + ".join(plan.ensembles[row["run"]].members) for row in rows)

@@ -739,7 +739,7 @@ def test_a_row_of_another_place_or_method_than_its_run_is_named(results) -> None
         row["method"] = "patchcore"
     write_rows(results.table, rows)
     (problem,) = lines(results.root)[1]
-    said = "nut, method patchcore: the record of backbone=resnet18,weights=random-4304e46c has reconpatch"
+    said = "nut, method patchcore: the record of backbone=resnet18_weights=random-4304e46c has reconpatch"
     assert problem == f"tables/small.csv: DIFFERS: {said}"
 
 

@@ -19,22 +19,26 @@ from reconpatch.assemble import (
     shows_a_failure,
     table_settings,
 )
-from reconpatch.checks import check_backbones, gpu_present, stray_weights
+from reconpatch.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.config import description, of_training, read_config
 from reconpatch.data import category_folder, listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimate import Job, estimate
 from reconpatch.files import check_writable
+from reconpatch.gpus import visible_devices
 from reconpatch.limits import check_fits, machine_mb
-from reconpatch.needs import SMALL
+from reconpatch.needs import AROUND, CUDA, SMALL
 from reconpatch.plan import make_plan, stage_name
 from reconpatch.provenance import code_digest, stage_codes
 from reconpatch.times import minutes, small
 
+# Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
+ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
+
 try:
     check_writable(Path("results"))
     PLAN = make_plan(read_config(config))
-    GPUS = int(gpu_present(PLAN.config.device))
+    GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(
         PLAN,
         Path(".snakemake/reconpatch/backbones.json"),
@@ -53,13 +57,15 @@ SAMPLE = next(
 AT_HAND = [name for name in PLAN.experiments if PLAN.at_hand(name)]
 NEEDS = estimate(PLAN, NETWORKS)
 
-# Jobs run at once as long as they fit into this machine's memory. --resources mem_mb=N wins, and of other machines,
-# where `nodes` is a number, nothing is known here.
+# Jobs run at once as long as they fit into this machine's memory and each has a GPU of its own, if it wants one.
+# --resources mem_mb=N gpu=N wins. Of other machines nothing is known here.
 MEMORY_MB = workflow.global_resources.get("mem_mb").value or int(
     1000 * PLAN.config.memory_gb if PLAN.config.memory_gb else machine_mb()
 )
-if workflow.is_main_process and workflow.resource_settings.nodes is None:
+if workflow.is_main_process and not ELSEWHERE:
     workflow.register_resource("mem_mb", MEMORY_MB)
+    if GPUS and workflow.global_resources.get("gpu").value is None:
+        workflow.register_resource("gpu", max(1, len(visible_devices())))
 
 
 def job_of(rule, wildcards):
@@ -69,9 +75,21 @@ def job_of(rule, wildcards):
     return Job(rule, *where, next(filter(None, names), ""))
 
 
+# Rules whose `gpu` is GPUS.
+ON_GPU = {"extract_features", "train_representation", "score_run", "score_training"}
+
+
 def memory(rule):
-    """A rule's predicted memory in MB, or a function of its wildcards that gives it."""
-    return SMALL.get(rule) or (lambda wildcards: NEEDS.mb(job_of(rule, wildcards)))
+    """Wildcards -> a rule's predicted memory in MB. A job sent elsewhere shares it with two Snakemakes that run it, and
+    asks for half as much again each time it is tried again.
+    """
+    more = AROUND + (CUDA if GPUS and rule in ON_GPU else 0)
+
+    def mb(wildcards, attempt):
+        need = SMALL.get(rule) or NEEDS.mb(job_of(rule, wildcards))
+        return round((need + more) * (1 + attempt) / 2) if ELSEWHERE else need
+
+    return mb
 
 
 def runtime(rule):

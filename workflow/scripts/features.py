@@ -12,6 +12,7 @@ from reconpatch.data import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.features import extract
 from reconpatch.files import replacing, sha256_of, write_text
+from reconpatch.gpus import take_device
 from reconpatch.jobs import job
 from reconpatch.provenance import stage_facts
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 run, out, threads = snakemake.params.run, snakemake.output, snakemake.threads
 with job(snakemake.log[0], f"features {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
     keep_freed_memory()
+    take_device(snakemake.config["device"], running.note)
     device = resolve(snakemake.config["device"])
     repeatable(device, threads)
     file = Path(snakemake.input.weights[0]) if snakemake.input.weights else None

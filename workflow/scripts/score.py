@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from reconpatch.data import read_manifest
 from reconpatch.evaluation import evaluate
 from reconpatch.files import replacing, sha256_of
+from reconpatch.gpus import take_device
 from reconpatch.jobs import job
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, coreset_size
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 run, where = snakemake.params.run, snakemake.wildcards
 with job(snakemake.log[0], f"score {where.dataset}/{where.category} {where.run}") as running:
+    take_device(snakemake.config["device"], running.note)
     items, digest = read_manifest(Path(snakemake.input.manifest))
     tests = [item for item in items if item.split == "test"]
     labels = np.array([item.label for item in tests])

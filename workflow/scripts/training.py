@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, write_text
+from reconpatch.gpus import take_device
 from reconpatch.jobs import job
 from reconpatch.provenance import stage_facts
 from reconpatch.training import Epoch, train
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 run = snakemake.params.run
 with job(snakemake.log[0], f"training {snakemake.wildcards.dataset}/{snakemake.wildcards.category}") as running:
+    take_device(snakemake.config["device"], running.note)
     device = resolve(snakemake.config["device"])
     repeatable(device, snakemake.threads)
     patches = np.load(snakemake.input.train[0], mmap_mode="r")

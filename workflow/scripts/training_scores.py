@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from reconpatch.files import replacing
+from reconpatch.gpus import take_device
 from reconpatch.jobs import job
 from reconpatch.memory import MemoryBank, coreset_size
 from reconpatch.scoring import image_scores, patch_scores
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 run, where = snakemake.params.run, snakemake.wildcards
-with job(snakemake.log[0], f"training scores {where.dataset}/{where.category} {where.run}"):
+with job(snakemake.log[0], f"training scores {where.dataset}/{where.category} {where.run}") as running:
+    take_device(snakemake.config["device"], running.note)
     features = np.load(snakemake.input.train[0], mmap_mode="r")
     whole = MemoryBank.load(Path(snakemake.input.bank[0]))
     distances, weights, _ = patch_scores(

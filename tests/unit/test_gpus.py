@@ -1,0 +1,134 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.gpus import take_device, visible_devices
+
+# Says which GPU it got and holds it until it is told to end, or is killed.
+HOLDER = """
+import sys
+from pathlib import Path
+from reconpatch.gpus import take_device
+note = lambda text: print("note", text, flush=True)
+print("got", take_device("auto", note, Path(sys.argv[1]), pause=0.05), flush=True)
+sys.stdin.read()
+"""
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """A function that starts a holder on a machine of three GPUs; all that are left are killed in the end."""
+    running = []
+
+    def holder() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path / "locks")],
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "0,GPU-1f,MIG-a/7/0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield holder
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def said(process: subprocess.Popen[str], word: str) -> str:
+    """What the first line that begins with a word says further."""
+    assert process.stdout is not None
+    return next(line.split(" ", 1)[1].strip() for line in process.stdout if line.startswith(word))
+
+
+def test_processes_at_once_get_a_device_each(start: Start) -> None:
+    holders = [start() for _ in range(3)]
+    assert {said(process, "got") for process in holders} == {"0", "GPU-1f", "MIG-a/7/0"}
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])
+def test_who_finds_all_taken_waits_and_gets_what_a_process_that_ended_had(start: Start, end: int | None) -> None:
+    holders = [start() for _ in range(3)]
+    devices = [said(process, "got") for process in holders]
+    late = start()
+    assert said(late, "note").startswith("all 3 GPUs are taken")
+    if end is None:
+        holders[1].communicate("")  # it ends by itself
+    else:
+        holders[1].send_signal(end)
+    assert said(late, "got") == devices[1]
+
+
+def test_a_program_started_by_a_holder_does_not_keep_its_device(start: Start, tmp_path: Path) -> None:
+    line = "import os; os.system('sleep 60 >/dev/null 2>&1 & echo child $!')"  # hands on what is not close-on-exec
+    output = subprocess.run(
+        [sys.executable, "-c", HOLDER.replace("sys.stdin.read()", line), str(tmp_path / "locks")],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "0,1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    child = int(output.split()[-1])
+    try:
+        os.kill(child, 0)  # it still runs
+        assert said(start(), "got") == "0"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("named", "devices"),
+    [("1", ["1"]), ("1, 0", ["1", "0"]), ("GPU-1f,2", ["GPU-1f", "2"]), ("", []), ("-1", []), ("2,-1,0", ["2"])],
+)
+def test_devices_named_by_the_environment(named: str, devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert visible_devices() == devices
+
+
+@pytest.mark.parametrize(
+    ("script", "devices"),
+    [("echo GPU-1f; echo GPU-2e", ["GPU-1f", "GPU-2e"]), ("echo 'Driver/library version mismatch'; exit 18", [])],
+)
+def test_devices_named_by_the_driver(
+    script: str, devices: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_devices() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    assert visible_devices() == devices
+
+
+@pytest.mark.parametrize(("device", "visible"), [("cpu", "0,1"), ("auto", "1"), ("cuda", "1"), ("auto", "")])
+def test_nothing_is_taken_where_there_is_no_choice(
+    device: str, visible: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert take_device(device, pytest.fail, tmp_path / "locks") is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible and not (tmp_path / "locks").exists()
+
+
+def test_the_device_taken_is_the_only_one_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    notes: list[str] = []
+    assert take_device("cuda", notes.append, tmp_path / "locks") == "3"
+    assert visible_devices() == ["3"] and notes == ["GPU 3"]
+
+
+def test_a_folder_of_locks_that_leads_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (tmp_path / "locks").symlink_to(tmp_path)
+    with pytest.raises(ReconpatchError, match="belongs to another user; remove it, or set TMPDIR"):
+        take_device("auto", pytest.fail, tmp_path / "locks")

@@ -1,0 +1,86 @@
+"""Profiles for clusters, where there is none: what would be submitted. `make cluster` runs on one."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import ROOT, snakemake, tiny
+
+ON_GPU = {"extract_features", "train_representation", "score_run"}
+SENT = ON_GPU | {"draw_sample", "index_category", "read_masks", "select_coreset"}
+
+
+def asked(printed: str) -> dict[str, dict[str, str]]:
+    """What a dry run prints -> by rule the resources of its last job."""
+    found = {}
+    for block in re.split(r"\n *rule ", printed)[1:]:
+        line = re.search(r"resources: (.*)", block)
+        assert line is not None
+        found[block.split(":")[0]] = dict(item.split("=") for item in line[1].split(", ") if "=" in item)
+    return found
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", "1"), ("auto", "0"), ("cpu", "0")])
+def test_slurm_jobs_ask_for_a_gpu_where_the_configuration_says_so(device: str, gpus: str, checkout: Path) -> None:
+    printed = snakemake(checkout, "-n", "--profile", "profiles/slurm", "--config", f"device={device}", "--", "smoke")
+    jobs = asked(printed)
+    assert {jobs[rule]["gpu"] for rule in ON_GPU} == {gpus}
+    assert not any("gpu" in jobs[rule] for rule in SENT - ON_GPU)
+    assert all(int(jobs[rule]["mem_mb"]) > 400 and int(jobs[rule]["runtime"]) > 0 for rule in SENT)
+
+
+@pytest.mark.parametrize(
+    ("visible", "given", "limit"),
+    [("0,1,2", [], 3), ("GPU-1f", [], 1), ("", [], 1), ("0,1", ["--resources", "gpu=5"], 5)],
+)
+def test_as_many_gpu_jobs_run_here_as_there_are_gpus(
+    visible: str, given: list[str], limit: int, checkout: Path, mvtec: Path, tmp_path: Path
+) -> None:
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\nexit 1\n")
+    driver.chmod(0o755)
+    arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["patchcore"]})
+    path = f"{driver.parent}:/usr/bin:/bin"
+    printed = snakemake(
+        checkout,
+        "--cores",
+        "1",
+        *given,
+        *arguments,
+        "results/index/mine/nut.json",
+        PATH=path,
+        CUDA_VISIBLE_DEVICES=visible,
+    )
+    assert re.search(rf'Provided resources: .*gpu=(Resource\("gpu", )?{limit}\b', printed), printed
+
+
+def kubernetes(checkout: Path, device: str) -> dict[str, dict]:
+    """The Kubernetes jobs of the smoke run by rule."""
+    command = [sys.executable, str(ROOT / "tests/cluster/kubernetes_jobs.py"), device]
+    return json.loads(subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def test_kubernetes_jobs_ask_for_what_is_predicted(checkout: Path) -> None:
+    jobs = kubernetes(checkout, "cuda")
+    assert set(jobs) == SENT
+    for rule, job in jobs.items():
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+        assert requests["memory"] == limits["memory"] == f"{job['asked']['mem_mb']}M"
+        assert limits["cpu"] == f"{1000 * job['asked']['threads']}m"
+        # Kubernetes refuses a GPU that is requested and not limited, or the two unequal.
+        gpus = {kind.get("nvidia.com/gpu") for kind in (requests, limits)}
+        assert gpus == ({"1"} if rule in ON_GPU else {None}), rule
+        assert pod["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] == 0  # Snakemake tries again, with more
+        assert container["image"] == "registry/reconpatch:1" and rule in container["args"][1]
+
+
+def test_kubernetes_jobs_without_gpus_can_be_submitted(checkout: Path) -> None:
+    for job in kubernetes(checkout, "auto").values():
+        resources = job["spec"]["template"]["spec"]["containers"][0]["resources"]
+        assert {kind.get("nvidia.com/gpu", "0") for kind in resources.values()} == {"0"}
