@@ -61,7 +61,8 @@ def assess(
             f"{len(anomalous) - with_mask} of {len(anomalous)} anomalous images have no mask, first {shown(lacking)}: "
             "give all masks, or none"
         )
-    scores, maps, masks = [], [], []
+    scores: list[float] = []
+    maps, masks = [], []
     for detection in detector(photographs):
         n = detection.number
         scores.append(detection.score)
@@ -81,12 +82,12 @@ def assess(
         draws = resamples(labels, RESAMPLES, stream(0, "evaluate"))
         found["image_auroc_interval"] = interval(auroc(image_wins(image, labels), draws))
     if threshold is not None:
-        found["threshold"] = _at_threshold(image, truths, threshold)
+        found["threshold"] = _at_threshold(scores, truths, threshold)
     return found
 
 
-def _at_threshold(scores: NDArray[np.float32], truths: Sequence[Truth], threshold: float) -> dict[str, Any]:
-    """(N,) scores, the truth of each -> of every kind how many lie above the threshold, with 95 % intervals."""
+def _at_threshold(scores: Sequence[float], truths: Sequence[Truth], threshold: float) -> dict[str, Any]:
+    """N scores, the truth of each -> of every kind how many lie above the threshold, with 95 % intervals."""
     above, of = Counter[str](), Counter[str]()
     for score, truth in zip(scores, truths, strict=True):
         of[truth.kind] += 1

@@ -15,7 +15,7 @@ from reconpatch.features import features_of, read_ahead
 from reconpatch.geometry import View, view
 from reconpatch.maps import anomaly_maps
 from reconpatch.memory import MemoryBank, Search
-from reconpatch.photographs import Source, load
+from reconpatch.photographs import Source, load, with_number
 from reconpatch.scoring import image_scores, patch_scores
 
 Pixels = tuple[NDArray[np.uint8], View]
@@ -74,7 +74,7 @@ class Detector:
             try:
                 return item[0], pixels(item[1], self.run, self.aspect)
             except ReconpatchError as error:
-                return item[0], error
+                return item[0], with_number(error, item[1], item[0])
 
         waiting: list[tuple[int, Pixels]] = []
         began = time.perf_counter()

@@ -54,6 +54,15 @@ def threads_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_machine(device: str, threads: int, batch: int) -> None:
+    """Raise ReconpatchError for a device that is none, and where nobody or nothing would be at work."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ReconpatchError(f"device {device!r}: choose auto, cpu or cuda")
+    for name, value in (("threads", threads), ("batch_images", batch)):
+        if value < 1:
+            raise ReconpatchError(f"{name} {value}: must be at least 1")
+
+
 def draw_held_out(facts: Sequence[Facts], share: float, seed: int) -> list[int]:
     """Facts of N images, share in [0, 1) -> sorted numbers of those held out, at least one unless the share is 0.
 
@@ -114,6 +123,7 @@ def fit_detector(
     the finished detector. Patch features lie in a temporary file meanwhile. The same images, settings and seed
     give the same bytes. Raises ReconpatchError for whatever cannot work before the network sees the first image.
     """
+    check_machine(device, threads, batch)
     check_weights(run.backbone, run.weights)
     stride = check_levels(run.backbone, run.levels)
     view(1, 1, size=run.crop, resize=run.resize, aspect=aspect)

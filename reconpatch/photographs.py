@@ -129,6 +129,11 @@ def name_of(source: Source, number: int) -> str:
     return source.name if isinstance(source, Photograph) else f"image {number}"
 
 
+def with_number(error: ReconpatchError, source: Source, number: int) -> ReconpatchError:
+    """What `load` raised, naming the source: a file's name is in it already."""
+    return error if isinstance(source, Photograph) else ReconpatchError(f"{name_of(source, number)}: {error}")
+
+
 def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[Facts]:
     """Sources -> facts of each, every one read whole. Raises one ReconpatchError that lists all that cannot be."""
 
@@ -137,7 +142,7 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
         try:
             image = load(source)
         except ReconpatchError as error:
-            return str(error) if isinstance(source, Photograph) else f"{name_of(source, number)}: {error}"
+            return str(with_number(error, source, number))
         content = source.path.read_bytes() if isinstance(source, Photograph) else image.tobytes()
         return Facts(name_of(source, number), sha256(content).hexdigest(), image.width, image.height)
 

@@ -23,7 +23,7 @@ from reconpatch.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_c
 from reconpatch.detector import Detector
 from reconpatch.device import repeatable, resolve
 from reconpatch.files import sha256_of
-from reconpatch.fitting import Fitted
+from reconpatch.fitting import Fitted, check_machine
 from reconpatch.memory import MemoryBank
 
 
@@ -71,6 +71,7 @@ def load(
 
     Raises what `read_card` raises.
     """
+    check_machine(device, threads, batch)
     card, device = card or read_card(folder), resolve(device)
     run = card.run
     repeatable(device, threads)
