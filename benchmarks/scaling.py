@@ -9,13 +9,12 @@ simulated on the cores of every folder, is set beside the wall times, which begi
 """
 
 import argparse
-import ast
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+
+from replayed import JOB, compare, measured
 
 from reconpatch.checks import check_backbones
 from reconpatch.cli import CHECKED, SHIPPED, load_plan
@@ -24,7 +23,6 @@ from reconpatch.plan import Plan
 from reconpatch.schedule import Schedule, Task, critical_path, simulate, tasks_of
 
 PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
-JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
 # Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
 GPU, BESIDE = 100.0, 8
 
@@ -197,79 +195,6 @@ def stragglers(plan: Plan, needs: Estimate, workers: int) -> None:
         busy = sum(t.takes["cores"] for j, t in tasks.items() if found.begin[j] <= now < found.end[j])
         print(f"at {share:.0%} of {found.wall / 3600:.1f} h on {workers} cores: {busy:.0f} at work")
     print("longest chain: " + ", ".join(f"{j.rule} {hours(tasks[j].seconds)}" for j in critical_path(tasks)) + "\n")
-
-
-class Run(NamedTuple):
-    """A finished run: its cores, wall time in seconds, and of every log its rule and (start, work, CPU) seconds."""
-
-    folder: Path
-    cores: int
-    wall: float
-    logs: dict[str, tuple[float, float, float]]
-
-
-def measured(folder: Path) -> Run:
-    """Folder of a run -> what its logs say."""
-    text = sorted((folder / ".snakemake/log").glob("*.log"))[-1].read_text()
-    h, m, s = re.findall(r"Elapsed time: (\d+):(\d+):([\d.]+)", text)[-1]
-    logs = {}
-    for file in (folder / "logs").rglob("*.log"):
-        used = ast.literal_eval(re.findall(r"done: (\{.*\})", file.read_text())[-1])
-        logs[file.relative_to(folder / "logs").with_suffix("").as_posix()] = (
-            used["start_s"],
-            used["wall_s"],
-            used["cpu_s"],
-        )
-    return Run(
-        folder, int(re.findall(r"Provided cores: (\d+)", text)[-1]), int(h) * 3600 + int(m) * 60 + float(s), logs
-    )
-
-
-def log_of(job: Job) -> str:
-    """A job -> its log's name."""
-    if job.rule.startswith("draw"):
-        return "/".join(filter(None, (job.rule, job.name, *job[1:3])))
-    return "/".join(filter(None, job))
-
-
-def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
-    """Print predicted and measured times of the first run's jobs by rule, and of all runs the wall times."""
-    first = runs[0]
-    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for job, time in needs.times.items():
-        rows[job.rule].append((time.cpu, first.logs[log_of(job)][2]))
-    print(f"{first.folder.name}: CPU seconds of all jobs of a rule, and the ratio of the single jobs\n")
-    print("| rule | jobs | predicted | measured | least and largest ratio |\n| --- | --- | --- | --- | --- |")
-    for rule, pairs in rows.items():
-        ratios = [p / m for p, m in pairs]
-        sums = [sum(side) for side in zip(*pairs, strict=True)]
-        print(f"| {rule} | {len(pairs)} | {sums[0]:.1f} | {sums[1]:.1f} | {min(ratios):.2f} to {max(ratios):.2f} |")
-    print("\n| run | cores | wall, s | simulated from the jobs of | s | ratio |\n| --- | --- | --- | --- | --- | --- |")
-    for run in runs:
-        simulated = {other.folder.name: simulate(*_replayed(plan, needs, other, run.cores)).wall for other in runs}
-        simulated["the predictions"] = simulate(*_replayed(plan, needs, first, run.cores, predicted=True)).wall
-        for name, wall in simulated.items():
-            print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall:.1f} | {wall / run.wall:.2f} |")
-
-
-def _replayed(
-    plan: Plan, needs: Estimate, run: Run, cores: int, predicted: bool = False
-) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
-    """Tasks of the plan as a run's logs timed them, or as predicted, on some cores; with jobs of which only the run
-    knows.
-    """
-    tasks = tasks_of(plan, needs, cores, JOB)
-    for job, task in () if predicted else tasks.items():
-        start, work, _ = run.logs[log_of(job)]
-        shared = min(threads_of(job.rule), cores) / min(threads_of(job.rule), run.cores)
-        tasks[job] = replace(task, seconds=start + work / shared + JOB)
-    results = frozenset(job for job in tasks if job.rule in ("score_run", "combine_ensemble"))
-    for name in run.logs.keys() - {log_of(job) for job in tasks}:
-        start, work, _ = run.logs[name]
-        early = name.startswith(("draw_sample", "fetch_weights", "plan"))
-        after = frozenset() if early else frozenset(tasks) if name.startswith("report") else results
-        tasks[Job(name)] = Task(start + work + JOB, {"cores": 1.0}, after, 100 * early)
-    return tasks, {"cores": float(cores)}
 
 
 def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: Path) -> None:
