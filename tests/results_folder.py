@@ -170,7 +170,7 @@ def write_ensemble(root: Path, members: list[Path], how: str) -> Path:
     )
     mask_file = next((root / "masks").rglob("masks.npy"))
     metrics, wins = evaluate(image, LABELS, maps, np.load(mask_file))
-    name = f"patchcore,ensemble={how},seed=0-{digest([[r.run for r in records], how])}"
+    name = f"patchcore_ensemble={how}_seed=0-{digest([[r.run for r in records], how])}"
     folder = root / "ensembles" / DATASET / CATEGORY / name
     digests = {f"{n} training_scores": sha256_of(file) for n, file in enumerate(references)}
     digests["masks"] = sha256_of(mask_file)

@@ -161,7 +161,7 @@ def test_numbers_that_differ_by_rounding_are_not_called_ok_nor_different(results
     [
         ("metrics", {"image_auroc": 1.0}, "metrics.image_auroc: stored 1.0, recomputed"),
         ("flags", [], "flags: stored [], found 'untrained (random) weights' to be true"),
-        ("run", "another", "run: stored another, found backbone=resnet18,weights=random-"),
+        ("run", "another", "run: stored another, found backbone=resnet18_weights=random-"),
         ("category", "bolt", "category: stored bolt, found nut"),
         ("dataset", "other", "dataset: stored other, found mine"),
         ("seed", 7, "seed: stored 7, found 0"),
@@ -628,9 +628,9 @@ def test_a_changed_cell_is_named(column, row, results) -> None:
         ({"seeds": "1"}, "seeds: stored 1, found 0"),
         ({"value": "high"}, "value: stored inf, recomputed"),
         ({"metric": "image_accuracy"}, "no record it names gives this row"),
-        ({"runs": "none-1"}, "image_auroc value: stored 0.3333333333333333, recomputed undefined"),
-        ({"links": "runs/../../x/record.json"}, "leaves out the record of method=patchcore,backbone=resnet18-b26f0d33"),
-        ({"links": "", "value": ""}, "nut, 0: leaves out the record of method=patchcore,backbone=resnet18-b26f0d33"),
+        ({"runs": "none-1"}, "image_auroc value: stored 0.8333333333333334, recomputed undefined"),
+        ({"links": "runs/../../x/record.json"}, "leaves out the record of method=patchcore_backbone=resnet18-b26f0d33"),
+        ({"links": "", "value": ""}, "nut, 0: leaves out the record of method=patchcore_backbone=resnet18-b26f0d33"),
         ({"categories": "2"}, "no record it names gives this row"),
     ],
 )
@@ -666,7 +666,7 @@ def test_a_row_that_names_another_run_has_that_runs_numbers(results) -> None:
         row |= {key: rows[3][key] for key in ("runs", "links", "flags")}
     write_rows(results.table, rows)
     (problem,) = lines(results.root)[1]
-    assert "DIFFERS: nut, 0, patchcore pixel_auroc value: stored" in problem
+    assert "DIFFERS: nut, 0, patchcore image_auroc value: stored" in problem
 
 
 @pytest.mark.parametrize("content", ["", "a\n1\n", "dataset,category\nmine\n", '"', "\x00", "dataset\n" + "x," * 50])
@@ -705,7 +705,7 @@ def test_results_of_other_code_are_ok_but_said_to_be(results) -> None:
     """Drift is no tampering: other code, packages or settings are named, and nothing fails."""
     said, problems = lines(results.root, codes=CODES | {"bank": "x", "ensemble": "y"}, planned=[])
     assert problems == []
-    first = next(line for line in said if "patchcore,backbone=resnet18" in line)
+    first = next(line for line in said if "patchcore_backbone=resnet18" in line)
     drift = "other code of bank; no run of this configuration: give its overlays with --configfile"
     assert first.endswith(f": ok | {OTHERS}: {drift}")
     ensemble = next(line for line in said if "zscore" in line)
