@@ -129,6 +129,11 @@ def name_of(source: Source, number: int) -> str:
     return source.name if isinstance(source, Photograph) else f"image {number}"
 
 
+def cell(name: str) -> str:
+    """A name -> the same for a table: undecodable bytes, and carriage returns, which csv leaves unquoted, escaped."""
+    return name.replace("\r", "\\r").encode(errors="backslashreplace").decode()
+
+
 def with_number(error: ReconpatchError, source: Source, number: int) -> ReconpatchError:
     """What `load` raised, naming the source: a file's name is in it already."""
     return error if isinstance(source, Photograph) else ReconpatchError(f"{name_of(source, number)}: {error}")

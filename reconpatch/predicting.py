@@ -15,7 +15,7 @@ from reconpatch.features import read_ahead
 from reconpatch.files import check_writable
 from reconpatch.layouts import shown
 from reconpatch.overlays import defect_mask, map_scale, overlay
-from reconpatch.photographs import Photograph, load
+from reconpatch.photographs import Photograph, cell, load
 
 COLUMNS = ("image", "score", "anomalous", "peak_x", "peak_y", "width", "height", "seen")
 SCORES, PART = "scores.csv", "scores.part.csv"
@@ -73,7 +73,7 @@ def score_photographs(
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / PART, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        with open(out / PART, "w", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             table.writeheader()
             detections = detector(photographs, leave_out)
@@ -92,7 +92,7 @@ def row(photograph: Photograph, detection: Detection, threshold: float | None) -
     """A photograph's Detection, threshold of image scores -> its row of the table; the peak in px of the photograph."""
     x, y = detection.peak()
     return {
-        "image": photograph.name,
+        "image": cell(photograph.name),
         "score": float(f"{detection.score:.6g}"),
         "anomalous": None if threshold is None else int(detection.score > threshold),
         "peak_x": x,

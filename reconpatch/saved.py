@@ -25,6 +25,7 @@ from reconpatch.device import repeatable, resolve
 from reconpatch.files import sha256_of
 from reconpatch.fitting import Fitted, check_machine
 from reconpatch.memory import MemoryBank
+from reconpatch.photographs import cell
 
 
 def save(fitted: Fitted, rate: float, made: dict[str, Any], folder: Path) -> Card:
@@ -37,8 +38,8 @@ def save(fitted: Fitted, rate: float, made: dict[str, Any], folder: Path) -> Car
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image", "sha256", "width", "height", "use"])
     for n, each in enumerate(facts):
-        rows.writerow([each.name, each.sha256, each.width, each.height, "held out" if n in held else "fitted"])
-    (folder / IMAGES).write_bytes(text.getvalue().encode(errors="backslashreplace"))  # names may be no UTF-8
+        rows.writerow([cell(each.name), each.sha256, each.width, each.height, "held out" if n in held else "fitted"])
+    (folder / IMAGES).write_text(text.getvalue(), encoding="utf-8")
     card = Card(
         run=detector.run,
         aspect=detector.aspect,  # type: ignore[arg-type]

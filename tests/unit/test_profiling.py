@@ -45,7 +45,7 @@ def test_numbers_against_arithmetic(clocked) -> None:
     assert found["latency_ms"] == want and clocked.calls == [0, 0, 1, 2, 3, 4]
     said = lines(found)
     assert said[0] == "throughput: 2.50 images/s on cpu, 2 threads, batches of 8 (10 images in 4.0 s)"
-    assert said[-1] == "latency, one image at a time: median 4.0 ms, 95 % within 5.9 ms (5 images)"
+    assert said[-1] == "latency, one image at a time: median 4.0 ms, 95 % within 5.8 ms (5 images)"
 
 
 def test_no_more_than_a_sample_is_timed_and_what_is_unreadable_is_not(clocked) -> None:
