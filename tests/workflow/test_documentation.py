@@ -63,6 +63,12 @@ RUN = {
 PLANNED = {
     "snakemake --cores 2 smoke",
     "snakemake --cores 8 --configfile data.yaml -- all",
+    "snakemake --cores 16 --configfile data.yaml -- all",
+    "snakemake --profile profiles/slurm --configfile data.yaml --default-resources mem_mb=2000 runtime=120 "
+    "slurm_account=ACCOUNT slurm_partition=PARTITION -- all",
+    "snakemake --profile profiles/kubernetes --configfile data.yaml --container-image REGISTRY/IMAGE "
+    "--default-storage-provider s3 --default-storage-prefix s3://BUCKET/reconpatch "
+    "--kubernetes-persistent-volumes VOLUME:/data -- all",
     "snakemake --cores 8 --configfile data.yaml -- table_coreset",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
@@ -72,6 +78,13 @@ PLANNED = {
 ELSEWHERE = {
     "make smoke": "CI runs it",
     "make test": "CI runs it",
+    ". .venv/bin/activate": "the environment of the tests is active",
+    "reconpatch fit photos/good --out model": "downloads weights; docs/product.md's are embedded, and run",
+    "reconpatch predict model photos/new --out found": "as docs/product.md's, which is run",
+    "reconpatch evaluate model photos/test": "as docs/product.md's, which is run",
+    "reconpatch show model": "as docs/product.md's, which is run",
+    "python benchmarks/scaling.py --configfile data.yaml --figure docs/scaling.svg": "plans the paper for minutes",
+    "python benchmarks/scaling.py --measured FOLDER --measured FOLDER smoke": "compares finished runs of others",
     "snakemake <name>": "any experiment's name: see the others",
 }
 STATUS = {"reconpatch compare RECORD RECORD": 1}  # exit statuses other than 0
@@ -298,6 +311,8 @@ def run(example: Example, place: Path) -> None:
 def plan(example: Example) -> None:
     """Plan what a Snakemake command of PLANNED asks for: every target it names has runs, or, of `all`, some have."""
     words = shlex.split(example.text)[1:]
+    for name in re.findall(r"--profile (\S+)", example.text):
+        assert list(Path(name).glob("*.yaml")), f"{example.where}: {name}"
     files = [Path(word) for word in words if word.endswith(".yaml")]
     targets = words[words.index("--") + 1 :] if "--" in words else words[-1:]
     planned = cli.load_plan(files, [target for target in targets if target != "all"])
