@@ -86,7 +86,7 @@ def on_slurm(where: Path, logs: Path) -> list[str]:
     said = log.read_text()
     print("\n".join(line.rstrip() for line in table), end="\n\n")
     killed = (logs / "slurm/slurmd.log").read_text().splitlines()
-    print(*(line.split("error: ")[-1] for line in killed if "exceeded memory limit" in line), sep="\n")
+    print(*{line.split("error: ")[-1] for line in killed if "exceeded memory limit" in line}, sep="\n")
     retried = [line for line in said.splitlines() if "SLURM-job" in line or "Trying to restart" in line]
     print("\n".join(line.split("Detailed")[0].strip() for line in retried))
     print(next((line for line in reversed(said.splitlines()) if "steps" in line), "no step was done"))

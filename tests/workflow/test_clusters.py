@@ -32,19 +32,24 @@ def test_slurm_jobs_ask_for_a_gpu_where_the_configuration_says_so(device: str, g
     assert all(int(jobs[rule]["mem_mb"]) > 400 and int(jobs[rule]["runtime"]) > 0 for rule in SENT)
 
 
+@pytest.fixture
+def driver(tmp_path: Path) -> str:
+    """PATH of a machine that looks as if it had GPUs."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    return f"{program.parent}:/usr/bin:/bin"
+
+
 @pytest.mark.parametrize(
     ("visible", "given", "limit"),
     [("0,1,2", [], 3), ("GPU-1f", [], 1), ("", [], 1), ("0,1", ["--resources", "gpu=5"], 5)],
 )
 def test_as_many_gpu_jobs_run_here_as_there_are_gpus(
-    visible: str, given: list[str], limit: int, checkout: Path, mvtec: Path, tmp_path: Path
+    visible: str, given: list[str], limit: int, checkout: Path, mvtec: Path, driver: str
 ) -> None:
-    driver = tmp_path / "bin" / "nvidia-smi"
-    driver.parent.mkdir()
-    driver.write_text("#!/bin/sh\nexit 1\n")
-    driver.chmod(0o755)
     arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["patchcore"]})
-    path = f"{driver.parent}:/usr/bin:/bin"
     printed = snakemake(
         checkout,
         "--cores",
@@ -52,10 +57,24 @@ def test_as_many_gpu_jobs_run_here_as_there_are_gpus(
         *given,
         *arguments,
         "results/index/mine/nut.json",
-        PATH=path,
+        PATH=driver,
         CUDA_VISIBLE_DEVICES=visible,
     )
     assert re.search(rf'Provided resources: .*gpu=(Resource\("gpu", )?{limit}\b', printed), printed
+
+
+def test_every_gpu_job_takes_a_device(checkout: Path, mvtec: Path, driver: str, tmp_path: Path) -> None:
+    """There are none, so that jobs compute on the CPU after they have agreed who has which."""
+    arguments = tiny(checkout, "mvtec_ad", mvtec, {"seed": [0, 1]})
+    variables = {"PATH": driver, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
+    snakemake(checkout, "--cores", "2", *arguments, "tiny", **variables)
+    taken = {
+        rule: [re.findall(r" GPU (.*)", log.read_text()) for log in (checkout / "logs" / rule).rglob("*.log")]
+        for rule in (*ON_GPU, "select_coreset")
+    }
+    assert all(device in (["0"], ["1"]) for rule in ON_GPU for device in taken[rule])
+    assert {len(logs) for logs in taken.values()} == {2}
+    assert taken["select_coreset"] == [[], []]
 
 
 def kubernetes(checkout: Path, device: str) -> dict[str, dict]:
