@@ -93,12 +93,16 @@ def memory(rule):
 
 
 def runtime(rule):
-    """Minutes a rule's job may take where a scheduler runs it (local jobs take what they take), as `memory`: several
-    times the prediction, as reconpatch.times says.
+    """Wildcards -> minutes a rule's job may take where a scheduler runs it (local jobs take what they take): several
+    times the prediction, as reconpatch.times says, and as much again each time it is tried again.
     """
-    if known := small(rule):
-        return minutes(known.start)
-    return lambda wildcards: minutes(NEEDS.seconds(job_of(rule, wildcards)))
+
+    def limit(wildcards, attempt):
+        known = small(rule)
+        seconds = known.start if known else NEEDS.seconds(job_of(rule, wildcards))
+        return attempt * minutes(seconds)
+
+    return limit
 
 
 def refuse_too_large():
