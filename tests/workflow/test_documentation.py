@@ -52,6 +52,10 @@ RUN = {
     "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
     "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
+    "reconpatch fit photos/good --out model": "",
+    "reconpatch predict model photos/new --out found": "",
+    "reconpatch evaluate model photos/test": "image_auroc",
+    "reconpatch show model": "threshold",
     "reconpatch sample demo": "",
     "reconpatch fit demo/brick/train/good --out demo/model --backbone tf_efficientnet_lite0 --weights embedded "
     "--size 160 --aspect stretch --epochs 10": "",
@@ -79,10 +83,6 @@ ELSEWHERE = {
     "make smoke": "CI runs it",
     "make test": "CI runs it",
     ". .venv/bin/activate": "the environment of the tests is active",
-    "reconpatch fit photos/good --out model": "downloads weights; docs/product.md's are embedded, and run",
-    "reconpatch predict model photos/new --out found": "as docs/product.md's, which is run",
-    "reconpatch evaluate model photos/test": "as docs/product.md's, which is run",
-    "reconpatch show model": "as docs/product.md's, which is run",
     "python benchmarks/scaling.py --configfile data.yaml --figure docs/scaling.svg": "plans the paper for minutes",
     "python benchmarks/scaling.py --measured FOLDER --measured FOLDER smoke": "compares finished runs of others",
     "snakemake <name>": "any experiment's name: see the others",
@@ -94,6 +94,8 @@ INSTEAD = {  # what is put in the place of names that stand for a user's own, an
     "epochs=10": "epochs=1",
     "--size 160": "--size 64",
     "size=160": "size=64",
+    "--out model": "--out model --backbone tf_efficientnet_lite0 --weights embedded --size 64 --epochs 1",
+    'weights="embedded").fit': 'weights="embedded", size=64, epochs=1).fit',
 }
 QUICKER = {  # an overlay more for every `snakemake --configfile` of RUN
     "baseline": {"resize": 64, "crop": 64, "epochs": 1, "batch": 64, "coreset": 0.1},
@@ -108,6 +110,7 @@ IMAGES = {
     **{f"btad/BTech_Dataset_transformed/01/{f}": 3 for f in ("train/ok", "test/ok", "test/ko", "ground_truth/ko")},
     **{f"screws/{f}": 4 for f in ("train", "test/good", "test/bent")},
     **{f"visa/candle/Data/{f}": n for f, n in {"Images/Normal": 5, "Images/Anomaly": 2, "Masks/Anomaly": 2}.items()},
+    **{f"photos/{f}": 8 for f in ("good", "new", "test/good", "test/bent")},
     **{f"parts/bolt/{f}": 3 for f in ("normal/train", "inspected/good", "inspected/dent", "labels/dent")},
 }
 WEIGHTS = {  # untrained, as files of these names below /data/weights
@@ -261,6 +264,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for example in ALL:
         if example.kind == "yaml":
             (where / name_of(example)).write_text(adapted(example.text, where))
+    (where / "photos").symlink_to("data/photos")
     (where / "quicker.yaml").write_text(yaml.safe_dump(QUICKER))
     return where
 
