@@ -41,8 +41,8 @@ class Fitted:
     detector: Detector
     state: dict[str, Tensor]  # the network's weights as they came, for saving
     facts: list[Facts]  # of all images
-    held_out: list[int]  # numbers of those left out of the memory bank, in the order of the next two
-    scores: list[float]  # their image scores
+    held_out: list[int]  # numbers of those left out of the memory bank
+    scores: list[float]  # image scores of the different ones among these
     peaks: list[float]  # the maxima of their maps
     level: float  # the median of their maps: where a map shows nothing
     seen: float  # smallest share of an image's area that is looked at
@@ -125,6 +125,8 @@ def fit_detector(
     """
     check_machine(device, threads, batch)
     check_weights(run.backbone, run.weights)
+    if weight_file is not None and not weight_file.is_file():
+        raise ReconpatchError(f"weights file {weight_file}: no such file")
     stride = check_levels(run.backbone, run.levels)
     view(1, 1, size=run.crop, resize=run.resize, aspect=aspect)
     both = [*images, *calibration]
@@ -179,12 +181,13 @@ def fit_detector(
         )
         del patches, features  # the file goes with the folder
     detector = Detector(backbone, bank, run, aspect, threads, batch)
+    different = list({facts[n].sha256: n for n in reversed(held_out)}.values())[::-1]  # a copy tells nothing more
     scores, peaks, levels = [], [], []
-    for done, detection in enumerate(detector(both[n] for n in held_out), 1):
+    for done, detection in enumerate(detector(both[n] for n in different), 1):
         scores.append(detection.score)
         peaks.append(float(detection.map.max()))
         levels.append(float(np.median(detection.map[detection.view.content(run.crop)])))
-        progress("held-out images", done, len(held_out))
+        progress("held-out images", done, len(different))
     seen = min(view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect).seen() for e in facts)
     level = float(np.median(levels)) if levels else 0.0
     return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, list(epochs))
