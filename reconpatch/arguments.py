@@ -36,7 +36,7 @@ examples:
   reconpatch evaluate model photos/all --labels labels.csv   columns image,label and perhaps mask
 """,
     "show": "example:\n  reconpatch show model\n",
-    "sample": "example:\n  reconpatch sample demo && reconpatch fit demo/brick/train/good --out demo/model\n",
+    "sample": "example:\n  reconpatch sample demo\n",
 }
 
 
@@ -70,7 +70,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     shape = argparse.RawDescriptionHelpFormatter
 
     def command(name: str, does: str) -> argparse.ArgumentParser:
-        return subparsers.add_parser(name, help=does, description=does, epilog=EXAMPLES[name], formatter_class=shape)
+        return subparsers.add_parser(
+            name, help=does, description=does, epilog=EXAMPLES[name], formatter_class=shape, allow_abbrev=False
+        )
 
     def machine(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there")
@@ -83,6 +85,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
             help="images a pass: memory and speed alone (8)",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+    def cut(parser: argparse.ArgumentParser) -> None:
+        one = parser.add_mutually_exclusive_group()
+        one.add_argument("--false-alarms", **rate)
+        one.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which one is anomalous")
 
     images: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "IMAGES"}
     rate: dict[str, Any] = {"type": number, "metavar": "RATE", "help": "threshold for this share of good images"}
@@ -113,7 +120,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         help="other keys of a run, as sigma=0.5",
     )
     p.add_argument("--hold-out", type=number, metavar="SHARE", help="of the images, for the threshold; 0: none (0.2)")
-    p.add_argument("--calibrate", type=Path, nargs="+", metavar="IMAGES", help="good images for the threshold instead")
+    p.add_argument(
+        "--calibrate",
+        type=Path,
+        action="append",
+        metavar="IMAGES",
+        help="good images for the threshold (repeatable)",
+    )
     p.add_argument(
         "--false-alarms",
         dest="false_alarm_rate",
@@ -130,8 +143,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for scores.csv, overlays/ and masks/")
     p.add_argument("--masks", action="store_true", help="write masks of what is above the maps' threshold, too")
     p.add_argument("--no-overlays", action="store_true", help="write no overlays")
-    p.add_argument("--false-alarms", **rate)
-    p.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which an image is anomalous")
+    cut(p)
     p.add_argument("--map-threshold", type=number, metavar="SCORE", help="the same of the maps, for masks and lines")
     p.add_argument("--profile", action="store_true", help="print throughput, its parts, and latency of single images")
     machine(p)
@@ -141,10 +153,10 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     p.add_argument("model", type=Path, metavar="MODEL")
     p.add_argument("images", **images, help="folders of folders named good and after defects")
     p.add_argument("--labels", type=Path, metavar="FILE", help="CSV with columns image,label[,mask] instead of folders")
-    p.add_argument("--good", nargs="+", default=sorted(NORMAL), metavar="NAME", help="folders of normal images")
+    known = ", ".join(sorted(NORMAL))
+    p.add_argument("--good", action="append", metavar="NAME", help=f"folders of normal images ({known}); repeatable")
     p.add_argument("--masks", type=Path, metavar="FOLDER", help="masks at the same places, <stem>.* or <stem>_mask.*")
-    p.add_argument("--false-alarms", **rate)
-    p.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which an image is anomalous")
+    cut(p)
     p.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there, too")
     machine(p)
     p.set_defaults(call=commands.evaluate)

@@ -175,7 +175,8 @@ def _download(name: str, levels: Sequence[int]) -> nn.Module:
     except Exception as error:  # the hub's clients raise their own classes: all of them mean "no weights"
         raise ReconpatchError(
             f"backbone {name!r}: its pretrained weights could not be downloaded ({type(error).__name__}: {error}); "
-            f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}"
+            f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}, for `reconpatch fit` "
+            f"--weight-file FILE; {EMBEDDED} has weights that are installed (weights: embedded)"
         ) from None
     return net
 

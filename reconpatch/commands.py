@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from reconpatch.descriptions import described, thresholds, told
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import check_writable, replacing, write_text
 from reconpatch.labels import MASKS, from_file, from_folders
-from reconpatch.layouts import shown
+from reconpatch.layouts import NORMAL, shown
 from reconpatch.photographs import Photograph, find
 from reconpatch.progress import Steps
 
@@ -23,15 +24,20 @@ SOME_UNREADABLE = 3  # exit status: the others were scored
 
 def photographs_in(folders: Sequence[Path], use: str) -> list[Photograph]:
     """Folders -> photographs below them; remarks are printed. Raises ReconpatchError where a whole data set is given,
-    whose masks or defects would be taken for what they are not; `use` says what to give instead.
+    whose masks or defects would be taken for what they are not; `use` says what to give instead, "" that all is meant.
     """
     found, remarks = find(folders)
     for remark in remarks:
         print(f"remark: {remark}", file=sys.stderr)
+    kinds: dict[Path, set[str]] = {}  # folder -> which folders it has that hold photographs
     for each in found:
-        below = next((f for f in folders if each.path.is_relative_to(f)), each.path.parent)
-        if {"train", "test", MASKS} & {*each.path.relative_to(below).parts[:-1]}:
-            raise ReconpatchError(f"{shown(each.path)}: {shown(below)} is a whole data set; give {use}")
+        for folder in each.path.parents:
+            above = folder.parent
+            if any(above == f or f in above.parents for f in folders):
+                kinds.setdefault(above, set()).add(folder.name)
+    for folder, names in sorted(kinds.items()):
+        if use and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
+            raise ReconpatchError(f"{shown(folder)}: holds {' and '.join(sorted(names))}, a whole data set; give {use}")
     return found
 
 
@@ -53,7 +59,13 @@ def fit(given: argparse.Namespace) -> None:
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
     model.fit(photographs, calibration=calibration)
-    card, seconds = model.save(out), {step: round(taken, 3) for step, taken in steps.seconds.items()}
+    seconds = {step: round(taken, 3) for step, taken in steps.seconds.items()}
+    try:
+        card = model.save(out)
+    except (ReconpatchError, OSError) as error:  # what took hours is not lost where there is no room
+        rescue = Path(tempfile.mkdtemp(prefix="reconpatch-")) / "model"
+        model.save(rescue)
+        raise ReconpatchError(f"{error}; the model is in {rescue} instead: copy it where it belongs") from None
     if given.json:
         print(json.dumps(told(card) | {"seconds": seconds}, indent=1))
         return
@@ -110,6 +122,8 @@ def predict(given: argparse.Namespace) -> int:
         print(f"{len(found.rows)} images, {verdict}: {given.out / SCORES}")
         if stated:
             print(f"threshold {stated.sentence()}")
+        elif threshold is not None:
+            print(f"threshold {threshold:.4g}, as given: its rate of false alarms is not known")
         if timing:
             print("\n".join(lines(timing)))
     if found.unreadable:
@@ -119,18 +133,24 @@ def predict(given: argparse.Namespace) -> int:
 
 def evaluate(given: argparse.Namespace) -> None:
     """Saved model, photographs whose truth is known -> metrics, and how often the threshold is right."""
-    if given.labels and given.masks:
-        raise ReconpatchError("--masks: with --labels the masks are named in the file, in its column mask")
+    if given.labels and (given.masks or given.good):
+        raise ReconpatchError(
+            "--labels: the file itself says which images are good, and in its column mask where masks are"
+        )
     if given.out:
         if given.out.exists():
             raise ReconpatchError(f"{given.out}: is there already; give another --out, or remove it")
         check_writable(given.out.absolute().parent)
     card = read_card(given.model)
-    photographs = photographs_in(given.images, "its folder test, and as --masks its folder ground_truth")
+    use = "" if given.labels else "its folder test, and as --masks its folder ground_truth"
+    photographs = photographs_in(given.images, use)
     if given.labels:
         truths = from_file(given.labels, photographs)
     else:
-        truths = from_folders(photographs, given.good, given.masks)
+        truths = from_folders(photographs, given.good or NORMAL, given.masks)
+    if all(truth.label for truth in truths):
+        names = ", ".join(sorted(given.good or NORMAL))
+        print(f"remark: no image counts as good: no folder is called {names}; --good NAME names yours", file=sys.stderr)
     image, _ = thresholds(card, given.false_alarms)
     threshold = given.threshold if given.threshold is not None else image.value if image else None
     from reconpatch.assess import assess, lines

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reconpatch.card import Card
+from reconpatch.errors import ReconpatchError
 from reconpatch.threshold import Threshold, choose
 
 
@@ -14,6 +15,8 @@ def thresholds(card: Card, rate: float | None = None) -> tuple[Threshold | None,
     ReconpatchError for a rate that `threshold.check_rate` refuses.
     """
     if not card.scores:
+        if rate is not None:
+            raise ReconpatchError("--false-alarms: the model has no held-out scores; give --threshold, or fit it again")
         return None, None
     rate = card.false_alarm_rate if rate is None else rate
     return choose(card.scores, rate), choose(card.peaks, rate).value

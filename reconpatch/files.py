@@ -27,9 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             for part in [*temporary.rglob("*"), temporary]:
+                _share(part)
                 flush(part)
             _remove(path)  # a folder takes the place of an empty one only
         else:
+            _share(temporary)
             flush(temporary)
         temporary.replace(path)
         flush(path.parent)  # the name is in the folder: it outlives a power loss only when that is on the disk, too
@@ -99,6 +101,14 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _share(path: Path) -> None:
+    """Give a file the permissions that any new file gets: some libraries write such as their owner alone can read."""
+    if path.is_file() and not path.is_symlink():
+        mask = os.umask(0)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def _remove(path: Path) -> None:

@@ -1,10 +1,12 @@
 """Scoring photographs with a saved model: a table of scores, overlays and masks."""
 
 import csv
+import errno
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -13,12 +15,14 @@ from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
 from reconpatch.features import read_ahead
 from reconpatch.files import check_writable
+from reconpatch.kinds import LONGEST_PART
 from reconpatch.layouts import shown
 from reconpatch.overlays import defect_mask, map_scale, overlay
 from reconpatch.photographs import Photograph, cell, load
 
 COLUMNS = ("image", "score", "anomalous", "peak_x", "peak_y", "width", "height", "seen")
 SCORES, PART = "scores.csv", "scores.part.csv"
+PICTURES = ("overlays", "masks")
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,26 @@ class Found:
 
 
 def check_free(out: Path) -> None:
-    """Raise ReconpatchError where a table of scores is in the folder already, or nothing can be written."""
+    """Raise ReconpatchError where scores or pictures are in the folder already, or nothing can be written."""
     if (out / SCORES).exists():
         raise ReconpatchError(f"{out / SCORES}: is there already; give another --out, or remove it")
+    if (out / PART).exists() or any((out / kind).exists() for kind in PICTURES):
+        raise ReconpatchError(
+            f"{out}: holds what a run that was cut off, or is under way, has made ({PART}: the scores it knows); "
+            "give another --out, or remove it"
+        )
     check_writable(out)
+
+
+def check_names(photographs: Sequence[Photograph], suffix: str = ".png") -> None:
+    """Raise ReconpatchError where a picture could not be called as its photograph is, with another suffix behind."""
+    names = {photograph.name + suffix for photograph in photographs}
+    folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    for name in sorted(names):
+        if len(os.fsencode(PurePosixPath(name).name)) > LONGEST_PART:
+            raise ReconpatchError(f"{shown(name)}: too long for the name of a picture; shorten the image's name")
+        if name in folders:
+            raise ReconpatchError(f"{shown(name)}: would be a picture and a folder of pictures; rename one of both")
 
 
 def score_photographs(
@@ -58,9 +78,12 @@ def score_photographs(
     while the network sees the next batch.
 
     Until all are done the table is called scores.part.csv: what is known is not lost when the work is cut off. A
-    photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already.
+    photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already, where
+    pictures cannot be called as their photographs, and where not one can be read.
     """
     check_free(out)
+    if look.overlays or look.masks:
+        check_names(photographs)
     found = Found()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
@@ -73,15 +96,22 @@ def score_photographs(
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / PART, "w", newline="", encoding="utf-8") as stream:
+        with open(out / PART, "x", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             table.writeheader()
-            detections = detector(photographs, leave_out)
-            for detection in read_ahead(draw, detections, 1, depth=2 * detector.batch):
-                found.rows.append(row(photographs[detection.number], detection, look.threshold))
-                table.writerow(found.rows[-1])
-                stream.flush()
-                progress("scoring", detection.number + 1, len(photographs))
+
+            def noted() -> Iterator[Detection]:
+                for detection in detector(photographs, leave_out):
+                    found.rows.append(row(photographs[detection.number], detection, look.threshold))
+                    table.writerow(found.rows[-1])
+                    stream.flush()
+                    yield detection
+
+            for done in read_ahead(draw, noted(), 1, depth=2 * detector.batch):
+                progress("scoring", done.number + 1, len(photographs))
+        if not found.rows:
+            (out / PART).unlink()
+            raise ReconpatchError(f"none of the {len(photographs)} images can be read: nothing was scored")
         (out / PART).replace(out / SCORES)
     except OSError as error:
         raise _unwritten(out / PART, error) from None
@@ -128,4 +158,7 @@ def _save(picture: Image.Image, file: Path) -> None:
 
 
 def _unwritten(file: Path, error: OSError) -> ReconpatchError:
-    return ReconpatchError(f"{shown(file)}: cannot be written ({error.strerror or error}); make room or choose --out")
+    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+    return ReconpatchError(
+        f"{shown(file)}: cannot be written ({error.strerror or error}); {advice}, or give another --out"
+    )

@@ -1,20 +1,26 @@
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import write_image
 from PIL import Image
 from products import SETTINGS, detector, write_products
 from running import ROOT
 from sklearn.metrics import roc_auc_score
 
 from reconpatch import cli
+from reconpatch.card import read_card
+from reconpatch.commands import photographs_in
+from reconpatch.errors import ReconpatchError
 from reconpatch.estimator import ReConPatch
 
 OPTIONS = ["--backbone", "resnet10t", "--weights", "random", "--size", "32", "--dim", "16", "--coreset", "0.1"]
@@ -171,7 +177,8 @@ def test_killed_half_way_what_was_scored_is_there(place, tmp_path) -> None:
     arguments = ["predict", place / "model", place / "look", "--out", tmp_path, "--batch-images", "1", *HERE]
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert [row["image"] for row in table(tmp_path / "scores.part.csv")] == [f"good/{n}.png" for n in (100, 101, 102)]
+    names = [row["image"] for row in table(tmp_path / "scores.part.csv")]
+    assert names[:3] == [f"good/{n}.png" for n in (100, 101, 102)] and not (tmp_path / "scores.csv").exists()
     assert not (tmp_path / "scores.csv").exists()
 
 
@@ -215,14 +222,14 @@ def test_evaluate_with_labels(place, call, tmp_path) -> None:
         (["fit", "GOOD", "--out", "NEW", "--false-alarms", "2"], "false-alarm rate 2"),
         (["fit", "GOOD", "--out", "NEW", "--set", "crop=64"], "settings: crop"),
         (["fit", "GOOD", "--out", "NEW", "--set", "sigmma=1"], "sigmma"),
-        (["fit", "DATA", "--out", "NEW"], "is a whole data set; give its folder of good images"),
+        (["fit", "DATA", "--out", "NEW"], "a whole data set; give its folder of good images"),
         (["fit", "NOTHING", "--out", "NEW"], "no such file or folder"),
         (["predict", "MODEL", "LOOK", "--out", "THERE"], "scores.csv: is there already"),
         (["predict", "MODEL", "LOOK", "--out", "FILE"], "is no folder"),
         (["predict", "MODEL", "LOOK", "--out", "NEW", "--false-alarms", "0"], "false-alarm rate 0"),
-        (["predict", "MODEL", "DATA", "--out", "NEW"], "is a whole data set"),
+        (["predict", "MODEL", "DATA", "--out", "NEW"], "a whole data set"),
         (["predict", "GOOD", "LOOK", "--out", "NEW"], "no model"),
-        (["evaluate", "MODEL", "DATA"], "is a whole data set"),
+        (["evaluate", "MODEL", "DATA"], "a whole data set"),
         (["evaluate", "MODEL", "LOOK", "--out", "THERE/scores.csv"], "is there already"),
         (["evaluate", "MODEL", "LOOK", "--out", "FILE/found.json"], "is no folder"),
         (["evaluate", "MODEL", "LOOK", "--masks", "NOTHING"], "no such folder of masks"),
@@ -289,3 +296,29 @@ def test_a_damaged_model_is_refused_by_every_command(place, call, tmp_path) -> N
         status, _, error = call(command, tmp_path / "model", *more)
         assert status == 1 and "memory_bank.safetensors: edited or damaged" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_only_whole_data_sets_are_refused(tmp_path, rng) -> None:
+    """A folder may be called train, test or ground_truth, unless what is beside it shows that a data set was meant."""
+    for name in ("day/test/a/1.png", "week/train/1.png", "set/x/test/good/1.png", "set/x/ground_truth/bad/1.png"):
+        write_image(tmp_path / name, rng)
+    assert len(photographs_in([tmp_path / "day", tmp_path / "week"], "another")) == 2
+    assert len(photographs_in([tmp_path / "set/x/ground_truth"], "another")) == 1
+    with pytest.raises(ReconpatchError, match=r"set/x: holds ground_truth and test, a whole data set; give another"):
+        photographs_in([tmp_path / "set"], "another")
+    assert len(photographs_in([tmp_path / "set"], "")) == 2  # where a file tells the truth
+
+
+def test_a_model_that_cannot_be_saved_is_kept_elsewhere(place, call, tmp_path, monkeypatch) -> None:
+    whole = ReConPatch.save
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def save(self, folder):
+        if Path(folder) == tmp_path / "model":
+            raise ReconpatchError("no room")
+        return whole(self, folder)
+
+    monkeypatch.setattr(ReConPatch, "save", save)
+    status, _, error = call("fit", place / "good", "--out", tmp_path / "model", *OPTIONS)
+    kept = re.search(r"no room; the model is in (\S+) instead", error)
+    assert status == 1 and kept and read_card(Path(kept[1])).images["fitted"]

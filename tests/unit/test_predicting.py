@@ -1,5 +1,7 @@
 import csv
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ QUIET = Look(None, None, 0.0, overlays=False)
 
 class Said:
     """Stands for a detector: scores 0.1, 0.2, ... and a map with a bump; what cannot be read is told."""
+
+    batch = 2
 
     def __call__(self, photographs, unreadable):
         for number, photograph in enumerate(photographs):
@@ -82,7 +86,8 @@ def test_rows_are_on_the_disk_as_they_come(photographs, tmp_path) -> None:
         seen.append((done, len(table(tmp_path / "out" / PART))))
 
     score_photographs(Said(), photographs, tmp_path / "out", QUIET, progress)
-    assert seen == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert [done for done, _ in seen] == [1, 2, 3, 4]
+    assert all(rows >= done for done, rows in seen)  # pictures are drawn while further ones are scored
 
 
 def test_what_was_scored_before_a_failure_stays(photographs, tmp_path) -> None:
@@ -95,8 +100,34 @@ def test_what_was_scored_before_a_failure_stays(photographs, tmp_path) -> None:
         score_photographs(Fails(), photographs, tmp_path / "out", QUIET, quiet)
     assert [r["image"] for r in table(tmp_path / "out" / PART)] == ["0.png", "1.png"]
     assert not (tmp_path / "out" / SCORES).exists()
-    score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)  # and may be begun again
+    with pytest.raises(ReconpatchError, match=r"out: holds what a run that was cut off.* has made"):
+        score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
+    assert len(table(tmp_path / "out" / PART)) == 2  # and is not written over
+    (tmp_path / "out" / PART).unlink()
+    score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
     assert len(table(tmp_path / "out" / SCORES)) == 4 and not (tmp_path / "out" / PART).exists()
+
+
+def test_where_not_one_can_be_read_nothing_is_left(photographs, tmp_path, damage) -> None:
+    for photograph in photographs:
+        damage(photograph.path)
+    with pytest.raises(ReconpatchError, match="none of the 4 images can be read"):
+        score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_pictures_that_cannot_be_called_so_are_refused_before_any_work(tmp_path, rng) -> None:
+    longest = "x" * 248 + ".png"
+    for name in ("a/b.png", "a/b.png.png/c.png", f"d/{longest}"):
+        write_image(tmp_path / "in" / name, rng)
+    pictures = Look(None, None, 0.0)
+    for folder, said in (("a", "would be a picture and a folder"), ("d", "too long for the name of a picture")):
+        chosen = find([tmp_path / "in" / folder])[0]
+        with pytest.raises(ReconpatchError, match=said):
+            score_photographs(Said(), chosen, tmp_path / "out", pictures, quiet)
+        assert not (tmp_path / "out").exists()
+    score_photographs(Said(), chosen, tmp_path / "out", QUIET, quiet)  # without pictures any name will do
+    assert table(tmp_path / "out" / SCORES)[0]["image"] == longest
 
 
 def test_names_that_csv_must_quote(tmp_path, rng) -> None:
@@ -134,7 +165,7 @@ def test_pictures_lie_where_the_photographs_did(tmp_path, rng) -> None:
         with Image.open(tmp_path / "out/masks" / f"{photograph.name}.png") as mask:
             np.testing.assert_array_equal(np.asarray(mask), np.asarray(defect_mask(detection, 0.5)))
         with Image.open(tmp_path / "out/overlays" / f"{photograph.name}.png") as overlay:
-            assert overlay.size == (300, 200 + BAR)
+            assert overlay.size == (480, 320 + BAR)  # enlarged
 
 
 def test_masks_need_a_threshold(photographs, tmp_path) -> None:
@@ -156,13 +187,16 @@ def test_what_is_there_is_not_touched(photographs, tmp_path) -> None:
         score_photographs(never, photographs, tmp_path / "in/0.png", QUIET, quiet)
 
 
-def test_a_full_disk_is_an_error_of_ours(photographs, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / PART).symlink_to("/dev/full")
-    with pytest.raises(ReconpatchError, match=r"scores\.part\.csv: cannot be written \(No space left"):
-        score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    (tmp_path / "two/overlays").mkdir(parents=True)
-    (tmp_path / "two/overlays/1.png.png").symlink_to("/dev/full")
-    with pytest.raises(ReconpatchError, match=r"1\.png\.png: cannot be written \(No space left"):
+def test_a_full_disk_is_an_error_of_ours(photographs, tmp_path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerow", full)
+        with pytest.raises(ReconpatchError, match=r"scores\.part\.csv: cannot be written \(No space left.*make room"):
+            score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(ReconpatchError, match=r"0\.png\.png: cannot be written \(No space left.*make room"):
         score_photographs(Said(), photographs, tmp_path / "two", Look(None, None, 0.0), quiet)
-    assert len(table(tmp_path / "two" / PART)) == 2
+    assert len(table(tmp_path / "two" / PART)) >= 1

@@ -52,15 +52,15 @@ RUN = {
     "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
     "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
-    "reconpatch fit photos/good --out model": "",
-    "reconpatch predict model photos/new --out found": "",
+    "reconpatch fit photos/good --out model": "saved in model",
+    "reconpatch predict model photos/new --out found": "found/scores.csv",
     "reconpatch evaluate model photos/test": "image_auroc",
     "reconpatch show model": "threshold",
-    "reconpatch sample demo": "",
+    "reconpatch sample demo": "demo/brick: train/good",
     "reconpatch fit demo/brick/train/good --out demo/model --backbone tf_efficientnet_lite0 --weights embedded "
-    "--size 160 --aspect stretch --epochs 10": "",
+    "--size 160 --aspect stretch --epochs 10": "saved in demo/model",
     "reconpatch show demo/model": "threshold",
-    "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "",
+    "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "demo/found/scores.csv",
     "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel_auroc",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
