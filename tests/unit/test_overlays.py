@@ -7,7 +7,18 @@ from scipy import ndimage
 
 from reconpatch.detector import Detection
 from reconpatch.geometry import ASPECTS, view
-from reconpatch.overlays import BAR, LINE, LONGEST, UNSEEN, Scale, defect_mask, map_scale, overlay
+from reconpatch.overlays import (
+    BAR,
+    LINE,
+    LONGEST,
+    SHORTEST,
+    UNSEEN,
+    WIDEST_TEXT,
+    Scale,
+    defect_mask,
+    map_scale,
+    overlay,
+)
 
 
 def drawn(width: int, height: int) -> Image.Image:
@@ -38,7 +49,7 @@ def test_scale_puts_the_threshold_half_way() -> None:
         assert scale.high > scale.low  # nothing is divided by zero
 
 
-@pytest.mark.parametrize("size", [(320, 240), (240, 320), (300, 300)])
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (500, 500)])
 def test_pixels_without_anomaly_keep_their_colours_and_unseen_ones_are_dark(size) -> None:
     photograph, found = drawn(*size), detection(*size, "crop")
     got = picture(overlay(photograph, found, Scale(2.0, 3.0, 2.5), "nothing"))
@@ -50,7 +61,7 @@ def test_pixels_without_anomaly_keep_their_colours_and_unseen_ones_are_dark(size
 
 
 @settings(max_examples=20)
-@given(st.sampled_from(ASPECTS), st.integers(240, 300), st.integers(100, 300), st.integers(0, 99))
+@given(st.sampled_from(ASPECTS), st.integers(480, 560), st.integers(100, 560), st.integers(0, 99))
 def test_the_line_goes_round_what_is_above_the_threshold(aspect, width, height, seed) -> None:
     """Every line pixel touches the region from outside, every pixel that touches it from outside is on the line."""
     found = detection(width, height, aspect, seed=seed)
@@ -70,8 +81,8 @@ def test_the_line_goes_round_what_is_above_the_threshold(aspect, width, height, 
 
 def test_stronger_is_more_coloured() -> None:
     """Of one grey photograph: the distance from its colour grows with the map up to the threshold, then stays a mix."""
-    found = detection(240, 240, "stretch")
-    grey = Image.new("RGB", (240, 240), (128, 128, 128))
+    found = detection(500, 500, "stretch")
+    grey = Image.new("RGB", (500, 500), (128, 128, 128))
     got = picture(overlay(grey, found, Scale(0.0, 2.0, None), ""))
     values = found.view.back(found.map)
     order = np.argsort(values, axis=None)
@@ -85,8 +96,8 @@ def test_no_larger_than_a_screen_and_never_narrower_than_its_text() -> None:
     large = overlay(drawn(2600, 1300), detection(2600, 1300, "pad"), Scale(0, 1, 0.5), "x")
     assert large.size == (LONGEST, LONGEST // 2 + BAR)
     small = overlay(drawn(3, 150), detection(3, 150, "pad"), Scale(0, 1, 0.5), "x")
-    assert small.size == (240, 150 + BAR)
-    assert overlay(drawn(1, 1), detection(1, 1, "crop"), Scale(0, 1, None), "x").size == (240, 1 + BAR)
+    assert small.size == (WIDEST_TEXT, SHORTEST + BAR)
+    assert overlay(drawn(1, 1), detection(1, 1, "crop"), Scale(0, 1, None), "x").size == (SHORTEST, SHORTEST + BAR)
 
 
 @settings(max_examples=20)

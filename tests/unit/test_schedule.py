@@ -1,4 +1,5 @@
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_jobs_come_after_those_whose_files_they_read(planned) -> None:
     for job, befores in after.items():
         if job.rule in ("score_run", "select_coreset"):  # its own bank and training, not those of another dimension
             dims = {
-                name.split("dim=")[1].split(",")[0].split("-")[0]
+                re.match(r"\d+", name.split("dim=")[1])[0]
                 for name in (b.name for b in (job, *befores))
                 if "dim=" in name
             }
