@@ -29,6 +29,8 @@ from reconpatch.remarks import data_flags
 from reconpatch.schedule import simulate, tasks_of
 from reconpatch.yamlfile import read_yaml
 
+WHAT = """Find defects on photographs of your own (fit to sample), and prepare and check the replication of the paper, whose
+tables snakemake makes (plan to verify). COMMAND --help says more."""
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 RESULTS = Path("results")
@@ -214,8 +216,9 @@ def verify_results(folder: Path, plan: Plan) -> None:
 
 def _arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="reconpatch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="reconpatch", description=WHAT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_commands(commands)
     overlays = argparse.ArgumentParser(add_help=False)
     help_ = "overlays on configs/default.yaml, the later winning; they come last on the line"
     overlays.add_argument("--configfile", type=Path, action="extend", nargs="+", default=[], metavar="FILE", help=help_)
@@ -233,7 +236,6 @@ def _arguments() -> argparse.Namespace:
     does = "whether results follow from what is saved; exit status 1 where one does not"
     saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
     saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
-    add_commands(commands)
     does = "rewrite workflow/schemas/, workflow/backbones.json, the package's baseline and docs/configuration.md"
     commands.add_parser("schemas", help=does)
     return parser.parse_args()
