@@ -29,8 +29,10 @@ from reconpatch.remarks import data_flags
 from reconpatch.schedule import simulate, tasks_of
 from reconpatch.yamlfile import read_yaml
 
-WHAT = """Find defects on photographs of your own (fit to sample), and prepare and check the replication of the paper, whose
-tables snakemake makes (plan to verify). COMMAND --help says more."""
+WHAT = (
+    "Find defects on photographs of your own (fit to sample), and prepare and check the replication of the paper, "
+    "whose tables snakemake makes (plan to verify). COMMAND --help says more."
+)
 DEFAULT = Path("configs/default.yaml")
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 RESULTS = Path("results")
