@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 NORMAL = frozenset({"good", "ok", "normal"})
@@ -123,7 +123,7 @@ def _images(folder: Path, problems: list[str]) -> list[Path]:
     return [p for p in entries if p.suffix.lower() in EXTENSIONS]
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: PurePath) -> str:
     """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", path.stem)
 
