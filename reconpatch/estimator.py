@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
-from reconpatch.baseline import product_run
+from reconpatch.baseline import product_run, refuse_own
 from reconpatch.card import Card
 from reconpatch.detector import Detection, Detector
 from reconpatch.errors import ReconpatchError
@@ -101,11 +101,15 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """N good images, a folder or as `sources_of` takes them -> itself, fitted; y is ignored.
 
         `calibration`: further good images for the threshold, in the place of a share `hold_out` of X. Sets `detector_`,
-        `threshold_` (None without held-out images), `map_threshold_`, `offset_` and `fitted_`. Raises ReconpatchError
-        for settings, images or weights that cannot work, before the network sees an image.
+        `threshold_` (None without held-out images), `map_threshold_`, `offset_`, `rate_` (the false-alarm rate of
+        these) and `fitted_`. Raises ReconpatchError for settings, images or weights that cannot work, before the
+        network sees an image.
         """
         began, cpu = time.perf_counter(), time.process_time()
         check_rate(self.false_alarm_rate)
+        refuse_own(self.settings or {}, "settings")
+        if self.weights == "file" and self.weight_file is None:  # as after load
+            raise ReconpatchError("weights: file, but none is named; give weight_file=FILE (--weight-file FILE)")
         keys = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")
         changes = {key: getattr(self, key) for key in keys} | dict(self.settings or {})
         if self.weight_file is not None:
@@ -133,11 +137,13 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         }
         device = self.fitted_.detector.backbone.device
         self.made_ = stage_facts(code_digest(Path(__file__).with_name("fitting.py")), threads, device, usage)
+        if hasattr(self, "card_"):  # of the model that was loaded
+            del self.card_
         self._use(self.fitted_.detector, self.fitted_.scores, self.fitted_.peaks)
         return self
 
     def _use(self, detector: Detector, scores: Sequence[float], peaks: Sequence[float]) -> None:
-        self.detector_ = detector
+        self.detector_, self.rate_ = detector, self.false_alarm_rate
         self.threshold_: Threshold | None = choose(scores, self.false_alarm_rate) if len(scores) else None
         self.map_threshold_ = choose(peaks, self.false_alarm_rate).value if len(peaks) else None
         self.offset_ = -self.threshold_.value if self.threshold_ else 0.0
@@ -183,11 +189,10 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self._fitted()
             raise ReconpatchError("this model was loaded from a folder: copy that folder")
         target = Path(folder)
-        check_rate(self.false_alarm_rate)
         if target.exists():
             raise ReconpatchError(f"{target}: is there already; give another folder, or remove it")
         with replacing(target) as temporary:
-            return save(fitted, self.false_alarm_rate, self.made_, temporary)
+            return save(fitted, self.rate_, self.made_, temporary)
 
     @classmethod
     def load(
@@ -201,7 +206,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> "ReConPatch":
         """Folder of a saved model -> fitted ReConPatch on this machine's device. `false_alarm_rate` None: the model's.
 
-        Raises ReconpatchError where the folder was edited or damaged.
+        Fitted again it holds out the share the model did, and takes the place of what was loaded. Raises
+        ReconpatchError where the folder was edited or damaged.
         """
         if false_alarm_rate is not None:
             check_rate(false_alarm_rate)
@@ -215,6 +221,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             size=run.crop,
             aspect=card.aspect,
             settings=rest,
+            hold_out=len(card.scores) / max(1, card.images["different"]),
             false_alarm_rate=card.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
             device=device,
             threads=threads,
