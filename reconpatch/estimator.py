@@ -7,7 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from reconpatch.baseline import product_run, refuse_own
 from reconpatch.card import Card
 from reconpatch.detector import Detection, Detector
+from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
 from reconpatch.fitting import Fitted, Progress, fit_detector, threads_here
@@ -54,6 +55,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     anomalous; the threshold follows from `hold_out`, the share of images kept out of the memory bank (0: no threshold,
     `predict` then raises). `settings` are further keys of a run in configs/default.yaml, as {"sigma": 0.5}. `threads`
     of None: all cores. `progress` is called with (what is being done, done, of how many).
+
+    While it works, PyTorch's deterministic algorithms are on and its number of threads is `threads`, in the whole
+    process; after each call both are as they were.
     """
 
     def __init__(
@@ -118,18 +122,19 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if run.augment != "none":
             raise ReconpatchError("augment: only for the workflow's robustness study; leave it out")
         threads = self.threads or threads_here()
-        self.fitted_ = fit_detector(
-            sources_of(X),
-            run,
-            aspect=self.aspect,
-            weight_file=None if self.weight_file is None else Path(self.weight_file),
-            hold_out=self.hold_out,
-            calibration=sources_of(calibration),
-            device=self.device,
-            threads=threads,
-            batch=self.batch_images,
-            progress=self.progress or (lambda *_: None),
-        )
+        with restored():
+            self.fitted_ = fit_detector(
+                sources_of(X),
+                run,
+                aspect=self.aspect,
+                weight_file=None if self.weight_file is None else Path(self.weight_file),
+                hold_out=self.hold_out,
+                calibration=sources_of(calibration),
+                device=self.device,
+                threads=threads,
+                batch=self.batch_images,
+                progress=self.progress or (lambda *_: None),
+            )
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - cpu, 3),
@@ -153,17 +158,23 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise NotFittedError("this ReConPatch is not fitted yet: call fit, or ReConPatch.load(FOLDER)")
         return self.detector_
 
+    def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
+        """To be used up at once: the process is set up for it until then."""
+        detector, sources = self._fitted(), sources_of(X)
+        with repeating(detector.backbone.device, detector.threads):
+            yield from detector(sources)
+
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N Detections: score, map, and where on the photograph the map lies."""
-        return list(self._fitted()(sources_of(X)))
+        return list(self._detections(X))
 
     def anomaly_scores(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
         """N images -> (N,) image scores, Euclidean distances in the representation; higher is more anomalous."""
-        return np.array([detection.score for detection in self._fitted()(sources_of(X))])
+        return np.array([detection.score for detection in self._detections(X)])
 
     def anomaly_maps(self, X: Images) -> NDArray[np.float32]:  # noqa: N803
         """N images -> (N, size, size) anomaly maps of the squares the network sees; higher is more anomalous."""
-        maps = [detection.map for detection in self._fitted()(sources_of(X))]
+        maps = [detection.map for detection in self._detections(X)]
         return np.stack(maps) if maps else np.empty((0, self.size, self.size), np.float32)
 
     def score_samples(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
@@ -211,7 +222,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if false_alarm_rate is not None:
             check_rate(false_alarm_rate)
-        detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
+        with restored():
+            detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
         run = card.run
         keys = ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")
         given: dict[str, Any] = {key: getattr(run, key) for key in keys}

@@ -4,7 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from process_state import state
 from products import SETTINGS, SIZE, detector, product, write_products
 from running import ROOT
 from sklearn.base import clone, is_outlier_detector
@@ -12,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import reconpatch
+from reconpatch.device import restored
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimator import ReConPatch, sources_of
 from reconpatch.photographs import Photograph
@@ -255,6 +258,27 @@ def test_weights_from_a_file(model, good, tmp_path) -> None:
 def test_settings_that_cannot_work(changes, said, good) -> None:
     with pytest.raises(ReconpatchError, match=said):
         detector(**changes).fit(good)
+
+
+def test_the_process_is_left_as_it_was(good, new, tmp_path) -> None:
+    """After every call, and after one that fails."""
+    with restored():
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(2)
+        before = state()
+        model = detector(false_alarm_rate=0.2).fit(good)
+        assert state() == before
+        want = model.anomaly_scores(new)
+        model.save(tmp_path / "model")
+        again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1)
+        assert state() == before
+        for call in (again.predict, again.anomaly_maps, again.detect):
+            call(new)
+            assert state() == before
+        with pytest.raises(ReconpatchError):
+            again.predict([None])
+        assert state() == before
+        np.testing.assert_array_equal(again.anomaly_scores(new), want)
 
 
 def test_the_rate_that_is_saved_is_the_thresholds(good, tmp_path) -> None:
