@@ -12,6 +12,10 @@ from reconpatch.config import Run, vary
 from reconpatch.errors import ReconpatchError
 from reconpatch.geometry import default_resize
 
+# Keys of a run -> the option of `fit` that sets them.
+OWN = {key: key for key in ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")} | {
+    "crop": "size"
+}
 FILE = Path(__file__).with_suffix(".json")
 
 
@@ -19,6 +23,16 @@ def baseline() -> dict[str, Any]:
     """Every parameter of a run with the value the tables' baseline has."""
     content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     return content
+
+
+def refuse_own(settings: Mapping[str, Any], where: str) -> None:
+    """Raise ReconpatchError for a key of `settings` that has an option of its own: of two values one would be lost."""
+    if given := [key for key in settings if key in OWN]:
+        key, option = given[0], OWN[given[0]]
+        raise ReconpatchError(
+            f"{where}: {key}: has an option of its own; give {option}=... instead (on the command line "
+            f"--{option.replace('_', '-')})"
+        )
 
 
 def product_run(

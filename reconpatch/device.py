@@ -1,10 +1,15 @@
 """Which device does the work, and that it does the same work every time."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from reconpatch.errors import ReconpatchError
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def resolve(wanted: str) -> str:
@@ -21,11 +26,49 @@ def repeatable(device: str, threads: int) -> None:
     convolutions is TensorFloat-32, whose ten bits are far from what a CPU computes.
     """
     torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    os.environ.setdefault(WORKSPACE, ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
     # Filling fresh memory costs time; nothing is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Whatever `repeatable` changes inside is afterwards as it was: for those who share the process with others.
+
+    The threads of every library that works with OpenMP are restored, so that faiss's are, too.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    workspace = os.environ.get(WORKSPACE)
+    openmp = ThreadpoolController().select(user_api="openmp")
+    before = [(library, library.num_threads) for library in openmp.lib_controllers]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_num_threads(threads)
+        for library, count in before:
+            library.set_num_threads(count)
+        if workspace is None:
+            os.environ.pop(WORKSPACE, None)
+        else:
+            os.environ[WORKSPACE] = workspace
+
+
+@contextmanager
+def repeating(device: str, threads: int) -> Iterator[None]:
+    """As `repeatable`, and faiss with so many threads, until the end of the block: then all is as it was."""
+    with restored():
+        repeatable(device, threads)
+        for library in ThreadpoolController().select(user_api="openmp").lib_controllers:
+            library.set_num_threads(threads)
+        yield
 
 
 def name(device: str) -> str:

@@ -7,7 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
-from reconpatch.baseline import product_run
+from reconpatch.baseline import product_run, refuse_own
 from reconpatch.card import Card
 from reconpatch.detector import Detection, Detector
+from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
 from reconpatch.fitting import Fitted, Progress, fit_detector, threads_here
@@ -54,6 +55,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     anomalous; the threshold follows from `hold_out`, the share of images kept out of the memory bank (0: no threshold,
     `predict` then raises). `settings` are further keys of a run in configs/default.yaml, as {"sigma": 0.5}. `threads`
     of None: all cores. `progress` is called with (what is being done, done, of how many).
+
+    While it works, PyTorch's deterministic algorithms are on and its number of threads is `threads`, in the whole
+    process; after each call both are as they were.
     """
 
     def __init__(
@@ -101,11 +105,15 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """N good images, a folder or as `sources_of` takes them -> itself, fitted; y is ignored.
 
         `calibration`: further good images for the threshold, in the place of a share `hold_out` of X. Sets `detector_`,
-        `threshold_` (None without held-out images), `map_threshold_`, `offset_` and `fitted_`. Raises ReconpatchError
-        for settings, images or weights that cannot work, before the network sees an image.
+        `threshold_` (None without held-out images), `map_threshold_`, `offset_`, `rate_` (the false-alarm rate of
+        these) and `fitted_`. Raises ReconpatchError for settings, images or weights that cannot work, before the
+        network sees an image.
         """
         began, cpu = time.perf_counter(), time.process_time()
         check_rate(self.false_alarm_rate)
+        refuse_own(self.settings or {}, "settings")
+        if self.weights == "file" and self.weight_file is None:  # as after load
+            raise ReconpatchError("weights: file, but none is named; give weight_file=FILE (--weight-file FILE)")
         keys = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")
         changes = {key: getattr(self, key) for key in keys} | dict(self.settings or {})
         if self.weight_file is not None:
@@ -114,18 +122,19 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if run.augment != "none":
             raise ReconpatchError("augment: only for the workflow's robustness study; leave it out")
         threads = self.threads or threads_here()
-        self.fitted_ = fit_detector(
-            sources_of(X),
-            run,
-            aspect=self.aspect,
-            weight_file=None if self.weight_file is None else Path(self.weight_file),
-            hold_out=self.hold_out,
-            calibration=sources_of(calibration),
-            device=self.device,
-            threads=threads,
-            batch=self.batch_images,
-            progress=self.progress or (lambda *_: None),
-        )
+        with restored():
+            self.fitted_ = fit_detector(
+                sources_of(X),
+                run,
+                aspect=self.aspect,
+                weight_file=None if self.weight_file is None else Path(self.weight_file),
+                hold_out=self.hold_out,
+                calibration=sources_of(calibration),
+                device=self.device,
+                threads=threads,
+                batch=self.batch_images,
+                progress=self.progress or (lambda *_: None),
+            )
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - cpu, 3),
@@ -133,11 +142,13 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         }
         device = self.fitted_.detector.backbone.device
         self.made_ = stage_facts(code_digest(Path(__file__).with_name("fitting.py")), threads, device, usage)
+        if hasattr(self, "card_"):  # of the model that was loaded
+            del self.card_
         self._use(self.fitted_.detector, self.fitted_.scores, self.fitted_.peaks)
         return self
 
     def _use(self, detector: Detector, scores: Sequence[float], peaks: Sequence[float]) -> None:
-        self.detector_ = detector
+        self.detector_, self.rate_ = detector, self.false_alarm_rate
         self.threshold_: Threshold | None = choose(scores, self.false_alarm_rate) if len(scores) else None
         self.map_threshold_ = choose(peaks, self.false_alarm_rate).value if len(peaks) else None
         self.offset_ = -self.threshold_.value if self.threshold_ else 0.0
@@ -147,17 +158,23 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise NotFittedError("this ReConPatch is not fitted yet: call fit, or ReConPatch.load(FOLDER)")
         return self.detector_
 
+    def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
+        """To be used up at once: the process is set up for it until then."""
+        detector, sources = self._fitted(), sources_of(X)
+        with repeating(detector.backbone.device, detector.threads):
+            yield from detector(sources)
+
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N Detections: score, map, and where on the photograph the map lies."""
-        return list(self._fitted()(sources_of(X)))
+        return list(self._detections(X))
 
     def anomaly_scores(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
         """N images -> (N,) image scores, Euclidean distances in the representation; higher is more anomalous."""
-        return np.array([detection.score for detection in self._fitted()(sources_of(X))])
+        return np.array([detection.score for detection in self._detections(X)])
 
     def anomaly_maps(self, X: Images) -> NDArray[np.float32]:  # noqa: N803
         """N images -> (N, size, size) anomaly maps of the squares the network sees; higher is more anomalous."""
-        maps = [detection.map for detection in self._fitted()(sources_of(X))]
+        maps = [detection.map for detection in self._detections(X)]
         return np.stack(maps) if maps else np.empty((0, self.size, self.size), np.float32)
 
     def score_samples(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
@@ -183,11 +200,10 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self._fitted()
             raise ReconpatchError("this model was loaded from a folder: copy that folder")
         target = Path(folder)
-        check_rate(self.false_alarm_rate)
         if target.exists():
             raise ReconpatchError(f"{target}: is there already; give another folder, or remove it")
         with replacing(target) as temporary:
-            return save(fitted, self.false_alarm_rate, self.made_, temporary)
+            return save(fitted, self.rate_, self.made_, temporary)
 
     @classmethod
     def load(
@@ -201,11 +217,13 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> "ReConPatch":
         """Folder of a saved model -> fitted ReConPatch on this machine's device. `false_alarm_rate` None: the model's.
 
-        Raises ReconpatchError where the folder was edited or damaged.
+        Fitted again it holds out the share the model did, and takes the place of what was loaded. Raises
+        ReconpatchError where the folder was edited or damaged.
         """
         if false_alarm_rate is not None:
             check_rate(false_alarm_rate)
-        detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
+        with restored():
+            detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
         run = card.run
         keys = ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")
         given: dict[str, Any] = {key: getattr(run, key) for key in keys}
@@ -215,6 +233,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             size=run.crop,
             aspect=card.aspect,
             settings=rest,
+            hold_out=len(card.scores) / max(1, card.images["different"]),
             false_alarm_rate=card.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
             device=device,
             threads=threads,

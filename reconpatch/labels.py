@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.layouts import EXTENSIONS, NORMAL, shown
-from reconpatch.photographs import Photograph
+from reconpatch.layouts import EXTENSIONS, NORMAL, hidden, is_folder, shown, stem_of
+from reconpatch.photographs import Photograph, cell
 
 LABELS = {"0": 0, "good": 0, "ok": 0, "normal": 0, "1": 1, "bad": 1, "anomalous": 1, "defect": 1, "ko": 1}
+Listed = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
 MASKS = "ground_truth"  # of a data set in MVTec AD's layout: no folder of photographs
 
 
@@ -33,7 +34,8 @@ def from_folders(
     """
     if masks is not None and not masks.is_dir():
         raise ReconpatchError(f"{shown(masks)}: no such folder of masks")
-    truths = []
+    truths: list[Truth] = []
+    listed: Listed = {}
     for each in photographs:
         folders = PurePosixPath(each.name).parts[:-1]
         if not folders:
@@ -42,7 +44,7 @@ def from_folders(
                 "others into folders named after their defects, or give --labels FILE"
             )
         good = any(part in normal for part in folders)
-        mask = None if good or masks is None else find_mask(masks, each.name)
+        mask = None if good or masks is None else find_mask(masks, each.name, listed)
         truths.append(Truth(int(not good), "good" if good else folders[-1], mask))
     if masks is not None and any(t.label for t in truths) and not any(t.mask for t in truths):
         name = shown(next(p.name for p, t in zip(photographs, truths, strict=True) if t.label))
@@ -50,15 +52,18 @@ def from_folders(
     return truths
 
 
-def find_mask(masks: Path, name: str) -> Path | None:
-    """Folder of masks, a photograph's name -> the mask at the same place, or below the last folder alone.
+def find_mask(masks: Path, name: str, listed: Listed) -> Path | None:
+    """Folder of masks, a photograph's name, folders read so far -> the mask at the same place, or below the last folder
+    alone.
 
-    Raises ReconpatchError where there are two.
+    A folder is read once and then stands in `listed`. Raises ReconpatchError where there are two masks.
     """
     place = PurePosixPath(name)
+    stem = stem_of(place)
     for folder in (masks / place.parent, masks / place.parent.name):
-        stems = (place.stem, f"{place.stem}_mask")
-        found = sorted(p for p in folder.glob("*") if p.stem in stems and p.suffix.lower() in EXTENSIONS)
+        if folder not in listed:
+            listed[folder] = _by_stem(folder)
+        found = sorted(listed[folder].get(stem, []) + listed[folder].get(f"{stem}_mask", []))
         if len(found) > 1:
             raise ReconpatchError(f"{shown(found[0])} and {shown(found[1].name)} are masks of one image; remove one")
         if found:
@@ -66,11 +71,20 @@ def find_mask(masks: Path, name: str) -> Path | None:
     return None
 
 
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The images in a folder, hidden ones left out, by stem; nothing where there is no folder."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir() if is_folder(folder) else ():
+        if path.suffix.lower() in EXTENSIONS and not hidden(path.name):
+            found.setdefault(stem_of(path), []).append(path)
+    return found
+
+
 def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     """CSV file with columns image, label and perhaps mask, photographs -> the truth of each.
 
-    `image` is the name results give a photograph, `label` one of LABELS, `mask` a path that counts from the file.
-    Raises ReconpatchError naming the line that is wrong, or the photographs without one.
+    `image` is the name results give a photograph, to the letter, `label` one of LABELS, `mask` a path
+    that counts from the file. Raises ReconpatchError naming the line that is wrong, or the photographs without one.
     """
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
@@ -83,7 +97,7 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
         raise ReconpatchError(f"{shown(file)}: must be a CSV file whose first line is image,label or image,label,mask")
     truths: dict[str, Truth] = {}
     for line, row in rows:
-        name, said = str(row["image"]).strip(), str(row["label"]).strip().lower()
+        name, said = str(row["image"]), str(row["label"]).strip().lower()
         if said not in LABELS:
             raise ReconpatchError(f"{shown(file)}, line {line}: label {said!r}; give one of {', '.join(LABELS)}")
         if name in truths:
@@ -92,6 +106,6 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
         if mask is not None and not mask.is_file():
             raise ReconpatchError(f"{shown(file)}, line {line}: {shown(mask)}: no such file")
         truths[name] = Truth(LABELS[said], "good" if not LABELS[said] else "defect", mask)
-    if missing := [p.name for p in photographs if p.name not in truths]:
+    if missing := [p.name for p in photographs if cell(p.name) not in truths]:
         raise ReconpatchError(f"{shown(file)}: no line for {len(missing)} images, first {shown(missing[0])}")
-    return [truths[p.name] for p in photographs]
+    return [truths[cell(p.name)] for p in photographs]

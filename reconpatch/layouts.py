@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 NORMAL = frozenset({"good", "ok", "normal"})
@@ -123,7 +123,7 @@ def _images(folder: Path, problems: list[str]) -> list[Path]:
     return [p for p in entries if p.suffix.lower() in EXTENSIONS]
 
 
-def _stem(path: Path) -> str:
+def stem_of(path: PurePath) -> str:
     """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", path.stem)
 
@@ -134,7 +134,7 @@ def _masks(folder: Path, taken: set[Path], problems: list[str]) -> dict[str, Pat
     images = _images(folder, problems)
     taken.update(images)
     for p in images:
-        stem = _stem(p).removesuffix("_mask")
+        stem = stem_of(p).removesuffix("_mask")
         if stem in found:
             problems.append(f"{shown(p)}: {shown(found[stem].name)} is a mask of the same image; remove one")
         else:
@@ -166,17 +166,17 @@ def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]
             problems.append(
                 f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}; add them"
             )
-        twins = {stem for stem, count in Counter(map(_stem, images)).items() if count > 1}
+        twins = {stem for stem, count in Counter(map(stem_of, images)).items() if count > 1}
         for p in images:
-            mask = masks.get(_stem(p))
-            if mask is not None and _stem(p) in twins:
+            mask = masks.get(stem_of(p))
+            if mask is not None and stem_of(p) in twins:
                 problems.append(
                     f"{shown(p)}: another image differs only in suffix, so that its mask is unclear; rename"
                 )
             elif masks and mask is None and not normal and names.all_masked:
                 problems.append(f"{shown(p)}: no mask in {shown(truth / sub.name)}; add it")
             yield item(p, "test", int(not normal), "good" if normal else sub.name, mask)
-        left = sorted(set(masks).difference(map(_stem, images)))
+        left = sorted(set(masks).difference(map(stem_of, images)))
         kind = "normal" if normal else "defective"
         problems.extend(
             f"{shown(masks[stem])}: mask without a {kind} image in {shown(sub)}; remove it" for stem in left

@@ -18,6 +18,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.layouts import EXTENSIONS, OTHER_FORMATS, hidden, shown
 
 MOST = 20  # problems that are spelt out
+DECODERS = 8  # images decoded at once at most: one of 80 megapixels takes 0.7 GB
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,22 @@ Source = Photograph | Image.Image | NDArray[Any]  # of what the Python interface
 def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
     """Folders, looked through at any depth, and files -> (photographs in sorted order, remarks on what was left out).
 
-    Hidden names are skipped; files with other suffixes than images' are counted in a remark. Raises ReconpatchError
-    where there is nothing, for images of formats that are not read, and for two photographs of one name.
+    Hidden names are skipped; files with other suffixes than images' are counted in a remark, as are files found again
+    where sources overlap: they count once, with the name that tells most folders. Raises ReconpatchError where there is
+    nothing, for images of formats that are not read, and for two photographs of one name.
     """
-    below: list[tuple[str, Photograph]] = []  # with the name of the folder it was found in
+    listed: list[list[tuple[str, Photograph]]] = []  # of every source, with the name of the folder it was found in
     ignored: Counter[str] = Counter()
     problems: list[str] = []
     for source in sources:
         if source.is_dir():
-            below += [(source.resolve().name, each) for each in _below(source, ignored, problems)]
+            listed.append([(source.resolve().name, each) for each in _below(source, ignored, problems)])
         elif source.exists():
-            below.append(("", Photograph(source.name, source)))  # named by the user, whatever its suffix
+            listed.append([("", Photograph(source.name, source))])  # named by the user, whatever its suffix
         else:
             problems.append(f"{shown(source)}: no such file or folder")
+    below = _once(listed)
+    again = sum(map(len, listed)) - len(below)
     found = [each for _, each in below]
     if len(sources) > 1 and len({each.name for each in found}) < len(found):  # the folders tell them apart
         found = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in below]
@@ -66,10 +70,25 @@ def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
     remarks = [
         f"{count} files ending in {suffix or 'nothing'} are no images" for suffix, count in sorted(ignored.items())
     ]
+    if again:
+        remarks.append(f"{again} images lie below more than one of the sources given; each counts once")
     if not found:
         kinds, besides = ", ".join(sorted(EXTENSIONS)), f" ({'; '.join(remarks)})" if remarks else ""
         raise ReconpatchError(f"{', '.join(map(shown, sources))}: no images below it{besides}; images end in {kinds}")
     return sorted(found, key=lambda p: p.name), remarks
+
+
+def _once(listed: Sequence[Sequence[tuple[str, Photograph]]]) -> list[tuple[str, Photograph]]:
+    """What was found below every source -> the same without files of which another source's name tells more folders,
+    or as many, and came first. Links within one source stay: they are its owner's wish.
+    """
+    best: dict[str, tuple[int, int]] = {}  # real path -> folders in its name, source
+    found = [(os.path.realpath(each.path), n, (folder, each)) for n, of in enumerate(listed) for folder, each in of]
+    for real, n, (_, each) in found:
+        depth = each.name.count("/")
+        if real not in best or depth > best[real][0]:
+            best[real] = depth, n
+    return [item for real, n, item in found if best[real][1] == n]
 
 
 def _below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Photograph]:
@@ -100,17 +119,22 @@ def _refuse(problems: Sequence[str], what: str) -> None:
         raise ReconpatchError("\n".join([f"{count} {what}:", *problems[:MOST], *more]))
 
 
+def _decoded(content: bytes, path: Path) -> Image.Image:
+    """bytes of a file, its name for messages -> 8-bit RGB image."""
+    picture = decode(content, path).image
+    try:
+        return to_rgb(picture)
+    except ReconpatchError as error:
+        raise ReconpatchError(f"{shown(path)}: {error}") from None
+
+
 def load(source: Source) -> Image.Image:
     """Photograph, PIL image, or (H, W, 3) or (H, W) uint8 array -> 8-bit RGB image.
 
     Raises ReconpatchError naming the file, or what an array is instead.
     """
     if isinstance(source, Photograph):
-        picture = decode(read_file(source.path), source.path).image
-        try:
-            return to_rgb(picture)
-        except ReconpatchError as error:
-            raise ReconpatchError(f"{shown(source.path)}: {error}") from None
+        return _decoded(read_file(source.path), source.path)
     if isinstance(source, Image.Image):
         try:
             return to_rgb(ImageOps.exif_transpose(source))  # as a file is turned
@@ -140,20 +164,29 @@ def with_number(error: ReconpatchError, source: Source, number: int) -> Reconpat
 
 
 def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[Facts]:
-    """Sources -> facts of each, every one read whole. Raises one ReconpatchError that lists all that cannot be."""
+    """Sources -> facts of each, every one read whole, at most DECODERS at once.
+
+    The digest is that of the very bytes that were decoded, or of the shape and pixels of what is no file. Raises one
+    ReconpatchError that lists all that cannot be read.
+    """
 
     def look(item: tuple[int, Source]) -> Facts | str:
         number, source = item
         try:
-            image = load(source)
+            if isinstance(source, Photograph):
+                content = read_file(source.path)
+                width, height = _decoded(content, source.path).size
+            else:
+                image = load(source)
+                width, height = image.size
+                content = f"{width}x{height} ".encode() + image.tobytes()  # 2x8 and 4x4 may have the same pixels
         except ReconpatchError as error:
             return str(with_number(error, source, number))
-        content = source.path.read_bytes() if isinstance(source, Photograph) else image.tobytes()
-        return Facts(name_of(source, number), sha256(content).hexdigest(), image.width, image.height)
+        return Facts(name_of(source, number), sha256(content).hexdigest(), width, height)
 
     facts: list[Facts] = []
     problems: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(min(threads, DECODERS)) as pool:
         for done, found in enumerate(pool.map(look, enumerate(sources)), 1):
             facts.append(found) if isinstance(found, Facts) else problems.append(found)
             progress(done, len(sources))

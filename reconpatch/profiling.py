@@ -1,8 +1,9 @@
 """How fast a detector is: throughput of a run, the share of its parts, and the latency of single images."""
 
+import copy
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ def profile(detector: Detector, sources: Sequence[Source], seconds: float, image
     neither. `parts_s` are wall time: reading overlaps with the rest, so only waiting for it counts.
     """
     parts = {part: round(taken, 3) for part, taken in detector.seconds.items()}
-    single, latency = replace(detector, batch=1), []
+    single, latency = copy.copy(detector), []  # the same network and search index
+    single.batch, single.seconds = 1, Counter()
     for source in [*sources[:1], *sources[:SAMPLE]]:
         began = time.perf_counter()
         if list(single([source], lambda *_: None)):

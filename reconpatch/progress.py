@@ -16,6 +16,7 @@ class Steps:
     seconds: dict[str, float] = field(default_factory=dict)
     latest: float = field(default_factory=time.perf_counter)
     bar: Any = None
+    pending: tuple[str, int, int] | None = None  # the last call of a step whose line is not printed yet
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show how far a step is."""
@@ -25,8 +26,11 @@ class Steps:
         if self.silent:
             return
         if not sys.stderr.isatty():
+            if self.pending and self.pending[0] != step:
+                self._print()
+            self.pending = step, done, total
             if done == total:
-                print(f"{step}: {done} in {self.seconds[step]:.1f} s", file=sys.stderr, flush=True)
+                self._print()
             return
         if self.bar is None or self.bar.desc.rstrip(": ") != step:
             self.close()
@@ -35,8 +39,17 @@ class Steps:
         if done == total:
             self.close()
 
+    def _print(self) -> None:
+        """The line of the step under way; what is left out of it, as unreadable images, is never told as done."""
+        if self.pending is not None:
+            step, done, total = self.pending
+            count = f"{done}" if done == total else f"{done} of {total}"
+            print(f"{step}: {count} in {self.seconds[step]:.1f} s", file=sys.stderr, flush=True)
+            self.pending = None
+
     def close(self) -> None:
-        """End the bar that is under way, if one is."""
+        """End the bar or print the line of the step that is under way, if one is."""
+        self._print()
         if self.bar is not None:
             self.bar.close()
             self.bar = None

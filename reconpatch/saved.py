@@ -16,15 +16,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from reconpatch.backbones import load_backbone
+from reconpatch.backbones import check_levels, count_parameters, load_backbone
 from reconpatch.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_card
 from reconpatch.detector import Detector
 from reconpatch.device import repeatable, resolve
+from reconpatch.errors import ReconpatchError
+from reconpatch.estimate import grid, of_run, width
 from reconpatch.files import sha256_of
 from reconpatch.fitting import Fitted, check_machine
+from reconpatch.layouts import shown
+from reconpatch.limits import machine_mb
 from reconpatch.memory import MemoryBank
+from reconpatch.needs import MB, Network, search
 from reconpatch.photographs import cell
 
 
@@ -65,16 +71,69 @@ def save(fitted: Fitted, rate: float, made: dict[str, Any], folder: Path) -> Car
     return card
 
 
+def check_parts(folder: Path, card: Card) -> None:
+    """Folder, its card -> ReconpatchError, naming the file, unless its memory bank is one of the card's run.
+
+    Shapes alone are read: safetensors has them beside the values, and refuses files that are shorter or longer.
+    """
+    run, file = card.run, folder / BANK  # a Run's features always pool evenly to PatchCore's dim
+    try:
+        with safe_open(file, "numpy") as content:
+            shapes = {key: tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors raises classes of its own
+        raise ReconpatchError(f"{file}: not a memory bank ({type(error).__name__}: {error})") from None
+    rows = card.bank["patches"]
+    wanted: dict[str, tuple[int, ...]] = {"memory_bank": (rows, run.dim), "order": (rows,)}
+    if run.method == "reconpatch":
+        wanted |= {"f.weight": (run.dim, width(run)), "f.bias": (run.dim,)}
+    if shapes != wanted:
+        raise ReconpatchError(
+            f"{file}: not the memory bank of {CARD}, it holds {_listed(shapes)} instead of {_listed(wanted)}; fit again"
+        )
+    if not 1 <= run.neighbours <= rows <= card.bank["of"]:
+        raise ReconpatchError(
+            f"{folder / CARD}: neighbours = {run.neighbours} in a memory bank of {rows} of {card.bank['of']} patches "
+            "cannot be; fit it again"
+        )
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{shown(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
+
+
+def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
+    """Raise ReconpatchError where this machine's memory is too small for what the model is predicted to take, with
+    so many images a pass, or its files are larger than its parts can be.
+    """
+    run, rows = card.run, card.bank["patches"]
+    stride = check_levels(run.backbone, run.levels)
+    side = grid(run.crop, stride)
+    if run.patch_size > side:
+        raise ReconpatchError(f"{folder / CARD}: patch_size {run.patch_size} is larger than the grid of {side} patches")
+    network = Network(stride, count_parameters(run.backbone, run.levels))
+    jobs = of_run(run, network, (1, batch), run.coreset, batch, threads=threads)
+    searched = search(batch * side**2, width(run), run.dim, rows, rows, run.neighbours)[0]
+    held = jobs["extract_features"].held + searched + 2 * (folder / NETWORK).stat().st_size / MB
+    if held > machine_mb():
+        raise ReconpatchError(
+            f"{folder}: the model needs about {held / 1000:.1f} GB of memory with {batch} images a pass, there are "
+            f"{machine_mb() / 1000:.1f} GB: lower batch_images, or fit with a smaller coreset, size or dim"
+        )
+
+
 def load(
     folder: Path, *, device: str = "auto", threads: int = 1, batch: int = 8, card: Card | None = None
 ) -> tuple[Detector, Card]:
     """Folder of a saved model -> detector on this machine's device, and its card. No network is needed.
 
-    Raises what `read_card` raises.
+    Raises what `read_card` raises, and ReconpatchError where its parts do not belong together or the memory of this
+    machine is too small, before any of it is loaded: whoever writes a folder can make digests fit.
     """
     check_machine(device, threads, batch)
     card, device = card or read_card(folder), resolve(device)
     run = card.run
+    check_parts(folder, card)
+    check_memory(folder, card, batch, threads)
     repeatable(device, threads)
     backbone = load_backbone(
         run.backbone,

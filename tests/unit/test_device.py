@@ -3,8 +3,9 @@ import sys
 
 import pytest
 import torch
+from process_state import state
 
-from reconpatch.device import name, resolve
+from reconpatch.device import name, repeating, resolve, restored
 from reconpatch.errors import ReconpatchError
 
 
@@ -15,6 +16,29 @@ def test_cpu_is_what_is_asked_for_and_cuda_must_be_there(monkeypatch) -> None:
         assert resolve("auto") == device
     with pytest.raises(ReconpatchError, match="device: cuda, but PyTorch finds no CUDA device here"):
         resolve("cuda")
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_is_changed_for_a_block_is_restored_after_it(workspace, strict, monkeypatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if workspace:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    with restored():
+        torch.use_deterministic_algorithms(strict, warn_only=strict)
+        torch.backends.cudnn.allow_tf32 = True
+        torch.set_num_threads(3)
+        before = state()
+        with pytest.raises(RuntimeError, match="torn"), repeating("cpu", 2):
+            assert torch.are_deterministic_algorithms_enabled() and torch.get_num_threads() == 2
+            assert not torch.backends.cudnn.allow_tf32
+            assert {count for _, count in state()[-1]} == {2}
+            torch.set_num_threads(1)
+            raise RuntimeError("torn")
+        assert state() == before and before[0] == 3
+        with repeating("cuda", 1):
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert state() == before
 
 
 def test_a_process_is_made_repeatable() -> None:

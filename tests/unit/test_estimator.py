@@ -4,7 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from process_state import state
 from products import SETTINGS, SIZE, detector, product, write_products
 from running import ROOT
 from sklearn.base import clone, is_outlier_detector
@@ -12,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import reconpatch
+from reconpatch.device import restored
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimator import ReConPatch, sources_of
 from reconpatch.photographs import Photograph
@@ -240,7 +243,9 @@ def test_weights_from_a_file(model, good, tmp_path) -> None:
         ({"method": "padim"}, "method"),
         ({"size": 0}, "crop"),
         ({"aspect": "square"}, "aspect 'square'"),
-        ({"settings": {"crop": 8}}, "settings: crop"),
+        ({"settings": {"crop": 8}}, "settings: crop: has an option of its own; give size=.*--size"),
+        ({"settings": {"epochs": 1}}, "settings: epochs: has an option of its own; give epochs=.*--epochs"),
+        ({"weights": "file"}, r"give weight_file=FILE \(--weight-file FILE\)"),
         ({"settings": {"unknown": 8}}, "settings.*unknown"),
         ({"settings": SETTINGS | {"augment": "both"}}, "augment: only for"),
         ({"backbone": "resnet10"}, "no such model.*resnet10t"),
@@ -255,9 +260,55 @@ def test_settings_that_cannot_work(changes, said, good) -> None:
         detector(**changes).fit(good)
 
 
-def test_a_model_with_a_rate_that_cannot_be_is_not_saved(good, tmp_path) -> None:
-    model = detector().fit(good)
-    model.set_params(false_alarm_rate=7)
-    with pytest.raises(ReconpatchError, match="false-alarm rate 7"):
+def test_the_process_is_left_as_it_was(good, new, tmp_path) -> None:
+    """After every call, and after one that fails."""
+    with restored():
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(2)
+        before = state()
+        model = detector(false_alarm_rate=0.2).fit(good)
+        assert state() == before
+        want = model.anomaly_scores(new)
         model.save(tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+        again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1)
+        assert state() == before
+        for call in (again.predict, again.anomaly_maps, again.detect):
+            call(new)
+            assert state() == before
+        with pytest.raises(ReconpatchError):
+            again.predict([None])
+        assert state() == before
+        np.testing.assert_array_equal(again.anomaly_scores(new), want)
+
+
+def test_the_rate_that_is_saved_is_the_thresholds(good, tmp_path) -> None:
+    """A parameter that is changed after the fit changes nothing of what was fitted."""
+    model = detector(false_alarm_rate=0.3).fit(good)
+    model.set_params(false_alarm_rate=7)
+    assert model.rate_ == 0.3 == model.save(tmp_path / "model").false_alarm_rate
+    again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1)
+    assert again.threshold_ == model.threshold_ and again.rate_ == again.false_alarm_rate == 0.3
+
+
+def test_a_loaded_model_that_is_fitted_again_is_a_new_one(good, tmp_path) -> None:
+    """It holds out as many, says nothing of the old card, and can be saved; copies of an image do not shift this."""
+    photographs = write_products(tmp_path / "more", 13)
+    (photographs / "copy.png").write_bytes((photographs / "000.png").read_bytes())
+    first = detector(hold_out=0.4).fit(photographs)
+    card = first.save(tmp_path / "model")
+    again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1).fit(photographs)
+    assert not hasattr(again, "card_") and again.fitted_.held_out == first.fitted_.held_out
+    assert again.save(tmp_path / "again").identity == card.identity
+    detector(hold_out=0).fit(good).save(tmp_path / "none")
+    assert ReConPatch.load(tmp_path / "none", device="cpu").hold_out == 0
+
+
+def test_a_loaded_model_with_weights_of_a_file_asks_for_the_file(model, good, tmp_path) -> None:
+    model.save(tmp_path / "model")
+    file = tmp_path / "model/backbone.safetensors"
+    detector(weight_file=file).fit(good).save(tmp_path / "other")
+    again = ReConPatch.load(tmp_path / "other", device="cpu", threads=1)
+    with pytest.raises(ReconpatchError, match=r"weight_file=FILE \(--weight-file FILE\)"):
+        again.fit(good)
+    again.set_params(weight_file=file).fit(good)
+    np.testing.assert_array_equal(again.detector_.bank.patches, model.detector_.bank.patches)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.gpus import take_device, visible_devices
+from reconpatch.gpus import CLUSTERS, take_device, visible_devices
 
 # Says which GPU it got and holds it until it is told to end, or is killed.
 HOLDER = """
@@ -111,8 +111,8 @@ def test_devices_named_by_the_driver(
     assert visible_devices() == devices
 
 
-@pytest.mark.parametrize(("device", "visible"), [("cpu", "0,1"), ("auto", "1"), ("cuda", "1"), ("auto", "")])
-def test_nothing_is_taken_where_there_is_no_choice(
+@pytest.mark.parametrize(("device", "visible"), [("cpu", "0,1"), ("auto", ""), ("cuda", "-1")])
+def test_nothing_is_taken_where_there_is_no_gpu(
     device: str, visible: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -120,11 +120,61 @@ def test_nothing_is_taken_where_there_is_no_choice(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == visible and not (tmp_path / "locks").exists()
 
 
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts a holder on a machine whose driver numbers two GPUs, with the variables given."""
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\ncase $1 in *index*) echo '0, GPU-1f-aa'; echo '1, GPU-2e-bb';; *) echo GPU-1f-aa; echo GPU-2e-bb;; "
+        "esac\n"
+    )
+    program.chmod(0o755)
+    running = []
+
+    def holder(**variables: str) -> subprocess.Popen[str]:
+        kept = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", *CLUSTERS)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path / "locks")],
+            env=kept | {"PATH": f"{program.parent}:{os.environ['PATH']}"} | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield holder
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("first", ["0", "GPU-1f-aa", "GPU-1f"])
+def test_a_gpu_has_one_lock_whatever_it_is_called(first: str, machine: Callable[..., subprocess.Popen[str]]) -> None:
+    """Also where a process sees one alone: who sees all takes another."""
+    assert said(machine(CUDA_VISIBLE_DEVICES=first), "got") == first
+    assert said(machine(), "got") == "GPU-2e-bb"
+    late = machine(CUDA_VISIBLE_DEVICES="0,1")
+    assert said(late, "note").startswith("all 2 GPUs are taken")
+
+
+@pytest.mark.parametrize("variables", [{"CUDA_VISIBLE_DEVICES": "1"}, {"SLURM_JOB_ID": "7"}, {"PBS_JOBID": "7"}])
+def test_nobody_waits_for_what_was_given_to_him_alone(
+    variables: dict[str, str], machine: Callable[..., subprocess.Popen[str]]
+) -> None:
+    holders = [machine(), machine()]
+    assert {said(process, "got") for process in holders} == {"GPU-1f-aa", "GPU-2e-bb"}
+    assert said(machine(**variables), "got") == variables.get("CUDA_VISIBLE_DEVICES", "GPU-1f-aa")
+
+
 def test_the_device_taken_is_the_only_one_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     notes: list[str] = []
     assert take_device("cuda", notes.append, tmp_path / "locks") == "3"
     assert visible_devices() == ["3"] and notes == ["GPU 3"]
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_a_folder_of_locks_that_leads_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

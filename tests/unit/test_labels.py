@@ -1,3 +1,6 @@
+import csv
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -5,7 +8,7 @@ from drawing import write_mask
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.labels import LABELS, Truth, find_mask, from_file, from_folders
-from reconpatch.photographs import Photograph
+from reconpatch.photographs import Photograph, cell
 
 NAMES = ["good/0.png", "scratch/0.png", "line 1/ok/0.png", "day/bent/1.png"]
 
@@ -36,7 +39,40 @@ def test_masks_lie_at_the_same_place(tmp_path) -> None:
     assert [t.mask for t in got] == [p if p is None else tmp_path / p for p in places]
     write_mask(tmp_path / "scratch/0.png")
     with pytest.raises(ReconpatchError, match="masks of one image"):
-        find_mask(tmp_path, "scratch/0.png")
+        find_mask(tmp_path, "scratch/0.png", {})
+
+
+def test_masks_pair_however_an_umlaut_is_written(tmp_path) -> None:
+    """Macs write it as two characters; hidden files are no masks."""
+    for place in (f"scratch/{unicodedata.normalize('NFD', 'für')}_mask.png", "scratch/._für.png"):
+        write_mask(tmp_path / place)
+    got = from_folders(photographs(unicodedata.normalize("NFC", "scratch/für.png")), masks=tmp_path)
+    assert got[0].mask is not None and got[0].mask.name.endswith("r_mask.png")
+    write_mask(tmp_path / f"bent/{unicodedata.normalize('NFC', 'ö')}.png")
+    assert find_mask(tmp_path, unicodedata.normalize("NFD", "bent/ö.png"), {}) is not None
+
+
+def test_a_folder_of_masks_is_read_once(tmp_path, monkeypatch) -> None:
+    for n in range(20):
+        write_mask(tmp_path / f"scratch/{n}.png")
+    read: list[Path] = []
+    real = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: (read.append(folder), real(folder))[1])
+    got = from_folders(photographs(*(f"scratch/{n}.jpg" for n in range(20))), masks=tmp_path)
+    assert [t.mask for t in got] == [tmp_path / f"scratch/{n}.png" for n in range(20)]
+    assert read == [tmp_path / "scratch"]
+
+
+def test_every_name_that_results_give_is_found(tmp_path) -> None:
+    """The table of `predict` with a column label: blanks at the ends, line breaks, undecodable bytes and all."""
+    names = [" blank.png", "tail.png ", "two\nlines.png", "carriage\rreturn.png", "a\r\nb.png"]
+    names += ['comma, "quote".png', os.fsdecode(b"latin\xe9.png"), "日本.png"]
+    with open(tmp_path / "l.csv", "w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerows([["image", "label"], *([cell(name), n % 2] for n, name in enumerate(names))])
+    assert [t.label for t in from_file(tmp_path / "l.csv", photographs(*names))] == [n % 2 for n in range(len(names))]
+    with pytest.raises(ReconpatchError, match="no line for 1 images, first blank"):
+        from_file(tmp_path / "l.csv", photographs(*names, "blank.png"))
 
 
 def test_a_folder_without_the_masks_is_not_taken_for_none(tmp_path) -> None:

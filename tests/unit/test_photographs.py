@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from reconpatch import photographs
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
 from reconpatch.images import load_image
@@ -67,10 +69,24 @@ def test_folders_tell_equal_names_apart(tmp_path) -> None:
     touch(tmp_path, "monday/a.png", "tuesday/a.png", "tuesday/b.png")
     assert names(tmp_path / "monday", tmp_path / "tuesday") == ["monday/a.png", "tuesday/a.png", "tuesday/b.png"]
     assert names(tmp_path / "monday", tmp_path / "tuesday/b.png") == ["a.png", "b.png"]
-    with pytest.raises(ReconpatchError, match="two images would have this name"):
-        find([tmp_path / "monday", tmp_path / "monday"])
     with pytest.raises(ReconpatchError, match=r"a\.png: two images would have this name"):
         find([tmp_path / "monday/a.png", tmp_path / "tuesday/a.png"])
+
+
+def test_a_file_below_two_sources_counts_once(tmp_path) -> None:
+    """By the file itself: through a link, by another spelling, and named twice."""
+    touch(tmp_path, "test/good/a.png", "test/stain/b.png", "new/c.png")
+    test, remark = tmp_path / "test", "images lie below more than one of the sources given; each counts once"
+    for sources in ([test, test / "stain"], [test / "stain", test], [test / "stain/b.png", test]):
+        found, remarks = find(sources)  # the name that tells most, whichever comes first
+        assert [each.name for each in found] == ["good/a.png", "stain/b.png"] and remarks == [f"1 {remark}"]
+    found, remarks = find([test, test / "stain/../good", test / "stain/b.png", tmp_path / "new"])
+    assert [each.name for each in found] == ["c.png", "good/a.png", "stain/b.png"] and remarks == [f"2 {remark}"]
+    (test / "twin.png").symlink_to(test / "good/a.png")
+    assert names(test) == ["good/a.png", "stain/b.png", "twin.png"]  # a link within a source stays
+    (tmp_path / "link").symlink_to(test)
+    assert find([tmp_path / "link", test])[1] == [f"3 {remark}"]
+    assert find([test, tmp_path / "new"])[1] == []
 
 
 def test_names_never_lead_out_of_a_folder(tmp_path, monkeypatch) -> None:
@@ -78,7 +94,9 @@ def test_names_never_lead_out_of_a_folder(tmp_path, monkeypatch) -> None:
     touch(tmp_path, "here/now/a.png", "here/a.png")
     monkeypatch.chdir(tmp_path / "here/now")
     assert names(Path(), Path("../a.png")) == ["a.png", "now/a.png"]
-    assert {Path(name).parts[0] for name in names(Path(".."), Path())} == {"a.png", "here", "now"} - {"a.png"}
+    assert names(Path(".."), Path()) == ["a.png", "now/a.png"]
+    touch(tmp_path, "other/a.png")
+    assert names(Path(), Path("../../other")) == ["now/a.png", "other/a.png"]
 
 
 def test_order_of_the_folders_does_not_matter(tmp_path) -> None:
@@ -217,3 +235,42 @@ def test_facts_and_all_problems_at_once(tmp_path, rng, damage) -> None:
     lines = str(error.value).splitlines()[1:]
     assert [Path(line.split(":")[0]).name for line in lines] == ["1.png", "2.png", "3.png"]
     assert "HTML" in lines[1] and "no such file" in lines[2]
+
+
+def test_the_bytes_decoded_are_the_bytes_hashed(tmp_path, rng, monkeypatch) -> None:
+    """A file that changes after it was read is read once alone."""
+    write_image(tmp_path / "a.png", rng)
+    before = sha256_of(tmp_path / "a.png")
+
+    def read_and_change(path: Path) -> bytes:
+        content = path.read_bytes()
+        write_image(path, rng, (9, 9))
+        return content
+
+    monkeypatch.setattr(photographs, "read_file", read_and_change)
+    facts = examine([Photograph("a", tmp_path / "a.png")], 1, quiet)[0]
+    assert facts.sha256 == before != sha256_of(tmp_path / "a.png")
+
+
+def test_the_shape_is_part_of_what_an_array_is() -> None:
+    flat = [np.full(shape, 7, np.uint8) for shape in ((2, 8), (8, 2), (4, 4), (4, 4, 3))]
+    digests = [facts.sha256 for facts in examine([*flat, Image.fromarray(flat[2])], 1, quiet)]
+    assert len(set(digests)) == 3 and digests[2] == digests[3] == digests[4]  # grey or not, the same pixels
+
+
+def test_no_more_than_some_images_are_decoded_at_once(monkeypatch) -> None:
+    lock, inside, most = threading.Lock(), [0], [0]
+    real = photographs.load
+
+    def counted(source: photographs.Source) -> Image.Image:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        threading.Event().wait(0.01)
+        with lock:
+            inside[0] -= 1
+        return real(source)
+
+    monkeypatch.setattr(photographs, "load", counted)
+    examine([np.zeros((2, 2), np.uint8)] * 64, 64, quiet)
+    assert 1 < most[0] <= photographs.DECODERS

@@ -23,6 +23,7 @@ class Clocked:
         assert self.batch == 1 and len(sources) == 1
         self.calls.append(sources[0])
         self.clock[0] += len(self.calls) / 1000
+        self.seconds["network"] += 1.0
         if sources[0] == "broken":
             unreadable(0, None)
             return
@@ -46,6 +47,14 @@ def test_numbers_against_arithmetic(clocked) -> None:
     said = lines(found)
     assert said[0] == "throughput: 2.50 images/s on cpu, 2 threads, batches of 8 (10 images in 4.0 s)"
     assert said[-1] == "latency, one image at a time: median 4.0 ms, 95 % within 5.8 ms (5 images)"
+
+
+def test_the_search_index_is_not_built_again(clocked, monkeypatch) -> None:
+    """What a detector makes when it is made stays; its own seconds and batch are left as they were."""
+    monkeypatch.setattr(Clocked, "__post_init__", lambda self: pytest.fail("made again"), raising=False)
+    before = Counter(clocked.seconds)
+    profile(clocked, list(range(3)), 1.0, 3)
+    assert clocked.seconds == before and clocked.batch == 8
 
 
 def test_no_more_than_a_sample_is_timed_and_what_is_unreadable_is_not(clocked) -> None:

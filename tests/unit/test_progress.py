@@ -25,6 +25,18 @@ def test_a_line_a_finished_step_where_there_is_no_terminal(clock, capsys) -> Non
     assert steps.seconds == {"read": 4.0, "train": 12.0}
 
 
+def test_a_step_that_ends_early_has_its_line_all_the_same(clock, capsys) -> None:
+    """As where the last image cannot be read: at the next step, or in the end, once."""
+    steps = Steps(latest=100.0)
+    for second, call in enumerate([("read", 1, 3), ("read", 2, 3), ("score", 1, 1), ("draw", 1, 2)], 1):
+        clock[0] = 100.0 + second
+        steps(*call)
+    assert capsys.readouterr().err == "read: 2 of 3 in 2.0 s\nscore: 1 in 1.0 s\n"
+    steps.close()
+    steps.close()
+    assert capsys.readouterr().err == "draw: 1 of 2 in 1.0 s\n"
+
+
 def test_silent_steps_count_all_the_same(clock, capsys) -> None:
     steps = Steps(silent=True, latest=100.0)
     clock[0] = 103.0

@@ -5,15 +5,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import detector, product, write_products
+from products import SIZE, detector, product, write_products
 from running import ROOT
+from safetensors.numpy import save_file
 
-from reconpatch.card import BANK, CARD, IMAGES, NETWORK, read_card
+from reconpatch import saved
+from reconpatch.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_card
 from reconpatch.errors import ReconpatchError
 from reconpatch.estimator import ReConPatch
 from reconpatch.files import sha256_of
@@ -171,3 +174,69 @@ def test_of_no_model(tmp_path) -> None:
     for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
         with pytest.raises(ReconpatchError, match="no model"):
             ReConPatch.load(place)
+
+
+def forged(folder: Path, card: dict[str, Any], tensors: dict[str, Any] | None = None, **run: Any) -> Path:
+    """A model changed by one who can make all digests fit."""
+    content = json.loads((folder / CARD).read_text()) | card
+    if tensors is not None:
+        header = json.dumps({"dim": (content["run"] | run)["dim"], "training_patches": content["bank"]["of"]})
+        save_file(tensors, folder / BANK, metadata={"reconpatch": header})
+        content["files"] = content["files"] | {BANK: sha256_of(folder / BANK)}
+    content["run"] = content["run"] | run
+    card_ = Card.model_validate(content)
+    card_.identity = digest_of(card_, "made", "identity")
+    card_.digest = digest_of(card_)
+    (folder / CARD).write_text(json.dumps(card_.model_dump(mode="json")))
+    assert read_card(folder) == card_  # nothing else is wrong with it
+    return folder
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+PARTS = {"memory_bank": zeros(20, 16), "order": np.arange(20), "f.weight": zeros(16, 32), "f.bias": zeros(16)}
+BANKS = {
+    "as the run's": ({}, {}, None),
+    "f takes other features": ({"f.weight": zeros(16, 33)}, {}, r"f.weight \(16, 33\).* instead of .*\(16, 32\)"),
+    "other dimensions": ({"memory_bank": zeros(20, 17)}, {}, r"memory_bank \(20, 17\)"),
+    "other rows": ({"memory_bank": zeros(21, 16)}, {}, r"memory_bank \(21, 16\)"),
+    "something else": ({"more": zeros(1)}, {}, r"more \(1,\)"),
+    "f in PatchCore": ({}, {"method": "patchcore"}, r"f.weight"),
+    "neighbours beyond it": ({}, {"neighbours": 21}, "neighbours = 21 in a memory bank of 20"),
+    "patches beyond the grid": ({}, {"patch_size": 31}, "patch_size 31"),
+}
+
+
+@pytest.mark.parametrize("name", BANKS)
+def test_digests_that_fit_do_not_make_parts_fit(name, made, tmp_path) -> None:
+    changes, run, said = BANKS[name]
+    copy = shutil.copytree(made[2], tmp_path / "copy")
+    forged(copy, {"bank": {"patches": 20, "of": 176}}, PARTS | changes, **run)
+    if said is None:
+        assert len(load(copy, device="cpu")[0](product(1) for _ in [0]).__next__().map) == SIZE
+        return
+    with pytest.raises(ReconpatchError, match=said):
+        load(copy, device="cpu")
+
+
+def test_a_bank_of_patchcore_needs_no_f(made, tmp_path) -> None:
+    """5 does not divide the 32 channels: features are pooled to it directly."""
+    copy = shutil.copytree(made[2], tmp_path / "copy")
+    bank = {"memory_bank": zeros(20, 5), "order": np.arange(20)}
+    forged(copy, {"bank": {"patches": 20, "of": 176}}, bank, method="patchcore", dim=5)
+    assert load(copy, device="cpu")[0].width == 5
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(made, tmp_path, monkeypatch) -> None:
+    copy = shutil.copytree(made[2], tmp_path / "copy")
+    monkeypatch.setattr(saved, "load_backbone", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(saved.MemoryBank, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ReconpatchError, match=r"GB of memory with 100000000 images a pass, there are .* batch_images"):
+        load(copy, device="cpu", batch=10**8)
+    with pytest.raises(ReconpatchError, match="GB of memory with 8 images a pass"):
+        load(forged(copy, {}, resize=8192, crop=8192), device="cpu")
+    monkeypatch.setattr(saved, "machine_mb", lambda: 100.0)
+    with pytest.raises(ReconpatchError, match=r"there are 0\.1 GB"):
+        load(made[2], device="cpu")
