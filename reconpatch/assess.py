@@ -1,26 +1,29 @@
 """A detector against the truth: AUROCs with intervals, and how often its threshold is right."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from reconpatch import needs
 from reconpatch.detector import Detector
 from reconpatch.errors import ReconpatchError
+from reconpatch.features import read_ahead
 from reconpatch.geometry import View
 from reconpatch.images import load_mask
 from reconpatch.labels import Truth
 from reconpatch.layouts import shown
+from reconpatch.limits import machine_mb
 from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.photographs import Photograph
+from reconpatch.needs import IMPORTS, MB
+from reconpatch.photographs import MOST, Photograph, load
 from reconpatch.randomness import stream
-from reconpatch.statistics import auroc, image_wins, interval, resamples
+from reconpatch.statistics import image_aurocs, interval, resamples
 from reconpatch.threshold import share_interval
 
-RESAMPLES = 2000
+RESAMPLES, AT_A_TIME = 2000, 100  # together they would take as much memory as many maps
 
 
 def seen_mask(truth: Truth, view: View, photograph: Photograph) -> NDArray[np.bool_]:
@@ -31,13 +34,64 @@ def seen_mask(truth: Truth, view: View, photograph: Photograph) -> NDArray[np.bo
     if truth.mask is None:
         return np.zeros((view.size, view.size), bool)
     mask = load_mask(truth.mask)
-    if mask.size != (view.width, view.height):
+    for problem in _of_another_size(truth.mask, mask.size, photograph, (view.width, view.height)):
+        raise ReconpatchError(problem)
+    return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+
+
+def check(
+    photographs: Sequence[Photograph],
+    truths: Sequence[Truth],
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Photographs with the truth of each, all read whole -> nothing. Raises one ReconpatchError that lists every
+    photograph and mask that cannot be read, and every mask of another size than its photograph.
+    """
+
+    def look(pair: tuple[Photograph, Truth]) -> list[str]:
+        photograph, truth = pair
+        problems, wanted = [], None
+        try:
+            wanted = load(photograph).size
+        except ReconpatchError as error:
+            problems.append(str(error))
+        if truth.mask is None:
+            return problems
+        try:
+            size = load_mask(truth.mask).size
+        except ReconpatchError as error:
+            return [*problems, str(error)]
+        return problems if wanted is None else _of_another_size(truth.mask, size, photograph, wanted)
+
+    problems: list[str] = []
+    for done, found in enumerate(read_ahead(look, zip(photographs, truths, strict=True), threads, 2 * threads), 1):
+        problems += found
+        progress(done, len(photographs))
+    if problems:
+        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
+        raise ReconpatchError("\n".join(["problems of the images and masks:", *problems[:MOST], *more]))
+
+
+def _of_another_size(mask: Path, size: tuple[int, int], photograph: Photograph, wanted: tuple[int, int]) -> list[str]:
+    """A mask and a photograph with their (width, height) -> what is wrong, if anything is."""
+    (width, height), (w, h) = size, wanted
+    said = (
+        f"{shown(mask)}: {width}x{height} px, its image {shown(photograph.name)} has {w}x{h}; give a mask of the same "
+        "size"
+    )
+    return [said] if size != wanted else []
+
+
+def check_room(images: int, size: int) -> None:
+    """Raise ReconpatchError where memory is too small for maps and masks of so many images, `size` px a side."""
+    # Which pixels are counted, and which of these are normal, is a byte a pixel each.
+    wanted, there = IMPORTS["extract_features"] + needs.metrics(images, size) + 2 * images * size**2 / MB, machine_mb()
+    if wanted > there:
         raise ReconpatchError(
-            f"{shown(truth.mask)}: {mask.width}x{mask.height} px, its image {shown(photograph.name)} has "
-            f"{view.width}x{view.height}; give a mask of the same size"
+            f"{images} images: their maps and masks need about {wanted / 1000:.1f} GB of memory, there are "
+            f"{there / 1000:.1f} GB; evaluate fewer images, or without masks"
         )
-    square = view.square(Image.merge("RGB", [mask] * 3), "nearest")[..., 0] == 255
-    return np.asarray(square & view.content(view.size))
 
 
 def assess(
@@ -49,8 +103,9 @@ def assess(
 ) -> dict[str, Any]:
     """Detector, N photographs with the truth of each, threshold of image scores if there is one -> what was found.
 
-    Pixel metrics where every anomalous photograph has a mask. Metrics are in [0, 1], None where undefined. Raises
-    ReconpatchError for photographs that cannot be read, masks of another size, and where only some have one.
+    Pixel metrics where every anomalous photograph has a mask, of the pixels that are not padding. Metrics are in
+    [0, 1], None where undefined. Raises ReconpatchError, before any is scored, for photographs and masks that cannot be
+    read, masks of another size, where only some have one, and where memory is too small.
     """
     labels = np.array([truth.label for truth in truths])
     anomalous = [truth for truth in truths if truth.label]
@@ -61,48 +116,53 @@ def assess(
             f"{len(anomalous) - with_mask} of {len(anomalous)} anomalous images have no mask, first {shown(lacking)}: "
             "give all masks, or none"
         )
+    side = detector.run.crop
+    if with_mask:
+        check_room(len(photographs), side)
+    check(photographs, truths, detector.threads, lambda done, total: progress("reading images", done, total))
+    image = np.empty(len(photographs), np.float32)
+    shape = (len(photographs) if with_mask else 0, side, side)
+    maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
     scores: list[float] = []
-    maps, masks = [], []
     for detection in detector(photographs):
         n = detection.number
         scores.append(detection.score)
+        image[n] = detection.score
         if with_mask:
-            maps.append(detection.map)
-            masks.append(seen_mask(truths[n], detection.view, photographs[n]))
+            maps[n] = detection.map
+            masks[n] = seen_mask(truths[n], detection.view, photographs[n])
+            counted[n] = detection.view.content(side)
         progress("scoring", n + 1, len(photographs))
-    image = np.array(scores, np.float32)
-    metrics = image_metrics(image, labels) | (pixel_metrics(np.stack(maps), np.stack(masks)) if with_mask else {})
     found: dict[str, Any] = {
         "normal": int((labels == 0).sum()),
         "anomalous": int(labels.sum()),
         "masks": with_mask,
-        "metrics": metrics,
+        "metrics": image_metrics(image, labels) | (pixel_metrics(maps, masks, counted) if with_mask else {}),
     }
     if 0 < labels.sum() < len(labels):
-        draws = resamples(labels, RESAMPLES, stream(0, "evaluate"))
-        found["image_auroc_interval"] = interval(auroc(image_wins(image, labels), draws))
+        rng = stream(0, "evaluate")
+        draws = (resamples(labels, AT_A_TIME, rng) for _ in range(RESAMPLES // AT_A_TIME))
+        found["image_auroc_interval"] = interval(np.concatenate([image_aurocs(image, labels, d) for d in draws]))
     if threshold is not None:
         found["threshold"] = _at_threshold(scores, truths, threshold)
     return found
 
 
 def _at_threshold(scores: Sequence[float], truths: Sequence[Truth], threshold: float) -> dict[str, Any]:
-    """N scores, the truth of each -> of every kind how many lie above the threshold, with 95 % intervals."""
-    above, of = Counter[str](), Counter[str]()
-    for score, truth in zip(scores, truths, strict=True):
-        of[truth.kind] += 1
-        above[truth.kind] += int(score > threshold)
+    """N scores, the truth of each -> of normal and anomalous images, and of every kind of these, how many lie above the
+    threshold, with 95 % intervals. A kind may have any name, that of normal images, too.
+    """
 
-    def share(kinds: Sequence[str]) -> dict[str, Any] | None:
-        count, total = sum(above[k] for k in kinds), sum(of[k] for k in kinds)
-        return {"above": count, "of": total, "interval": share_interval(count, total)} if total else None
+    def share(label: int, kind: str | None = None) -> dict[str, Any] | None:
+        of = [s for s, t in zip(scores, truths, strict=True) if t.label == label and kind in (None, t.kind)]
+        above = sum(score > threshold for score in of)
+        return {"above": above, "of": len(of), "interval": share_interval(above, len(of))} if of else None
 
-    defects = sorted({truth.kind for truth in truths if truth.label})
     return {
         "value": threshold,
-        "false_alarms": share(["good"]),
-        "found": share(defects),
-        "found_by_kind": {kind: share([kind]) for kind in defects},
+        "false_alarms": share(0),
+        "found": share(1),
+        "found_by_kind": {kind: share(1, kind) for kind in sorted({truth.kind for truth in truths if truth.label})},
     }
 
 
@@ -114,6 +174,7 @@ def lines(told: dict[str, Any]) -> list[str]:
             continue
         between = told.get("image_auroc_interval") if name == "image_auroc" else None
         more = f" (95 % interval {between[0]:.4f} to {between[1]:.4f})" if between else ""
+        name = f"{name} (best F1)" if name.endswith("_f1") else name  # at a threshold the truth chose
         said.append(f"  {name}: {'undefined' if value is None else f'{value:.4f}'}{more}")
     if at := told.get("threshold"):
         said.append(f"at the threshold {at['value']:.4g}:")

@@ -28,11 +28,13 @@ def described(card: Card) -> list[str]:
     image, peaks = thresholds(card)
     trained = f", {run.epochs} epochs" if run.method == "reconpatch" else ""
     shorter = f", shorter side to {run.resize} px first" if card.aspect == "crop" else ""
+    copies = len(card.scores) < images["held out"]  # which the threshold counts once
+    held_out = f"{images['held out']} held out{f' ({len(card.scores)} different)' if copies else ''}"
     lines = [
         f"method: {run.method}{trained}, {run.dim} dimensions, coreset {run.coreset:g}, seed {run.seed}",
         f"network: {run.backbone}, levels {run.levels}, weights: {card.weights['source']}, "
         f"SHA-256 {card.weights['sha256'][:16]}...",
-        f"images: {images['fitted']} fitted, {images['held out']} held out, {images['different']} different in all",
+        f"images: {images['fitted']} fitted, {held_out}, {images['different']} different in all",
         f"view: {run.crop} px, aspect {card.aspect}{shorter}; at least {card.seen:.0%} of every image is seen",
         f"memory bank: {card.bank['patches']} of {card.bank['of']} patches",
         f"threshold: {image.sentence() if image else 'none, as no images were held out'}",

@@ -13,7 +13,7 @@ from reconpatch.config import Run, description
 from reconpatch.errors import ReconpatchError
 from reconpatch.features import features_of, read_ahead
 from reconpatch.geometry import View, view
-from reconpatch.maps import anomaly_maps
+from reconpatch.maps import anomaly_maps, content_map
 from reconpatch.memory import MemoryBank, Search
 from reconpatch.photographs import Source, load, with_number
 from reconpatch.scoring import image_scores, patch_scores
@@ -111,6 +111,9 @@ class Detector:
         image, patch = image_scores(distances, weights.reshape(grid), run.reweight == "map")
         began = self._took("search in the memory bank", began)
         maps = anomaly_maps(patch, run.crop, run.blur)
+        for n, (_, (_, seen)) in enumerate(batch):
+            if not (content := seen.content(run.crop)).all():
+                maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
         self._took("anomaly maps", began)
         return [
             Detection(number, float(score), each, seen)

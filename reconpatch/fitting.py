@@ -82,9 +82,13 @@ def draw_held_out(facts: Sequence[Facts], share: float, seed: int) -> list[int]:
     return [n for n, each in enumerate(facts) if each.sha256 in digests]
 
 
-def check_room(run: Run, network: Network, images: int, pixels_each: int, batch: int, threads: int, at: Path) -> None:
-    """Raise ReconpatchError, with advice, where memory or the disk at `at` is too small or the run asks too much."""
-    patches = images * grid(run.crop, network.stride) ** 2
+def check_room(
+    run: Run, network: Network, images: int, patches: int, pixels_each: int, batch: int, threads: int, at: Path
+) -> None:
+    """Raise ReconpatchError, with advice, where memory or the disk at `at` is too small or the run asks too much.
+
+    `patches` are those on the images, without their padding, which is on disk for a while only.
+    """
     if run.patch_size > grid(run.crop, network.stride):
         raise ReconpatchError(f"patch_size {run.patch_size}: larger than the grid of patches at {run.crop} px")
     if problem := too_much(run, patches):
@@ -143,11 +147,15 @@ def fit_detector(
             f"calibration: {len(both_uses)} images are copies of images to fit on, first {shown(name)} of "
             f"{shown(twin)}; a threshold needs images the memory bank has not seen"
         )
+    views = [view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect) for e in facts]
+    on_images = [views[n].content(grid(run.crop, stride)) for n in kept]
     network = Network(stride, count_parameters(run.backbone, run.levels))
     largest = max(each.width * each.height for each in facts)
     repeatable(device, threads)
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as workspace:
-        check_room(run, network, len(kept), largest, batch, threads, Path(workspace))
+        check_room(
+            run, network, len(kept), sum(int(c.sum()) for c in on_images), largest, batch, threads, Path(workspace)
+        )
         net, weights = load_network(run.backbone, run.levels, run.weights, weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in net.state_dict().items()}
         backbone = place(net, weights, device, run.precision)
@@ -165,11 +173,12 @@ def fit_detector(
             threads=threads,
             progress=lambda done, total: progress("patch features", done, total),
         )
-        features = np.load(file, mmap_mode="r")
-        patches = features.reshape(-1, features.shape[-1])
+        patches = without_padding(file, on_images)
         torch.set_num_threads(1)  # more round otherwise, and small steps lose more by waiting than they gain
-        f, epochs = _represent(patches, run, device, progress)
-        torch.set_num_threads(threads)
+        try:
+            f, epochs = _represent(patches, run, device, progress)
+        finally:
+            torch.set_num_threads(threads)
         bank = build_bank(
             patches,
             f,
@@ -179,18 +188,42 @@ def fit_detector(
             threads=threads,
             progress=lambda done, total: progress("coreset", done, total),
         )
-        del patches, features  # the file goes with the folder
+        del patches  # the file goes with the folder
     detector = Detector(backbone, bank, run, aspect, threads, batch)
-    different = list({facts[n].sha256: n for n in reversed(held_out)}.values())[::-1]  # a copy tells nothing more
+    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())  # a copy tells nothing more
     scores, peaks, levels = [], [], []
     for done, detection in enumerate(detector(both[n] for n in different), 1):
         scores.append(detection.score)
         peaks.append(float(detection.map.max()))
         levels.append(float(np.median(detection.map[detection.view.content(run.crop)])))
         progress("held-out images", done, len(different))
-    seen = min(view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect).seen() for e in facts)
+    seen = min(each.seen() for each in views)
     level = float(np.median(levels)) if levels else 0.0
     return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, list(epochs))
+
+
+def without_padding(file: Path, on_images: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
+    """.npy file of (N, H, W, C) patch features, of N images which of the (H, W) patches lie on the image -> memory map
+    of the (M, C) rows that do, in order.
+
+    Where some do not, the others are moved to the beginning of the file, an image in memory at a time; it is then no
+    longer what its header says.
+    """
+    features = np.load(file, mmap_mode="r")
+    if all(cells.all() for cells in on_images):
+        return np.asanyarray(features.reshape(-1, features.shape[-1]))
+    start, width, kind = features.offset, features.shape[-1], features.dtype
+    size = features[0].nbytes
+    del features
+    written = 0
+    with open(file, "r+b") as stream:
+        for n, cells in enumerate(on_images):
+            stream.seek(start + n * size)
+            rows = np.frombuffer(stream.read(size), kind).reshape(-1, width)[cells.ravel()]
+            stream.seek(start + written * width * kind.itemsize)  # never beyond what was read
+            stream.write(rows.tobytes())
+            written += len(rows)
+    return np.memmap(file, kind, "r", start, (written, width))
 
 
 def _represent(

@@ -34,7 +34,7 @@ class View:
     offset: tuple[int, int]
 
     def square(self, image: Image.Image, interpolation: str) -> NDArray[np.uint8]:
-        """The photograph, 8-bit RGB -> (size, size, 3) uint8."""
+        """The photograph, 8-bit RGB or grey -> (size, size, 3) or (size, size) uint8."""
         scaled = image if image.size == self.scaled else image.resize(self.scaled, INTERPOLATIONS[interpolation])
         columns, rows = (
             np.clip(np.arange(self.size) + shift, 0, length - 1)
@@ -70,8 +70,12 @@ class View:
             (np.arange(count) + 0.5) * length / count - shift
             for count, length, shift in zip((width, height), self.scaled, self.offset, strict=True)
         ]
-        (columns, wide), (rows, high) = (
-            (np.clip(p - 0.5, 0, self.size - 1), (p >= 0) & (p < self.size)) for p in places
+        (columns, wide), (rows, high) = (  # between centres of the photograph's own pixels, not those of its padding
+            (
+                np.clip(p - 0.5, max(0, -shift), min(self.size, length - shift) - 1),
+                (p >= 0) & (p < self.size),
+            )
+            for p, length, shift in zip(places, self.scaled, self.offset, strict=True)
         )
         whole = _interpolate(_interpolate(square, rows).T, columns).T
         whole[~(high[:, None] & wide)] = np.nan

@@ -27,3 +27,13 @@ def anomaly_maps(patch: Scores, size: int, blur: float) -> Scores:
     """(N, H, W) patch scores -> (N, size, size) anomaly maps: bilinear, then a Gaussian of sigma `blur` px."""
     rows, columns = (upsampling(n, size, blur) for n in patch.shape[1:])
     return np.asarray(rows @ patch @ columns.T, np.float32)
+
+
+def content_map(padded: Scores, cells: NDArray[np.bool_], content: NDArray[np.bool_], blur: float) -> Scores:
+    """((size, size) map made with scores of 0 on padding, (H, W) cells that are none, (size, size) pixels that are
+    none, the map's `blur`) -> the map of the cells' scores alone, 0 on padding.
+
+    Divided by what a score of 1 everywhere would give: without that a map fades towards padding.
+    """
+    share = anomaly_maps(cells[None].astype(np.float32), len(padded), blur)[0]
+    return np.asarray(np.divide(padded, share, out=np.zeros_like(padded), where=content & (share > 0)))

@@ -91,21 +91,24 @@ def image_metrics(scores: Floats, labels: NDArray[np.int64]) -> Metrics:
     return dict(zip(names, _curve_metrics(negative, positive, above, at_or_above), strict=True))
 
 
-def pixel_metrics(maps: Floats, masks: NDArray[np.bool_]) -> Metrics:
+def pixel_metrics(maps: Floats, masks: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None) -> Metrics:
     """((N, H, W) maps, (N, H, W) masks) -> pixel_auroc, pixel_ap, pixel_f1, pixel_f1_threshold, aupro_30.
 
-    All pixels of the category are pooled. AUPRO: the mean, over all 8-connected defect regions, of the share of the
-    region found, integrated over the false positive rate up to 0.3 and divided by 0.3. None where all pixels are normal
-    or all anomalous. Raises ReconpatchError when the shapes differ, masks are not boolean or a score is not finite.
+    All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. AUPRO:
+    the mean, over all 8-connected defect regions, of the share of the region found, integrated over the false positive
+    rate up to 0.3 and divided by 0.3. None where all pixels are normal or all anomalous. Raises ReconpatchError when
+    the shapes differ, masks are not boolean, a defect lies outside what is counted, or a score is not finite.
     """
     if maps.shape != masks.shape:
         raise ReconpatchError(f"maps {maps.shape} and masks {masks.shape} differ in shape")
     _masks(masks)
     _finite(maps)
+    if counted is not None and (counted.shape != masks.shape or not counted[masks].all()):
+        raise ReconpatchError(f"counted {counted.shape}: must have the masks' shape {masks.shape} and all they mark")
     names = ("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_f1_threshold", "aupro_30")
-    if not masks.any() or masks.all():
+    negative = maps[~masks if counted is None else counted & ~masks]
+    if not masks.any() or not len(negative):
         return dict.fromkeys(names)
-    negative = maps[~masks]
     negative.sort()  # in place: with as many pixels as these, a second copy counts
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache

@@ -96,6 +96,27 @@ def auroc(wins: Wins, weights: NDArray[Any]) -> Doubles:
     return np.asarray(np.divide(won, pairs, out=np.full(len(w), np.nan), where=pairs > 0))
 
 
+def image_aurocs(scores: Floats, labels: NDArray[np.int64], weights: NDArray[Any]) -> Doubles:
+    """((N,) scores, (N,) labels, 1 anomalous, (R, N) weights) -> (R,) AUROCs: those of `auroc(image_wins(...))`.
+
+    From the weights below every distinct score, so that no array is N x N. Raises ReconpatchError as these two do.
+    """
+    _check("labels", scores, labels)
+    if scores.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ReconpatchError(f"labels {labels.shape}: must be one per image, 0, normal, or 1, anomalous")
+    if weights.ndim != 2 or weights.shape[1] != len(scores):
+        raise ReconpatchError(f"weights {weights.shape} are not of {len(scores)} images: give (resamples, images)")
+    _weights(weights)
+    levels, level = np.unique(scores, return_inverse=True)
+    values = np.full(len(weights), np.nan)
+    for n, w in enumerate(weights.astype(np.float64)):
+        positive, negative = (np.bincount(level, w * (labels == label), len(levels)) for label in (1, 0))
+        pairs = positive.sum() * negative.sum()
+        if pairs > 0:
+            values[n] = positive @ (np.cumsum(negative) - negative / 2) / pairs
+    return values
+
+
 def resamples(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
     """(N,) labels -> (count, N): how often each image is drawn, normal and anomalous ones apart, with replacement.
 

@@ -57,6 +57,11 @@ def test_lines_for_people() -> None:
     assert "emark" not in said.lower()
 
 
+def test_copies_among_held_out_images_are_told() -> None:
+    copied = card(images={"fitted": 20, "held out": 30, "different": 21}, scores=[1.0], peaks=[0.1])
+    assert "images: 20 fitted, 30 held out (1 different), 21 different in all" in described(copied)
+
+
 def test_lines_of_what_limits_a_model() -> None:
     poor = card(run=baseline() | {"weights": "random", "method": "patchcore"}, seen=0.5, scores=[], peaks=[], made={})
     said = "\n".join(described(poor))

@@ -132,9 +132,51 @@ def test_padding_is_no_anomaly(small) -> None:
             nearest[place] = np.sqrt(((small.bank.patches - r) ** 2).sum(1)).min()
     got = next(iter(small([image])))
     assert got.score == pytest.approx(nearest.max(), rel=1e-3, abs=1e-5)
-    np.testing.assert_allclose(
-        got.map, anomaly_maps(nearest[None].astype(np.float32), SIZE, 4.0)[0], rtol=1e-2, atol=1e-5
-    )
+    want = normalised(nearest, on, seen.content(SIZE), 4.0)
+    np.testing.assert_allclose(got.map, want, rtol=1e-2, atol=1e-5)
+
+
+def normalised(scores, on, content, blur) -> np.ndarray:
+    """Mean of the cells' scores, each weighted by how much its own map, of a single 1, weighs at a pixel."""
+    weighted, weights = np.zeros(content.shape), np.zeros(content.shape)
+    for place in zip(*np.nonzero(on), strict=True):
+        one = np.zeros((1, *on.shape), np.float32)
+        one[0][place] = 1
+        each = anomaly_maps(one, len(content), blur)[0]
+        weighted, weights = weighted + each * scores[place], weights + each
+    return np.where(content, weighted / np.where(content, weights, 1), 0)
+
+
+@pytest.mark.parametrize("size", [(64, 20), (20, 64), (200, 4), (3, 3), (50, 49)])
+@pytest.mark.parametrize("blur", [0.0, 4.0])
+def test_maps_do_not_fade_towards_padding(small, size, blur, monkeypatch) -> None:
+    """Where all of a photograph scores the same, its map is the same everywhere."""
+    from reconpatch import detector
+
+    def same(flat, *_, **__):
+        return np.full(len(flat), 7, np.float32), np.ones(len(flat), np.float32), "cpu"
+
+    monkeypatch.setattr(detector, "patch_scores", same)
+    changed = replace(small, run=small.run.model_copy(update={"blur": blur}))
+    for got in changed([product(5, size=size), product(1, size=(40, 40))]):
+        content = got.view.content(SIZE)
+        np.testing.assert_allclose(got.map[content], 7, rtol=1e-5)
+        assert (got.map[~content] == 0).all()
+        np.testing.assert_allclose(got.view.back(got.map), 7, rtol=1e-5)
+
+
+def test_without_padding_nothing_is_divided(small) -> None:
+    """Bit for bit, also beside one that is padded; of a square photograph all rules are stretch."""
+    square, wide = product(3, size=(40, 40)), product(5, size=(64, 20))
+    together = list(small([square, wide]))
+    stretched = list(replace(small, aspect="stretch")([square, wide.resize((40, 40))]))
+    squares, run = [pixels(image, small.run, "pad")[0] for image in (square, wide)], small.run
+    features = features_of(squares, small.backbone, run.patch_size, run.level_dim, small.width)
+    flat = features.reshape(-1, features.shape[-1])
+    distances, weights, _ = patch_scores(flat, small.bank, neighbours=run.neighbours)
+    _, patch = image_scores(distances.reshape(features.shape[:3]), weights.reshape(features.shape[:3]), True)
+    np.testing.assert_array_equal(together[0].map, anomaly_maps(patch, SIZE, run.blur)[0])
+    np.testing.assert_allclose(together[0].map, stretched[0].map, rtol=1e-3, atol=1e-5)
 
 
 def test_a_thin_strip_is_looked_at(small) -> None:

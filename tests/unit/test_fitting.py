@@ -2,16 +2,21 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from products import SETTINGS, SIZE, detector, product, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.baseline import product_run
+from reconpatch.detector import pixels
 from reconpatch.errors import ReconpatchError
-from reconpatch.fitting import check_room, draw_held_out, fit_detector, threads_here
+from reconpatch.features import features_of
+from reconpatch.fitting import check_room, draw_held_out, fit_detector, threads_here, without_padding
+from reconpatch.geometry import view
 from reconpatch.needs import Network
 from reconpatch.photographs import Facts, find
+from reconpatch.stored import gather, position
 
 SMALL = SETTINGS | {"backbone": "resnet10t", "weights": "random", "dim": 16, "coreset": 0.1, "epochs": 2}
 
@@ -190,7 +195,7 @@ def test_memory_and_disk_are_looked_at_before(good, monkeypatch, tmp_path) -> No
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "machine_mb", lambda: 100.0)
         with pytest.raises(ReconpatchError, match=r"extract features needs about .* GB of memory, there are 0\.1 GB"):
-            check_room(run(), Network(8, 10**6), 10, 10**6, 8, 1, tmp_path)
+            check_room(run(), Network(8, 10**6), 10, 160, 10**6, 8, 1, tmp_path)
 
 
 def test_nothing_is_left_in_the_temporary_folder(good, tmp_path, monkeypatch) -> None:
@@ -214,3 +219,76 @@ def test_arrays_and_images_fit_as_files_do(good) -> None:
 
 def test_threads_here() -> None:
     assert threads_here() >= 1
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6))
+def test_rows_without_padding(tmp_path_factory, images, side, width, seed) -> None:
+    """A memory map of those rows of the file that numpy selects; the file keeps its bytes where there is no padding."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((images, side, side, width)).astype(np.float16)
+    cells = rng.random((images, side, side)) < rng.choice([0.3, 1.1])
+    cells[rng.integers(images), 0, 0] = True
+    file = tmp_path_factory.mktemp("features") / "f.npy"
+    np.save(file, features)
+    got = without_padding(file, list(cells))
+    np.testing.assert_array_equal(got, features[cells])
+    assert isinstance(got, np.memmap) and got.dtype == np.float16 and position(got) is not None
+    chosen = np.flatnonzero(rng.random(len(got)) < 0.5)
+    np.testing.assert_array_equal(gather(got, chosen, 0), features[cells][chosen])  # read from the file
+    if cells.all():
+        np.testing.assert_array_equal(np.load(file), features)
+
+
+def test_no_padding_in_the_memory_bank(tmp_path) -> None:
+    """Rows of the bank, offered and kept, are patches that lie on the photographs, one at a time found there."""
+    good = find([write_products(tmp_path, 6, size=(60, 20))])[0]
+    found = fit(good, aspect="pad", hold_out=0, settings={"coreset": 1.0})
+    on = view(60, 20, size=SIZE, resize=SIZE, aspect="pad").content(4)
+    bank = found.detector.bank
+    assert 0 < on.sum() < on.size and bank.training_patches == 6 * on.sum() == len(bank.patches)
+    squares = [pixels(each, found.detector.run, "pad")[0] for each in good]
+    features = features_of(squares, found.detector.backbone, found.detector.run.patch_size, 32, 32)
+    rows = bank.representation(
+        np.stack([features[n][row, column] for n in range(6) for row, column in np.argwhere(on)])
+    )
+    np.testing.assert_allclose(bank.patches, rows[bank.order], rtol=1e-2, atol=1e-4)
+
+
+def test_only_patches_on_photographs_count_against_what_is_asked(tmp_path, monkeypatch) -> None:
+    """Of a strip, one in four lies on it: a tenth of these keeps too few for so many neighbours."""
+    good = find([write_products(tmp_path, 6, size=(60, 12))])[0]
+    on = view(60, 12, size=SIZE, resize=SIZE, aspect="pad").content(4).sum()
+    settings = {"coreset": 0.5, "neighbours": int(3 * on) + 1}
+    assert 3 * on + 1 < 6 * 16 * 0.5
+    refused_before_the_network(good, monkeypatch, "neighbours", aspect="pad", hold_out=0, settings=settings)
+
+
+def test_threads_are_given_back_where_training_fails(good, monkeypatch) -> None:
+    from reconpatch import fitting
+
+    def fails(*_: object) -> None:
+        assert torch.get_num_threads() == 1
+        raise ReconpatchError("training failed")
+
+    monkeypatch.setattr(fitting, "_represent", fails)
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(ReconpatchError, match="training failed"):
+            fit(find([good])[0], threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_copies_among_held_out_and_calibration_images_count_once(good, tmp_path) -> None:
+    more = write_products(tmp_path / "more", 2, start=50)
+    for n in range(3):
+        shutil.copy(more / "050.png", more / f"copy{n}.png")
+    found = fit(find([good])[0], calibration=find([more])[0])
+    assert len(found.held_out) == 5 and len(found.scores) == len(found.peaks) == 2
+    alone = fit(find([good])[0], calibration=find([more / "050.png", more / "051.png"])[0])
+    assert found.scores == alone.scores and found.level == alone.level
+    for n in range(12):
+        shutil.copy(good / f"{n:03}.png", good / f"{n:03}b.png")
+    twice = fit(find([good])[0])
+    assert len(twice.held_out) == 6 and len(twice.scores) == 3

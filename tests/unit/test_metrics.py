@@ -130,6 +130,8 @@ ONE, TWO = np.zeros((1, 2, 2), np.float32), np.array([0.0, 1.0], np.float32)
         (lambda: image_metrics(ONE, np.zeros((1, 2, 2), int)), "must be one of each per image"),
         (lambda: pixel_metrics(ONE, np.full((1, 2, 2), 255, np.uint8)), "of uint8: must be boolean"),
         (lambda: pixel_metrics(ONE[0], np.ones((2, 2), bool)), "must be boolean, .images, height, width"),
+        (lambda: pixel_metrics(ONE, np.ones((1, 2, 2), bool), np.zeros((1, 2, 2), bool)), "all they mark"),
+        (lambda: pixel_metrics(ONE, np.zeros((1, 2, 2), bool), np.ones((1, 2, 1), bool)), "the masks' shape"),
         (lambda: region_weights(np.ones((1, 2, 2))), "of float64: must be boolean"),
         (lambda: precision_curve(TWO, TWO[:0]), "no positives"),
         (lambda: precision_curve(TWO[:0], TWO), "no negatives"),

@@ -13,6 +13,7 @@ from reconpatch.metrics import image_metrics, pixel_metrics
 from reconpatch.statistics import (
     auroc,
     from_tensors,
+    image_aurocs,
     image_wins,
     interval,
     mean_auroc,
@@ -299,3 +300,31 @@ def test_damaged_wins_are_refused(name, change) -> None:
     assert from_tensors(tensors, "image").pairs.shape == (2, 2)
     with pytest.raises(ReconpatchError, match=r"tensor 'image_\w+' .* is damaged.* run the step"):
         from_tensors(tensors | {f"image_{name}": change(tensors[f"image_{name}"])}, "image")
+
+
+@given(seeds, st.integers(1, 25), st.integers(1, 8))
+def test_aurocs_without_pairs_are_those_of_the_pairs(seed, count, levels) -> None:
+    """Bit for bit, as all sums are of halves; also where a resample, or all, lack one class."""
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(0, levels, count).astype(np.float32), rng.integers(0, 2, count)
+    weights = np.concatenate([resamples(labels, 5, rng), rng.integers(0, 3, (5, count)), np.ones((1, count))])
+    got = image_aurocs(scores, labels, weights)
+    np.testing.assert_array_equal(got, auroc(image_wins(scores, labels), weights))
+    if 0 < labels.sum() < count:
+        assert got[-1] == pytest.approx(roc_auc_score(labels, scores))
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "weights"),
+    [
+        ([1, 2], [0, 1, 1], [[1, 1]]),
+        ([1, np.nan], [0, 1], [[1, 1]]),
+        ([1, 2], [0, 2], [[1, 1]]),
+        ([1, 2], [0, 1], [[1, 1, 1]]),
+        ([1, 2], [0, 1], [1, 1]),
+        ([1, 2], [0, 1], [[1, -1]]),
+    ],
+)
+def test_aurocs_without_pairs_refuse_what_makes_no_sense(scores, labels, weights) -> None:
+    with pytest.raises(ReconpatchError):
+        image_aurocs(np.array(scores, np.float32), np.array(labels), np.array(weights, float))
