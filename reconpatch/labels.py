@@ -9,7 +9,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.layouts import EXTENSIONS, NORMAL, hidden, is_folder, shown, stem_of
 from reconpatch.photographs import Photograph, cell
 
-LABELS = {"0": 0, "good": 0, "ok": 0, "normal": 0, "1": 1, "bad": 1, "anomalous": 1, "defect": 1, "ko": 1}
+GOOD = NORMAL | {"0"}  # labels of a file, in either case
 Listed = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
 MASKS = "ground_truth"  # of a data set in MVTec AD's layout: no folder of photographs
 
@@ -83,8 +83,9 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     """CSV file with columns image, label and perhaps mask, photographs -> the truth of each.
 
-    `image` is the name results give a photograph, to the letter, `label` one of LABELS, `mask` a path
-    that counts from the file. Raises ReconpatchError naming the line that is wrong, or the photographs without one.
+    `image` is the name results give a photograph, to the letter; `label` one of GOOD, or else the kind of its defect;
+    `mask` a path that counts from the file. Raises ReconpatchError naming the line that is wrong, or what of lines and
+    photographs lacks its counterpart.
     """
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
@@ -97,15 +98,18 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
         raise ReconpatchError(f"{shown(file)}: must be a CSV file whose first line is image,label or image,label,mask")
     truths: dict[str, Truth] = {}
     for line, row in rows:
-        name, said = str(row["image"]), str(row["label"]).strip().lower()
-        if said not in LABELS:
-            raise ReconpatchError(f"{shown(file)}, line {line}: label {said!r}; give one of {', '.join(LABELS)}")
+        name, said = str(row["image"]), str(row["label"] or "").strip()
+        if not said:
+            raise ReconpatchError(f"{shown(file)}, line {line}: no label; give good, or what kind of defect it is")
         if name in truths:
             raise ReconpatchError(f"{shown(file)}, line {line}: {shown(name)} is there twice; remove one")
         mask = file.parent / row["mask"].strip() if (row.get("mask") or "").strip() else None
         if mask is not None and not mask.is_file():
             raise ReconpatchError(f"{shown(file)}, line {line}: {shown(mask)}: no such file")
-        truths[name] = Truth(LABELS[said], "good" if not LABELS[said] else "defect", mask)
+        label = int(said.lower() not in GOOD)
+        truths[name] = Truth(label, said if label else "good", mask)
     if missing := [p.name for p in photographs if cell(p.name) not in truths]:
         raise ReconpatchError(f"{shown(file)}: no line for {len(missing)} images, first {shown(missing[0])}")
+    if surplus := set(truths) - {cell(p.name) for p in photographs}:
+        raise ReconpatchError(f"{shown(file)}: {len(surplus)} lines of no image given, first {shown(min(surplus))}")
     return [truths[cell(p.name)] for p in photographs]

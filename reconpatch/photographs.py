@@ -17,6 +17,7 @@ from reconpatch.decoding import decode, read_file, to_rgb
 from reconpatch.errors import ReconpatchError
 from reconpatch.layouts import EXTENSIONS, OTHER_FORMATS, hidden, shown
 
+UNREAD = OTHER_FORMATS | {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}  # these are cameras' raw files
 MOST = 20  # problems that are spelt out
 DECODERS = 8  # images decoded at once at most: one of 80 megapixels takes 0.7 GB
 
@@ -47,7 +48,7 @@ def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
 
     Hidden names are skipped; files with other suffixes than images' are counted in a remark, as are files found again
     where sources overlap: they count once, with the name that tells most folders. Raises ReconpatchError where there is
-    nothing, for images of formats that are not read, and for two photographs of one name.
+    nothing, and for two photographs of one name. Photographs in formats that are not read are found, but not loaded.
     """
     listed: list[list[tuple[str, Photograph]]] = []  # of every source, with the name of the folder it was found in
     ignored: Counter[str] = Counter()
@@ -103,10 +104,8 @@ def _below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Pho
         folders[:] = sorted(name for name in folders if not hidden(name))
         for path in (Path(place, name) for name in sorted(files) if not hidden(name)):
             suffix = path.suffix.lower()
-            if suffix in EXTENSIONS:
+            if suffix in EXTENSIONS | UNREAD:  # the latter are said with what else cannot be read
                 found.append(Photograph(path.relative_to(folder).as_posix(), path))
-            elif suffix in OTHER_FORMATS:
-                problems.append(f"{shown(path)}: images in this format are not read; save it as png, or move it")
             else:
                 ignored[suffix] += 1
     return found
@@ -121,6 +120,8 @@ def _refuse(problems: Sequence[str], what: str) -> None:
 
 def _decoded(content: bytes, path: Path) -> Image.Image:
     """bytes of a file, its name for messages -> 8-bit RGB image."""
+    if path.suffix.lower() in UNREAD:  # of some a parser would take the preview for the photograph
+        raise ReconpatchError(f"{shown(path)}: images in this format are not read; save it as png, or move it")
     picture = decode(content, path).image
     try:
         return to_rgb(picture)

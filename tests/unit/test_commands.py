@@ -202,12 +202,12 @@ def test_evaluate(place, call, tmp_path) -> None:
 
 
 def test_evaluate_with_labels(place, call, tmp_path) -> None:
-    names = [f"good/{n}.png,ok" for n in range(100, 104)] + [f"scratch/{n}.png,1" for n in range(200, 203)]
+    names = [f"good/{n}.png,ok" for n in range(100, 104)] + [f"scratch/{n}.png,dent" for n in range(200, 203)]
     (tmp_path / "labels.csv").write_text("image,label\n" + "\n".join(names) + "\n")
     base = ["evaluate", place / "model", place / "look", *HERE, "--labels", tmp_path / "labels.csv"]
     status, out, _ = call(*base, "--json", "--threshold", "1e9")
     told = json.loads(out)
-    assert status == 0 and told["threshold"]["found_by_kind"]["defect"]["above"] == 0 and told["masks"] == 0
+    assert status == 0 and told["threshold"]["found_by_kind"]["dent"]["above"] == 0 and told["masks"] == 0
     status, _, error = call(*base, "--masks", place / "masks")
     assert status == 1 and "column mask" in error
     turned = call("evaluate", place / "model", place / "look", *HERE, "--good", "scratch", "--json")[1]
