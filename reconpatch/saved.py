@@ -103,7 +103,7 @@ def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
 
 def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     """Raise ReconpatchError where this machine's memory is too small for what the model is predicted to take, with
-    so many images a pass, or its files are larger than its parts can be.
+    so many images a pass, all of its file of weights included.
     """
     run, rows = card.run, card.bank["patches"]
     stride = check_levels(run.backbone, run.levels)
@@ -113,7 +113,8 @@ def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     network = Network(stride, count_parameters(run.backbone, run.levels))
     jobs = of_run(run, network, (1, batch), run.coreset, batch, threads=threads)
     searched = search(batch * side**2, width(run), run.dim, rows, rows, run.neighbours)[0]
-    held = jobs["extract_features"].held + searched + 2 * (folder / NETWORK).stat().st_size / MB
+    more = max(0, (folder / NETWORK).stat().st_size - 12 * network.parameters) / MB  # than three times its weights
+    held = jobs["extract_features"].held + searched + more
     if held > machine_mb():
         raise ReconpatchError(
             f"{folder}: the model needs about {held / 1000:.1f} GB of memory with {batch} images a pass, there are "
