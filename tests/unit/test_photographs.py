@@ -118,7 +118,7 @@ def test_nothing_to_look_at(tmp_path) -> None:
 def test_many_problems_are_counted(tmp_path) -> None:
     touch(tmp_path, *(f"{i:03}.gif" for i in range(MOST + 5)))
     with pytest.raises(ReconpatchError, match=f"^{MOST + 5} problems") as error:
-        find([tmp_path])
+        examine(find([tmp_path])[0], 1, quiet)
     lines = str(error.value).splitlines()
     assert len(lines) == MOST + 2 and lines[-1] == "and 5 more"
 
