@@ -387,3 +387,12 @@ def test_the_layout_of_the_documents_finds_its_images(
     monkeypatch.chdir(place)
     status, said = call(command, place)
     assert status == 1 and "datasets.parts.layout = 'parts'" in said, said
+
+
+def test_no_placeholder_is_left() -> None:
+    for file in DOCUMENTS:
+        assert not re.findall(r"@[A-Z]+@|\b(?:TODO|TBD|FIXME)\b", file.read_text(encoding="utf-8")), file
+
+
+def test_every_command_that_is_carried_out_must_print_something() -> None:
+    assert all(RUN.values())
