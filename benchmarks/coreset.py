@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 def ours(points: NDArray[np.float32], wanted: int, _: int) -> dict[str, Any]:
     """The whole selection, measured in full after a small one that loads the compiled code."""
-    from reconpatch.coreset import greedy_order
+    from reconpatch.method.coreset import greedy_order
 
     greedy_order(clustered(5000, points.shape[1]), 50, 0, threads())
     order, costs = measured(lambda: greedy_order(points, wanted, 0, threads()))
@@ -56,7 +56,7 @@ def brute(points: NDArray[np.float32], wanted: int, picks: int) -> dict[str, Any
 
 def check(points: NDArray[np.float32], wanted: int, _: int) -> dict[str, Any]:
     """Whether ours picks the same points in the same order as the plain rule in float32, and in float64."""
-    from reconpatch.coreset import greedy_order
+    from reconpatch.method.coreset import greedy_order
 
     mine, order = greedy_order(points, wanted, 0, threads()), brute_order()
     single, double = order(points, wanted, 0), order(points.astype(np.float64), wanted, 0)

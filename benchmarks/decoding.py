@@ -13,8 +13,8 @@ from measure import emit, measured, threads
 from numpy.typing import NDArray
 from ours import backbone, extract_files
 
-from reconpatch import features
-from reconpatch.images import image_array
+from reconpatch.data.images import image_array
+from reconpatch.method import features
 
 
 def main() -> None:

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from ours import DIM, backbone, extract_files
 from step import SETTINGS
 
-from reconpatch.bank import build_bank
-from reconpatch.features import write_header
-from reconpatch.maps import anomaly_maps
-from reconpatch.memory import MemoryBank, Representation, coreset_size
-from reconpatch.metrics import pixel_metrics
-from reconpatch.scoring import patch_scores
-from reconpatch.statistics import pixel_wins
-from reconpatch.stored import gather
-from reconpatch.training import train
+from reconpatch.method.bank import build_bank
+from reconpatch.method.bootstrap import pixel_wins
+from reconpatch.method.features import write_header
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
+from reconpatch.method.metrics import pixel_metrics
+from reconpatch.method.scoring import patch_scores
+from reconpatch.method.stored import gather
+from reconpatch.method.training import train
 
 
 def features(folder: Path, images: int, grid: int) -> NDArray[np.float16]:

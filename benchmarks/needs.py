@@ -16,14 +16,14 @@ from alone import ROOT, peak_mb
 from inputs import clustered, maps_and_masks, write_category, write_pictures
 from safetensors.numpy import save_file
 
-from reconpatch.backbones import check_levels, count_parameters
-from reconpatch.config import Run, description, read_config, vary
-from reconpatch.data import Item, manifest
-from reconpatch.estimate import grid, of_run, width
-from reconpatch.features import write_header
+from reconpatch.data.index import Item, manifest
+from reconpatch.experiments.config import Run, description, read_config, vary
+from reconpatch.experiments.estimate import grid, of_run, width
+from reconpatch.experiments.needs import Network, index
 from reconpatch.files import sha256_of
-from reconpatch.memory import MemoryBank, Representation, coreset_size
-from reconpatch.needs import Network, index
+from reconpatch.method.backbones import check_levels, count_parameters
+from reconpatch.method.features import write_header
+from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 
 COUNTS: dict[str, Any] = {
     **{"train": 24, "test": 16, "side": 256, "kept": 0.0},

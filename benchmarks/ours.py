@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from reconpatch.allocation import keep_freed_memory
-from reconpatch.backbones import Backbone, load_backbone
-from reconpatch.features import extract
-from reconpatch.patches import patch_features
+from reconpatch.method.backbones import Backbone, load_backbone
+from reconpatch.method.features import extract
+from reconpatch.method.patches import patch_features
 
 LEVELS, PATCH, DIM = (2, 3), 3, 1024  # the paper's levels; 1,024 dimensions as the official PatchCore has
 

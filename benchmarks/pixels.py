@@ -17,7 +17,7 @@ Masks = NDArray[np.bool_]
 
 def ours(maps: Maps, masks: Masks) -> dict[str, Any]:
     """AUROC, average precision, F1 and its threshold, AUPRO."""
-    from reconpatch.metrics import pixel_metrics
+    from reconpatch.method.metrics import pixel_metrics
 
     found = pixel_metrics(maps, masks)
     return {"auroc": found["pixel_auroc"], "aupro": found["aupro_30"]}
@@ -25,7 +25,7 @@ def ours(maps: Maps, masks: Masks) -> dict[str, Any]:
 
 def wins(maps: Maps, masks: Masks) -> dict[str, Any]:
     """Wins of every pair of images."""
-    from reconpatch.statistics import pixel_wins
+    from reconpatch.method.bootstrap import pixel_wins
 
     pixel_wins(maps, masks)
     return {}

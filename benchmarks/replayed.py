@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconpatch.estimate import Estimate, Job, threads_of
-from reconpatch.plan import Plan
-from reconpatch.schedule import Task, simulate, tasks_of
+from reconpatch.experiments.estimate import Estimate, Job, threads_of
+from reconpatch.experiments.plan import Plan
+from reconpatch.experiments.schedule import Task, simulate, tasks_of
 
 JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
 

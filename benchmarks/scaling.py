@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from replayed import JOB, compare, measured
 
-from reconpatch.checks import check_backbones
-from reconpatch.cli import CHECKED, SHIPPED, load_plan
-from reconpatch.estimate import Estimate, Job, estimate, features_bytes, image_counts, threads_of
-from reconpatch.plan import Plan
-from reconpatch.schedule import Schedule, Task, critical_path, simulate, tasks_of
+from reconpatch.cli.main import CHECKED, SHIPPED, load_plan
+from reconpatch.experiments.checks import check_backbones
+from reconpatch.experiments.estimate import Estimate, Job, estimate, features_bytes, image_counts, threads_of
+from reconpatch.experiments.plan import Plan
+from reconpatch.experiments.schedule import Schedule, Task, critical_path, simulate, tasks_of
 
 PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
 # Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
@@ -91,8 +91,8 @@ def remaining(tasks: Mapping[Job, Task[Job]]) -> dict[Job, float]:
 
 def sizes(plan: Plan, strides: Mapping[str, int]) -> dict[Job, float]:
     """Plan, stride of every run -> GB of every extraction's features."""
-    from reconpatch.config import of_training
-    from reconpatch.plan import stage_name
+    from reconpatch.experiments.config import of_training
+    from reconpatch.experiments.plan import stage_name
 
     found = {}
     for name, targets in plan.targets.items():

@@ -22,7 +22,7 @@ def search(variant: str, queries: int, bank: int, dim: int) -> dict[str, Any]:
     x, y = torch.from_numpy(asked), torch.from_numpy(rows)
     call: Callable[[], Any]
     if variant == "ours":
-        from reconpatch.memory import Search
+        from reconpatch.method.memory_bank import Search
 
         index = Search(rows, threads())
 
@@ -65,7 +65,7 @@ def maps(variant: str, count: int, grid: int, size: int) -> dict[str, Any]:
     x = torch.from_numpy(patch)
     call: Callable[[], Any]
     if variant == "ours":
-        from reconpatch.maps import anomaly_maps
+        from reconpatch.method.maps import anomaly_maps
 
         def call() -> Any:
             return anomaly_maps(patch, size, 4.0)

@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
 
 def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
     """One epoch of so many steps, after one of two."""
-    from reconpatch.training import train
+    from reconpatch.method.training import train
 
     def epoch(count: int) -> None:
         sizes = {"dim": dim, "projection_dim": projection, "epochs": 1, "batch": batch}

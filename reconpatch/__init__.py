@@ -8,7 +8,7 @@ fitting -> threshold, saved -> detector -> overlays, behind `estimator.ReConPatc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconpatch.estimator import ReConPatch
+    from reconpatch.detector.estimator import ReConPatch
 
 __all__ = ["ReConPatch"]
 
@@ -16,7 +16,7 @@ __all__ = ["ReConPatch"]
 def __getattr__(name: str) -> object:
     """`reconpatch.ReConPatch`, imported when it is asked for: it takes seconds, and most jobs do not need it."""
     if name == "ReConPatch":
-        from reconpatch.estimator import ReConPatch
+        from reconpatch.detector.estimator import ReConPatch
 
         return ReConPatch
     raise AttributeError(f"module 'reconpatch' has no attribute {name!r}")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reconpatch.provenance import stage_facts
-from reconpatch.records import Record
+from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import Record
 
 
 def write_image(path: Path, rng: np.random.Generator, size: tuple[int, int] = (48, 40), grey: bool = False) -> None:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from reconpatch.recon import squared_distances
+from reconpatch.method.loss import squared_distances
 
 
 def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reconpatch.estimator import ReConPatch
+from reconpatch.detector.estimator import ReConPatch
 
 SIZE = 32
 SETTINGS: dict[str, Any] = {"level_dim": 32, "feature_dim": 32, "coreset_dim": 8, "batch": 64, "projection_dim": 8}

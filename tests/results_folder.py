@@ -11,18 +11,18 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.config import Run, description, digest, of_training, read_config
-from reconpatch.data import Item, manifest
-from reconpatch.ensemble import combine_runs
-from reconpatch.evaluation import evaluate
+from reconpatch.data.index import Item, manifest
+from reconpatch.experiments.config import Run, description, digest, of_training, read_config
+from reconpatch.experiments.plan import run_name, stage_name
 from reconpatch.files import sha256_of, write_text
-from reconpatch.maps import anomaly_maps
-from reconpatch.memory import MemoryBank, Representation, coreset_size
-from reconpatch.plan import run_name, stage_name
-from reconpatch.provenance import bank_digests, stage_facts
-from reconpatch.records import Record, combined_record, read_record, write_record
-from reconpatch.scoring import image_scores
-from reconpatch.tabulate import write_table
+from reconpatch.method.ensemble import combine_runs
+from reconpatch.method.evaluation import evaluate
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
+from reconpatch.method.scoring import image_scores
+from reconpatch.records.provenance import bank_digests, stage_facts
+from reconpatch.records.record import Record, combined_record, read_record, write_record
+from reconpatch.results.make_table import write_table
 
 CONFIG = Path(__file__).parents[1] / "configs/default.yaml"
 TRAIN, GRID, DATASET, CATEGORY = 4, (6, 6), "mine", "nut"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from reconpatch.records import read_record, repeatable
+from reconpatch.records.record import read_record, repeatable
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]

@@ -20,16 +20,16 @@ from drawing import make_record, write_image, write_mask
 from hostile import pickles, safetensors
 from safetensors.torch import save_file
 
-from reconpatch.backbones import load_backbone, read_state
-from reconpatch.checks import check_backbones
-from reconpatch.cli import load_plan
-from reconpatch.config import read_config, read_experiment
+from reconpatch.cli.main import load_plan
+from reconpatch.data.indexing import index
 from reconpatch.errors import ReconpatchError
-from reconpatch.indexing import index
-from reconpatch.memory import MemoryBank, Representation
-from reconpatch.plan import make_plan
-from reconpatch.records import read_record, write_record
-from reconpatch.yamlfile import read_yaml
+from reconpatch.experiments.checks import check_backbones
+from reconpatch.experiments.config import read_config, read_experiment
+from reconpatch.experiments.plan import make_plan
+from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.method.backbones import load_backbone, read_state
+from reconpatch.method.memory_bank import MemoryBank, Representation
+from reconpatch.records.record import read_record, write_record
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())

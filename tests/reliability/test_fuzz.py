@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from reconpatch.config import Config, Experiment, description, read_config, read_experiment
-from reconpatch.data import Item, manifest, read_manifest
+from reconpatch.data.index import Item, manifest, read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments import expand
-from reconpatch.kinds import shown
-from reconpatch.memory import MemoryBank, Representation
-from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.plan import run_name
-from reconpatch.records import Record, read_record, write_record
-from reconpatch.scoring import patch_scores
-from reconpatch.statistics import auroc, image_wins, pixel_wins
-from reconpatch.yamlfile import read_yaml
+from reconpatch.experiments.config import Config, Experiment, description, read_config, read_experiment
+from reconpatch.experiments.plan import run_name
+from reconpatch.experiments.rows import expand
+from reconpatch.experiments.value_types import shown
+from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
+from reconpatch.method.memory_bank import MemoryBank, Representation
+from reconpatch.method.metrics import image_metrics, pixel_metrics
+from reconpatch.method.scoring import patch_scores
+from reconpatch.records.record import Record, read_record, write_record
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())

@@ -8,18 +8,18 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from reconpatch.backbones import load_backbone
-from reconpatch.bank import build_bank
+from reconpatch.data.images import read_masks
+from reconpatch.data.indexing import index
+from reconpatch.data.sample import write_sample
 from reconpatch.device import repeatable
-from reconpatch.features import extract
-from reconpatch.images import read_masks
-from reconpatch.indexing import index
-from reconpatch.maps import anomaly_maps
-from reconpatch.memory import Representation
-from reconpatch.metrics import image_metrics, pixel_metrics
-from reconpatch.sample import write_sample
-from reconpatch.scoring import image_scores, patch_scores
-from reconpatch.training import train
+from reconpatch.method.backbones import load_backbone
+from reconpatch.method.bank import build_bank
+from reconpatch.method.features import extract
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import Representation
+from reconpatch.method.metrics import image_metrics, pixel_metrics
+from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.training import train
 
 CROP = 128
 TRAINING = {"dim": 64, "projection_dim": 32, "epochs": 3, "batch": 512, "learning_rate": 1e-4, "weight_decay": 1e-2}

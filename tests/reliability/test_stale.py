@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from running import ROOT, snakemake, tiny
 
-from reconpatch.provenance import PLUMBING, code_digest
+from reconpatch.records.provenance import PLUMBING, code_digest
 
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
-MODULES = {file.stem for file in (ROOT / "reconpatch").glob("*.py")} - {"__init__"}
+PACKAGE = ROOT / "reconpatch"
+MODULES = {
+    ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if file.name != "__init__.py"
+}
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def used(script: Path, package: Path) -> set[str]:
         path=[str(package.parent)], excludes=["snakemake", *(f"reconpatch.{name}" for name in PLUMBING)]
     )
     finder.run_script(str(script))
-    return {name.split(".")[1] for name in finder.modules if name.startswith("reconpatch.")}
+    return {name.removeprefix("reconpatch.") for name in finder.modules if name.startswith("reconpatch.")} & MODULES
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -39,7 +44,7 @@ def test_a_stage_depends_on_the_modules_it_imports_and_no_others(script: Path, p
     before = code_digest(script, package)
     changed = set()
     for name in MODULES:
-        file = package / f"{name}.py"
+        file = package / f"{name.replace('.', '/')}.py"
         text = file.read_text()
         file.write_text(f"{text}\nEDITED = True\n")
         code_digest.cache_clear()
@@ -51,7 +56,7 @@ def test_a_stage_depends_on_the_modules_it_imports_and_no_others(script: Path, p
 def test_an_edited_template_counts_as_a_module(package: Path) -> None:
     script = ROOT / "workflow/scripts/report.py"
     before = code_digest(script, package)
-    template = package / "report.html.j2"
+    template = package / "results/report.html.j2"
     template.write_text(template.read_text() + "edited")
     code_digest.cache_clear()
     assert code_digest(script, package) != before
@@ -60,15 +65,15 @@ def test_an_edited_template_counts_as_a_module(package: Path) -> None:
 STAGES = ("index_category", "read_masks", "extract_features", "train_representation", "select_coreset", "score_run")
 OUTPUTS = ("make_table", "draw_histogram", "draw_umap")
 EDITS = {
-    "indexing": STAGES + OUTPUTS,
-    "inference": ("extract_features", "train_representation", "select_coreset", "score_run", *OUTPUTS),
-    "recon": ("train_representation", "select_coreset", "score_run", *OUTPUTS),
-    "coreset": ("select_coreset", "score_run", *OUTPUTS),
-    "metrics": ("score_run", *OUTPUTS),
-    "tabulate": ("make_table",),
-    "figures": ("draw_histogram", "draw_umap"),
-    "report": (),
-    "report.html": (),
+    "data/indexing": STAGES + OUTPUTS,
+    "method/fused_inference": ("extract_features", "train_representation", "select_coreset", "score_run", *OUTPUTS),
+    "method/loss": ("train_representation", "select_coreset", "score_run", *OUTPUTS),
+    "method/coreset": ("select_coreset", "score_run", *OUTPUTS),
+    "method/metrics": ("score_run", *OUTPUTS),
+    "results/make_table": ("make_table",),
+    "results/figures/maps": ("draw_histogram", "draw_umap"),
+    "results/report": (),
+    "results/report.html": (),
 }
 
 

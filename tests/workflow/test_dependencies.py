@@ -6,10 +6,10 @@ from pathlib import Path
 
 from running import PARTS, ROOT, snakemake
 
-from reconpatch.checks import check_backbones
-from reconpatch.cli import load_plan
-from reconpatch.estimate import Job, estimate
-from reconpatch.schedule import dependencies
+from reconpatch.cli.main import load_plan
+from reconpatch.experiments.checks import check_backbones
+from reconpatch.experiments.estimate import Job, estimate
+from reconpatch.experiments.schedule import dependencies
 
 
 def test_dependencies_are_those_of_a_dry_run(tmp_path, monkeypatch) -> None:

@@ -32,10 +32,10 @@ from drawing import write_image, write_mask
 from running import PARTS, ROOT
 from safetensors.torch import save_file
 
-from reconpatch import cli
-from reconpatch.config import read_experiment
+from reconpatch.cli import main as cli
 from reconpatch.errors import ReconpatchError
-from reconpatch.yamlfile import read_yaml
+from reconpatch.experiments.config import read_experiment
+from reconpatch.experiments.yamlfile import read_yaml
 
 # --- what stands for what, as plain data -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from reconpatch import ReConPatch
-from reconpatch.sample import write_sample
+from reconpatch.data.sample import write_sample
 
 COMMAND = str(Path(sys.executable).with_name("reconpatch"))
 SMALL = ["--backbone", "tf_efficientnet_lite0", "--weights", "embedded", "--size", "96", "--dim", "64", "--epochs", "3"]

@@ -13,7 +13,7 @@ from running import ROOT, SMALL, overlay, read, snakemake, tiny
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from reconpatch.verification import verify
+from reconpatch.records.verification import verify
 
 
 def test_smoke_plans_the_whole_chain(checkout: Path) -> None:

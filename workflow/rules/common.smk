@@ -7,30 +7,29 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from reconpatch.assemble import (
+from reconpatch.experiments.outputs import (
     figures_of,
     kept_files,
     labels_of,
     paper_file,
     reasons,
-    report_what_is_there,
     result_folder,
     sections,
-    shows_a_failure,
     table_settings,
 )
-from reconpatch.checks import check_backbones, gpu_wanted, stray_weights
-from reconpatch.config import description, of_training, read_config
-from reconpatch.data import category_folder, listing
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.config import description, of_training, read_config
+from reconpatch.data.index import category_folder, listing
 from reconpatch.errors import ReconpatchError
-from reconpatch.estimate import Job, estimate
+from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.files import check_writable
 from reconpatch.gpus import visible_devices
-from reconpatch.limits import check_fits, machine_mb
-from reconpatch.needs import AROUND, CUDA, SMALL
-from reconpatch.plan import make_plan, stage_name
-from reconpatch.provenance import code_digest, stage_codes
-from reconpatch.times import minutes, small
+from reconpatch.experiments.limits import check_fits, machine_mb
+from reconpatch.experiments.needs import AROUND, CUDA, SMALL
+from reconpatch.experiments.plan import make_plan, stage_name
+from reconpatch.records.provenance import code_digest, stage_codes
+from reconpatch.results.unfinished import report_what_is_there, shows_a_failure
+from reconpatch.experiments.times import minutes, small
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
@@ -94,7 +93,7 @@ def memory(rule):
 
 def runtime(rule):
     """Wildcards -> minutes a rule's job may take where a scheduler runs it (local jobs take what they take): several
-    times the prediction, as reconpatch.times says, and as much again each time it is tried again.
+    times the prediction, as reconpatch.experiments.times says, and as much again each time it is tried again.
     """
 
     def limit(wildcards, attempt):

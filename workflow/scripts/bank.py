@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load_file
 
-from reconpatch.bank import build_bank
 from reconpatch.files import replacing, write_text
-from reconpatch.jobs import job
-from reconpatch.memory import Representation
-from reconpatch.provenance import stage_facts
+from reconpatch.method.bank import build_bank
+from reconpatch.method.memory_bank import Representation
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.captions import footnote
 from reconpatch.errors import ReconpatchError
-from reconpatch.figures import save
-from reconpatch.jobs import job
-from reconpatch.plots import curve
-from reconpatch.records import read_record
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote
+from reconpatch.results.figures.maps import save
+from reconpatch.results.figures.sweeps import curve
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

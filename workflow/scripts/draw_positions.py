@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reconpatch.augmentation import drawn_augmentations
-from reconpatch.captions import footnote, panels
-from reconpatch.data import read_manifest
-from reconpatch.figures import embed, save
-from reconpatch.images import image_array
-from reconpatch.jobs import job
-from reconpatch.memory import MemoryBank
-from reconpatch.plots import positions
-from reconpatch.records import read_record
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.images import image_array
+from reconpatch.data.index import read_manifest
+from reconpatch.method.memory_bank import MemoryBank
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote, panels
+from reconpatch.results.figures.maps import embed, save
+from reconpatch.results.figures.sweeps import positions
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reconpatch.captions import footnote, panels
-from reconpatch.data import read_manifest
-from reconpatch.figures import embed, save, scatter
-from reconpatch.jobs import job
-from reconpatch.memory import MemoryBank
-from reconpatch.randomness import stream
-from reconpatch.records import read_record
+from reconpatch.data.index import read_manifest
+from reconpatch.method.memory_bank import MemoryBank
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote, panels
+from reconpatch.results.figures.maps import embed, save, scatter
+from reconpatch.rng import stream
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

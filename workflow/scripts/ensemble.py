@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.data import read_manifest
-from reconpatch.ensemble import combine_runs
-from reconpatch.evaluation import evaluate
+from reconpatch.data.index import read_manifest
 from reconpatch.files import replacing, sha256_of
-from reconpatch.jobs import job
-from reconpatch.provenance import stage_facts
-from reconpatch.records import combined_record, read_record, write_record
+from reconpatch.method.ensemble import combine_runs
+from reconpatch.method.evaluation import evaluate
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import combined_record, read_record, write_record
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

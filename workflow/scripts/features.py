@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconpatch.allocation import keep_freed_memory
-from reconpatch.augmentation import drawn_augmentations
-from reconpatch.backbones import load_backbone
-from reconpatch.data import check_unchanged, read_manifest
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.index import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
-from reconpatch.features import extract
 from reconpatch.files import replacing, sha256_of, write_text
 from reconpatch.gpus import take_device
-from reconpatch.jobs import job
-from reconpatch.provenance import stage_facts
+from reconpatch.method.backbones import load_backbone
+from reconpatch.method.features import extract
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

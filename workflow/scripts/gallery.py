@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 from safetensors.numpy import load_file
 
-from reconpatch.augmentation import drawn_augmentations
-from reconpatch.captions import footnote, panels
-from reconpatch.data import read_manifest
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.images import image_array, mask_array
+from reconpatch.data.index import read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.examples import middle
-from reconpatch.figures import Example, gallery, save
-from reconpatch.images import image_array, mask_array
-from reconpatch.jobs import job
-from reconpatch.maps import anomaly_maps
-from reconpatch.records import read_record
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote, panels
+from reconpatch.results.examples import middle
+from reconpatch.results.figures.maps import Example, gallery, save
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from safetensors.numpy import load_file
 
-from reconpatch.captions import footnote, panels
-from reconpatch.data import read_manifest
-from reconpatch.figures import histogram, save
-from reconpatch.jobs import job
-from reconpatch.records import read_record
+from reconpatch.data.index import read_manifest
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote, panels
+from reconpatch.results.figures.maps import histogram, save
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.data import manifest
+from reconpatch.data.index import manifest
+from reconpatch.data.indexing import index
+from reconpatch.data.remarks import data_flags
 from reconpatch.files import write_text
-from reconpatch.indexing import index
-from reconpatch.jobs import job
-from reconpatch.remarks import data_flags
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

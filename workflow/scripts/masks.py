@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reconpatch.augmentation import drawn_augmentations
-from reconpatch.data import check_unchanged, read_manifest
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.images import read_masks
+from reconpatch.data.index import check_unchanged, read_manifest
 from reconpatch.files import replacing
-from reconpatch.images import read_masks
-from reconpatch.jobs import job
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconpatch.files import replacing
-from reconpatch.jobs import job
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconpatch.files import write_text
-from reconpatch.jobs import job
-from reconpatch.provenance import code_state
-from reconpatch.report import render
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import code_state
+from reconpatch.results.report import render
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

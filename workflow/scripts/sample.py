@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconpatch.data.sample import write_sample
 from reconpatch.files import replacing
-from reconpatch.jobs import job
-from reconpatch.sample import write_sample
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

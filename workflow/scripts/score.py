@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save_file
 
-from reconpatch.data import read_manifest
-from reconpatch.evaluation import evaluate
+from reconpatch.data.index import read_manifest
+from reconpatch.data.remarks import record_flags
 from reconpatch.files import replacing, sha256_of
 from reconpatch.gpus import take_device
-from reconpatch.jobs import job
-from reconpatch.maps import anomaly_maps
-from reconpatch.memory import MemoryBank, coreset_size
-from reconpatch.provenance import bank_digests, stage_facts
-from reconpatch.records import Record, write_record
-from reconpatch.remarks import record_flags
-from reconpatch.scoring import image_scores, patch_scores
+from reconpatch.method.evaluation import evaluate
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import bank_digests, stage_facts
+from reconpatch.records.record import Record, write_record
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reconpatch.captions import footnote
-from reconpatch.figures import save
-from reconpatch.jobs import job
-from reconpatch.names import METRICS
-from reconpatch.plots import sweep
-from reconpatch.records import read_record
-from reconpatch.tabulate import series
+from reconpatch.pipeline.job import job
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote
+from reconpatch.results.figures.maps import save
+from reconpatch.results.figures.sweeps import sweep
+from reconpatch.results.make_table import series
+from reconpatch.results.names import METRICS
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

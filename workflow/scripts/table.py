@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.jobs import job
-from reconpatch.tabulate import write_table
+from reconpatch.pipeline.job import job
+from reconpatch.results.make_table import write_table
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

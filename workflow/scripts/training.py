@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, write_text
 from reconpatch.gpus import take_device
-from reconpatch.jobs import job
-from reconpatch.provenance import stage_facts
-from reconpatch.training import Epoch, train
+from reconpatch.method.training import Epoch, train
+from reconpatch.pipeline.job import job
+from reconpatch.records.provenance import stage_facts
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 
 from reconpatch.files import replacing
 from reconpatch.gpus import take_device
-from reconpatch.jobs import job
-from reconpatch.memory import MemoryBank, coreset_size
-from reconpatch.scoring import image_scores, patch_scores
+from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

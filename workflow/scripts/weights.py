@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.backbones import fetch
 from reconpatch.files import write_text
-from reconpatch.jobs import job
+from reconpatch.method.backbones import fetch
+from reconpatch.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

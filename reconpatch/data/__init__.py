@@ -1,0 +1,1 @@
+"""Photographs and masks: layouts of data sets, the index of a category, and from a file to a network's pixels."""

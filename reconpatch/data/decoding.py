@@ -1,0 +1,139 @@
+"""From a file to pixels: one read, whole images only, every mode by a stated rule."""
+
+import stat
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from reconpatch.data.layouts import shown
+from reconpatch.errors import ReconpatchError
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # what a file holds counts, not its suffix; no other parser is run
+MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
+MAX_RATIO = 50  # of the sides; a strip's shorter side is brought to the size of `resize`, the longer grows with it
+MAX_BYTES = 8 * MAX_PIXELS  # a file larger than that many pixels with nothing compressed
+SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
+EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+ORIENTATION = 0x0112  # of EXIF
+HEADS = {  # how files begin that are often named as if they were images
+    b"GIF8": "a GIF; save it as png",
+    b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the image",
+    b"<": "text of the web (HTML or XML), perhaps a failed download",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file: the pixels, turned as EXIF says, what format it holds, and its EXIF orientation (1: as it is)."""
+
+    image: Image.Image
+    format: str
+    orientation: int
+
+
+def read_file(path: Path) -> bytes:
+    """file -> its bytes. Raises ReconpatchError naming the file, unless it can be read and is no larger than any image.
+
+    Folders, devices and pipes are refused unopened: reading one might never end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+            raise ReconpatchError(f"{shown(path)}: {kind}, not an image file; move or rename it")
+        if status.st_size > MAX_BYTES:
+            raise ReconpatchError(
+                f"{shown(path)}: refused, {status.st_size} bytes are no photograph of a product; scale it"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        what = f"broken link to {shown(path.readlink())}" if path.is_symlink() else "no such file"
+        raise ReconpatchError(f"{shown(path)}: {what}") from None
+    except OSError as error:
+        raise ReconpatchError(f"{shown(path)}: cannot be read ({error.strerror or error})") from None
+
+
+def decode(content: bytes, path: Path) -> Picture:
+    """bytes of a file, its name for messages -> the whole image in its own mode, turned as its EXIF orientation says.
+
+    Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, several pictures
+    in one file (of a camera's MPO the first is the photograph), no or too many pixels, strips.
+    """
+    name = shown(path)
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            short, long = sorted(image.size)
+            if not 0 < short * long <= MAX_PIXELS:
+                raise ReconpatchError(
+                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; scale it"
+                )
+            if long > MAX_RATIO * short:
+                raise ReconpatchError(
+                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; cut a part out"
+                )
+            kind, frames = image.format or "", getattr(image, "n_frames", 1)
+            if frames > 1 and kind != "MPO":
+                raise ReconpatchError(
+                    f"{name}: holds {frames} pictures (frames or pages); save each as a file of its own"
+                )
+            given = image.getexif().get(ORIENTATION, 1)  # before load: TIFFs are turned by it
+            image.load()
+            turned = ImageOps.exif_transpose(image)
+            return Picture(turned, kind, given if isinstance(given, int) and 1 <= given <= 8 else 1)
+    except ReconpatchError:
+        raise
+    except UnidentifiedImageError:
+        raise ReconpatchError(f"{name}: not an image that can be read ({_guess(content)})") from None
+    except Exception as error:  # Pillow's parsers raise anything on damaged files; warnings where those are errors
+        raise ReconpatchError(
+            f"{name}: cannot be decoded ({error or type(error).__name__}); replace the file"
+        ) from None
+
+
+def _guess(content: bytes) -> str:
+    """What a file that is no image might be, from how it begins."""
+    if not content:
+        return "it is empty: 0 bytes"
+    if content[4:8] == b"ftyp":
+        return "it holds HEIC, AVIF or a video; save it as png"
+    known = (what for head, what in HEADS.items() if content.lstrip().startswith(head))
+    return "it holds " + next(known, f"none of {', '.join(FORMATS)}, or its beginning is damaged")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """image in any mode of EIGHT_BIT or SIXTEEN_BIT -> 8-bit RGB. Raises ReconpatchError for other modes.
+
+    16-bit grey is scaled by 1/257, because Pillow's own conversion saturates at 255; of 16-bit colours Pillow keeps the
+    high byte, at most 1 from that. Alpha is dropped: the colours below it count. Colour profiles are not applied.
+    """
+    if image.mode in SIXTEEN_BIT:
+        values = np.asarray(image, np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ReconpatchError(f"grey values from {values.min()} to {values.max()}: save with 8 or 16 bits")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ReconpatchError("floating-point images have no stated range: save them with 8 or 16 bits")
+    elif image.mode not in EIGHT_BIT:
+        raise ReconpatchError(f"colours in mode {image.mode} have no rule here: save the image as RGB")
+    elif image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")  # else Pillow warns of what it drops
+    return image.convert("RGB")
+
+
+def mask_values(image: Image.Image) -> NDArray[np.uint8]:
+    """(W, H) mask in any mode -> (H, W) uint8 grey: 0 where every channel is 0, 255 where white, else at least 1.
+
+    Raises ReconpatchError for modes without a rule.
+    """
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    rgb = to_rgb(image)
+    above = np.asarray(image if image.mode in SIXTEEN_BIT else rgb).astype(bool)  # 1 of 65535 is above 0, too
+    least = (above if above.ndim == 2 else above.any(-1)).astype(np.uint8)
+    return np.maximum(np.asarray(rgb.convert("L"), np.uint8), least)

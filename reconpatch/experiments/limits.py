@@ -1,0 +1,63 @@
+"""Whether jobs fit: how much memory this machine gives, and what to do about a job that needs more."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.estimate import Job
+from reconpatch.experiments.needs import MB, Need
+
+ADVICE = {
+    "index_category": "scale the images",
+    "read_masks": "scale the images, or lower crop",
+    "extract_features": "lower batch_images, crop or feature_dim, scale very large images",
+    "train_representation": "lower batch or dim",
+    "select_coreset": "lower coreset, coreset_dim, dim or crop",
+    "score_run": "lower coreset, dim or crop",
+    "score_training": "lower coreset, dim or crop",
+    "combine_ensemble": "lower crop",
+}
+
+
+def machine_mb(root: Path = Path("/")) -> float:
+    """MB this process may use: the memory of the machine, or the lowest limit of its control groups if that is lower.
+
+    `root` is the folder in which /proc and /sys are looked for. Swap does not count.
+    """
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:  # another system
+        groups = []
+    for _, controllers, path in groups:
+        if controllers == "":  # version 2
+            top, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        inner = Path(path.strip("/"))
+        for folder in (inner, *inner.parents):  # every group above limits, too; in a container only the last is there
+            try:
+                found.append(int((top / folder / file).read_text()))
+            except (OSError, ValueError):  # "max" is no limit
+                continue
+    return min(found) / MB
+
+
+def check_fits(jobs: Mapping[Job, Need], limit_mb: float) -> None:
+    """Raise ReconpatchError, with advice, if the job that holds most holds more than the limit.
+
+    Mapped files do not count: the system takes their memory back, which costs time only.
+    """
+    if not jobs:
+        return
+    job = max(jobs, key=lambda j: jobs[j].held)
+    if jobs[job].held > limit_mb:
+        advice = f"Either {ADVICE[job.rule]}, or use" if job.rule in ADVICE else "Use"
+        raise ReconpatchError(
+            f"{job.rule} of {'/'.join(filter(None, job[1:]))} needs about {jobs[job].held / 1000:.1f} GB of memory, "
+            f"there are {limit_mb / 1000:.1f} GB. {advice} a machine with more, or a cluster. To try all the same, "
+            "give the memory to count on: --config memory_gb=N"
+        )

@@ -1,0 +1,298 @@
+"""The plan: experiment files -> unique runs on every category, each stage named by what it depends on."""
+
+import itertools
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reconpatch.data.index import categories
+from reconpatch.data.published import KNOWN
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.config import (
+    Config,
+    Dataset,
+    Ensemble,
+    Experiment,
+    Override,
+    Run,
+    Stage,
+    description,
+    digest,
+    expand_path,
+    of_training,
+    read_experiment,
+)
+from reconpatch.experiments.rows import Row, expand, overridden, same
+from reconpatch.experiments.value_types import checked_name, clash
+
+Target = tuple[str, str]  # data set, category
+
+
+def run_name(run: Run, baseline: Run) -> str:
+    """A run -> its difference from the baseline plus a digest of its full description: `coreset=0.1-81d0e4f2`.
+
+    What tables sweep most comes first; what does not fit 60 characters is only counted.
+    """
+    ours, base = description(run, "score"), description(baseline, "score")
+    changed = [k for k in ours if k not in base or base[k] != ours[k]]
+    label, first = "", ("method", "dim", "coreset", "seed")
+    for n, key in enumerate(sorted(changed, key=lambda k: k not in first)):
+        item = f"{key}={_short(ours[key])}"
+        if len(label) + len(item) > 60:
+            label += f"_+{len(changed) - n}"
+            break
+        label += f"_{item}"
+    return f"{label.removeprefix('_') or 'base'}-{digest(ours)}"
+
+
+@cache
+def stage_name(run: Run, stage: Stage) -> str:
+    """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
+    label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
+    return f"{_short(label.get(stage, f'{run.method}_dim={run.dim}'))}-{digest(description(run, stage))}"
+
+
+def _short(value: object) -> str:
+    """Without what would be split or expanded on the way to another machine: Snakemake parts jobs' names at commas."""
+    text = "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return re.sub(r"[^A-Za-z0-9._+=]", "_", text)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """An ensemble: names of its members' runs and how their scores are brought to one scale."""
+
+    members: tuple[str, ...]
+    combine: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a table: what it is labelled with, and the name of the run or ensemble that fills it."""
+
+    labels: dict[str, Any]
+    method: str
+    seed: int
+    run: str
+    departures: tuple[str, ...]
+
+
+@dataclass
+class Plan:
+    """What is to be run. `runs` maps names to runs; an experiment lists its targets and its table's places."""
+
+    config: Config
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    ensembles: dict[str, Combination] = field(default_factory=dict)
+    targets: dict[str, list[Target]] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    stages: dict[str, Run] = field(default_factory=dict)  # stage name -> a run that uses it
+    # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
+    ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
+    weightless: dict[str, str] = field(default_factory=dict)  # the part of `absent` that is for want of weights' files
+
+    def members(self, experiment: str) -> list[str]:
+        """Names of the runs and ensembles of an experiment, each once."""
+        return list(dict.fromkeys(place.run for place in self.places[experiment]))
+
+    def at_hand(self, experiment: str) -> bool:
+        """Whether anything of an experiment can be run."""
+        return bool(self.targets[experiment] and self.places[experiment])
+
+    def drawn(self, experiment: str, kind: str) -> list[str]:
+        """Names of the runs a figure draws: those with the chosen variant and axis values, first seed only."""
+        chosen = self.experiments[experiment].figures.get(kind)  # type: ignore[call-overload]
+        places = self.places[experiment]
+        if chosen is None or not places:
+            return []
+        wanted = {"seed": places[0].seed} | chosen
+        if "backbone" in wanted:  # places are labelled with what stands in for it
+            wanted["backbone"] = (wanted | self.config.stand_ins.get(wanted["backbone"], {}))["backbone"]
+        fields = [p.labels | {"method": p.method, "seed": p.seed} for p in places]
+        fits = [all(same(f.get(k), v) for k, v in wanted.items()) for f in fields]
+        return list(dict.fromkeys(p.run for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs))
+
+    def dataset(self, name: str) -> Dataset:
+        """The configuration of a data set."""
+        return self.config.datasets[name]
+
+    def root(self, name: str) -> Path:
+        """Folder of a data set that is at hand."""
+        return expand_path(str(self.dataset(name).root), f"datasets.{name}.root")
+
+    def weight_file(self, run: Run) -> Path | None:
+        """The file of a run's weights, if it takes them from one; raises ReconpatchError when that is missing."""
+        if run.weights != "file":
+            return None
+        file = self.config.weight_files.get(run.backbone)
+        if file is None:
+            raise ReconpatchError(f"weights: file, but weight_files has no entry for backbone {run.backbone!r}")
+        path = expand_path(file, f"weight_files.{run.backbone}")
+        if not path.is_file():
+            raise ReconpatchError(f"weight_files.{run.backbone} = {path}: no such file")
+        return path
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """One row per experiment, data set, category and run, with all parameters: results/plan.csv."""
+        for name, targets in self.targets.items():
+            for (dataset, category), run in itertools.product(targets, self.members(name)):
+                row: dict[str, object] = {"experiment": name, "dataset": dataset, "category": category, "run": run}
+                if run in self.runs:
+                    yield row | description(self.runs[run], "score")
+                else:
+                    yield row | {"ensemble": " + ".join(self.ensembles[run].members)}
+
+    def add(self, run: Run, targets: Sequence[Target]) -> str:
+        """Enter a run on some targets with its stages; runs of the same description are one. Returns its name."""
+        name = run_name(run, self.config.baseline)
+        if name in self.runs and description(self.runs[name], "score") != description(run, "score"):
+            raise ReconpatchError(f"two runs share the name {name}: change one parameter a little")
+        self.runs.setdefault(name, run)
+        training = of_training(run)
+        self.stages |= {stage_name(run, stage): run for stage in ("masks", "features")}
+        self.stages |= {stage_name(training, stage): training for stage in ("features", "bank")}
+        if run.method == "reconpatch":
+            self.stages[stage_name(training, "training")] = training
+        bank = stage_name(training, "bank")
+        for target in targets:
+            self.ratios[*target, bank] = max(run.coreset, self.ratios.get((*target, bank), 0))
+        return name
+
+
+def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Target], str | None]:
+    """(data set, category) pairs of an experiment that are at hand, and what is not."""
+    targets: list[Target] = []
+    why = []
+    for dataset, wanted in experiment.datasets.items():
+        if dataset not in config.datasets:
+            raise ReconpatchError(f"experiment {name}: data set {dataset!r} is not under datasets in the configuration")
+        entry = config.datasets[dataset]
+        if entry.root is None:
+            why.append(f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root")
+            continue
+        found = _found(dataset, entry)
+        known = KNOWN.get(entry.layout, {})
+        published = list(known) if known.keys() & found else []  # a partial copy of a known data set
+        chosen = list(dict.fromkeys([*found, *published])) if entry.categories == "all" else entry.categories
+        if wanted != "all":
+            there = {*known, *found} if entry.categories != "all" else set()
+            shut = [c for c in wanted if c not in chosen and c in there]
+            why += [f"datasets.{dataset}.categories leaves out {', '.join(shut)}"] if shut else []
+            chosen = [c for c in wanted if c not in shut]
+        missing = [c for c in chosen if c not in found]
+        strange = [c for c in missing if c not in known or c in entry.categories]
+        if strange:
+            raise ReconpatchError(f"category {strange[0]!r} is not in data set {dataset}; it has {', '.join(found)}")
+        _named_apart(dataset, entry, [c for c in chosen if c in found])
+        if missing:
+            why.append(f"{dataset} lacks {', '.join(missing)}")
+        targets += [(dataset, c) for c in chosen if c in found]
+    return targets, "; ".join(why) or None
+
+
+def _named_apart(dataset: str, entry: Dataset, chosen: Sequence[str]) -> None:
+    """Raise ReconpatchError for categories whose results would be mixed up, or cannot be written on some systems."""
+    where = f"datasets.{dataset}.root = {entry.root}: category"
+    try:
+        for category in chosen:
+            checked_name(category)
+    except ValueError as error:
+        raise ReconpatchError(f"{where} folder {category!r}: {error}") from None
+    if problem := clash(chosen):
+        raise ReconpatchError(f"{where} folders {problem}")
+    if "mean" in chosen:
+        raise ReconpatchError(f"{where} folder 'mean': tables call the mean over categories so; rename the folder")
+
+
+def _found(dataset: str, entry: Dataset) -> list[str]:
+    """Names of the categories a data set has."""
+    if entry.layout == "sample":
+        from reconpatch.data.sample import CATEGORIES
+
+        return list(CATEGORIES)
+    key = f"datasets.{dataset}.root"
+    root = expand_path(str(entry.root), key)
+    try:
+        return categories(entry.layout, root)
+    except (ReconpatchError, OSError) as error:
+        raise ReconpatchError(f"{key}: {error}") from None
+
+
+def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
+    """Config -> Plan of all its experiments, or of those named alone. What lacks its data or its weights' file is named
+    in `absent`, the rest is planned.
+
+    Raises ReconpatchError for anything wrong in an experiment or data root. Backbones are not opened.
+    """
+    plan = Plan(config)
+    stray = sorted({*config.overrides} - {*config.experiments})
+    if stray:
+        raise ReconpatchError(f"overrides.{stray[0]}: no such experiment; there are {', '.join(config.experiments)}")
+    used: set[str] = {*config.stand_ins}
+    for name, file in config.experiments.items():
+        if only and name not in only:
+            continue
+        experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
+        plan.experiments[name], plan.places[name] = experiment, []
+        rows, out = expand(name, experiment, config)
+        used |= {row.run.backbone for row in rows}
+        plan.targets[name], why = _targets(name, experiment, config)
+        lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
+        why = "; ".join([*([why] if why else []), *dict.fromkeys(lacking.values()), *out])
+        if why:
+            plan.absent[name] = why
+        if lacking:
+            plan.weightless[name] = "; ".join(dict.fromkeys(lacking.values()))
+        for row in rows if plan.targets[name] else []:
+            if (row.run.backbone, row.run.weights) not in lacking:
+                key = plan.add(row.run, plan.targets[name])
+                plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
+        if experiment.ensemble:
+            plan.places[name] += _combined(plan, name, experiment.ensemble)
+    unused = sorted({*config.weight_digests} - used)
+    if unused and not only:  # misspelt, it would be a pin that holds nothing
+        raise ReconpatchError(f"weight_digests.{unused[0]}: no experiment uses it; they use {', '.join(sorted(used))}")
+    return plan
+
+
+def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Backbones and kinds of weights whose file is missing, with the reason."""
+    for row in rows:
+        try:
+            plan.weight_file(row.run)
+        except ReconpatchError as error:
+            yield (row.run.backbone, row.run.weights), str(error)
+
+
+def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
+    """The places of the ensembles: one for every group of runs that differ only in the axis combined over.
+
+    A group that lacks a member, for want of its weights or its epoch, is left out: it would be another ensemble.
+    """
+    groups: dict[str, list[Place]] = {}
+    for place in plan.places[name]:
+        rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}
+        groups.setdefault(json.dumps(rest), []).append(place)
+    size = len(plan.experiments[name].axes[ensemble.over])
+    whole = [members for members in groups.values() if len(members) >= size]
+    found = []
+    for members, combine in itertools.product(whole, ensemble.combine):
+        combination = Combination(tuple(m.run for m in members), combine)
+        if len(set(combination.members)) < len(combination.members):
+            raise ReconpatchError(
+                f"experiment {name}: two members of an ensemble are the same run {combination.members[0]}; "
+                f"do two values of {ensemble.over} have the same stand-in?"
+            )
+        first = members[0]
+        key = f"{first.method}_ensemble={combine}_seed={first.seed}-{digest([combination.members, combine])}"
+        plan.ensembles[key] = combination
+        label = "ensemble" if combine == ensemble.combine[0] else f"ensemble, {combine}"
+        departures = tuple(dict.fromkeys(d for m in members for d in m.departures))
+        found.append(Place(first.labels | {ensemble.over: label}, first.method, first.seed, key, departures))
+    return found

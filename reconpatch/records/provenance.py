@@ -1,0 +1,235 @@
+"""Where results come from: digests of code and files, and what a stage says of itself, its machine and packages."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.records.record import SCHEMA
+
+if TYPE_CHECKING:
+    from reconpatch.method.memory_bank import MemoryBank
+
+# Modules that cannot change a result.
+PLUMBING = frozenset({"errors", "files", "gpus", "pipeline.job", "records.provenance", "records.record"})
+PACKAGE_FOLDER = Path(__file__).parents[1]
+# Every fact of a stage is in one of these groups. Only usage differs between two runs on one machine.
+CODE = ("code", "commit", "changed")
+PACKAGES = ("packages", "python")
+MACHINE = ("platform", "processor", "cores", "threads", "device", "driver", "batch_images", "numerics")
+USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")
+STAGES = ("features", "training", "bank", "score", "ensemble")  # that a record tells of
+# Environment variables that change which instructions or how many threads compute the numbers.
+VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_CBWR"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES"),
+    *("NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "PYTHONHASHSEED"),
+)
+
+
+def arrays_digest(arrays: Mapping[str, Any]) -> str:
+    """name to numpy array -> SHA-256 over names, types, shapes and bytes, in sorted order."""
+    digest = sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {tuple(arrays[name].shape)}\n".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def bank_digests(bank: "MemoryBank") -> dict[str, str]:
+    """Memory bank, as large as a run uses it -> digests of its rows with their order, "bank", and of f if it has one.
+
+    The file holds as many rows as the largest ratio of the plan wants, that of f all checkpoints: their digests would
+    change with what else is planned.
+    """
+    f = {"weight": bank.representation.weight, "bias": bank.representation.bias}
+    digests = {"bank": arrays_digest({"memory_bank": bank.patches, "order": bank.order})}
+    return digests | ({"f": arrays_digest(f)} if f["weight"] is not None else {})
+
+
+@cache
+def _owners() -> dict[str, importlib.metadata.Distribution]:
+    """Top-level package -> the distribution that brings it, for everything installed but the engine and this package.
+
+    As `importlib.metadata.packages_distributions`, but without an object for every installed file: every job asks.
+    """
+    owners: dict[str, importlib.metadata.Distribution] = {}
+    for distribution in importlib.metadata.distributions():
+        tops = (distribution.read_text("top_level.txt") or "").split()
+        if not tops:
+            files = (line.split(",", 1)[0] for line in (distribution.read_text("RECORD") or "").splitlines())
+            tops = [file.split("/", 1)[0].removesuffix(".py") for file in files if file.endswith(".py")]
+        for top in tops:
+            owners.setdefault(top, distribution)
+    return {top: owner for top, owner in owners.items() if top not in ("snakemake", "reconpatch")}
+
+
+def _versions(tops: Iterable[str]) -> dict[str, str]:
+    """Top-level packages -> the distribution that brings each, and its version; what none brings is left out.
+
+    The two come from the head of its metadata: its `version` would parse the whole, with the package's README.
+    """
+    found = {}
+    for top in tops:
+        if top in _owners():
+            owner = _owners()[top]
+            head = (owner.read_text("METADATA") or owner.read_text("PKG-INFO") or "").split("\n\n", 1)[0]
+            fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
+            if len(fields) == 2:
+                found[top] = f"{fields['Name']} {fields['Version']}"
+    return found
+
+
+@cache
+def _read(source: str) -> tuple[str, set[str], set[str]]:
+    """Python source -> (digest of its syntax tree without docstrings, so that prose and layout do not count as changes;
+    modules of this package and other top-level packages that it imports, at any depth of nesting).
+    """
+    tree = ast.parse(source)
+    ours, others = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            top, *rest = node.module.split(".")
+            if top == "reconpatch":
+                # A name may be a module of the package it comes from: `code_parts` takes those that are there.
+                ours |= {".".join([*rest, alias.name]) for alias in node.names} | {".".join(rest)}
+            else:
+                others.add(top)
+        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return sha256(ast.dump(tree).encode()).hexdigest(), ours, others
+
+
+def code_parts(script: str, files: Collection[str], read: Callable[[str], str]) -> tuple[dict[str, str], set[str]]:
+    """(source of a stage's script, names of the package's files, how to read one) -> (name of every module the script
+    imports, directly or not, "" itself and templates, each with a digest or its text; other packages these import).
+    """
+    found: dict[str, str] = {}
+    packages: set[str] = set()
+    waiting = [("", script)]
+    while waiting:
+        name, source = waiting.pop()
+        found[name], ours, others = _read(source)
+        path = name.replace(".", "/")
+        for template in sorted(f for f in files if f.startswith(f"{path}.") and f.endswith(".j2")):
+            found[template] = read(template)
+        packages |= others
+        if "records.record" in ours:  # the only part of the plumbing whose change asks for a new run
+            found["schema of records"] = str(SCHEMA)
+        paths = {m: f"{m.replace('.', '/')}.py" for m in ours - set(found) - PLUMBING}
+        waiting += [(m, read(paths[m])) for m in sorted(paths) if paths[m] in files]
+    return found, packages
+
+
+@cache
+def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
+    """Script of a stage -> digest of its logic, of every module it imports, directly or not, and of the versions of
+    the packages these import.
+
+    Snakemake notices only the script's own text; given as a parameter of the rule, this reruns exactly the stages
+    that use an edited module or an upgraded package.
+    """
+    names = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix in (".py", ".j2")}
+    found, packages = code_parts(script.read_text(), names, lambda name: (package / name).read_text())
+    versions = sorted(_versions(packages).values())
+    return sha256(json.dumps([found, versions], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stage_codes(scripts: Path) -> dict[str, str]:
+    """Folder of the workflow's scripts -> digest of the present code of every stage a record tells of.
+
+    Raises ReconpatchError when a script is not there.
+    """
+    for stage in STAGES:
+        if not (scripts / f"{stage}.py").is_file():
+            raise ReconpatchError(f"{scripts / stage}.py: no such file; call this from the root of the repository")
+    return {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
+
+
+def git(*arguments: str, where: Path = PACKAGE_FOLDER) -> bytes | None:
+    """What git prints, in a folder; None where there is no git, it fails, or takes ten seconds."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=where, capture_output=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def code_state() -> dict[str, Any]:
+    """Git commit of the package and whether files differ from it; None where there is no git."""
+    status, commit = git("status", "--porcelain", "--untracked-files=no"), git("rev-parse", "HEAD")
+    return {
+        "commit": None if commit is None else commit.decode().strip(),
+        "changed": None if status is None else bool(status.strip()),
+    }
+
+
+def stage_facts(code: str, threads: int, device: str, usage: dict[str, float]) -> dict[str, Any]:
+    """What a stage says of itself when it ran: code and commit, packages loaded, machine, device, what decides how
+    numbers are rounded, time and memory.
+
+    `peak_mb` counts pages of memory-mapped features, which the system may drop at any time.
+    """
+    loaded = set(_versions({name.split(".")[0] for name in sys.modules}).values())
+    return {
+        "code": code,
+        **code_state(),
+        "packages": dict(sorted(entry.rsplit(" ", 1) for entry in loaded)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "device": device,
+        "driver": _driver() if device.startswith("cuda") else None,
+        "numerics": _numerics(),
+        **usage,
+    }
+
+
+def _numerics() -> dict[str, Any]:
+    """Libraries of linear algebra with the kind of processor they chose, PyTorch's switches, environment variables."""
+    from threadpoolctl import threadpool_info
+
+    keys = ("internal_api", "version", "architecture", "num_threads")
+    pools = {" ".join(str(pool[k]) for k in keys if pool.get(k) is not None) for pool in threadpool_info()}
+    found: dict[str, Any] = {"pools": sorted(pools)}
+    if torch := sys.modules.get("torch"):
+        backends = torch.backends
+        found |= {
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": backends.cudnn.deterministic,
+            "cudnn_benchmark": backends.cudnn.benchmark,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "capability": backends.cpu.get_cpu_capability(),
+            "torch_threads": torch.get_num_threads(),
+            "cuda": torch.version.cuda,
+            "cudnn": backends.cudnn.version(),
+        }
+    return found | {"environment": {name: os.environ[name] for name in VARIABLES if name in os.environ}}
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver, as it names itself."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

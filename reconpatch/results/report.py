@@ -1,0 +1,68 @@
+"""The report: one HTML page with every table and figure inside it, readable offline and on a phone."""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from reconpatch.experiments.outputs import reasons
+
+MIME = {".png": "image/png", ".svg": "image/svg+xml"}
+CAPTIONS = {
+    "qualitative": "Test images with ground truth, anomaly maps, the threshold of the best pixel F1 and each map's "
+    "maximum. Of every defect type the image of median score, so neither the best nor the worst.",
+    "gallery": "One defective image a category, of median score among those with a mask; below it its anomaly map, "
+    "scaled to [0, 1]. Orange: ground truth; green: threshold of the category's best pixel F1; star: maximum.",
+    "histogram": "Image scores of the test set, scaled to [0, 1]; d′ is the distance of the means in units of the "
+    "pooled standard deviation.",
+    "umap": "UMAP of patch representations: memory bank, normal test patches, test patches inside a defect.",
+    "positions": "UMAP of the representations of four patch positions, one point per training image and position.",
+    "curve": "Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
+    "epochs; dashed: PatchCore.",
+    "sweep": "AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
+}
+
+
+def data_uri(path: Path) -> str:
+    """Image file -> data URI."""
+    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def figure(folder: Path, file: str) -> dict[str, str]:
+    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it."""
+    _, experiment, *where, name = Path(file).parts
+    kind = Path(name).stem
+    about = ", ".join(part.replace("_", " ") for part in where)
+    caption = f"{about}. {CAPTIONS[kind]}" if about else CAPTIONS[kind]
+    return {"uri": data_uri(folder / file), "caption": caption, "alt": f"{kind} of {about or experiment}"}
+
+
+def render(
+    folder: Path,
+    sections: Sequence[Mapping[str, Any]],
+    absent: Mapping[str, str],
+    code: Mapping[str, Any],
+    missing: Sequence[str] = (),
+) -> str:
+    """Folder of results, sections (name, title, table and figure files in it), what is missing -> HTML page.
+
+    `absent` says why experiments, or parts of them, were not planned; `missing` names planned results that are not
+    there.
+    """
+    template = Environment(loader=PackageLoader("reconpatch.results", "."), autoescape=True).get_template(
+        "report.html.j2"
+    )
+    shown = [
+        {
+            "name": re.sub(r"\W", "-", section["name"]),
+            "title": section["title"],
+            "table": Markup((folder / section["table"]).read_text(encoding="utf-8")),  # noqa: S704, escaped by tables
+            "figures": [figure(folder, file) for file in section["figures"]],
+        }
+        for section in sections
+    ]
+    return template.render(sections=shown, reasons=reasons(absent), code=code, missing=missing)

@@ -1,0 +1,330 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, save
+from scipy import ndimage
+from scipy.special import ndtr
+from scipy.stats import bootstrap
+from sklearn.metrics import roc_auc_score
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.method.bootstrap import (
+    auroc,
+    from_tensors,
+    image_aurocs,
+    image_wins,
+    interval,
+    mean_auroc,
+    pixel_wins,
+    resamples,
+    seed_resamples,
+    to_tensors,
+)
+from reconpatch.method.metrics import image_metrics, pixel_metrics
+
+seeds = st.integers(0, 10**6)
+
+
+def draw_images(seed: int, count: int = 12, levels: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Scores on a few levels, so full of ties, and labels of both classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 3 == 0).astype(np.int64)
+    return (rng.integers(0, levels, count) + labels).astype(np.float32), labels
+
+
+def draw_maps(seed: int, count: int, size: int, decimals: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth maps, half of them with a defect that only partly stands out; rounded, they are full of ties."""
+    rng = np.random.default_rng(seed)
+    masks = ndimage.gaussian_filter(rng.standard_normal((count, size, size)), (0, size / 8, size / 8))
+    masks = masks > np.quantile(masks, 0.9)
+    masks[::2] = False
+    maps = ndimage.gaussian_filter(rng.standard_normal(masks.shape), (0, 1, 1)) + 0.5 * masks * rng.random(masks.shape)
+    maps += rng.normal(0, 0.1, (count, 1, 1))  # images differ, or resampling them would change nothing
+    return (maps if decimals is None else maps.round(decimals)).astype(np.float32), masks
+
+
+def pairs_by_loop(scores: list[np.ndarray], labels: list[np.ndarray]) -> np.ndarray:
+    """Every positive of one image against every negative of another."""
+    pairs = np.zeros((len(scores), len(scores)))
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            for positive in scores[i][labels[i]]:
+                for negative in scores[j][~labels[j]]:
+                    pairs[i, j] += 1 if positive > negative else 0.5 if positive == negative else 0
+    return pairs
+
+
+def repeated(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    return np.repeat(values, times, axis=0).ravel()
+
+
+@given(seeds)
+def test_image_wins_against_loops(seed) -> None:
+    scores, labels = draw_images(seed)
+    wins = image_wins(scores, labels)
+    assert np.array_equal(wins.pairs, pairs_by_loop(list(scores[:, None]), list(labels[:, None] == 1)))
+    assert np.array_equal(wins.positives, labels) and np.array_equal(wins.negatives, 1 - labels)
+    assert (wins.pairs.dtype, wins.positives.dtype, wins.negatives.dtype) == (np.float32, np.float64, np.float64)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.sampled_from([None, 1, 0]))
+def test_pixel_wins_of_few_pixels_are_exact(seed, decimals) -> None:
+    maps, masks = draw_maps(seed, 4, 6, decimals)
+    wins = pixel_wins(maps, masks)
+    assert np.array_equal(wins.pairs, pairs_by_loop(list(maps), list(masks)))
+    assert np.array_equal(wins.positives, masks.sum((1, 2))) and np.array_equal(wins.negatives, (~masks).sum((1, 2)))
+    assert (wins.pairs.dtype, wins.positives.dtype, wins.negatives.dtype) == (np.float32, np.float64, np.float64)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.sampled_from([4, 8, 16, 64]), st.sampled_from([None, 1]), st.booleans())
+def test_binning_errs_within_its_bound(seed, bins, decimals, spread) -> None:
+    """Also for scores of very different magnitudes: bins follow ranks, not values."""
+    maps, masks = draw_maps(seed, 4, 24, decimals)
+    assume(masks.any())
+    maps = np.exp(20 * maps) if spread else maps
+    got = auroc(pixel_wins(maps, masks, bins), np.ones((1, 4)))[0]
+    assert abs(got - roc_auc_score(masks.ravel(), maps.ravel())) < 1 / (bins - 2) + 1e-6
+
+
+@pytest.mark.parametrize("decimals", [None, 2])
+def test_pixel_wins_of_realistic_size(decimals) -> None:
+    maps, masks = draw_maps(0, 24, 160, decimals)
+    wins = pixel_wins(maps, masks)
+    assert auroc(wins, np.ones((1, 24)))[0] == pytest.approx(pixel_metrics(maps, masks)["pixel_auroc"], abs=1e-4)
+    for weights in resamples(masks.any((1, 2)).astype(np.int64), 3, np.random.default_rng(0)):
+        drawn = np.repeat(np.arange(24), weights.astype(int))
+        expected = pixel_metrics(maps[drawn], masks[drawn])["pixel_auroc"]
+        assert auroc(wins, weights[None])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_few_defect_pixels_with_the_highest_scores_are_resolved() -> None:
+    """One pixel in 90000 is positive: 64 bins by quantiles of all pixels together would put them all in the last."""
+    rng = np.random.default_rng(0)
+    maps, masks = rng.standard_normal((10, 300, 300)).astype(np.float32), np.zeros((10, 300, 300), bool)
+    masks[:, 7, 7] = True
+    maps[masks] = np.linspace(3.3, 4.2, 10)
+    assert (roc := roc_auc_score(masks.ravel(), maps.ravel())) < 0.9999
+    assert auroc(pixel_wins(maps, masks, 64), np.ones((1, 10)))[0] == pytest.approx(roc, abs=1e-9)
+
+
+def test_heavy_ties_stay_ties() -> None:
+    """Most scores are zero: pairs of zeros count half, and those of a zero and a small score count whole."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((6, 50, 50)) < 0.3
+    maps = (rng.random(masks.shape) * (rng.random(masks.shape) < 0.2 + 0.2 * masks)).astype(np.float32)
+    expected = roc_auc_score(masks.ravel(), maps.ravel())
+    assert auroc(pixel_wins(maps, masks, 64), np.ones((1, 6)))[0] == pytest.approx(expected, abs=1e-3)
+
+
+@given(seeds, st.lists(st.integers(0, 4), min_size=12, max_size=12))
+def test_image_auroc_is_that_of_the_repeated_images(seed, times) -> None:
+    scores, labels = draw_images(seed)
+    wins, drawn = image_wins(scores, labels), repeated(labels, times)
+    assume(0 < drawn.sum() < len(drawn))
+    got = auroc(wins, np.array([np.ones(12), times]))
+    assert got[0] == pytest.approx(roc_auc_score(labels, scores))
+    assert got[0] == pytest.approx(image_metrics(scores, labels)["image_auroc"])
+    assert got[1] == pytest.approx(roc_auc_score(drawn, repeated(scores, times)))
+
+
+@settings(deadline=None)
+@given(seeds, st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from([None, 1]))
+def test_pixel_auroc_is_that_of_the_repeated_images(seed, times, decimals) -> None:
+    maps, masks = draw_maps(seed, 6, 8, decimals)
+    drawn = repeated(masks, times)
+    assume(drawn.any())
+    got = auroc(pixel_wins(maps, masks), np.array([np.ones(6), times]))
+    assert got[0] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
+    assert got[1] == pytest.approx(roc_auc_score(drawn, repeated(maps, times)))
+
+
+def test_auroc_without_a_class_is_nan() -> None:
+    wins = image_wins(np.array([0, 1, 2], np.float32), np.array([0, 0, 1]))
+    got = auroc(wins, np.array([[1, 1, 0], [0, 0, 3], [0, 0, 0], [1, 0, 2]], np.float32))
+    assert np.array_equal(got, [np.nan, np.nan, np.nan, 1], equal_nan=True)
+    for masks in (np.zeros((2, 3, 3), bool), np.ones((2, 3, 3), bool)):
+        got = auroc(pixel_wins(np.ones((2, 3, 3), np.float32), masks), np.ones((1, 2)))
+        assert np.isnan(got).all() and interval(got) == pytest.approx((np.nan, np.nan), nan_ok=True)
+
+
+def test_resamples_draw_each_class_with_replacement() -> None:
+    labels = np.array([0, 1, 0, 0, 1, 0, 0])
+    weights = resamples(labels, 20000, np.random.default_rng(1))
+    assert weights.shape == (20000, 7) and weights.dtype == np.float32
+    assert (weights[:, labels == 0].sum(1) == 5).all() and (weights[:, labels == 1].sum(1) == 2).all()
+    for image, size in enumerate(np.where(labels == 1, 2, 5)):  # binomial(n, 1 / n), within five standard errors
+        missed = (1 - 1 / size) ** size
+        assert abs(weights[:, image].mean() - 1) < 5 * np.sqrt((1 - 1 / size) / 20000)
+        assert abs((weights[:, image] == 0).mean() - missed) < 5 * np.sqrt(missed * (1 - missed) / 20000)
+    assert np.array_equal(weights, resamples(labels, 20000, np.random.default_rng(1)))
+    assert (resamples(np.zeros(3, np.int64), 5, np.random.default_rng(1)).sum(1) == 3).all()
+
+
+def test_seed_resamples_sum_to_the_seeds() -> None:
+    weights = seed_resamples(4, 20000, np.random.default_rng(2))
+    assert weights.shape == (20000, 4) and weights.dtype == np.float32 and (weights.sum(1) == 4).all()
+    assert np.allclose((weights == 0).mean(0), 0.75**4, atol=5 * np.sqrt(0.25 / 20000))
+    assert np.array_equal(seed_resamples(1, 3, np.random.default_rng(2)), np.ones((3, 1)))
+
+
+def test_mean_auroc_against_loops() -> None:
+    rng = np.random.default_rng(3)
+    labels = draw_images(0)[1]
+    scores = [(rng.integers(0, 6, 12) + labels).astype(np.float32) for _ in range(3)]
+    images, of_seeds = resamples(labels, 20, rng), seed_resamples(3, 20, rng)
+    got = mean_auroc([image_wins(s, labels) for s in scores], images, of_seeds)
+    for value, w, times in zip(got, images.astype(int), of_seeds.astype(int), strict=True):
+        drawn = [roc_auc_score(repeated(labels, w), repeated(scores[s], w)) for s in np.repeat(np.arange(3), times)]
+        assert value == pytest.approx(np.mean(drawn))
+
+
+def test_paired_difference_of_identical_runs_is_zero() -> None:
+    rng = np.random.default_rng(4)
+    maps, masks = draw_maps(4, 10, 24, None)
+    runs = [maps, maps + rng.normal(0, 0.1, maps.shape).astype(np.float32)]
+    images, of_seeds = resamples(masks.any((1, 2)).astype(np.int64), 200, rng), seed_resamples(2, 200, rng)
+    first, second, worse = (
+        mean_auroc([pixel_wins(run - drop * masks, masks) for run in runs], images, of_seeds)
+        for drop in np.array([0, 0, 0.05], np.float32)
+    )
+    assert first.std() > 0 and (first == second).all() and interval(first - second) == (0, 0)
+    assert (first > worse).all()  # every defect scores lower, so every resample is worse: only pairing can show that
+    assert interval(first - worse)[0] > 0 > interval(first - rng.permutation(worse))[0]
+
+
+def test_interval_agrees_with_scipy() -> None:
+    """Both ends, up to what two Monte Carlo quantiles of as many resamples may differ by (five standard errors)."""
+    rng = np.random.default_rng(5)
+    normal, anomalous, count = rng.normal(0, 1, 25), rng.normal(1, 1, 20), 5000
+
+    def statistic(n, a, axis):
+        return np.mean(a[..., :, None] > n[..., None, :], axis=(-2, -1))
+
+    expected = bootstrap(
+        (normal, anomalous), statistic, n_resamples=count, method="percentile", vectorized=True, batch=500, rng=rng
+    ).confidence_interval
+    labels = np.repeat([0, 1], [25, 20])
+    wins = image_wins(np.concatenate([normal, anomalous]).astype(np.float32), labels)
+    values = auroc(wins, resamples(labels, count, rng))
+    slack = 5 * np.sqrt(2 * 0.025 * 0.975 / count)
+    for got, oracle, level in zip(interval(values), expected, (0.025, 0.975), strict=True):
+        low, high = np.quantile(values, np.clip([level - slack, level + slack], 0, 1))
+        assert low <= got <= high and low <= oracle <= high
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(6)
+    truth, labels, covered = ndtr(1 / np.sqrt(2)), np.repeat([0, 1], 40), []
+    for _ in range(300):
+        wins = image_wins(rng.normal(labels, 1).astype(np.float32), labels)
+        low, high = interval(auroc(wins, resamples(labels, 400, rng)), 0.9)
+        covered.append(low <= truth <= high)
+    assert 0.82 < np.mean(covered) < 0.96  # 0.9 within about four standard errors and the bias of a small sample
+
+
+def test_interval_of_known_values() -> None:
+    assert interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
+    assert interval(np.arange(1001.0)) == pytest.approx((25, 975))
+    for values in (np.array([1, np.nan]), np.array([])):
+        assert np.isnan(interval(values)).all()
+
+
+def test_wins_survive_a_safetensors_file() -> None:
+    pixel, image = pixel_wins(*draw_maps(7, 4, 12, None)), image_wins(*draw_images(7))
+    tensors = load(save(to_tensors(pixel, "pixel") | to_tensors(image, "image")))
+    for wins, prefix in ((pixel, "pixel"), (image, "image")):
+        for name, value in vars(from_tensors(tensors, prefix)).items():
+            assert value.dtype == getattr(wins, name).dtype and np.array_equal(value, getattr(wins, name))
+    with pytest.raises(ReconpatchError, match="'other_pairs' is missing"):
+        from_tensors(tensors, "other")
+
+
+def test_bad_input_is_explained() -> None:
+    rng, ones = np.random.default_rng(0), np.ones((2, 4, 4), np.float32)
+    wins = image_wins(np.array([1, 2], np.float32), np.array([0, 1]))
+    with pytest.raises(ReconpatchError, match=r"labels .* differ in shape"):
+        image_wins(np.ones(2, np.float32), np.array([0, 1, 1]))
+    with pytest.raises(ReconpatchError, match=r"masks .* differ in shape"):
+        pixel_wins(ones, np.ones((2, 4, 5), bool))
+    with pytest.raises(ReconpatchError, match="1 anomaly scores are not finite"):
+        image_wins(np.array([1, np.nan], np.float32), np.array([0, 1]))
+    with pytest.raises(ReconpatchError, match="bins 3"):
+        pixel_wins(ones, ones > 0, 3)
+    with pytest.raises(ReconpatchError, match="not of 2 images"):
+        auroc(wins, np.ones((1, 3)))
+    with pytest.raises(ReconpatchError, match=r"seed weights .* must be \(5 resamples, 1 seeds\)"):
+        mean_auroc([wins], np.ones((5, 2)), np.ones((5, 2)))
+    with pytest.raises(ReconpatchError, match="count 0"):
+        resamples(np.array([0, 1]), 0, rng)
+    with pytest.raises(ReconpatchError, match="seeds 0"):
+        seed_resamples(0, 5, rng)
+    with pytest.raises(ReconpatchError, match="level 95"):
+        interval(np.ones(3), 95)
+
+
+def test_arguments_that_would_give_a_wrong_number_are_refused() -> None:
+    scores, labels, masks = np.array([0, 1], np.float32), np.array([0, 1]), np.zeros((1, 2, 2), bool)
+    wins = image_wins(scores, labels)
+    ones = np.ones((3, 2))
+    for call, message in (
+        (lambda: image_wins(scores, np.array([0, 2])), "0, normal, or 1, anomalous"),
+        (lambda: image_wins(scores[None], labels[None]), "must be one per image"),
+        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), masks.astype(np.uint8)), "of uint8: must be boolean"),
+        (lambda: pixel_wins(np.zeros((0, 2, 2), np.float32), masks[:0]), "must be boolean"),
+        (lambda: auroc(wins, -ones), "must be finite and not negative"),
+        (lambda: auroc(wins, ones * np.nan), "must be finite and not negative"),
+        (lambda: mean_auroc([wins], ones, np.zeros((3, 1))), "a resample has no seed"),
+        (lambda: mean_auroc([wins], ones, np.full((3, 1), np.inf)), "must be finite"),
+        (lambda: mean_auroc([], ones, np.zeros((3, 0))), "a resample has no seed"),
+        (lambda: interval(np.array([0.5]), float("nan")), "level nan: must be between 0 and 1"),
+    ):
+        with pytest.raises(ReconpatchError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pairs", lambda v: v[:1]),
+        ("pairs", lambda v: v * np.float32(np.nan)),
+        ("positives", lambda v: v - 1),
+        ("negatives", lambda v: v[:1]),
+        ("positives", lambda v: v[None]),
+    ],
+)
+def test_damaged_wins_are_refused(name, change) -> None:
+    tensors = to_tensors(image_wins(np.array([0, 1], np.float32), np.array([0, 1])), "image")
+    assert from_tensors(tensors, "image").pairs.shape == (2, 2)
+    with pytest.raises(ReconpatchError, match=r"tensor 'image_\w+' .* is damaged.* run the step"):
+        from_tensors(tensors | {f"image_{name}": change(tensors[f"image_{name}"])}, "image")
+
+
+@given(seeds, st.integers(1, 25), st.integers(1, 8))
+def test_aurocs_without_pairs_are_those_of_the_pairs(seed, count, levels) -> None:
+    """Bit for bit, as all sums are of halves; also where a resample, or all, lack one class."""
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(0, levels, count).astype(np.float32), rng.integers(0, 2, count)
+    weights = np.concatenate([resamples(labels, 5, rng), rng.integers(0, 3, (5, count)), np.ones((1, count))])
+    got = image_aurocs(scores, labels, weights)
+    np.testing.assert_array_equal(got, auroc(image_wins(scores, labels), weights))
+    if 0 < labels.sum() < count:
+        assert got[-1] == pytest.approx(roc_auc_score(labels, scores))
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "weights"),
+    [
+        ([1, 2], [0, 1, 1], [[1, 1]]),
+        ([1, np.nan], [0, 1], [[1, 1]]),
+        ([1, 2], [0, 2], [[1, 1]]),
+        ([1, 2], [0, 1], [[1, 1, 1]]),
+        ([1, 2], [0, 1], [1, 1]),
+        ([1, 2], [0, 1], [[1, -1]]),
+    ],
+)
+def test_aurocs_without_pairs_refuse_what_makes_no_sense(scores, labels, weights) -> None:
+    with pytest.raises(ReconpatchError):
+        image_aurocs(np.array(scores, np.float32), np.array(labels), np.array(weights, float))

@@ -1,0 +1,85 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+from drawing import write_image
+
+from reconpatch.data.augmentation import Augmentation
+from reconpatch.data.images import image_array
+from reconpatch.errors import ReconpatchError
+from reconpatch.method.backbones import load_backbone
+from reconpatch.method.features import extract, read_ahead
+from reconpatch.method.patches import patch_features
+
+SETTINGS = {"resize": 40, "crop": 32, "interpolation": "bilinear", "patch_size": 3, "level_dim": 16, "dim": 12}
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("resnet10t", [2, 3], "random")
+
+
+def test_read_ahead_keeps_the_order() -> None:
+    def slow(n: int) -> int:
+        time.sleep(0.01 * (n % 3))
+        return n * n
+
+    assert list(read_ahead(slow, range(20), threads=4, depth=3)) == [n * n for n in range(20)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_batches_do_not_matter(batch, augmented, backbone, tmp_path, rng) -> None:
+    """Streamed features are those of one image at a time with its own augmentation, whatever the batch."""
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path in paths:
+        write_image(path, rng)
+    seen = []
+    out = tmp_path / "f.npy"
+    some = [Augmentation(angle=30), None, Augmentation(shift=(0.3, 0)), Augmentation(blur=2), None]
+    moves = some if augmented else [None] * 5
+    extract(
+        paths,
+        backbone,
+        out,
+        **SETTINGS,
+        batch=batch,
+        threads=2,
+        augmentations=moves,
+        progress=lambda *p: seen.append(p),
+    )
+    features = np.load(out)
+    assert features.shape == (5, 4, 4, 12) and features.dtype == np.float16
+    for path, move, got in zip(paths, moves, features, strict=True):
+        image = torch.from_numpy(image_array(path, 40, 32, "bilinear", move).copy())[None]
+        with torch.inference_mode():
+            want = patch_features(backbone(image), 3, 16, 12)[0].numpy()
+        np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-3)
+    assert seen[-1] == (5, 5)
+
+
+def test_features_beyond_float16_are_refused(backbone, tmp_path, rng) -> None:
+    class Loud:
+        def __call__(self, images):
+            return [1e6 * level for level in backbone(images)]
+
+    write_image(tmp_path / "a.png", rng)
+    with pytest.raises(ReconpatchError, match=r"a\.png.*float16"):
+        extract(
+            [tmp_path / "a.png"],
+            Loud(),
+            tmp_path / "f.npy",
+            **SETTINGS,
+            batch=1,
+            threads=1,
+            augmentations=[None],
+            progress=lambda *_: None,
+        )
+
+
+def test_images_and_augmentations_must_be_as_many(backbone, tmp_path, rng) -> None:
+    write_image(tmp_path / "a.png", rng)
+    settings = SETTINGS | {"batch": 1, "threads": 1, "progress": lambda *_: None}
+    with pytest.raises(ValueError, match="shorter"):
+        extract([tmp_path / "a.png"] * 2, backbone, tmp_path / "f.npy", **settings, augmentations=[None])

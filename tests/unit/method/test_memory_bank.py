@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.method.memory_bank import MemoryBank, Representation, Search, batches, coreset_size
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1, exclude_min=True))
+def test_coreset_size(n: int, ratio: float) -> None:
+    size = coreset_size(n, ratio)
+    assert 1 <= size <= n and (size == int(n * ratio) or size == 1)
+
+
+@pytest.mark.parametrize("ratio", [0, -0.1, 1.5, 2])
+def test_coreset_ratio_out_of_range(ratio) -> None:
+    with pytest.raises(ReconpatchError, match=f"coreset ratio {ratio}"):
+        coreset_size(10, ratio)
+
+
+@pytest.mark.parametrize("dim", [1, 4, 12])
+def test_pooling_is_torchs(dim, rng) -> None:
+    patches = rng.standard_normal((7, 12)).astype(np.float32)
+    expected = torch.nn.functional.adaptive_avg_pool1d(torch.from_numpy(patches)[None], dim)[0]
+    np.testing.assert_allclose(Representation(dim)(patches), expected, atol=1e-6)
+    with pytest.raises(ReconpatchError, match="12 channels cannot be pooled evenly to 5"):
+        Representation(5)(patches)
+
+
+def test_linear_representation(rng) -> None:
+    weight, bias = rng.standard_normal((4, 12)).astype(np.float32), rng.standard_normal(4).astype(np.float32)
+    patches = rng.standard_normal((7, 12)).astype(np.float16)
+    expected = np.array([[sum(w * x for w, x in zip(row, p, strict=True)) for row in weight] for p in patches]) + bias
+    np.testing.assert_allclose(Representation(4, weight, bias)(patches), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_search_finds_euclidean_neighbours(rng) -> None:
+    bank, queries = rng.standard_normal((60, 9)).astype(np.float32), rng.standard_normal((40, 9)).astype(np.float32)
+    distances, rows = Search(bank)(queries, 3)
+    exact = np.linalg.norm(queries[:, None] - bank, axis=2)
+    assert np.array_equal(rows, np.argsort(exact, axis=1)[:, :3])
+    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :3], atol=1e-4)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_round_trip(trained, tmp_path, rng) -> None:
+    f = Representation(4, *((np.ones((4, 8), np.float32), np.zeros(4, np.float32)) if trained else ()))
+    bank = MemoryBank(rng.standard_normal((6, 4)).astype(np.float32), np.arange(6), f, 600)
+    bank.save(tmp_path / "b.safetensors")
+    again = MemoryBank.load(tmp_path / "b.safetensors")
+    assert np.array_equal(again.patches, bank.patches) and again.training_patches == 600
+    patches = rng.standard_normal((3, 8))
+    assert np.array_equal(again.representation(patches), f(patches))
+    assert np.array_equal(again.first(2).patches, bank.patches[:2])
+    with pytest.raises(ReconpatchError, match="6 patches cannot give 7"):
+        again.first(7)
+
+
+def test_another_file_is_no_bank(tmp_path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ReconpatchError, match=r"x\.safetensors: not a memory bank"):
+        MemoryBank.load(tmp_path / "x.safetensors")
+
+
+def test_batches_cover_every_row_once() -> None:
+    rows = np.arange(200_000)
+    assert np.array_equal(np.concatenate([rows[part] for part in batches(rows)]), rows)
+
+
+@pytest.mark.parametrize("given", [None, "Haswell"])
+def test_faiss_computes_with_the_instructions_that_numpy_uses(given) -> None:
+    """Unless the user has said otherwise, in which case both obey; what is set for it is taken back."""
+    code = """
+import os
+import reconpatch.method.memory_bank
+from threadpoolctl import threadpool_info
+print(os.environ.get("OPENBLAS_CORETYPE"))
+found = [b["architecture"] for b in threadpool_info() if b["internal_api"] == "openblas"]
+print(*{"SkylakeX" if name in ("SapphireRapids", "Cooperlake") else name for name in found})
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    if given is not None:
+        environment["OPENBLAS_CORETYPE"] = given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    variable, *architectures = done.stdout.split()
+    assert variable == str(given) and len(architectures) <= 1
+    assert given is None or architectures in ([given], [])

@@ -1,0 +1,100 @@
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import MemoryBank, Representation
+from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.results.examples import middle, typical_examples
+
+
+def bank_of(rows: np.ndarray) -> MemoryBank:
+    return MemoryBank(rows.astype(np.float32), np.arange(len(rows)), Representation(rows.shape[1]), 10 * len(rows))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(3, 12), st.integers(1, 4), st.integers(2, 9), st.integers(0, 999))
+def test_eq_9_and_10_in_loops(size, dim, neighbours, seed) -> None:
+    rng = np.random.default_rng(seed)
+    rows, queries = rng.standard_normal((size, dim)), rng.standard_normal((5, dim))
+    b = min(neighbours, size)
+    distances, weights, _ = patch_scores(queries, bank_of(rows), neighbours=b)
+    for query, distance, weight in zip(queries, distances, weights, strict=True):
+        star = min(range(size), key=lambda j: math.dist(query, rows[j]))
+        around = sorted(range(size), key=lambda j: math.dist(rows[star], rows[j]))[:b]
+        nearest = math.dist(query, rows[star])
+        expected = 1 - math.exp(nearest) / sum(math.exp(math.dist(query, rows[j])) for j in around)
+        assert float(distance) == pytest.approx(nearest, abs=1e-4)
+        assert float(weight) == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_neighbour_is_plain_nearest_neighbour(rng) -> None:
+    rows, queries = rng.standard_normal((8, 3)), rng.standard_normal((20, 3))
+    distances, weights, _ = patch_scores(queries, bank_of(rows))
+    assert (weights == 1).all()
+    np.testing.assert_allclose(distances, np.linalg.norm(queries[:, None] - rows, axis=2).min(1), atol=1e-4)
+
+
+def test_large_distances_do_not_overflow() -> None:
+    rows = np.array([[0.0], [1.0], [500.0]])
+    distances, weights, _ = patch_scores(np.array([[-1000.0]]), bank_of(rows), neighbours=3)
+    assert float(distances[0]) == pytest.approx(1000) and float(weights[0]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("neighbours", [0, 5])
+def test_neighbours_out_of_range(neighbours) -> None:
+    with pytest.raises(ReconpatchError, match=f"neighbours {neighbours}: must be between 1 and the 4"):
+        patch_scores(np.zeros((2, 1)), bank_of(np.zeros((4, 1))), neighbours=neighbours)
+
+
+def test_image_score_and_map_by_both_readings_of_eq_10() -> None:
+    distances = np.array([[[1, 2], [3, 4]]], np.float32)
+    weights = np.array([[[1, 1], [0.9, 0.5]]], np.float32)
+    image, patch = image_scores(distances, weights, reweight_map=True)
+    np.testing.assert_allclose(image, [2.7], rtol=1e-6)
+    np.testing.assert_allclose(patch, [[[1, 2], [2.7, 2]]], rtol=1e-6)
+    image, patch = image_scores(distances, weights, reweight_map=False)
+    np.testing.assert_allclose(image, [2])  # the largest distance, 4, weighted by 0.5
+    assert np.array_equal(patch, distances)
+
+
+@pytest.mark.parametrize(("grid", "size"), [((28, 28), 224), ((5, 5), 64), ((3, 3), 50), ((1, 1), 8)])
+@pytest.mark.parametrize("blur", [0.0, 4.0])
+def test_maps_are_interpolation_and_filter(grid, size, blur, rng) -> None:
+    patch = rng.standard_normal((3, *grid)).astype(np.float32)
+    up = torch.nn.functional.interpolate(torch.from_numpy(patch)[None], size=(size, size), mode="bilinear")[0].numpy()
+    expected = np.stack([gaussian_filter(m, blur) if blur else m for m in up])
+    np.testing.assert_allclose(anomaly_maps(patch, size, blur), expected, atol=1e-5)
+
+
+def test_typical_examples_are_medians_with_defects_first() -> None:
+    scores = np.array([5, 1, 3, 9, 8, 7, 0], np.float32)
+    defects = ["cut", "cut", "cut", "good", "good", "good", "bent"]
+    assert typical_examples(scores, defects) == [6, 2, 4]
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=9), st.data())
+def test_the_middle_is_the_median_the_upper_of_two(values, data) -> None:
+    group = data.draw(st.sets(st.integers(0, len(values) - 1), min_size=1))
+    index = middle(np.array(values, np.float32), sorted(group))
+    chosen = [values[i] for i in group]
+    assert index in group
+    assert values[index] == statistics.median_high(chosen)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_features_that_are_not_finite_are_refused(bad, neighbours) -> None:
+    """faiss answers NaN with the largest float, which would pass for a score; 3e38 is too large to be squared."""
+    bank = MemoryBank(np.eye(4, dtype=np.float32), np.arange(4), Representation(4), 4)
+    patches = np.zeros((5, 4), np.float32)
+    patches[3, 1] = bad
+    with pytest.raises(ReconpatchError, match="not finite: check the weights"):
+        patch_scores(patches, bank, neighbours=neighbours)

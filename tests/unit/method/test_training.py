@@ -1,0 +1,167 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import timm.optim
+import torch
+import torch.nn.functional as F
+from oracles import relaxed_contrastive_loss
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.method import training
+from reconpatch.method.loss import similarity
+from reconpatch.method.stored import gather
+from reconpatch.method.training import gradients, linear, project, train
+from reconpatch.rng import stream
+
+SETTINGS = {
+    **{"dim": 8, "projection_dim": 4, "epochs": 6, "batch": 64, "learning_rate": 1e-2, "weight_decay": 1e-2},
+    **{"alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9, "teacher_norm": False, "device": "cpu"},
+}
+
+
+@pytest.fixture
+def clustered(rng) -> np.ndarray:
+    centres = rng.standard_normal((6, 12)) * 3
+    return (centres[rng.integers(6, size=300)] + 0.1 * rng.standard_normal((300, 12))).astype(np.float16)
+
+
+def layer_by_layer(layers, p):
+    return F.linear(F.linear(p, *layers[:2]), *layers[2:])
+
+
+def fit(patches, seed=0, checkpoints=(), **changes):
+    return train(patches, **(SETTINGS | changes), seed=seed, checkpoints=checkpoints, progress=lambda _: None)
+
+
+def test_training_follows_the_equations_step_by_step(clustered) -> None:
+    """Epochs against autograd on the plain loss and unfused layers, with plain torch for everything else.
+
+    f is kept after the first and the last: the rate of the second follows from the closed form of the cosine. Biases
+    are not compared: a shift of all patches leaves the loss as it is, so their gradient is rounding. Losses agree to
+    1e-6 but where rounding decides which of two patches is the k-th neighbour: one such changes a mean by 4e-4.
+    """
+    f_got, history = fit(clustered, epochs=2, checkpoints=[1])
+    assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
+    rng = stream(0, "training")
+    student = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
+    teacher = [p.detach().clone() for p in student]
+    optimiser = timm.optim.AdamP(student, lr=1e-2, weight_decay=1e-2, nesterov=True)
+    for epoch in (1, 2):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
+        losses = []
+        for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
+            p = torch.from_numpy(clustered[np.sort(chosen)]).float()
+            weights = similarity(layer_by_layer(teacher, p), 1.0, 5, 0.5)[0]
+            loss = relaxed_contrastive_loss(layer_by_layer(student, p), weights, 1.0)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            for old, new in zip(teacher, student, strict=True):
+                old.copy_(0.9 * old + 0.1 * new.detach())
+            losses.append(float(loss.detach()))
+        assert history[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-3)
+        torch.testing.assert_close(f_got[f"{epoch}.weight"], student[0].detach(), atol=1e-4, rtol=1e-3)
+
+
+def test_keeping_epochs_changes_nothing(clustered) -> None:
+    """Whatever else is kept, f after an epoch is the same to the bit, and after the last it is always kept."""
+    every = fit(clustered, checkpoints=range(1, 7))[0]
+    assert set(every) == {f"{epoch}.{name}" for epoch in range(1, 7) for name in ("weight", "bias")}
+    for checkpoints, epochs in (([], {6}), ([6], {6}), ([2, 5], {2, 5, 6}), ([4, 99], {4, 6})):
+        some = fit(clustered, checkpoints=checkpoints)[0]
+        assert set(some) == {f"{epoch}.{name}" for epoch in epochs for name in ("weight", "bias")}
+        assert all(torch.equal(value, every[key]) for key, value in some.items())
+
+
+def test_what_is_kept_is_no_view_of_what_is_trained_on(clustered) -> None:
+    kept = fit(clustered, checkpoints=range(1, 7))[0]
+    steps = [float((kept[f"{n + 1}.weight"] - kept[f"{n}.weight"]).norm()) for n in range(1, 6)]
+    assert min(steps) > 0
+    assert steps[0] > steps[-1]  # the cosine ends at 0
+
+
+def test_an_interrupted_training_had_the_same_losses(clustered) -> None:
+    """A schedule stopped after three epochs went the same way: nothing depends on epochs to come."""
+    seen = []
+
+    def stop(epoch):
+        seen.append(epoch)
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(clustered, **SETTINGS, seed=0, checkpoints=[3], progress=stop)
+    assert seen == list(fit(clustered)[1][:3])
+
+
+def test_projection_is_g_of_f_and_its_gradients_are_autograds() -> None:
+    rng = stream(0, "x")
+    layers = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
+    p, dz = (torch.from_numpy(rng.standard_normal((5, width))).float() for width in (12, 4))
+    z = layer_by_layer(layers, p)
+    torch.testing.assert_close(project(layers, p), z)
+    expected = torch.autograd.grad(z, layers, dz)
+    torch.testing.assert_close(gradients([v.detach() for v in layers], p, dz), list(expected))
+
+
+def test_layers_are_drawn_as_torch_draws_them() -> None:
+    weight, bias = linear(stream(0, "x"), 16, 500, "cpu")
+    assert weight.shape == (500, 16) and bias.shape == (500,) and weight.dtype == bias.dtype == torch.float32
+    for values in (weight, bias):  # uniform in +-1/4
+        assert 0.24 < float(values.abs().max()) <= 0.25 and float(values.var()) == pytest.approx(0.25 / 12, rel=0.1)
+
+
+@pytest.mark.parametrize("resident", [0, 2**40])
+def test_a_memory_map_trains_to_the_same_bytes(clustered, tmp_path, monkeypatch, resident) -> None:
+    np.save(tmp_path / "p.npy", clustered)
+    monkeypatch.setattr(training, "gather", partial(gather, resident=resident))
+    mapped = fit(np.load(tmp_path / "p.npy", mmap_mode="r"), epochs=2)[0]
+    assert torch.equal(mapped["2.weight"], fit(clustered, epochs=2)[0]["2.weight"])
+
+
+def test_loss_falls_with_a_fixed_teacher(clustered) -> None:
+    """gamma = 1 keeps the teacher, so the target stands still and the loss must fall."""
+    _, history = fit(clustered, gamma=1.0, epochs=20)
+    assert history[-1].loss < 0.85 * history[0].loss
+
+
+def test_cosine_schedule(clustered) -> None:
+    _, history = fit(clustered)
+    assert [e.epoch for e in history] == list(range(1, 7))
+    rates = [e.learning_rate for e in history]
+    expected = [1e-2 * (1 + np.cos(np.pi * n / 6)) / 2 for n in range(6)]
+    assert rates == pytest.approx(expected)
+
+
+def test_same_seed_same_bytes(clustered) -> None:
+    a, b, c = fit(clustered)[0], fit(clustered)[0], fit(clustered, seed=1)[0]
+    assert torch.equal(a["6.weight"], b["6.weight"]) and torch.equal(a["6.bias"], b["6.bias"])
+    assert not torch.equal(a["6.weight"], c["6.weight"])
+    assert a["6.weight"].shape == (8, 12) and a["6.bias"].shape == (8,)
+
+
+def test_global_random_state_is_left_alone_and_unused(clustered) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = np.random.get_state()[1].copy()
+    first = fit(clustered, epochs=1)[0]["1.weight"]
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(before, np.random.get_state()[1])
+    assert torch.equal(first, fit(clustered, epochs=1)[0]["1.weight"])
+
+
+def test_teacher_norm_bounds_the_pairwise_similarity(clustered) -> None:
+    """Unit vectors are at most 2 apart, so eq. 1 cannot fall below exp(-4 / sigma)."""
+    history = fit(clustered * 50, epochs=1, teacher_norm=True)[1]
+    assert history[0].pairwise > np.exp(-4)
+    assert fit(clustered * 50, epochs=1)[1][0].pairwise < 0.3
+
+
+def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
+    with pytest.raises(ReconpatchError, match="4 training patches in batches of 64 cannot have k = 5"):
+        fit(clustered[:4])
+    with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
+        fit(np.full_like(clustered, np.nan))
