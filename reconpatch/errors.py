@@ -1,5 +1,27 @@
-"""The one exception whose message is meant for the user."""
+"""The one exception whose message is meant for the user, and how messages show names and long lists."""
+
+from collections.abc import Sequence
 
 
 class ReconpatchError(Exception):
-    """Bad input. The message names the file or key, the value and the fix; it is shown without a traceback."""
+    """Bad input, shown without a traceback.
+
+    `where` is the file or key, with its value; `what` is wrong there; `fix` is what to do.
+    """
+
+    def __init__(self, what: str, *, where: object = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, quote(where) if where else "", fix
+        message = f"{self.where}: {what}" if where else what
+        super().__init__(f"{message}; {fix}" if fix else message)
+
+
+def quote(name: object) -> str:
+    """A name fit for messages: newlines, control characters and undecodable bytes escaped."""
+    text = str(name)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def listed(lines: Sequence[str], most: int = 20) -> list[str]:
+    """Lines -> at most `most` of them, then how many more there are."""
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more]
