@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from replayed import JOB, compare, measured
 
-from reconpatch.cli.main import CHECKED, SHIPPED, load_plan
+from reconpatch.cli.replication import CHECKED, SHIPPED
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.estimate import Estimate, Job, estimate, features_bytes, image_counts, threads_of
-from reconpatch.experiments.plan import Plan
+from reconpatch.experiments.plan import Plan, load_plan
 from reconpatch.experiments.schedule import Schedule, Task, critical_path, simulate, tasks_of
 
 PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs

@@ -1,272 +1,75 @@
-"""The `reconpatch` command: what would run, whether inputs and results are sound, the published data sets; and, in
-`commands`, photographs of one's own.
-"""
+"""The `reconpatch` command: its parser, and what the exit status says."""
 
 import argparse
-import json
-import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from reconpatch.cli import replication
 from reconpatch.cli.arguments import add_commands
-from reconpatch.data.indexing import index
-from reconpatch.data.layouts import shown
-from reconpatch.data.remarks import data_flags
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import FILE as BASELINE
-from reconpatch.experiments.checks import check_backbones, stray_weights
-from reconpatch.experiments.config import Config, Experiment, read_config
-from reconpatch.experiments.estimate import Estimate, estimate
-from reconpatch.experiments.limits import check_fits, machine_mb
-from reconpatch.experiments.needs import Network
-from reconpatch.experiments.outputs import reasons
-from reconpatch.experiments.plan import Plan, make_plan
-from reconpatch.experiments.reference import reference
-from reconpatch.experiments.schedule import simulate, tasks_of
-from reconpatch.experiments.yamlfile import read_yaml
-from reconpatch.files import write_text
+from reconpatch.experiments.plan import load_plan
 
 WHAT = (
-    "Find defects on photographs of your own (fit to sample), and prepare and check the replication of the paper, "
-    "whose tables snakemake makes (plan to verify). COMMAND --help says more."
+    "Find defects on your own photographs (fit, predict, evaluate, show, sample), or prepare and check the replication "
+    "of the paper, whose tables snakemake makes (plan, check, download, compare, verify). COMMAND --help says more."
 )
-DEFAULT = Path("configs/default.yaml")
-CHECKED = Path(".snakemake/reconpatch/backbones.json")
-RESULTS = Path("results")
-SCHEMAS = Path("workflow/schemas")
-SCRIPTS = Path("workflow/scripts")
-SHIPPED = Path("workflow/backbones.json")
-REFERENCE = Path("docs/configuration.md")
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Two configurations -> one, the second winning key by key at every depth, as Snakemake merges them."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
+def _plan(given: argparse.Namespace) -> None:
+    replication.show_plan(load_plan(given.configfile, given.experiments))
 
 
-def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
-    """Default configuration and overlays -> Plan of all experiments, or of those named; raises ReconpatchError naming
-    what is wrong.
-    """
-    content: dict[str, Any] = {}
-    for file in [DEFAULT, *files]:
-        if not file.exists():
-            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
-        over = read_yaml(file) or {}
-        if not isinstance(over, dict):
-            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
-        content = merge(content, over)
-    config = read_config(content)
-    if strange := [name for name in experiments if name not in config.experiments]:
-        raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")
-    return make_plan(config, experiments)
+def _check(given: argparse.Namespace) -> None:
+    if problems := replication.check(load_plan(given.configfile, given.experiments)):
+        raise ReconpatchError("\n".join(problems))
+    print("no problems found")
 
 
-def show(plan: Plan, networks: Mapping[str, Network]) -> None:
-    """Print every experiment with its categories and runs, and what is not at hand."""
-    for name, experiment in plan.experiments.items():
-        if not plan.at_hand(name):
-            continue
-        targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
-        print(f"{name}: {experiment.title}\n  {len(plan.members(name))} runs on each of {targets}")
-        print("".join(f"    {run}\n" for run in plan.members(name)), end="")
-    for why, names in reasons(plan.absent).items():
-        print(f"left out: {why} ({', '.join(names)})")
-    needs = estimate(plan, networks)
-    kept = needs.features_gb <= plan.config.features_gb
-    fate = (
-        "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
-    )
-    print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
-    print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
-    limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
-    print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
-    for rule, count, job, need in needs.by_rule():
-        print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
-    show_times(plan, needs)
-    try:
-        check_fits(needs.jobs, limit)
-    except ReconpatchError as error:
-        print(f"too large for this machine: {error}")
-
-
-def show_times(plan: Plan, needs: Estimate) -> None:
-    """Print the predicted work of every rule with its longest job, and how long all of it takes here."""
-    longest, cores = needs.longest(), os.cpu_count() or 1
-    print("predicted work without a GPU, from rates of one machine (docs/scaling.md); another may take half or twice:")
-    for rule, (total, job) in longest.items():
-        named = "/".join(filter(None, job[1:]))
-        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({named})")
-    wall = simulate(tasks_of(plan, needs, cores), {"cores": cores}).wall
-    print(
-        f"in all {sum(t for t, _ in longest.values()) / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} hours"
-    )
-
-
-def check(plan: Plan) -> list[str]:
-    """Every problem of the plan's data and backbones, as messages."""
-    problems = []
-    try:
-        check_backbones(plan, CHECKED, SHIPPED)
-    except ReconpatchError as error:
-        problems.append(str(error))
-    else:
-        problems += check_weights(plan) + stray_weights(plan, RESULTS)
-    lacking = reasons(plan.weightless)
-    problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
-    for why, names in reasons(plan.absent).items():
-        if why not in lacking:
-            print(f"left out: {why} ({', '.join(names)})")
-    for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
-        layout = plan.dataset(dataset).layout
-        if layout == "sample":
-            continue  # drawn by the workflow itself
-        try:
-            items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
-            test = [i.label for i in items if i.split == "test"]
-            masks = sum(i.mask is not None for i in items)
-            counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
-            kinds = (
-                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
-            )
-            print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
-            print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
-        except ReconpatchError as error:
-            problems.append(str(error))
-    return problems
-
-
-def write_schemas(folder: Path) -> None:
-    """Write the JSON schemas of the configuration and of experiment files, for editors."""
-    for model in (Config, Experiment):
-        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
-        write_text(folder / f"{model.__name__.lower()}.schema.json", text)
-
-
-def write_backbones(file: Path) -> None:
-    """Ask timm about every network that runs without data being given, and write its answers for later checks."""
-    draft = file.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    check_backbones(load_plan([]), draft)
-    draft.replace(file)
-
-
-def check_weights(plan: Plan) -> list[str]:
-    """Every problem of the weights that are at hand; pretrained ones are downloaded when first used."""
-    from reconpatch.method.backbones import load_backbone
-
-    problems = []
-    used = {(run.backbone, run.weights, run.levels): run for run in plan.runs.values()}
-    for (name, weights, levels), run in sorted(used.items(), key=lambda item: item[0]):
-        if weights == "pretrained":
-            print(f"{name}: pretrained weights, downloaded by the first run that needs them")
-            continue
-        pinned = plan.config.weight_digests.get(name, ())
-        try:
-            loaded = load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
-            digest = loaded.weights["sha256"]
-            print(f"{name}, levels {levels}: {weights} weights fit; SHA-256 {digest}{', as pinned' if pinned else ''}")
-        except ReconpatchError as error:
-            problems.append(str(error))
-    return problems
-
-
-def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
-    """Show where a data set comes from and its licence, ask, then download it and say what to write where."""
-    from reconpatch.data.download import describe, download
-
-    print(describe(name, folder))
-    if not agreed:
-        if not sys.stdin.isatty():
-            raise ReconpatchError("nothing downloaded: read the licence above and call again with --yes")
-        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise ReconpatchError("nothing downloaded")
-    root = download(name, folder, report=lambda line: print(line, flush=True))
-    print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
-
-
-def compare_records(a: Path, b: Path) -> None:
-    """Say field by field why two records differ; the exit status is 1 where their metrics do, as that of diff."""
-    from reconpatch.records.compare import explain
-
-    lines, same = explain(a, b)
-    print("\n".join(lines))
-    if not same:
-        sys.exit(1)
-
-
-def verify_results(folder: Path, plan: Plan) -> None:
-    """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
-    from reconpatch.experiments.outputs import result_folder
-    from reconpatch.records.provenance import stage_codes
-    from reconpatch.records.verification import verify
-
-    planned = {
-        result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)
-    }
-    problems = verify(folder, lambda line: print(line, flush=True), codes=stage_codes(SCRIPTS), planned=planned)
-    if problems:
-        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
-
-
-def _arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="reconpatch", description=WHAT)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The command line. `call` of what it parses is the command: a function of the parsed arguments."""
+    top = argparse.ArgumentParser(prog="reconpatch", description=WHAT)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     add_commands(commands)
     overlays = argparse.ArgumentParser(add_help=False)
     help_ = "overlays on configs/default.yaml, the later winning; they come last on the line"
     overlays.add_argument("--configfile", type=Path, action="extend", nargs="+", default=[], metavar="FILE", help=help_)
-    for name, does in (("plan", "what would run"), ("check", "whether data, weights and networks are sound")):
+    for name, does, call in (
+        ("plan", "what would run", _plan),
+        ("check", "whether data, weights and networks are sound", _check),
+    ):
         some = commands.add_parser(name, help=does, description=does, parents=[overlays])
         some.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="these alone; all if none is named")
+        some.set_defaults(call=call)
     does = "download, check and unpack a published data set, once its licence is accepted"
     get = commands.add_parser("download", help=does, description=does)
     get.add_argument("name", help="mvtec_ad or btad")
     get.add_argument("folder", type=Path, help="where archive and images go")
     get.add_argument("--yes", action="store_true", help="do not ask whether the licence is accepted")
+    get.set_defaults(call=lambda given: replication.fetch_dataset(given.name, given.folder, given.yes))
     does = "why two records differ; exit status 1 where their metrics do"
     two = commands.add_parser("compare", help=does, description=does)
     two.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
+    two.set_defaults(call=lambda given: replication.compare_records(*given.records))
     does = "whether results follow from what is saved; exit status 1 where one does not"
     saved = commands.add_parser("verify", help=does, description=does, parents=[overlays])
-    saved.add_argument("results", type=Path, nargs="?", default=RESULTS, help="results, or a folder or file in it")
+    saved.add_argument(
+        "results",
+        type=Path,
+        nargs="?",
+        default=replication.RESULTS,
+        help="results, or a folder or file in it",
+    )
+    saved.set_defaults(call=lambda given: replication.verify_results(given.results, load_plan(given.configfile)))
     does = "rewrite workflow/schemas/, workflow/backbones.json, the package's baseline and docs/configuration.md"
-    commands.add_parser("schemas", help=does)
-    return parser.parse_args()
+    commands.add_parser("schemas", help=does).set_defaults(call=lambda _: replication.write_generated())
+    return top
 
 
 def main() -> None:
     """Entry point of the `reconpatch` command."""
-    arguments = _arguments()
+    given = parser().parse_args()
     try:
-        if hasattr(arguments, "call"):
-            sys.exit(arguments.call(arguments))
-        if arguments.command == "download":
-            return fetch_dataset(arguments.name, arguments.folder, arguments.yes)
-        if arguments.command == "compare":
-            return compare_records(*arguments.records)
-        if arguments.command == "schemas":
-            write_schemas(SCHEMAS)
-            write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
-            write_text(BASELINE, json.dumps(read_yaml(DEFAULT)["baseline"], indent=1) + "\n")
-            return write_backbones(SHIPPED)
-        plan = load_plan(arguments.configfile, getattr(arguments, "experiments", ()))
-        if arguments.command == "plan":
-            show(plan, check_backbones(plan, CHECKED, SHIPPED))
-        elif arguments.command == "verify":
-            verify_results(arguments.results, plan)
-        elif problems := check(plan):
-            raise ReconpatchError("\n".join(problems))
-        else:
-            print("no problems found")
+        sys.exit(given.call(given))
     except ReconpatchError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -24,11 +24,14 @@ from reconpatch.experiments.config import (
     digest,
     expand_path,
     of_training,
+    read_config,
     read_experiment,
 )
 from reconpatch.experiments.rows import Row, expand, overridden, same
 from reconpatch.experiments.value_types import checked_name, clash
+from reconpatch.experiments.yamlfile import read_yaml
 
+DEFAULT = Path("configs/default.yaml")
 Target = tuple[str, str]  # data set, category
 
 
@@ -296,3 +299,30 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
         departures = tuple(dict.fromkeys(d for m in members for d in m.departures))
         found.append(Place(first.labels | {ensemble.over: label}, first.method, first.seed, key, departures))
     return found
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two configurations -> one, the second winning key by key at every depth, as Snakemake merges them."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
+    """Default configuration and overlays -> Plan of all experiments, or of those named; raises ReconpatchError naming
+    what is wrong.
+    """
+    content: dict[str, Any] = {}
+    for file in [DEFAULT, *files]:
+        if not file.exists():
+            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
+        over = read_yaml(file) or {}
+        if not isinstance(over, dict):
+            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
+        content = merge(content, over)
+    config = read_config(content)
+    if strange := [name for name in experiments if name not in config.experiments]:
+        raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")
+    return make_plan(config, experiments)

@@ -20,12 +20,11 @@ from drawing import make_record, write_image, write_mask
 from hostile import pickles, safetensors
 from safetensors.torch import save_file
 
-from reconpatch.cli.main import load_plan
 from reconpatch.data.indexing import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.config import read_config, read_experiment
-from reconpatch.experiments.plan import make_plan
+from reconpatch.experiments.plan import load_plan, make_plan
 from reconpatch.experiments.yamlfile import read_yaml
 from reconpatch.method.backbones import load_backbone, read_state
 from reconpatch.method.memory_bank import MemoryBank, Representation

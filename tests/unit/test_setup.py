@@ -20,7 +20,7 @@ def test_conda_environment_is_the_lock() -> None:
 
 def test_schemas_are_current(tmp_path) -> None:
     """`reconpatch schemas` has been run since the models changed."""
-    from reconpatch.cli.main import write_schemas
+    from reconpatch.cli.replication import write_schemas
 
     write_schemas(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -32,7 +32,7 @@ def test_a_changed_model_changes_its_schema(tmp_path, monkeypatch) -> None:
     """What the test above would see: another limit, and a key more."""
     from pydantic import create_model
 
-    from reconpatch.cli import main as cli
+    from reconpatch.cli import replication as cli
     from reconpatch.experiments import value_types as kinds
 
     for name, kind in (("tolerance", kinds.Share), ("more", int)):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from running import PARTS, ROOT, snakemake
 
-from reconpatch.cli.main import load_plan
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.estimate import Job, estimate
+from reconpatch.experiments.plan import load_plan
 from reconpatch.experiments.schedule import dependencies
 
 

@@ -35,6 +35,7 @@ from safetensors.torch import save_file
 from reconpatch.cli import main as cli
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_experiment
+from reconpatch.experiments.plan import load_plan
 from reconpatch.experiments.yamlfile import read_yaml
 
 # --- what stands for what, as plain data -----------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def plan(example: Example) -> None:
         assert list(Path(name).glob("*.yaml")), f"{example.where}: {name}"
     files = [Path(word) for word in words if word.endswith(".yaml")]
     targets = words[words.index("--") + 1 :] if "--" in words else words[-1:]
-    planned = cli.load_plan(files, [target for target in targets if target != "all"])
+    planned = load_plan(files, [target for target in targets if target != "all"])
     at_hand = [name for name in planned.experiments if planned.at_hand(name) and planned.members(name)]
     assert at_hand and set(targets) <= {*at_hand, "all"}, f"{example.where}: {example.text}: {planned.absent}"
 
@@ -334,7 +335,7 @@ def overlay_or_experiment(example: Example) -> None:
         read_experiment(Path(name))
         assert any(name in str(yaml.safe_load(e.text)) for e in ALL if e.kind == "yaml" and name_of(e) != name), name
     else:
-        cli.load_plan([Path(name)])
+        load_plan([Path(name)])
 
 
 def script(example: Example, place: Path) -> None:

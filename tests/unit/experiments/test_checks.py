@@ -9,7 +9,7 @@ import timm
 import torch
 import yaml
 
-from reconpatch.cli.main import write_backbones
+from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights, too_much
 from reconpatch.experiments.config import Dataset, read_config, vary

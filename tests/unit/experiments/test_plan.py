@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
-from reconpatch.cli.main import check, check_weights, load_plan, merge, show
+from reconpatch.cli.replication import check, check_weights, show
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import description, of_training, read_config
 from reconpatch.experiments.needs import Network
-from reconpatch.experiments.plan import Plan, make_plan, run_name, stage_name
+from reconpatch.experiments.plan import Plan, load_plan, make_plan, merge, run_name, stage_name
 
 ROOT = Path(__file__).parents[3]
 
@@ -481,7 +481,7 @@ def test_only_the_experiments_named_are_planned(content, tmp_path) -> None:
 
 
 def test_check_counts_weights_that_are_not_there_as_a_problem(content, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("reconpatch.cli.main.check_backbones", lambda *_: None)
+    monkeypatch.setattr("reconpatch.cli.replication.check_backbones", lambda *_: None)
     content["baseline"]["weights"] = "file"
     content["weight_files"] = {content["baseline"]["backbone"]: str(tmp_path / "nowhere.safetensors")}
     (problem,) = check(make_plan(read_config(content)))
@@ -502,8 +502,8 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
         in capsys.readouterr().out
     )
     plan = make_plan(read_config(content))
-    monkeypatch.setattr("reconpatch.cli.main.check_backbones", lambda *_: None)
-    monkeypatch.setattr("reconpatch.cli.main.check_weights", lambda _: [])
+    monkeypatch.setattr("reconpatch.cli.replication.check_backbones", lambda *_: None)
+    monkeypatch.setattr("reconpatch.cli.replication.check_weights", lambda _: [])
     assert check(plan) == []
     assert "4 training, 2 normal and 5 anomalous test images, 5 masks" in capsys.readouterr().out
     damage(mvtec / "nut/train/good/000.png")

@@ -13,10 +13,9 @@ from drawing import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.cli.main import load_plan
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, Override, read_config
-from reconpatch.experiments.plan import Plan, make_plan
+from reconpatch.experiments.plan import Plan, load_plan, make_plan
 from reconpatch.experiments.rows import expand, overridden, same
 from reconpatch.results.comparison import BETWEEN, Result, cells
 from reconpatch.results.paper import read_paper

@@ -1,0 +1,192 @@
+"""The commands of the replication: plan, check, download, compare, verify and schemas."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconpatch.data.indexing import index
+from reconpatch.data.layouts import shown
+from reconpatch.data.remarks import data_flags
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.baseline import FILE as BASELINE
+from reconpatch.experiments.checks import check_backbones, stray_weights
+from reconpatch.experiments.config import Config, Experiment
+from reconpatch.experiments.estimate import Estimate, estimate
+from reconpatch.experiments.limits import check_fits, machine_mb
+from reconpatch.experiments.needs import Network
+from reconpatch.experiments.outputs import reasons
+from reconpatch.experiments.plan import DEFAULT, Plan, load_plan
+from reconpatch.experiments.reference import reference
+from reconpatch.experiments.schedule import simulate, tasks_of
+from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.files import write_text
+
+CHECKED = Path(".snakemake/reconpatch/backbones.json")
+RESULTS = Path("results")
+SCHEMAS = Path("workflow/schemas")
+SCRIPTS = Path("workflow/scripts")
+SHIPPED = Path("workflow/backbones.json")
+REFERENCE = Path("docs/configuration.md")
+
+
+def show_plan(plan: Plan) -> None:
+    """Print the plan, once timm knows every network in it."""
+    show(plan, check_backbones(plan, CHECKED, SHIPPED))
+
+
+def show(plan: Plan, networks: Mapping[str, Network]) -> None:
+    """Print every experiment with its categories and runs, and what is not at hand."""
+    for name, experiment in plan.experiments.items():
+        if not plan.at_hand(name):
+            continue
+        targets = ", ".join(f"{dataset}/{category}" for dataset, category in plan.targets[name])
+        print(f"{name}: {experiment.title}\n  {len(plan.members(name))} runs on each of {targets}")
+        print("".join(f"    {run}\n" for run in plan.members(name)), end="")
+    for why, names in reasons(plan.absent).items():
+        print(f"left out: {why} ({', '.join(names)})")
+    needs = estimate(plan, networks)
+    kept = needs.features_gb <= plan.config.features_gb
+    fate = (
+        "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
+    )
+    print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
+    print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
+    limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
+    print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
+    for rule, count, job, need in needs.by_rule():
+        print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
+    show_times(plan, needs)
+    try:
+        check_fits(needs.jobs, limit)
+    except ReconpatchError as error:
+        print(f"too large for this machine: {error}")
+
+
+def show_times(plan: Plan, needs: Estimate) -> None:
+    """Print the predicted work of every rule with its longest job, and how long all of it takes here."""
+    longest, cores = needs.longest(), os.cpu_count() or 1
+    print("predicted work without a GPU, from rates of one machine (docs/scaling.md); another may take half or twice:")
+    for rule, (total, job) in longest.items():
+        named = "/".join(filter(None, job[1:]))
+        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({named})")
+    wall = simulate(tasks_of(plan, needs, cores), {"cores": cores}).wall
+    print(
+        f"in all {sum(t for t, _ in longest.values()) / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} hours"
+    )
+
+
+def check(plan: Plan) -> list[str]:
+    """Every problem of the plan's data and backbones, as messages."""
+    problems = []
+    try:
+        check_backbones(plan, CHECKED, SHIPPED)
+    except ReconpatchError as error:
+        problems.append(str(error))
+    else:
+        problems += check_weights(plan) + stray_weights(plan, RESULTS)
+    lacking = reasons(plan.weightless)
+    problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
+    for why, names in reasons(plan.absent).items():
+        if why not in lacking:
+            print(f"left out: {why} ({', '.join(names)})")
+    for dataset, category in sorted({target for targets in plan.targets.values() for target in targets}):
+        layout = plan.dataset(dataset).layout
+        if layout == "sample":
+            continue  # drawn by the workflow itself
+        try:
+            items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
+            test = [i.label for i in items if i.split == "test"]
+            masks = sum(i.mask is not None for i in items)
+            counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
+            kinds = (
+                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
+            )
+            print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
+            print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
+        except ReconpatchError as error:
+            problems.append(str(error))
+    return problems
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the JSON schemas of the configuration and of experiment files, for editors."""
+    for model in (Config, Experiment):
+        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
+        write_text(folder / f"{model.__name__.lower()}.schema.json", text)
+
+
+def write_backbones(file: Path) -> None:
+    """Ask timm about every network that runs without data being given, and write its answers for later checks."""
+    draft = file.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    check_backbones(load_plan([]), draft)
+    draft.replace(file)
+
+
+def check_weights(plan: Plan) -> list[str]:
+    """Every problem of the weights that are at hand; pretrained ones are downloaded when first used."""
+    from reconpatch.method.backbones import load_backbone
+
+    problems = []
+    used = {(run.backbone, run.weights, run.levels): run for run in plan.runs.values()}
+    for (name, weights, levels), run in sorted(used.items(), key=lambda item: item[0]):
+        if weights == "pretrained":
+            print(f"{name}: pretrained weights, downloaded by the first run that needs them")
+            continue
+        pinned = plan.config.weight_digests.get(name, ())
+        try:
+            loaded = load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
+            digest = loaded.weights["sha256"]
+            print(f"{name}, levels {levels}: {weights} weights fit; SHA-256 {digest}{', as pinned' if pinned else ''}")
+        except ReconpatchError as error:
+            problems.append(str(error))
+    return problems
+
+
+def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
+    """Show where a data set comes from and its licence, ask, then download it and say what to write where."""
+    from reconpatch.data.download import describe, download
+
+    print(describe(name, folder))
+    if not agreed:
+        if not sys.stdin.isatty():
+            raise ReconpatchError("nothing downloaded: read the licence above and call again with --yes")
+        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise ReconpatchError("nothing downloaded")
+    root = download(name, folder, report=lambda line: print(line, flush=True))
+    print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
+
+
+def compare_records(a: Path, b: Path) -> None:
+    """Say field by field why two records differ; the exit status is 1 where their metrics do, as that of diff."""
+    from reconpatch.records.compare import explain
+
+    lines, same = explain(a, b)
+    print("\n".join(lines))
+    if not same:
+        sys.exit(1)
+
+
+def verify_results(folder: Path, plan: Plan) -> None:
+    """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
+    from reconpatch.experiments.outputs import result_folder
+    from reconpatch.records.provenance import stage_codes
+    from reconpatch.records.verification import verify
+
+    planned = {
+        result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)
+    }
+    problems = verify(folder, lambda line: print(line, flush=True), codes=stage_codes(SCRIPTS), planned=planned)
+    if problems:
+        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
+
+
+def write_generated() -> None:
+    """Rewrite the schemas, the answers of timm, the package's baseline and docs/configuration.md."""
+    write_schemas(SCHEMAS)
+    write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
+    write_text(BASELINE, json.dumps(read_yaml(DEFAULT)["baseline"], indent=1) + "\n")
+    write_backbones(SHIPPED)
