@@ -17,9 +17,10 @@ from inputs import clustered, maps_and_masks, write_category, write_pictures
 from safetensors.numpy import save_file
 
 from reconpatch.data.index import Item, manifest
-from reconpatch.experiments.config import Run, description, read_config, vary
+from reconpatch.experiments.config import read_config
 from reconpatch.experiments.estimate import grid, of_run, width
 from reconpatch.experiments.needs import Network, index
+from reconpatch.experiments.run import Run, description, vary
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters
 from reconpatch.method.features import write_header

@@ -91,8 +91,8 @@ def remaining(tasks: Mapping[Job, Task[Job]]) -> dict[Job, float]:
 
 def sizes(plan: Plan, strides: Mapping[str, int]) -> dict[Job, float]:
     """Plan, stride of every run -> GB of every extraction's features."""
-    from reconpatch.experiments.config import of_training
     from reconpatch.experiments.plan import stage_name
+    from reconpatch.experiments.run import of_training
 
     found = {}
     for name, targets in plan.targets.items():

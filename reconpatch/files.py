@@ -10,6 +10,8 @@ from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of a file or folder of the results: safe in paths, rules and wildcards
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -12,8 +12,9 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.index import Item, manifest
-from reconpatch.experiments.config import Run, description, digest, of_training, read_config
+from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import run_name, stage_name
+from reconpatch.experiments.run import Run, description, digest, of_training
 from reconpatch.files import sha256_of, write_text
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.evaluation import evaluate

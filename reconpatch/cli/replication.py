@@ -13,7 +13,7 @@ from reconpatch.data.remarks import data_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights
-from reconpatch.experiments.config import Config, Experiment
+from reconpatch.experiments.config import Config, Experiment, read_yaml
 from reconpatch.experiments.estimate import Estimate, estimate
 from reconpatch.experiments.limits import check_fits, machine_mb
 from reconpatch.experiments.needs import Network
@@ -21,7 +21,6 @@ from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.plan import DEFAULT, Plan, load_plan
 from reconpatch.experiments.reference import reference
 from reconpatch.experiments.schedule import simulate, tasks_of
-from reconpatch.experiments.yamlfile import read_yaml
 from reconpatch.files import write_text
 
 CHECKED = Path(".snakemake/reconpatch/backbones.json")

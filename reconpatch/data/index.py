@@ -11,9 +11,8 @@ from pathlib import Path
 from reconpatch.data.layouts import LAYOUTS, hidden, list_items, shown, top
 from reconpatch.data.layouts import Item as Item  # everyone else takes it from here
 from reconpatch.errors import ReconpatchError
-from reconpatch.files import sha256_of
+from reconpatch.files import NAME, sha256_of
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
 # Order of the paper's Table 5: objects, then textures.
 MVTEC_AD = (
     *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import from_json
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Run
+from reconpatch.experiments.run import Run
 from reconpatch.files import sha256_of
 
 CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"

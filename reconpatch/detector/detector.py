@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reconpatch.data.geometry import View, view
 from reconpatch.detector.photographs import Source, load, with_number
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Run, description
+from reconpatch.experiments.run import Run, description
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.features import features_of, read_ahead
 from reconpatch.method.maps import anomaly_maps, content_map

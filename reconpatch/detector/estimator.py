@@ -21,10 +21,10 @@ from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import Fitted, Progress, fit_detector, threads_here
 from reconpatch.detector.model_folder import load, save
 from reconpatch.detector.photographs import Photograph, Source, find
+from reconpatch.detector.settings import product_run, refuse_own
 from reconpatch.detector.threshold import Threshold, check_rate, choose
 from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import product_run, refuse_own
 from reconpatch.files import replacing
 from reconpatch.pipeline.job import peak_bytes
 from reconpatch.records.provenance import code_digest, stage_facts

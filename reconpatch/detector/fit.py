@@ -19,11 +19,10 @@ from reconpatch.detector.detector import Detector, pixels
 from reconpatch.detector.photographs import Facts, Source, examine
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.checks import too_much
-from reconpatch.experiments.config import Run, description
 from reconpatch.experiments.estimate import features_bytes, grid, of_run, width
 from reconpatch.experiments.limits import ADVICE, machine_mb
 from reconpatch.experiments.needs import Network
+from reconpatch.experiments.run import Run, description
 from reconpatch.method.backbones import check_levels, check_weights, count_parameters, load_network, place
 from reconpatch.method.bank import build_bank
 from reconpatch.method.features import write_features
@@ -91,7 +90,7 @@ def check_room(
     """
     if run.patch_size > grid(run.crop, network.stride):
         raise ReconpatchError(f"patch_size {run.patch_size}: larger than the grid of patches at {run.crop} px")
-    if problem := too_much(run, patches):
+    if problem := run.problem_with(patches):
         raise ReconpatchError(problem)
     jobs = of_run(run, network, (images, batch), run.coreset, batch, pixels_each, threads)
     for rule in ("extract_features", "train_representation", "select_coreset", "score_run"):

@@ -4,14 +4,12 @@ there if one is asked for.
 
 import importlib.metadata
 import json
-import math
 import shutil
 from functools import cache
 from pathlib import Path
 
 from reconpatch.data.index import category_folder, count_images
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Run
 from reconpatch.experiments.estimate import grid
 from reconpatch.experiments.needs import Network
 from reconpatch.experiments.plan import Plan
@@ -95,26 +93,9 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
         for name in (name for name in plan.members(experiment) if name in plan.runs):
             for dataset, category in targets:
                 if count := images(dataset, category):
-                    problem = too_much(plan.runs[name], count * sides[name] ** 2)
+                    problem = plan.runs[name].problem_with(count * sides[name] ** 2)
                     if problem:
                         raise ReconpatchError(f"experiment {experiment}: {dataset}/{category}: {problem}")
-
-
-def too_much(run: Run, patches: int) -> str | None:
-    """A run, the number of its training patches -> what it asks for beyond them, with the fix, if anything."""
-    bank = int(patches * run.coreset)  # as `memory.coreset_size`, which keeps one where this is none
-    if bank < 1:
-        least = math.ceil(1e6 / patches) / 1e6
-        return f"coreset = {run.coreset:g} keeps none of {patches} training patches; raise it to {least:g} or more"
-    if run.neighbours > bank:
-        return (
-            f"neighbours = {run.neighbours}, but coreset = {run.coreset:g} of {patches} training patches is a memory "
-            f"bank of {bank}; lower neighbours or raise coreset"
-        )
-    # `training.train` makes round(patches / batch) batches of nearly equal size.
-    if run.method == "reconpatch" and patches // max(1, round(patches / run.batch)) < run.k:
-        return f"k = {run.k} neighbours cannot be found among {patches} training patches; lower k or add images"
-    return None
 
 
 def stray_weights(plan: Plan, results: Path) -> list[str]:

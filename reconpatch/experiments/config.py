@@ -2,145 +2,92 @@
 every value stands, with its meaning and source, in configs/default.yaml; docs/configuration.md is written from both.
 """
 
-import hashlib
-import json
 import os
 import re
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import value_types as kinds
-from reconpatch.experiments.sections import Closed
-from reconpatch.experiments.sections import Dataset as Dataset  # everyone else takes these from here
-from reconpatch.experiments.sections import Ensemble as Ensemble
-from reconpatch.experiments.sections import Experiment as Experiment
-from reconpatch.experiments.sections import Kind as Kind
-from reconpatch.experiments.sections import Override as Override
-from reconpatch.experiments.sections import Variant as Variant
-from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.experiments.run import Run
+from reconpatch.experiments.value_types import Closed, shown
 
 
-class Run(Closed):
-    """Everything that decides one result, but for the data: a cell of a table.
+class Dataset(Closed):
+    """Where the categories of a data set lie."""
 
-    `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
-    `dim`, is at most `level_dim` times the number of levels.
-    """
-
-    method: Literal["patchcore", "reconpatch"]
-    seed: kinds.Seed
-    backbone: kinds.Backbone
-    weights: Literal["pretrained", "file", "embedded", "random"]
-    resize: kinds.Side
-    crop: kinds.Side
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
-    precision: Literal["float32", "bfloat16"]
-    augment: Literal["none", "test", "both"]
-    augment_rotation: kinds.Angle
-    augment_translation: kinds.BelowOne
-    augment_brightness: kinds.BelowOne
-    augment_contrast: kinds.BelowOne
-    augment_blur: kinds.Blur
-    levels: kinds.Levels
-    patch_size: kinds.PatchSize
-    level_dim: kinds.Width
-    feature_dim: kinds.Width
-    dim: kinds.Width
-    coreset: kinds.Part
-    coreset_dim: kinds.Width
-    neighbours: kinds.Positive
-    reweight: Literal["image", "map"]
-    blur: kinds.Blur
-    mask_rule: Literal["any", "official"]
-    projection_dim: kinds.Width
-    epochs: kinds.Positive
-    epoch: kinds.Positive | None
-    batch: kinds.Batch
-    learning_rate: kinds.AboveZero
-    weight_decay: kinds.Amount
-    alpha: kinds.Share
-    k: Annotated[int, Field(ge=2, le=8192), kinds.NUMBER]
-    sigma: kinds.AboveZero
-    margin: kinds.Amount
-    gamma: kinds.Share
-    teacher_norm: bool
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Run":
-        if self.crop > self.resize:
-            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
-        if self.epoch is not None and self.epoch > self.epochs:
-            raise ValueError(f"epoch {self.epoch} comes after the last of {self.epochs} epochs")
-        if self.batch < 2 * self.k:
-            raise ValueError(f"batch {self.batch} holds too few patches for k = {self.k} neighbours; give at least 2 k")
-        pooled = {"dim": self.dim} if self.method == "patchcore" else {}
-        for key, value in (pooled | {"feature_dim": self.feature_dim}).items():
-            if value > len(self.levels) * self.level_dim:
-                raise ValueError(
-                    f"{key} {value} is more than there is to pool, {len(self.levels)} levels of level_dim "
-                    f"{self.level_dim}; lower it or raise level_dim"
-                )
-        return self
+    layout: LayoutName = Field(
+        description="how its folders are called, as `reconpatch/data/layouts.py` says; `folder`: your own"
+    )
+    root: kinds.PathText | None = Field(
+        description="the folder that holds the categories (of the layout `folder` also a category itself); "
+        "`~` and $VARIABLES work; null: not at hand, experiments on it are skipped by `all`"
+    )
+    categories: kinds.Categories = Field(default="all", description="those to use, `all` that are there or a list")
 
 
-RANGES = ("augment_rotation", "augment_translation", "augment_brightness", "augment_contrast", "augment_blur")
-FEATURES = (
-    *("backbone", "weights", "resize", "crop", "interpolation", "precision"),
-    *("levels", "patch_size", "level_dim", "feature_dim"),
-)
-TRAINING = (
-    *("dim", "seed", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay"),
-    *("alpha", "k", "sigma", "margin", "gamma", "teacher_norm"),
-)
-BANK = ("method", "dim", "seed", "coreset_dim")
-SCORE = ("coreset", "neighbours", "reweight", "blur", "mask_rule")
-Stage = Literal["masks", "features", "training", "bank", "score"]
+class Variant(Closed):
+    """A named change of several keys of a run at once, as "480 px"."""
+
+    set: kinds.Settings = Field(default={}, description="wins over the experiment's `set`")
+    paper: kinds.Settings = Field(default={}, description="what the paper states for this variant alone")
+    assumed: kinds.Settings = Field(default={}, description="what stands for settings the paper does not state for it")
 
 
-@cache
-def of_training(run: Run) -> Run:
-    """The run as its training images see it: without the augmentation of test images alone."""
-    return run if run.augment == "both" else run.model_copy(update={"augment": "none"})
+class Ensemble(Closed):
+    """Runs that differ in one axis alone are combined, and the table shows the ensemble below its members."""
+
+    over: str = Field(description="the axis whose values are the members; it has at least two")
+    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1), kinds.DISTINCT] = Field(
+        description="how scores become comparable before their mean: modified z-scores over the training images "
+        "(the paper) or min-max over the test images (PatchCore)"
+    )
 
 
-def description(run: Run, stage: Stage) -> dict[str, Any]:
-    """The fields of a run that its stage depends on, through the stages before it, and no others.
-
-    A PatchCore run has no training fields. Its features are as wide as ReConPatch's where they can be pooled evenly
-    to its dimension, so both share them; where not, they are pooled to it directly. `features` and `masks` are those
-    of the test images; those of the training images are `description(of_training(run), "features")`.
-    """
-    if stage in ("training", "bank"):
-        run = of_training(run)
-    fields = run.model_dump(mode="json")
-    evenly = run.feature_dim % run.dim == 0 and len(run.levels) * run.level_dim % run.feature_dim == 0
-    if run.method == "patchcore" and not evenly:
-        fields["feature_dim"] = run.dim
-    if run.neighbours == 1:
-        fields["reweight"] = None  # without neighbours there is nothing to weight
-    augmented = () if run.augment == "none" else ("augment", *RANGES, "seed")
-    if augmented and stage in ("masks", "features"):
-        fields["augment"] = "drawn"  # the same images whichever runs use them
-    random = ("seed",) if run.weights == "random" else ()
-    checkpoint = () if run.epoch in (None, run.epochs) else ("epoch",)
-    trained = (*TRAINING, *checkpoint) if run.method == "reconpatch" else ()
-    keys = {
-        "masks": ("resize", "crop", "mask_rule", *augmented),
-        "features": (*FEATURES, *random, *augmented),
-        "training": (*FEATURES, *TRAINING, *augmented),
-        "bank": (*FEATURES, *trained, *BANK, *augmented),
-        "score": (*FEATURES, *trained, *BANK, *SCORE, *augmented),
-    }[stage]
-    return {key: fields[key] for key in fields if key in keys}
+Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "sweep", "curve"]
 
 
-def digest(value: object, length: int = 8) -> str:
-    """Plain value -> the first hex digits of the SHA-256 of its canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+class Experiment(Closed):
+    """A file of its own: one table and its figures. Its runs are the combinations of its variants, axes and seeds."""
+
+    title: kinds.Line = Field(description="heads the table and the figures")
+    caption: kinds.Caption = Field(default="", description="what a reader must know of the paper's table or figure")
+    measure: Literal["auroc", "cost"] = Field(
+        default="auroc", description="what the table shows: AUROCs, or time and memory"
+    )
+    paper: kinds.Settings = Field(
+        default={}, description="what the paper states for this table otherwise than for its baseline"
+    )
+    assumed: kinds.Settings = Field(default={}, description="what stands for settings the paper does not state for it")
+    datasets: dict[kinds.Name, kinds.Categories] = Field(
+        description="data sets of `datasets`, and which of their categories"
+    )
+    set: kinds.Settings = Field(default={}, description="what replaces the baseline's values")
+    variants: dict[kinds.Line, Variant] = Field(default={}, description="rows of the table that change several keys")
+    axes: kinds.Axes = Field(
+        default={}, description="every combination of their values is a run; the first axis varies slowest"
+    )
+    ensemble: Ensemble | None = Field(default=None, description="which runs are combined")
+    figures: dict[Kind, kinds.Settings] = Field(
+        default={},
+        description="what to draw, and for which variant and axis values; `{}`: all of the first seed",
+    )
+
+
+class Override(Closed):
+    """What an overlay changes in an experiment that is there. Values given here win over those of its file."""
+
+    datasets: dict[kinds.Name, kinds.Categories] | None = Field(default=None, description="replaces the file's")
+    set: kinds.Settings = Field(default={}, description="for all of the experiment's rows")
+    variants: dict[kinds.Line, kinds.Settings] = Field(
+        default={}, description="for the rows of one of the file's variants; wins over `set` here"
+    )
+    axes: kinds.Axes = Field(default={}, description="replaces the values of these axes, or adds the axis")
+    figures: dict[Kind, kinds.Settings] | None = Field(default=None, description="replaces the file's")
 
 
 # Rules of the workflow, which experiments stand beside as targets.
@@ -233,9 +180,76 @@ def read_experiment(file: Path) -> Experiment:
         raise kinds.explained(error, str(file)) from None
 
 
-def vary(baseline: Run, changes: dict[str, Any], where: str) -> Run:
-    """Baseline with some keys changed; raises ReconpatchError naming `where` and the key."""
+LARGEST = 10**6  # bytes; the shipped files have a few thousand
+MOST_VALUES = 10**5  # with every alias written out
+PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
+KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+
+
+def read_yaml(file: Path) -> Any:
+    """YAML file -> its content: None where it is empty, else nested dictionaries with text as keys, lists, text,
+    numbers, true, false and null.
+
+    Raises ReconpatchError naming the file, and the line where there is one, for what is missing, no regular file, not
+    UTF-8, above a megabyte or no YAML; and for what YAML allows but no one means: a key given twice (other readers
+    silently keep the last), keys that are no text, tags, dates, and aliases that contain themselves or unfold into
+    more than 100,000 values.
+    """
     try:
-        return Run.model_validate(baseline.model_dump() | changes)
-    except ValidationError as error:
-        raise kinds.explained(error, where) from None
+        if not file.is_file():
+            there = "a folder" if file.is_dir() else "no regular file" if file.exists() else "no such file"
+            raise ReconpatchError(f"{file}: {there}; give the path of a YAML file from {Path.cwd()}")
+        if file.stat().st_size > LARGEST:
+            raise ReconpatchError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {LARGEST}")
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReconpatchError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise ReconpatchError(f"{shown(str(file))}: cannot be read ({error})") from None
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check(node, file, {})
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        parts = [getattr(error, name, None) for name in ("context", "problem")]
+        said = " ".join((", ".join(filter(None, parts)) or str(error)).split())
+        hint = "; indent with spaces" if "'\\t'" in said else ""
+        where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
+        raise ReconpatchError(f"{where}: not valid YAML ({said}){hint}") from None
+    except RecursionError:
+        raise ReconpatchError(f"{file}: not valid YAML: nested too deeply") from None
+    except (ValueError, LookupError) as error:  # of a tag's reader, as for an integer of 5,000 digits or `!!bool 3`
+        raise ReconpatchError(f"{file}: not valid YAML: a value cannot be read ({error})") from None
+
+
+def _check(node: yaml.Node, file: Path, sizes: dict[int, int]) -> int:
+    """Raise ReconpatchError for what `read_yaml` refuses; else the number of values below, aliases written out."""
+    where = f"{file}, line {node.start_mark.line + 1}"
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise ReconpatchError(f"{where}: this value contains itself through an alias; write it out")
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    if node.tag not in PLAIN:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        what = shown(node.value) if isinstance(node, yaml.ScalarNode) else "this value"
+        raise ReconpatchError(f"{where}: {what} would be read as {shown(kind)}; write it in quotes, without a tag")
+    below: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        below = [value for _, value in node.value]
+        seen: set[str] = set()
+        for key, _ in node.value:
+            at = f"{file}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in KEYS:
+                raise ReconpatchError(f"{at}: key {shown(key.value)} is no text; write it in quotes")
+            if key.value in seen:
+                raise ReconpatchError(f"{at}: key {shown(key.value)} is there twice; keep one of them")
+            seen.add(key.value)
+    sizes[id(node)] = 1 + sum(_check(child, file, sizes) for child in below)
+    if sizes[id(node)] > MOST_VALUES:
+        raise ReconpatchError(f"{where}: its aliases unfold into more than {MOST_VALUES} values; write them out")
+    return sizes[id(node)]

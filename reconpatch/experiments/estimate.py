@@ -10,9 +10,9 @@ from typing import NamedTuple
 from reconpatch.data.index import category_folder, count_images
 from reconpatch.data.layouts import list_items
 from reconpatch.experiments import needs, times
-from reconpatch.experiments.config import Run, description, of_training
 from reconpatch.experiments.needs import Need, Network
 from reconpatch.experiments.plan import Plan, Target, stage_name
+from reconpatch.experiments.run import Run, description, of_training
 from reconpatch.experiments.times import Time
 
 TYPICAL = 12  # panels of a category's qualitative figure: four kinds of image, each with two maps

@@ -20,8 +20,8 @@ def result_folder(plan: "Plan", run: str, dataset: str, category: str) -> str:
 
 def kept_files(plan: "Plan", name: str) -> list[str]:
     """Files behind an experiment's table that stay, below the results: all but features, which may be gone by plan."""
-    from reconpatch.experiments.config import of_training
     from reconpatch.experiments.plan import stage_name
+    from reconpatch.experiments.run import of_training
 
     files = []
     for (dataset, category), key in itertools.product(plan.targets[name], plan.members(name)):

@@ -18,18 +18,14 @@ from reconpatch.experiments.config import (
     Ensemble,
     Experiment,
     Override,
-    Run,
-    Stage,
-    description,
-    digest,
     expand_path,
-    of_training,
     read_config,
     read_experiment,
+    read_yaml,
 )
 from reconpatch.experiments.rows import Row, expand, overridden, same
+from reconpatch.experiments.run import Run, Stage, description, digest, of_training
 from reconpatch.experiments.value_types import checked_name, clash
-from reconpatch.experiments.yamlfile import read_yaml
 
 DEFAULT = Path("configs/default.yaml")
 Target = tuple[str, str]  # data set, category

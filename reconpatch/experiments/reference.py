@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, Run
-from reconpatch.experiments.sections import Dataset, Ensemble, Experiment, Override, Variant
+from reconpatch.experiments.config import Config, Dataset, Ensemble, Experiment, Override, Variant
+from reconpatch.experiments.run import Run
 
 HEAD = """\
 # Every key of the configuration

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, Experiment, Override, Run, Variant, description, vary
+from reconpatch.experiments.config import Config, Experiment, Override, Variant, read_yaml
+from reconpatch.experiments.run import Run, description, vary
 from reconpatch.experiments.value_types import shown
-from reconpatch.experiments.yamlfile import read_yaml
 
 PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import of_training
 from reconpatch.experiments.estimate import Estimate, Job, threads_of
 from reconpatch.experiments.plan import Plan, Target, stage_name
+from reconpatch.experiments.run import of_training
 
 K = TypeVar("K", bound=Hashable)
 

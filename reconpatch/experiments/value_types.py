@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -18,13 +20,22 @@ from pydantic import (
     ValidationError,
 )
 
-from reconpatch.data.index import NAME
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import NAME
 
 BACKBONE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 # What Windows keeps for itself, whatever follows the first dot.
 DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name and of a whole path, on Linux and macOS
+
+
+class Closed(BaseModel):
+    """A section in which an unknown key is an error, and no number is infinite or NaN.
+
+    Numbers may come as text: Snakemake's --config hands nested values over as text, and YAML reads 1e-5 as text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def checked_name(value: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reconpatch.experiments.config import FEATURES, RANGES, SCORE, TRAINING, digest
+from reconpatch.experiments.run import FEATURES, RANGES, SCORE, TRAINING, digest
 
 KINDS = ("runs", "ensembles")
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # names of runs and ensembles

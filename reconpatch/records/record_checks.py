@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from reconpatch.data.index import read_manifest
 from reconpatch.data.remarks import record_flags
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import digest
+from reconpatch.experiments.run import digest
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, coreset_size

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from reconpatch.data.index import NAME
 from reconpatch.errors import ReconpatchError
+from reconpatch.files import NAME
 from reconpatch.method.bootstrap import from_tensors
 from reconpatch.records.compare import short
 from reconpatch.records.findings import Findings, Source, Unverifiable

@@ -23,9 +23,8 @@ from safetensors.torch import save_file
 from reconpatch.data.indexing import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones
-from reconpatch.experiments.config import read_config, read_experiment
+from reconpatch.experiments.config import read_config, read_experiment, read_yaml
 from reconpatch.experiments.plan import load_plan, make_plan
-from reconpatch.experiments.yamlfile import read_yaml
 from reconpatch.method.backbones import load_backbone, read_state
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.records.record import read_record, write_record

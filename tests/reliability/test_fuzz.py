@@ -17,11 +17,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reconpatch.data.index import Item, manifest, read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, Experiment, description, read_config, read_experiment
+from reconpatch.experiments.config import Config, Experiment, read_config, read_experiment, read_yaml
 from reconpatch.experiments.plan import run_name
 from reconpatch.experiments.rows import expand
+from reconpatch.experiments.run import description
 from reconpatch.experiments.value_types import shown
-from reconpatch.experiments.yamlfile import read_yaml
 from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.metrics import image_metrics, pixel_metrics

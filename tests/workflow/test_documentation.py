@@ -33,9 +33,8 @@ from running import PARTS, ROOT
 from safetensors.torch import save_file
 
 from reconpatch.cli import main as cli
-from reconpatch.experiments.config import read_experiment
+from reconpatch.experiments.config import read_experiment, read_yaml
 from reconpatch.experiments.plan import load_plan
-from reconpatch.experiments.yamlfile import read_yaml
 
 # --- what stands for what, as plain data -----------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from reconpatch.experiments.outputs import (
     table_settings,
 )
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
-from reconpatch.experiments.config import description, of_training, read_config
+from reconpatch.experiments.config import read_config
+from reconpatch.experiments.run import description, of_training
 from reconpatch.data.index import category_folder, listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Job, estimate

@@ -10,10 +10,10 @@ from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.fit import fit_detector
 from reconpatch.detector.photographs import find
+from reconpatch.detector.settings import product_run
 from reconpatch.device import repeatable
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import product_run
-from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.experiments.config import read_yaml
 from reconpatch.method.backbones import load_backbone
 from reconpatch.method.bank import build_bank
 from reconpatch.method.features import extract, features_of

@@ -12,8 +12,8 @@ from reconpatch.data.geometry import view
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.fit import check_room, draw_held_out, fit_detector, threads_here, without_padding
 from reconpatch.detector.photographs import Facts, find
+from reconpatch.detector.settings import product_run
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import product_run
 from reconpatch.experiments.needs import Network
 from reconpatch.method.features import features_of
 from reconpatch.method.stored import gather, position

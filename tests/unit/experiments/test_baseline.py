@@ -6,11 +6,12 @@ import yaml
 from running import ROOT
 
 from reconpatch.detector.estimator import ReConPatch
+from reconpatch.detector.settings import product_run
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import baseline as module
-from reconpatch.experiments.baseline import baseline, product_run
-from reconpatch.experiments.config import Run
-from reconpatch.experiments.yamlfile import read_yaml
+from reconpatch.experiments.baseline import baseline
+from reconpatch.experiments.config import read_yaml
+from reconpatch.experiments.run import Run
 
 
 def test_is_the_baseline_of_the_tables() -> None:

@@ -11,11 +11,12 @@ import yaml
 
 from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights, too_much
-from reconpatch.experiments.config import Dataset, read_config, vary
+from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights
+from reconpatch.experiments.config import Dataset, read_config
 from reconpatch.experiments.estimate import grid
 from reconpatch.experiments.needs import Network
 from reconpatch.experiments.plan import Place, Plan
+from reconpatch.experiments.run import vary
 from reconpatch.method.memory_bank import coreset_size
 from reconpatch.method.training import train
 
@@ -150,11 +151,11 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
         refused = False
     except ReconpatchError:
         refused = True
-    assert (too_much(run, n) is not None) == refused
+    assert (run.problem_with(n) is not None) == refused
     for ratio in (1e-4, 0.01, 1 / n, 0.3, 1.0):
         one = run.model_copy(update={"coreset": ratio, "neighbours": 1, "method": "patchcore"})
         more = one.model_copy(update={"neighbours": coreset_size(n, ratio) + 1})
-        assert (too_much(one, n) is None) == (n * ratio >= 1) and too_much(more, n) is not None
+        assert (one.problem_with(n) is None) == (n * ratio >= 1) and more.problem_with(n) is not None
 
 
 def test_positions_of_the_figure_lie_on_every_grid() -> None:

@@ -5,17 +5,8 @@ import pytest
 import yaml
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import (
-    RULES,
-    Run,
-    description,
-    digest,
-    expand_path,
-    of_training,
-    read_config,
-    read_experiment,
-    vary,
-)
+from reconpatch.experiments.config import RULES, expand_path, read_config, read_experiment
+from reconpatch.experiments.run import Run, description, digest, of_training, vary
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())

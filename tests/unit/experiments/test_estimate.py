@@ -11,7 +11,7 @@ from drawing import write_image
 from PIL import Image
 
 from reconpatch.data.sample import write_sample
-from reconpatch.experiments.config import Run, description, read_config, vary
+from reconpatch.experiments.config import read_config
 from reconpatch.experiments.estimate import (
     MEGAPIXEL,
     THREADS,
@@ -26,6 +26,7 @@ from reconpatch.experiments.estimate import (
 )
 from reconpatch.experiments.needs import IMPORTS, Network
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
+from reconpatch.experiments.run import Run, description, vary
 from reconpatch.method.backbones import check_levels, load_backbone
 from reconpatch.method.features import extract
 

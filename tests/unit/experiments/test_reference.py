@@ -9,8 +9,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, Dataset, Ensemble, Experiment, Override, Run, Variant
+from reconpatch.experiments.config import Config, Dataset, Ensemble, Experiment, Override, Variant
 from reconpatch.experiments.reference import comments, reference, values
+from reconpatch.experiments.run import Run
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "configs/default.yaml").read_text()

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.yamlfile import LARGEST, MOST_VALUES, read_yaml
+from reconpatch.experiments.config import LARGEST, MOST_VALUES, read_yaml
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_folder import run_of
 
-from reconpatch.experiments.config import description, of_training
 from reconpatch.experiments.plan import stage_name
+from reconpatch.experiments.run import description, of_training
 from reconpatch.records.locations import is_place, stage_names
 
 CHANGES = {

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.index import Item, manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import description, read_config, read_experiment
+from reconpatch.experiments.config import read_config, read_experiment
 from reconpatch.experiments.rows import expand
+from reconpatch.experiments.run import description
 from reconpatch.files import sha256_of, write_text
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.findings import Findings, Source
