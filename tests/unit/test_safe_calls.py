@@ -1,5 +1,6 @@
-"""Nothing can run code from data: the linter refuses pickle, eval, exec, shells and unsafe YAML (pyproject.toml); here is
-what it does not know.
+"""Nothing can run code from data.
+
+The linter refuses pickle, eval, exec, shells and unsafe YAML (pyproject.toml). These tests check what it does not know.
 """
 
 import re
