@@ -5,7 +5,7 @@ every value stands, with its meaning and source, in configs/default.yaml; docs/c
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -14,6 +14,7 @@ from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import value_types as kinds
 from reconpatch.experiments.run import Run
+from reconpatch.experiments.stages import FIGURES, RULES
 from reconpatch.experiments.value_types import Closed, shown
 
 
@@ -48,7 +49,10 @@ class Ensemble(Closed):
     )
 
 
-Kind = Literal["qualitative", "gallery", "histogram", "umap", "positions", "sweep", "curve"]
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[tuple(FIGURES)]  # which a type checker cannot follow
 
 
 class Experiment(Closed):
@@ -88,27 +92,6 @@ class Override(Closed):
     )
     axes: kinds.Axes = Field(default={}, description="replaces the values of these axes, or adds the axis")
     figures: dict[Kind, kinds.Settings] | None = Field(default=None, description="replaces the file's")
-
-
-# Rules of the workflow, which experiments stand beside as targets.
-RULES = frozenset(
-    {
-        *(
-            "all",
-            "report_all",
-            "report_smoke",
-            "draw_sample",
-            "index_category",
-            "write_plan",
-            "fetch_weights",
-            "extract_features",
-            "read_masks",
-        ),
-        *("train_representation", "select_coreset", "score_run", "score_training", "combine_ensemble", "make_table"),
-        *("draw_qualitative", "draw_histogram", "draw_umap", "draw_positions", "draw_curve", "draw_sweep"),
-        "draw_gallery",
-    }
-)
 
 
 class Config(Closed):

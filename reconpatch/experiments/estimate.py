@@ -13,6 +13,7 @@ from reconpatch.experiments import needs, times
 from reconpatch.experiments.needs import Need, Network
 from reconpatch.experiments.plan import Plan, Target, stage_name
 from reconpatch.experiments.run import Run, description, of_training
+from reconpatch.experiments.stages import BY_RULE
 from reconpatch.experiments.times import Time
 
 TYPICAL = 12  # panels of a category's qualitative figure: four kinds of image, each with two maps
@@ -73,7 +74,7 @@ class Estimate:
 
 def threads_of(rule: str) -> int:
     """Cores of a rule's jobs."""
-    return THREADS if rule in ("index_category", "extract_features") else 1
+    return BY_RULE[rule].threads if rule in BY_RULE else 1
 
 
 def grid(crop: int, stride: int) -> int:

@@ -106,13 +106,14 @@ class Plan:
 
     def drawn(self, experiment: str, kind: str) -> list[str]:
         """Names of the runs a figure draws: those with the chosen variant and axis values, first seed only."""
-        chosen = self.experiments[experiment].figures.get(kind)  # type: ignore[call-overload]
+        chosen = self.experiments[experiment].figures.get(kind)
         places = self.places[experiment]
         if chosen is None or not places:
             return []
-        wanted = {"seed": places[0].seed} | chosen
+        wanted: dict[str, object] = {"seed": places[0].seed, **chosen}
         if "backbone" in wanted:  # places are labelled with what stands in for it
-            wanted["backbone"] = (wanted | self.config.stand_ins.get(wanted["backbone"], {}))["backbone"]
+            stand_in = self.config.stand_ins.get(str(wanted["backbone"]), {})
+            wanted["backbone"] = stand_in.get("backbone", wanted["backbone"])
         fields = [p.labels | {"method": p.method, "seed": p.seed} for p in places]
         fits = [all(same(f.get(k), v) for k, v in wanted.items()) for f in fields]
         return list(dict.fromkeys(p.run for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs))

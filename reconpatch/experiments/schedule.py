@@ -10,19 +10,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Estimate, Job, threads_of
 from reconpatch.experiments.plan import Plan, Target, stage_name
 from reconpatch.experiments.run import of_training
+from reconpatch.experiments.stages import BY_RULE
 
 K = TypeVar("K", bound=Hashable)
-
-# As the rules say.
-PRIORITY = {
-    "index_category": 100,
-    "read_masks": 40,
-    "score_run": 30,
-    "score_training": 30,
-    "combine_ensemble": 30,
-    "select_coreset": 20,
-    "train_representation": 10,
-}
 
 
 @dataclass(frozen=True)
@@ -171,5 +161,5 @@ def tasks_of(plan: Plan, estimate: Estimate, cores: int, overhead: float = 0.0) 
         threads = min(cores, threads_of(job.rule))
         takes = {"cores": float(threads), "mem_mb": float(need.mb)}
         seconds = estimate.times[job].wall(threads) + overhead
-        tasks[job] = Task(seconds, takes, after[job], PRIORITY.get(job.rule, 0))
+        tasks[job] = Task(seconds, takes, after[job], BY_RULE[job.rule].priority)
     return tasks

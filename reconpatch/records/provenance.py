@@ -27,7 +27,6 @@ CODE = ("code", "commit", "changed")
 PACKAGES = ("packages", "python")
 MACHINE = ("platform", "processor", "cores", "threads", "device", "driver", "batch_images", "numerics")
 USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")
-STAGES = ("features", "training", "bank", "score", "ensemble")  # that a record tells of
 # Environment variables that change which instructions or how many threads compute the numbers.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_CBWR"),
@@ -151,10 +150,13 @@ def stage_codes(scripts: Path) -> dict[str, str]:
 
     Raises ReconpatchError when a script is not there.
     """
-    for stage in STAGES:
+    from reconpatch.experiments.stages import STAGES  # which jobs, who import this module, do not need
+
+    recorded = [name for name, stage in STAGES.items() if stage.recorded]
+    for stage in recorded:
         if not (scripts / f"{stage}.py").is_file():
             raise ReconpatchError(f"{scripts / stage}.py: no such file; call this from the root of the repository")
-    return {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
+    return {stage: code_digest(scripts / f"{stage}.py") for stage in recorded}
 
 
 def git(*arguments: str, where: Path = PACKAGE_FOLDER) -> bytes | None:

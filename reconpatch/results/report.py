@@ -10,21 +10,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from reconpatch.experiments.outputs import reasons
+from reconpatch.experiments.stages import FIGURES
 
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
-CAPTIONS = {
-    "qualitative": "Test images with ground truth, anomaly maps, the threshold of the best pixel F1 and each map's "
-    "maximum. Of every defect type the image of median score, so neither the best nor the worst.",
-    "gallery": "One defective image a category, of median score among those with a mask; below it its anomaly map, "
-    "scaled to [0, 1]. Orange: ground truth; green: threshold of the category's best pixel F1; star: maximum.",
-    "histogram": "Image scores of the test set, scaled to [0, 1]; d′ is the distance of the means in units of the "
-    "pooled standard deviation.",
-    "umap": "UMAP of patch representations: memory bank, normal test patches, test patches inside a defect.",
-    "positions": "UMAP of the representations of four patch positions, one point per training image and position.",
-    "curve": "Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
-    "epochs; dashed: PatchCore.",
-    "sweep": "AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
-}
 
 
 def data_uri(path: Path) -> str:
@@ -37,7 +25,7 @@ def figure(folder: Path, file: str) -> dict[str, str]:
     _, experiment, *where, name = Path(file).parts
     kind = Path(name).stem
     about = ", ".join(part.replace("_", " ") for part in where)
-    caption = f"{about}. {CAPTIONS[kind]}" if about else CAPTIONS[kind]
+    caption = f"{about}. {FIGURES[kind].caption}" if about else FIGURES[kind].caption
     return {"uri": data_uri(folder / file), "caption": caption, "alt": f"{kind} of {about or experiment}"}
 
 

@@ -28,6 +28,7 @@ from reconpatch.gpus import visible_devices
 from reconpatch.experiments.limits import check_fits, machine_mb
 from reconpatch.experiments.needs import AROUND, CUDA, SMALL
 from reconpatch.experiments.plan import make_plan, stage_name
+from reconpatch.experiments.stages import BY_RULE, STAGES
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.results.unfinished import report_what_is_there, shows_a_failure
 from reconpatch.experiments.times import minutes, small
@@ -75,15 +76,11 @@ def job_of(rule, wildcards):
     return Job(rule, *where, next(filter(None, names), ""))
 
 
-# Rules whose `gpu` is GPUS.
-ON_GPU = {"extract_features", "train_representation", "score_run", "score_training"}
-
-
 def memory(rule):
     """Wildcards -> a rule's predicted memory in MB. A job sent elsewhere shares it with two Snakemakes that run it, and
     asks for half as much again each time it is tried again.
     """
-    more = AROUND + (CUDA if GPUS and rule in ON_GPU else 0)
+    more = AROUND + (CUDA if GPUS and rule in BY_RULE and BY_RULE[rule].gpu else 0)
 
     def mb(wildcards, attempt):
         need = SMALL.get(rule) or NEEDS.mb(job_of(rule, wildcards))

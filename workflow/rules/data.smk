@@ -22,10 +22,10 @@ rule index_category:
         "results/index/{dataset}/{category}.json",
     log:
         "logs/index_category/{dataset}/{category}.log",
-    priority: 100  # problems with the data show before any heavy work
+    priority: BY_RULE["index_category"].priority
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: BY_RULE["index_category"].threads
     resources:
         mem_mb=memory("index_category"),
         runtime=runtime("index_category"),
@@ -59,7 +59,7 @@ rule fetch_weights:
         "results/weights/{backbone}.json",
     log:
         "logs/fetch_weights/{backbone}.log",
-    priority: 100  # without a network, say so once and before any heavy work
+    priority: BY_RULE["fetch_weights"].priority
     conda:
         "../../environment.yml"
     resources:

@@ -12,7 +12,7 @@ rule extract_features:
         "logs/extract_features/{dataset}/{category}/{stage}.log",
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: BY_RULE["extract_features"].threads
     resources:
         mem_mb=memory("extract_features"),
         runtime=runtime("extract_features"),
@@ -33,7 +33,7 @@ rule read_masks:
         "results/masks/{dataset}/{category}/{stage}/masks.npy",
     log:
         "logs/read_masks/{dataset}/{category}/{stage}.log",
-    priority: 40  # small, and every score waits for it
+    priority: BY_RULE["read_masks"].priority
     conda:
         "../../environment.yml"
     resources:
@@ -55,10 +55,10 @@ rule train_representation:
         facts="results/training/{dataset}/{category}/{stage}/training.json",
     log:
         "logs/train_representation/{dataset}/{category}/{stage}.log",
-    priority: 10  # what is extracted is used before more is, so that few features lie on the disk at once
+    priority: BY_RULE["train_representation"].priority
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: BY_RULE["train_representation"].threads
     resources:
         mem_mb=memory("train_representation"),
         runtime=runtime("train_representation"),
@@ -81,10 +81,10 @@ rule select_coreset:
         facts="results/bank/{dataset}/{category}/{stage}/bank.json",
     log:
         "logs/select_coreset/{dataset}/{category}/{stage}.log",
-    priority: 20
+    priority: BY_RULE["select_coreset"].priority
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: BY_RULE["select_coreset"].threads
     resources:
         mem_mb=memory("select_coreset"),
         runtime=runtime("select_coreset"),
@@ -104,10 +104,10 @@ rule score_run:
         scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
     log:
         "logs/score_run/{dataset}/{category}/{run}.log",
-    priority: 30
+    priority: BY_RULE["score_run"].priority
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: BY_RULE["score_run"].threads
     resources:
         mem_mb=memory("score_run"),
         runtime=runtime("score_run"),
@@ -128,10 +128,10 @@ rule score_training:
         "results/runs/{dataset}/{category}/{run}/training.safetensors",
     log:
         "logs/score_training/{dataset}/{category}/{run}.log",
-    priority: 30
+    priority: BY_RULE["score_training"].priority
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: BY_RULE["score_training"].threads
     resources:
         mem_mb=memory("score_training"),
         runtime=runtime("score_training"),
@@ -155,7 +155,7 @@ rule combine_ensemble:
         scores="results/ensembles/{dataset}/{category}/{run}/scores.safetensors",
     log:
         "logs/combine_ensemble/{dataset}/{category}/{run}.log",
-    priority: 30
+    priority: BY_RULE["combine_ensemble"].priority
     conda:
         "../../environment.yml"
     resources:

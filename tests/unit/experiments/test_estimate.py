@@ -277,14 +277,6 @@ def test_images_whose_size_cannot_be_told_count_as_a_megapixel(planned, tmp_path
     assert image_pixels(plan, "mine", "nut") == MEGAPIXEL
 
 
-def test_threads_are_those_of_the_rules() -> None:
-    for file, rule in (("data", "index_category"), ("model", "extract_features")):
-        text = (ROOT / f"workflow/rules/{file}.smk").read_text().split(f"rule {rule}:")[1].split("\nrule ")[0]
-        assert f"    threads: {THREADS}\n" in text
-    masks = (ROOT / "workflow/rules/model.smk").read_text().split("rule read_masks:")[1].split("\nrule ")[0]
-    assert "threads:" not in masks
-
-
 def test_a_job_of_a_rule_without_any_in_the_plan() -> None:
     assert Estimate(0, 0, {}).mb(Job("index_category", "mine", "nut")) > 0
     assert Estimate(0, 0, {}).seconds(Job("index_category", "mine", "nut")) > 0

@@ -13,7 +13,7 @@ from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.experiments.plan import make_plan
-from reconpatch.experiments.schedule import PRIORITY, Task, critical_path, dependencies, simulate, tasks_of
+from reconpatch.experiments.schedule import Task, critical_path, dependencies, simulate, tasks_of
 
 ROOT = Path(__file__).parents[3]
 Graph = dict[int, Task[int]]
@@ -117,16 +117,6 @@ def test_what_cannot_be_scheduled_is_said() -> None:
     with pytest.raises(ReconpatchError, match="comes after itself"):
         simulate({"a": Task(1, one, frozenset({"b"})), "b": Task(1, one, frozenset({"a"}))}, one)
     assert simulate({}, one).wall == 0 and critical_path({}) == []
-
-
-def test_priorities_are_those_of_the_rules() -> None:
-    text = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    said = {}
-    for part in text.split("\nrule ")[1:]:
-        if "    priority: " in part:
-            said[part.split(":")[0]] = int(part.split("    priority: ")[1].split()[0])
-    del said["fetch_weights"]  # no job of an estimate
-    assert said == PRIORITY
 
 
 @pytest.fixture

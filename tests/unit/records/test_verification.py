@@ -18,11 +18,12 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config, read_experiment
 from reconpatch.experiments.rows import expand
 from reconpatch.experiments.run import description
+from reconpatch.experiments.stages import STAGES
 from reconpatch.files import sha256_of, write_text
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.findings import Findings, Source
 from reconpatch.records.locations import stage_names
-from reconpatch.records.provenance import STAGES, USAGE, code_digest, stage_codes
+from reconpatch.records.provenance import USAGE, code_digest, stage_codes
 from reconpatch.records.record import Record, content_digest, read_record, repeatable
 from reconpatch.records.record_checks import check_record
 from reconpatch.records.table_checks import DERIVED, is_at_place
@@ -30,7 +31,8 @@ from reconpatch.records.verification import verify
 
 ROOT = Path(__file__).parents[3]
 PLACE = f"{DATASET}/{CATEGORY}"
-CODES = {stage: code(stage) for stage in STAGES}
+RECORDED = [name for name, stage in STAGES.items() if stage.recorded]
+CODES = {stage: code(stage) for stage in RECORDED}
 OTHERS = "made by other code, packages or settings than today's"
 
 
@@ -728,7 +730,7 @@ def test_other_packages_than_installed_are_named(results) -> None:
 
 def test_codes_are_those_the_workflow_gives_its_rules(tmp_path) -> None:
     scripts = ROOT / "workflow/scripts"
-    assert stage_codes(scripts) == {stage: code_digest(scripts / f"{stage}.py") for stage in STAGES}
+    assert stage_codes(scripts) == {stage: code_digest(scripts / f"{stage}.py") for stage in RECORDED}
     with pytest.raises(ReconpatchError, match="call this from the root of the repository"):
         stage_codes(tmp_path)
 

@@ -1,0 +1,365 @@
+"""What one job costs: its peak memory in MB (10^6 bytes, as Snakemake counts) and its seconds, as formulas of sizes.
+
+Memory follows from the arrays that the code allocates. Bases, which the stage table adds, are what a process holds that
+has imported its packages and worked on a few small images, measured with the locked packages on Linux and rounded up.
+
+Seconds follow from the number of operations and from rates that were measured with the locked packages on two cores of
+a shared virtual machine (Intel Sapphire Rapids, AVX-512), in CPU seconds: benchmarks/RESULTS.md and the jobs of whole
+runs. docs/scaling.md compares predictions and measurements. Another machine has other rates, and the rate of a coreset
+depends on the data. Nothing was measured on a GPU.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from reconpatch.method.stored import RESIDENT
+
+MB = 1e6
+BLOCK = 65536  # patches represented at a time: memory_bank.CHUNK, whose module would import faiss
+MEGAPIXEL = 10**6  # px of an image whose size cannot be told
+
+# timm architecture -> bytes per pixel of the batch that its largest activations take at the same time, measured on a
+# CPU at 224 to 480 px, with the holes they leave in the heap.
+ACTIVATIONS = {
+    "resnet18": 120,
+    "wide_resnet50_2": 570,
+    "wide_resnet101_2": 850,
+    "resnext101_32x8d": 930,
+    "densenet201": 1000,
+    "tf_efficientnet_lite0": 200,
+    "tf_efficientnet_lite2": 250,
+}
+OTHER_ACTIVATIONS = 1000  # most other networks need less
+DECODED = 9  # bytes per pixel of a photograph while it is decoded: as read and turned, and as RGB, 4 each, and its file
+
+# timm architecture -> (multiply-adds per pixel of the crop up to level 3, operations per second of one core). A
+# multiply-add is two operations. Depthwise and narrow convolutions wait for memory.
+NETWORKS = {
+    "resnet18": (27952, 100e9),
+    "wide_resnet50_2": (183088, 115e9),
+    "wide_resnet101_2": (409392, 125e9),
+    "resnext101_32x8d": (292912, 100e9),
+    "densenet201": (72496, 38e9),
+    "tf_efficientnet_lite0": (4848, 40e9),
+    "tf_efficientnet_lite2": (7680, 40e9),
+}
+# For other networks: multiply-adds per pixel and parameter, at most half of it in the networks above; and the rate.
+OTHER_NETWORK = 0.01, 40e9
+
+# Rates: operations per second of one core, or seconds per unit.
+SEARCH_RATE, TRAINING_RATE = 100e9, 120e9  # operations per second in the matrix products of a search and of training
+LOAD_NETWORK, LOAD_PARAMETER = 1.0, 80e-9  # s per network, and per parameter of it
+DECODE_PIXEL = 25e-9  # s per pixel of a photograph: decoded and scaled down
+INDEX_PIXEL = 10e-9  # s per pixel of a photograph: read, digested, its header and whether it is complete
+PATCH_VALUE = 6e-9  # s per value of patch features: 3 to 12, averaged over positions and channels
+WRITE_BYTE = 2e-9  # s per byte of features: written and digested
+READ_BYTE = 0.5e-9  # s per byte of features, from the system's cache
+# s per pair, parameter and value of a training step, beside its matrix products.
+STEP_PAIR, STEP_PARAMETER, STEP_VALUE = 11e-9, 8e-9, 3e-9
+# s per point and dimension, times this power of the number of picks: most distances are never computed.
+GREEDY_VALUE, GREEDY_POWER = 1.6e-9, 0.58
+REWEIGHT_VALUE = 3e-9  # s per value of the differences that reweighting takes
+MAP_PIXEL = 55e-9  # s per pixel of the maps and their metrics
+MASK_PIXEL = 5e-9  # s per pixel of a mask's file
+TABLE_RESULT, TABLE_IMAGE = 0.01, 2e-4  # s per result of a table, and per test image of it, in 2,000 resamples
+PICTURE, PICTURE_PIXEL = 0.5, 3e-7  # s per figure, and per pixel of its panels
+
+
+class Network(NamedTuple):
+    """What timm says of a backbone: the stride of the first level used, and its parameters up to the last one."""
+
+    stride: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB that a job holds, and MB of the files it maps, which the system takes back where memory is short."""
+
+    held: float
+    mapped: float = 0.0
+
+    @property
+    def mb(self) -> int:
+        """What the job asks Snakemake for, and its predicted high-water mark."""
+        return round(self.held + self.mapped)
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of a job: until its work begins, its work on one core, and the part of that a GPU would do."""
+
+    start: float
+    work: float = 0.0
+    dense: float = 0.0
+
+    def wall(self, threads: int = 1) -> float:
+        """Seconds of the whole job with some threads, which share the work but not the start."""
+        return self.start + self.work / threads
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of one core that the whole job takes."""
+        return self.start + self.work
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that the cost of a job depends on. A job uses the fields that concern it; the others keep their defaults."""
+
+    train: int = 0  # training images
+    test: int = 0  # test images
+    pixels: int = MEGAPIXEL  # px of an image's file
+    threads: int = 1  # that decode images
+    batch_images: int = 8  # images per pass of the network
+    backbone: str = ""
+    parameters: int = 0  # of the network, up to the last level used
+    crop: int = 0  # px, the side of the network's input and of the maps
+    grid: int = 0  # patches along a side
+    width: int = 0  # values of a patch's features
+    learnt: bool = False  # whether f is learnt (ReConPatch) or pools (PatchCore)
+    dim: int = 0  # of a patch's representation
+    projection_dim: int = 0  # of what g makes of it while training
+    batch: int = 1  # patches per training step
+    epochs: int = 1
+    coreset_dim: int = 0  # of the random projection before the greedy selection
+    kept: int = 0  # rows of the memory bank in its file
+    used: int = 0  # rows of it that the run uses
+    neighbours: int = 1  # of the bank, by which an image score is weighted
+    members: int = 2  # of an ensemble
+    references: bool = True  # whether the ensemble also reads scores of the training images
+    results: int = 0  # of a table
+    panels: int = 0  # of a figure
+
+    @property
+    def train_patches(self) -> int:
+        """Patches of all training images."""
+        return self.train * self.grid**2
+
+    @property
+    def test_patches(self) -> int:
+        """Patches of all test images."""
+        return self.test * self.grid**2
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def features_file(patches: int, width: int) -> tuple[float, float]:
+    """Patches of float16 features -> (MB of their file that are mapped, MB that a block of its rows is copied to)."""
+    size = patches * width * 2
+    return (size / MB, 0.0) if size <= RESIDENT else (0.0, min(patches, BLOCK) * width * 2 / MB)
+
+
+def block_mb(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
+    """MB of representing patches block by block: float32 features beside their result and the result of the last block.
+
+    With more than one neighbour a result, its differences to one neighbour and what their norm takes come later.
+    """
+    rows, last = min(patches, BLOCK), int(patches > BLOCK)
+    return rows * 4 * max(width + dim * (1 + last), 4 * dim * int(neighbours > 1)) / MB
+
+
+def metrics_mb(images: int, crop: int) -> float:
+    """MB of the maps and masks of some images and of what the metrics make of them.
+
+    That is the sorted normal pixels and which of all are normal; the anomalous ones, few, in several arrays of 8
+    bytes; and for both kinds 4,096 bins and gaps per image, once more while they are joined.
+    """
+    return (images * crop**2 * (4 + 1 + 4 + 1 + 2) + images * 8192 * 8 * 3) / MB
+
+
+def search_memory(sizes: Sizes, patches: int) -> Memory:
+    """Patches to score -> memory of the search: the bank beside the index of its used rows, and a block of patches."""
+    mapped, copied = features_file(patches, sizes.width)
+    rows = max(2 * sizes.kept, sizes.kept + sizes.used)  # mapped and copied while it is read
+    block = block_mb(patches, sizes.width, sizes.dim, sizes.neighbours)
+    return Memory(rows * sizes.dim * 4 / MB + copied + block + patches * 16 / MB, mapped)
+
+
+def index_memory(sizes: Sizes) -> Memory:
+    """Each thread holds an image."""
+    return Memory(sizes.threads * sizes.pixels * DECODED / MB)
+
+
+def extraction_memory(sizes: Sizes) -> Memory:
+    """The network, a batch with its activations and patches, and an image for each thread.
+
+    While it is prepared, the network's float32 weights are held three times: as made, folded, and as oneDNN wants
+    them. A patch passes as two terms of a convolution, their sum and the resized level, in float32, into float16. Two
+    batches of images wait beside the one under way.
+    """
+    network = 12 * sizes.parameters / MB
+    patches = sizes.batch_images * sizes.grid**2 * sizes.width * 14 / MB
+    activations = ACTIVATIONS.get(sizes.backbone.split(".")[0], OTHER_ACTIVATIONS)
+    batch = sizes.batch_images * sizes.crop**2 * (activations + 3 * 3) / MB
+    return Memory(network + batch + patches + sizes.threads * sizes.pixels * DECODED / MB)
+
+
+def masks_memory(sizes: Sizes) -> Memory:
+    """One mask as in its file, as an array, compared and as 0 and 255; and all at the size of the maps, twice."""
+    return Memory((2 * sizes.test * sizes.crop**2 + 4 * sizes.pixels) / MB)
+
+
+def training_memory(sizes: Sizes) -> Memory:
+    """The (batch, batch) similarities and distances; a batch in float16, in float32 and centred; an epoch's order; and
+    of both layers student, teacher, two moments of the optimiser and gradients.
+    """
+    mapped = features_file(sizes.train_patches, sizes.width)[0]
+    pairs = 2 * sizes.batch**2 * 4
+    rows = sizes.batch * (sizes.width * 6 + sizes.projection_dim * 32)
+    layers = (sizes.width * sizes.dim + sizes.dim * sizes.projection_dim) * 4 * 6
+    return Memory((pairs + rows + layers + sizes.train_patches * 16) / MB, mapped)
+
+
+def bank_memory(sizes: Sizes) -> Memory:
+    """The largest of three moments: projecting and selecting, representing the kept rows, writing them.
+
+    First all projected patches lie beside a block of features, then beside bounds and indices (once also whether each
+    value is finite) and twice the picks. Then the kept rows lie beside a block of them, read into memory; the last
+    block of representations stays until then. At the end there are the kept rows and the copy that is written.
+    """
+    patches, width, dim, kept = sizes.train_patches, sizes.width, sizes.dim, sizes.kept
+    mapped, copied = features_file(patches, width)
+    d, part = min(dim, sizes.coreset_dim), copied + block_mb(patches, width, dim)
+    projected = patches * d * 4 / MB
+    greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
+    rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % BLOCK + 1))
+    again = min(kept, BLOCK) * width * 2 / MB + block_mb(kept, width, dim)
+    return Memory(max(projected + max(part, last + greedy), rows + last + again, 2 * rows), mapped)
+
+
+def score_memory(sizes: Sizes) -> Memory:
+    """The search, then the metrics; the bank stays until the end, its index and the block do not."""
+    search = search_memory(sizes, sizes.test_patches)
+    later = sizes.kept * sizes.dim * 4 / MB + metrics_mb(sizes.test, sizes.crop)
+    return Memory(max(search.held, later), search.mapped)
+
+
+def training_scores_memory(sizes: Sizes) -> Memory:
+    """The search for the patches of the training images."""
+    return search_memory(sizes, sizes.train_patches)
+
+
+def ensemble_memory(sizes: Sizes) -> Memory:
+    """The scores of all members, then the sum of the maps and one member's, or the metrics."""
+    references = sizes.train_patches if sizes.references else 0
+    scores = sizes.members * (sizes.test_patches * 4 + references * 4 + sizes.test**2 * 8)
+    maps = sizes.test * sizes.crop**2 * 4 * 2
+    return Memory(scores / MB + max(maps / MB, metrics_mb(sizes.test, sizes.crop)))
+
+
+def table_memory(sizes: Sizes) -> Memory:
+    """Which image of each pair won, for every result."""
+    return Memory(sizes.results * (2 * sizes.test**2 * 4 + 60_000) / MB)
+
+
+def pictures_memory(sizes: Sizes) -> Memory:
+    """Panels of a figure, each resampled in colours of 8 bytes."""
+    return Memory(38 * sizes.panels * sizes.crop**2 / MB)
+
+
+# --- time: each returns seconds of work on one core, and the part of them that is dense -------------------------------
+
+Work = tuple[float, float]
+
+
+def product(n: float, k: int, m: int, rate: float = SEARCH_RATE) -> float:
+    """Seconds of the matrix product (n, k) x (k, m) on one core."""
+    return 2 * n * k * m / rate
+
+
+def network_seconds(backbone: str, parameters: int, crop: int) -> float:
+    """Seconds of a network's forward pass of one image; for unknown networks from the number of parameters."""
+    per_parameter, rate = OTHER_NETWORK
+    adds, rate = NETWORKS.get(backbone.split(".")[0], (per_parameter * parameters, rate))
+    return 2 * adds * crop**2 / rate
+
+
+def represent_seconds(sizes: Sizes, patches: int) -> float:
+    """Seconds of reading the features of patches and representing them, by f or by pooling."""
+    values = patches * sizes.width
+    made = product(patches, sizes.width, sizes.dim) if sizes.learnt else values * STEP_VALUE
+    return values * 2 * READ_BYTE + made
+
+
+def search_seconds(sizes: Sizes, patches: int) -> float:
+    """Seconds of comparing every patch with every row of the bank; for reweighting also the rows found with all rows,
+    and differences to their neighbours.
+    """
+    reweighting = 0.0
+    if sizes.neighbours > 1:
+        found = min(patches, sizes.used)
+        reweighting = product(found, sizes.dim, sizes.used)
+        reweighting += patches * sizes.neighbours * sizes.dim * REWEIGHT_VALUE
+    return represent_seconds(sizes, patches) + product(patches, sizes.dim, sizes.used) + reweighting
+
+
+def index_work(sizes: Sizes) -> Work:
+    """Every image of the category is read."""
+    return (sizes.train + sizes.test) * sizes.pixels * INDEX_PIXEL, 0.0
+
+
+def extraction_work(sizes: Sizes) -> Work:
+    """The network is prepared, and every image decoded, passed through it, and its patches written."""
+    images, values = sizes.train + sizes.test, sizes.grid**2 * sizes.width
+    dense = images * (network_seconds(sizes.backbone, sizes.parameters, sizes.crop) + values * PATCH_VALUE)
+    files = images * (sizes.pixels * DECODE_PIXEL + values * 2 * WRITE_BYTE)
+    return LOAD_NETWORK + sizes.parameters * LOAD_PARAMETER + files + dense, dense
+
+
+def masks_work(sizes: Sizes) -> Work:
+    """Every mask of the test images is read and scaled."""
+    return sizes.test * (sizes.pixels + sizes.crop**2) * MASK_PIXEL, 0.0
+
+
+def training_work(sizes: Sizes) -> Work:
+    """A step multiplies both layers, of student and teacher, projects, compares all pairs by either, and takes
+    gradients: of the projections, and of both layers through their product. Then come passes over pairs, layers and
+    batch.
+    """
+    patches, width, dim, out = sizes.train_patches, sizes.width, sizes.dim, sizes.projection_dim
+    steps = max(1, round(patches / sizes.batch))
+    n = patches / steps
+    layers = 4 * product(out, dim, width, TRAINING_RATE)  # two forward, two back
+    rows = 3 * product(n, width, out, TRAINING_RATE)  # two forward, one back
+    pairs = 3 * product(n * n, out, 1, TRAINING_RATE)  # two matrices of distances, one gradient
+    passes = n**2 * STEP_PAIR + (width + out) * dim * STEP_PARAMETER + n * (width + 8 * out) * STEP_VALUE
+    work = sizes.epochs * steps * (layers + rows + pairs + passes)
+    return work, work
+
+
+def bank_work(sizes: Sizes) -> Work:
+    """Patches are represented, projected and selected, and the kept rows represented again."""
+    patches, dim = sizes.train_patches, sizes.dim
+    d = min(dim, sizes.coreset_dim)
+    projected = product(patches, dim, d) if dim > d else 0.0
+    greedy = patches * d * GREEDY_VALUE * sizes.kept**GREEDY_POWER
+    return represent_seconds(sizes, patches + sizes.kept) + projected + greedy, 0.0
+
+
+def score_work(sizes: Sizes) -> Work:
+    """The search for the test images' patches, then maps and metrics."""
+    dense = search_seconds(sizes, sizes.test_patches)
+    return dense + sizes.test * sizes.crop**2 * MAP_PIXEL, dense
+
+
+def training_scores_work(sizes: Sizes) -> Work:
+    """The search for the training images' patches."""
+    dense = search_seconds(sizes, sizes.train_patches)
+    return dense, dense
+
+
+def ensemble_work(sizes: Sizes) -> Work:
+    """The members' maps are made anew, and the metrics."""
+    return sizes.test * sizes.crop**2 * MAP_PIXEL * (1 + sizes.members / 4), 0.0
+
+
+def table_work(sizes: Sizes) -> Work:
+    """Every result is read and resampled."""
+    return sizes.results * (TABLE_RESULT + sizes.test * TABLE_IMAGE), 0.0
+
+
+def pictures_work(sizes: Sizes) -> Work:
+    """Every panel is drawn."""
+    return PICTURE + sizes.panels * sizes.crop**2 * PICTURE_PIXEL, 0.0

@@ -1,0 +1,357 @@
+"""The stages of the workflow, one row each: the one place that says what a stage is.
+
+Rules take threads, priority, resources, files and inputs from here; the predictions of memory and time, the refusal of
+what does not fit, records and verification read the same rows. To add a stage, add its row, its rule and its step
+(docs/extending.md). To add a kind of figure, add its row to FIGURES, its script and its drawing function.
+
+A row names files below `results/` with the wildcards that tell its jobs apart. `{stage}` is a name that runs share if
+they agree in all that the stage depends on (`plan.stage_names`), `{run}` is the name of one run or ensemble.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from reconpatch.experiments import costs
+from reconpatch.experiments.costs import Memory, Sizes, Time, Work
+
+# The features of the training images: of the same stage, but without the augmentation of test images alone.
+TRAINING_FEATURES = "training features"
+
+
+class Read(NamedTuple):
+    """What a stage reads: its name as the rule's input, the stage that makes it, and which of that stage's files."""
+
+    name: str
+    stage: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of job. Jobs of it differ in the wildcards of its files."""
+
+    name: str  # of its script, its folder below results/ and its facts in records
+    rule: str
+    files: Mapping[str, str]  # name of the output -> its path below results/
+    reads: tuple[Read, ...] = ()
+    threads: int = 1
+    priority: int = 0  # of jobs that are ready, Snakemake starts those of the highest priority first
+    gpu: bool = False  # whether it computes on a GPU where there is one
+    base_mb: float = 0.0  # MB of the process with its imports
+    memory: Callable[[Sizes], Memory] | None = None  # what sizes add to it, if they matter
+    base_s: float = 0.0  # seconds of the process before its work, with its imports, and of leaving
+    work: Callable[[Sizes], Work] | None = None  # what sizes add to it
+    advice: str = ""  # what to change where it does not fit into memory
+    # Which runs it is made for: every run; those of ReConPatch; members of an ensemble that uses z-scores; or none,
+    # if it is made only where its file is asked for.
+    made_for: Literal["run", "reconpatch", "zscore", "asked"] = "asked"
+    temporary: frozenset[str] = frozenset()  # files that are deleted once used where they would fill the disk
+    recorded: bool = False  # whether a record holds the facts of this stage
+    digests: tuple[str, ...] = ()  # of its facts, those that a record repeats
+
+    @property
+    def wildcards(self) -> tuple[str, ...]:
+        """What tells its jobs apart, in the order of its files' folders."""
+        first = next(iter(self.files.values()))
+        return tuple(re.findall(r"{(\w+)}", first))
+
+    @property
+    def log(self) -> str:
+        """The path of its jobs' logs, with the wildcards."""
+        return "/".join(["logs", self.rule, *(f"{{{name}}}" for name in self.wildcards)]) + ".log"
+
+    def memory_of(self, sizes: Sizes) -> Memory:
+        """Predicted memory of a job."""
+        more = self.memory(sizes) if self.memory else Memory(0.0)
+        return Memory(self.base_mb + more.held, more.mapped)
+
+    def time_of(self, sizes: Sizes) -> Time:
+        """Predicted time of a job."""
+        return Time(self.base_s, *(self.work(sizes) if self.work else ()))
+
+
+@dataclass(frozen=True)
+class Figure(Stage):
+    """A kind of figure, `figures` of an experiment names it. It reads files of the runs that the experiment chooses."""
+
+    caption: str = field(default="", kw_only=True)  # what the report says below it
+    photographs: bool = field(default=False, kw_only=True)  # whether it opens images of the data set
+    # Whose files it reads: the chosen runs of one category; the first chosen run of every category; all results.
+    draws: Literal["category", "categories", "results"] = field(default="category", kw_only=True)
+
+
+_KEYED = "{dataset}/{category}/{stage}"
+_RUN = "runs/{dataset}/{category}/{run}"
+_ENSEMBLE = "ensembles/{dataset}/{category}/{run}"
+
+_ROWS = (
+    Stage(
+        "sample",
+        "draw_sample",
+        {"folder": "sample/{category}"},  # unless the configuration gives the sample another root
+        base_mb=90,
+        base_s=1.0,
+    ),
+    Stage(
+        "index",
+        "index_category",
+        {"manifest": "index/{dataset}/{category}.json"},
+        threads=2,
+        priority=100,  # problems of the data show before any heavy work
+        base_mb=50,
+        memory=costs.index_memory,
+        base_s=0.3,
+        work=costs.index_work,
+        advice="scale the images",
+    ),
+    Stage("plan", "write_plan", {"plan": "plan.csv"}, base_mb=36, base_s=0.3),
+    Stage(
+        "weights",
+        "fetch_weights",
+        {"weights": "weights/{backbone}.json"},
+        priority=100,  # without a network, say so once and before any heavy work
+        base_mb=1500,
+        base_s=60.0,  # a download: a guess
+    ),
+    Stage(
+        "features",
+        "extract_features",
+        {
+            "train": f"features/{_KEYED}/train.npy",
+            "test": f"features/{_KEYED}/test.npy",
+            "facts": f"features/{_KEYED}/features.json",
+        },
+        (Read("manifest", "index", "manifest"),),
+        threads=2,
+        gpu=True,
+        base_mb=1000,
+        memory=costs.extraction_memory,
+        base_s=4.5,
+        work=costs.extraction_work,
+        advice="lower batch_images, crop or feature_dim, scale very large images",
+        made_for="run",
+        temporary=frozenset({"train", "test"}),
+        recorded=True,
+        digests=("test_features", "train_features"),
+    ),
+    Stage(
+        "masks",
+        "read_masks",
+        {"masks": f"masks/{_KEYED}/masks.npy"},
+        (Read("manifest", "index", "manifest"),),
+        priority=40,  # small, and every score waits for it
+        base_mb=48,
+        memory=costs.masks_memory,
+        base_s=0.3,
+        work=costs.masks_work,
+        advice="scale the images, or lower crop",
+        made_for="run",
+    ),
+    Stage(
+        "training",
+        "train_representation",
+        {"f": f"training/{_KEYED}/f.safetensors", "facts": f"training/{_KEYED}/training.json"},
+        (Read("train", TRAINING_FEATURES, "train"),),
+        priority=10,  # features are used before more of them are extracted, so that few lie on the disk at once
+        gpu=True,
+        base_mb=1000,
+        memory=costs.training_memory,
+        base_s=2.5,
+        work=costs.training_work,
+        advice="lower batch or dim",
+        made_for="reconpatch",
+        recorded=True,
+    ),
+    Stage(
+        "bank",
+        "select_coreset",
+        {"bank": f"bank/{_KEYED}/bank.safetensors", "facts": f"bank/{_KEYED}/bank.json"},
+        (
+            Read("train", TRAINING_FEATURES, "train"),
+            Read("features", TRAINING_FEATURES, "facts"),
+            Read("f", "training", "f"),
+        ),
+        priority=20,
+        base_mb=370,  # with what compiles its loops, the first time
+        memory=costs.bank_memory,
+        base_s=0.6,
+        work=costs.bank_work,
+        advice="lower coreset, coreset_dim, dim or crop",
+        made_for="run",
+        recorded=True,
+        digests=("train_features",),
+    ),
+    Stage(
+        "score",
+        "score_run",
+        {"record": f"{_RUN}/record.json", "scores": f"{_RUN}/scores.safetensors"},
+        (
+            Read("manifest", "index", "manifest"),
+            Read("test", "features", "test"),
+            Read("masks", "masks", "masks"),
+            Read("features", "features", "facts"),
+            Read("training", "training", "facts"),
+            Read("bank", "bank", "bank"),
+            Read("bank_facts", "bank", "facts"),
+        ),
+        priority=30,
+        gpu=True,
+        base_mb=300,
+        memory=costs.score_memory,
+        base_s=0.6,
+        work=costs.score_work,
+        advice="lower coreset, dim or crop",
+        made_for="run",
+        recorded=True,
+    ),
+    Stage(
+        "training_scores",
+        "score_training",
+        {"scores": f"{_RUN}/training.safetensors"},
+        (Read("train", TRAINING_FEATURES, "train"), Read("bank", "bank", "bank")),
+        priority=30,
+        gpu=True,
+        base_mb=270,
+        memory=costs.training_scores_memory,
+        base_s=0.6,
+        work=costs.training_scores_work,
+        advice="lower coreset, dim or crop",
+        made_for="zscore",
+    ),
+    # What an ensemble reads are its members' files, `plan.ensembles` says which.
+    Stage(
+        "ensemble",
+        "combine_ensemble",
+        {"record": f"{_ENSEMBLE}/record.json", "scores": f"{_ENSEMBLE}/scores.safetensors"},
+        (
+            Read("manifest", "index", "manifest"),
+            Read("records", "score", "record"),
+            Read("scores", "score", "scores"),
+            Read("training", "training_scores", "scores"),
+            Read("masks", "masks", "masks"),
+        ),
+        priority=30,
+        base_mb=85,
+        memory=costs.ensemble_memory,
+        base_s=0.4,
+        work=costs.ensemble_work,
+        advice="lower crop",
+        recorded=True,
+    ),
+    # What a table reads are the results of all runs and ensembles of its experiment.
+    Stage(
+        "table",
+        "make_table",
+        {
+            "cells": "tables/{experiment}.csv",
+            "md": "tables/{experiment}.md",
+            "tex": "tables/{experiment}.tex",
+            "html": "tables/{experiment}.html",
+        },
+        base_mb=110,
+        memory=costs.table_memory,
+        base_s=0.5,
+        work=costs.table_work,
+    ),
+    Stage("report", "report", {"page": "report.html"}, base_mb=60, base_s=0.3),
+)
+
+
+def _of_category(kind: str, suffix: str = "svg") -> dict[str, str]:
+    return {"figure": f"figures/{{experiment}}/{{dataset}}/{{category}}/{kind}.{suffix}"}
+
+
+def _of_experiment(kind: str, suffix: str = "svg") -> dict[str, str]:
+    return {"figure": f"figures/{{experiment}}/{kind}.{suffix}"}
+
+
+_MANIFEST = Read("manifest", "index", "manifest")
+_RECORDS, _SCORES = Read("runs", "score", "record"), Read("scores", "score", "scores")
+_BANKS = Read("banks", "bank", "bank")
+
+_FIGURE_ROWS = (
+    Figure(
+        "qualitative",
+        "draw_qualitative",
+        _of_category("qualitative", "png"),
+        (_RECORDS, _SCORES, _MANIFEST),
+        base_mb=135,
+        memory=costs.pictures_memory,
+        base_s=0.8,
+        work=costs.pictures_work,
+        photographs=True,
+        caption="Test images with ground truth, anomaly maps, the threshold of the best pixel F1 and each map's "
+        "maximum. Of every defect type the image of median score, so neither the best nor the worst.",
+    ),
+    Figure(
+        "gallery",
+        "draw_gallery",
+        _of_experiment("gallery", "png"),
+        (_RECORDS, _SCORES, Read("manifests", "index", "manifest")),
+        base_mb=135,
+        memory=costs.pictures_memory,
+        base_s=0.8,
+        work=costs.pictures_work,
+        draws="categories",
+        photographs=True,
+        caption="One defective image a category, of median score among those with a mask; below it its anomaly map, "
+        "scaled to [0, 1]. Orange: ground truth; green: threshold of the category's best pixel F1; star: maximum.",
+    ),
+    Figure(
+        "histogram",
+        "draw_histogram",
+        _of_category("histogram"),
+        (_RECORDS, _SCORES, _MANIFEST),
+        base_mb=100,
+        base_s=1.0,
+        caption="Image scores of the test set, scaled to [0, 1]; d′ is the distance of the means in units of the "
+        "pooled standard deviation.",
+    ),
+    Figure(
+        "umap",
+        "draw_umap",
+        _of_category("umap"),
+        (_RECORDS, Read("features", "features", "test"), _MANIFEST, Read("masks", "masks", "masks"), _BANKS),
+        base_mb=680,
+        base_s=10.0,
+        caption="UMAP of patch representations: memory bank, normal test patches, test patches inside a defect.",
+    ),
+    Figure(
+        "positions",
+        "draw_positions",
+        _of_category("positions"),
+        (_RECORDS, Read("features", TRAINING_FEATURES, "train"), _MANIFEST, _BANKS),
+        base_mb=680,
+        base_s=10.0,
+        photographs=True,
+        caption="UMAP of the representations of four patch positions, one point per training image and position.",
+    ),
+    Figure(
+        "sweep",
+        "draw_sweep",
+        _of_experiment("sweep"),
+        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        base_mb=140,
+        base_s=1.0,
+        draws="results",
+        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
+    ),
+    Figure(
+        "curve",
+        "draw_curve",
+        _of_category("curve"),
+        (_RECORDS, Read("training", "training", "facts")),
+        base_mb=100,
+        base_s=1.0,
+        caption="Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
+        "epochs; dashed: PatchCore.",
+    ),
+)
+
+FIGURES: dict[str, Figure] = {row.name: row for row in _FIGURE_ROWS}
+STAGES: dict[str, Stage] = {row.name: row for row in (*_ROWS, *_FIGURE_ROWS)}
+BY_RULE: dict[str, Stage] = {row.rule: row for row in STAGES.values()}
+# Names of rules, which no experiment may have, since experiments are targets beside them.
+RULES = frozenset({"all", "report_all", "report_smoke", *BY_RULE} - {"report"})
