@@ -40,7 +40,8 @@ def main(given: dict[str, Any]) -> None:
 
     named = {key: Namedlist(fromdict=given[key]) for key in ("input", "output", "params", "wildcards", "log")}
     runpy.run_path(
-        given["script"], {"snakemake": SimpleNamespace(**named, config=given["config"], threads=given["threads"])}
+        given["script"],
+        {"snakemake": SimpleNamespace(**named, config=given["config"], threads=given["threads"], rule="alone")},
     )
     print(peak_bytes() / 1e6)
 

@@ -113,7 +113,7 @@ def job(stage: str, m: Made) -> float:
     if stage in ("index", "masks"):
         write_category(folder / "up", m.counts["train"], m.counts["test"], m.counts["side"])
         given["params"] = {"root": str(folder), "folder": m.at("up"), "run": description(run, "masks")}
-        given["output"] = {"out": m.at("manifest.json" if stage == "index" else "out.npy")}
+        given["output"] = {"manifest": m.at("manifest.json")} if stage == "index" else {"masks": m.at("out.npy")}
         if stage == "masks":
             job("index", m)
             given["input"] = {"manifest": m.at("manifest.json")}
@@ -140,13 +140,14 @@ def job(stage: str, m: Made) -> float:
     elif stage == "training_scores":
         given["input"] = {"train": [m.features("train")], "bank": [m.bank()]}
         given["params"] = {"run": description(run, "score")}
-        given["output"] = {"out": m.at("training.safetensors")}
+        given["output"] = {"scores": m.at("training.safetensors")}
     else:
         job("score", m)
         job("training_scores", m)
         given["input"] = {"manifest": m.manifest(), "masks": [m.masks()]}
         for name in ("record.json", "scores.safetensors", "training.safetensors"):
-            given["input"][{"record.json": "records"}.get(name, name.split(".")[0])] = [m.at(name)] * 2
+            names = {"record.json": "records", "scores.safetensors": "scores_of_members"}
+            given["input"][names.get(name, "training")] = [m.at(name)] * 2
         given["params"] = {"combine": "zscore"}
         given["output"] = {"record": m.at("both.json"), "scores": m.at("both.safetensors")}
     return peak_mb(stage, folder, threads=threads, **given)

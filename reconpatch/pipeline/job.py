@@ -54,6 +54,9 @@ class Job:
 
     name: str
     log: TextIO
+    threads: int = 1
+    device: str = "cpu"  # that is wanted: auto, cpu or cuda
+    code: str = ""  # digest of the modules it runs
     started: float = field(default_factory=time.perf_counter)
     shown: float = 0.0
     start: float = field(default_factory=process_age)  # seconds from the process to the job: its imports
@@ -92,36 +95,37 @@ class Job:
 
 
 @contextmanager
-def job(log: str, name: str) -> Iterator[Job]:
-    """Run a job with its log file open. What the user can mend ends the process with a message, without traceback."""
+def run_job(log: Path, name: str, *, threads: int = 1, device: str = "cpu", code: str = "") -> Iterator[Job]:
+    """Run a job with its log file open. An error that the user can correct ends the process with a message and without
+    a traceback.
+    """
     if ".snakemake" in Path(sys.argv[0]).parts:  # where Snakemake puts the scripts it runs
         end_with_parent()
-    path = Path(log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Nothing is kept back: what a killed job was about to say is in its log.
-    with TextIOWrapper(open(path, "wb", buffering=0), encoding="utf-8", write_through=True) as file:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # Without a buffer, the log of a killed job holds everything the job wrote.
+    with TextIOWrapper(open(log, "wb", buffering=0), encoding="utf-8", write_through=True) as file:
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
-        running = Job(name, file)
+        running = Job(name, file, threads, device, code)
         running.note(f"{name}, process {os.getpid()}, begun {running.start:.2f} s ago")
         try:
             yield running
         except BaseException as error:
-            said = _said(error)
-            if said is None:
+            message = _message(error)
+            if message is None:
                 logging.exception("%s failed", name)
                 raise
-            running.note(f"error: {said}")
+            running.note(f"error: {message}")
             sys.exit(1)  # Snakemake shows the log of a failed job
         running.note(f"done: {running.usage()}")
 
 
-def _said(error: BaseException) -> str | None:
-    """An error -> what the user needs to read of it; None where only a traceback tells."""
+def _message(error: BaseException) -> str | None:
+    """An error -> the message for the user; None for an error that only its traceback explains."""
     if isinstance(error, ReconpatchError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; if it was removed meanwhile, run the same command again"
+        return f"{error.filename}: {error.strerror}; if the file was removed meanwhile, run the same command again"
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); `reconpatch plan` shows what jobs need: run fewer at once, or smaller ones"
     return None

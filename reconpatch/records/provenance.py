@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from reconpatch.method.memory_bank import MemoryBank
 
 # Modules that cannot change a result.
-PLUMBING = frozenset({"errors", "files", "gpus", "pipeline.job", "records.provenance", "records.record"})
+PLUMBING = frozenset(
+    {"errors", "files", "gpus", "pipeline.from_snakemake", "pipeline.job", "records.provenance", "records.record"}
+)
 PACKAGE_FOLDER = Path(__file__).parents[1]
 # Every fact of a stage is in one of these groups. Only usage differs between two runs on one machine.
 CODE = ("code", "commit", "changed")

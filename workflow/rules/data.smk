@@ -19,7 +19,7 @@ rule index_category:
     input:
         drawn,
     output:
-        "results/index/{dataset}/{category}.json",
+        manifest="results/index/{dataset}/{category}.json",
     log:
         "logs/index_category/{dataset}/{category}.log",
     priority: BY_RULE["index_category"].priority

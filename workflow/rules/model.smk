@@ -30,7 +30,7 @@ rule read_masks:
         drawn,
         manifest="results/index/{dataset}/{category}.json",
     output:
-        "results/masks/{dataset}/{category}/{stage}/masks.npy",
+        masks="results/masks/{dataset}/{category}/{stage}/masks.npy",
     log:
         "logs/read_masks/{dataset}/{category}/{stage}.log",
     priority: BY_RULE["read_masks"].priority
@@ -125,7 +125,7 @@ rule score_training:
         train=train_features,
         bank=below("bank", "bank.safetensors"),
     output:
-        "results/runs/{dataset}/{category}/{run}/training.safetensors",
+        scores="results/runs/{dataset}/{category}/{run}/training.safetensors",
     log:
         "logs/score_training/{dataset}/{category}/{run}.log",
     priority: BY_RULE["score_training"].priority
@@ -147,7 +147,7 @@ rule combine_ensemble:
     input:
         manifest="results/index/{dataset}/{category}.json",
         records=member_files("record.json"),
-        scores=member_files("scores.safetensors"),
+        scores_of_members=member_files("scores.safetensors"),
         training=training_scores,
         masks=member_masks,
     output:

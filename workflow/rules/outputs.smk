@@ -29,7 +29,7 @@ rule draw_qualitative:
         scores=drawn_runs("qualitative", "scores.safetensors"),
         manifest="results/index/{dataset}/{category}.json",
     output:
-        "results/figures/{experiment}/{dataset}/{category}/qualitative.png",
+        figure="results/figures/{experiment}/{dataset}/{category}/qualitative.png",
     log:
         "logs/draw_qualitative/{experiment}/{dataset}/{category}.log",
     conda:
@@ -50,7 +50,7 @@ rule draw_histogram:
         scores=drawn_runs("histogram", "scores.safetensors"),
         manifest="results/index/{dataset}/{category}.json",
     output:
-        "results/figures/{experiment}/{dataset}/{category}/histogram.svg",
+        figure="results/figures/{experiment}/{dataset}/{category}/histogram.svg",
     log:
         "logs/draw_histogram/{experiment}/{dataset}/{category}.log",
     conda:
@@ -72,7 +72,7 @@ rule draw_umap:
         masks=drawn_stages("umap", "masks", "masks.npy"),
         banks=drawn_stages("umap", "bank", "bank.safetensors"),
     output:
-        "results/figures/{experiment}/{dataset}/{category}/umap.svg",
+        figure="results/figures/{experiment}/{dataset}/{category}/umap.svg",
     log:
         "logs/draw_umap/{experiment}/{dataset}/{category}.log",
     conda:
@@ -97,7 +97,7 @@ rule draw_positions:
         manifest="results/index/{dataset}/{category}.json",
         banks=drawn_stages("positions", "bank", "bank.safetensors"),
     output:
-        "results/figures/{experiment}/{dataset}/{category}/positions.svg",
+        figure="results/figures/{experiment}/{dataset}/{category}/positions.svg",
     log:
         "logs/draw_positions/{experiment}/{dataset}/{category}.log",
     conda:
@@ -117,7 +117,7 @@ rule draw_curve:
         runs=drawn_runs("curve", "record.json"),
         training=drawn_stages("curve", "training", "training.json"),
     output:
-        "results/figures/{experiment}/{dataset}/{category}/curve.svg",
+        figure="results/figures/{experiment}/{dataset}/{category}/curve.svg",
     log:
         "logs/draw_curve/{experiment}/{dataset}/{category}.log",
     conda:
@@ -136,7 +136,7 @@ rule draw_sweep:
         cells="results/tables/{experiment}.csv",
         records=lambda w: results_of(w.experiment, "record.json"),
     output:
-        "results/figures/{experiment}/sweep.svg",
+        figure="results/figures/{experiment}/sweep.svg",
     log:
         "logs/draw_sweep/{experiment}.log",
     conda:
@@ -159,7 +159,7 @@ rule draw_gallery:
         ),
         manifests=gallery_files("results/index/{dataset}/{category}.json"),
     output:
-        "results/figures/{experiment}/gallery.png",
+        figure="results/figures/{experiment}/gallery.png",
     log:
         "logs/draw_gallery/{experiment}.log",
     conda:

@@ -1,16 +1,9 @@
 """Put tables and figures into one self-contained page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from reconpatch.files import write_text
-from reconpatch.pipeline.job import job
-from reconpatch.records.provenance import code_state
-from reconpatch.results.report import render
+from reconpatch.pipeline.from_snakemake import job_of
+from reconpatch.pipeline.report import write_report
 
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
-
-with job(snakemake.log[0], "report"):
-    page = render(Path("results"), snakemake.params.sections, snakemake.params.absent, code_state())
-    write_text(Path(snakemake.output[0]), page)
+with job_of(snakemake):
+    write_report(Path("results"), snakemake.params.sections, snakemake.params.absent, Path(snakemake.output[0]))

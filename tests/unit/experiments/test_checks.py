@@ -1,4 +1,3 @@
-import ast
 import importlib.metadata
 import json
 from pathlib import Path
@@ -156,16 +155,6 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
         one = run.model_copy(update={"coreset": ratio, "neighbours": 1, "method": "patchcore"})
         more = one.model_copy(update={"neighbours": coreset_size(n, ratio) + 1})
         assert (one.problem_with(n) is None) == (n * ratio >= 1) and more.problem_with(n) is not None
-
-
-def test_positions_of_the_figure_lie_on_every_grid() -> None:
-    """The script cannot be imported; what it says of places is read from it."""
-    tree = ast.parse((Path(__file__).parents[3] / "workflow/scripts/draw_positions.py").read_text())
-    found = {n.targets[0].id: ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign)}
-    for side in range(1, 300):
-        places = [(x * side // found["GRID"], y * side // found["GRID"]) for x, y in found["PLACES"]]
-        assert all(0 <= x < side and 0 <= y < side for x, y in places)
-        assert len(set(places)) == len(places) or side <= 10  # on coarse grids two coincide
 
 
 def test_every_experiment_with_the_run_is_named(tmp_path) -> None:

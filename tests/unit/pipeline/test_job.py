@@ -8,12 +8,12 @@ import psutil
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.pipeline.job import job
+from reconpatch.pipeline.job import run_job
 
 
 def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:
     log = tmp_path / "logs/x.log"
-    with pytest.raises(SystemExit) as caught, job(str(log), "x"):
+    with pytest.raises(SystemExit) as caught, run_job(log, "x"):
         raise ReconpatchError("coreset: 2 is too much")
     assert caught.value.code == 1
     assert "error: coreset: 2 is too much" in log.read_text() and "Traceback" not in log.read_text()
@@ -27,26 +27,28 @@ def test_job_shows_the_users_error_without_traceback(tmp_path) -> None:
     ],
 )
 def test_job_says_what_the_system_lacks_without_traceback(tmp_path, error, message) -> None:
-    with pytest.raises(SystemExit), job(str(tmp_path / "x.log"), "x"):
+    with pytest.raises(SystemExit), run_job(tmp_path / "x.log", "x"):
         raise error
     assert message in (said := (tmp_path / "x.log").read_text()) and "Traceback" not in said
 
 
 def test_job_keeps_the_traceback_of_what_it_does_not_know(tmp_path) -> None:
-    code = f"from reconpatch.pipeline.job import job\nwith job({str(tmp_path / 'x.log')!r}, 'x'):\n    1 / 0"
+    log = str(tmp_path / "x.log")
+    code = "from pathlib import Path\nfrom reconpatch.pipeline.job import run_job\n"
+    code += f"with run_job(Path({log!r}), 'x'):\n    1 / 0"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
     assert "Traceback" in (said := (tmp_path / "x.log").read_text()) and "ZeroDivisionError" in said
 
 
 def test_job_whose_log_does_not_fit_the_disk_speaks_to_the_terminal(capsys) -> None:
-    with pytest.raises(SystemExit), job("/dev/full", "x"):
+    with pytest.raises(SystemExit), run_job(Path("/dev/full"), "x"):
         raise ReconpatchError("coreset: 2 is too much")
     assert "error: coreset: 2 is too much" in capsys.readouterr().err
 
 
 def test_job_logs_progress_and_use(tmp_path) -> None:
     log = tmp_path / "x.log"
-    with job(str(log), "x") as running:
+    with run_job(log, "x") as running:
         running.progress("images", 5, 10)
         usage = running.usage()
     assert "images 5/10" in log.read_text() and "left" in log.read_text()
@@ -62,9 +64,10 @@ def child(code: str) -> list[float]:
 def test_the_job_begins_when_imports_are_done(tmp_path) -> None:
     code = f"""
 import time
-from reconpatch.pipeline.job import job
+from pathlib import Path
+from reconpatch.pipeline.job import run_job
 time.sleep(0.5)  # stands for imports
-with job({str(tmp_path / "x.log")!r}, "x") as running:
+with run_job(Path({str(tmp_path / "x.log")!r}), "x") as running:
     time.sleep(0.2)
     print(running.usage()["start_s"], running.usage()["wall_s"])
 """
@@ -79,7 +82,7 @@ with job({str(tmp_path / "x.log")!r}, "x") as running:
 def test_where_the_system_does_not_tell_cpu_time_stands_for_the_start(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "no such format")
     before = time.process_time()
-    with job(str(tmp_path / "x.log"), "x") as running:
+    with run_job(tmp_path / "x.log", "x") as running:
         usage = running.usage()
     assert before <= usage["start_s"] + 0.001 and usage["start_s"] <= time.process_time() + 0.001
     assert usage["peak_mb"] > 10
@@ -88,8 +91,9 @@ def test_where_the_system_does_not_tell_cpu_time_stands_for_the_start(monkeypatc
 def test_peak_memory_is_the_jobs_own_and_not_its_parents(tmp_path) -> None:
     """A process of 400 MB starts one that takes 100 MB for a moment."""
     inner = f"""
-from reconpatch.pipeline.job import job
-with job({str(tmp_path / "x.log")!r}, "x") as running:
+from pathlib import Path
+from reconpatch.pipeline.job import run_job
+with run_job(Path({str(tmp_path / "x.log")!r}), "x") as running:
     bytearray(b"1") * 100_000_000
     print(running.usage()["peak_mb"])
 """

@@ -1,0 +1,69 @@
+"""The step that builds the memory bank of a category: the ordered coreset of its represented patches."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from reconpatch.files import replacing, write_text
+from reconpatch.method.bank import build_bank
+from reconpatch.method.memory_bank import Representation
+from reconpatch.pipeline.job import Job
+from reconpatch.records.provenance import stage_facts
+
+
+@dataclass(frozen=True)
+class CoresetFiles:
+    """What the step reads: features of the training images, their facts, and f of ReConPatch. What it writes: the
+    memory bank, and the facts of the stage.
+    """
+
+    train: Path
+    features: Path
+    f: Path | None
+    bank: Path
+    facts: Path
+
+
+class CoresetSettings(TypedDict):
+    """The fields of a run that the memory bank depends on, besides those of features and training."""
+
+    dim: int
+    coreset_dim: int
+    seed: int
+    epochs: NotRequired[int]  # of ReConPatch
+    epoch: NotRequired[int]  # whose f is used, where that is not the last
+
+
+def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: float) -> None:
+    """Features of the training images, f, a run's settings -> the memory bank with a share `ratio` of the patches.
+
+    `ratio` is the largest of all runs that share the bank: the first rows of a coreset are a smaller coreset.
+    """
+    features = np.load(files.train, mmap_mode="r")
+    representation = Representation(run["dim"])
+    if files.f is not None:
+        f, epoch = load_file(files.f), run.get("epoch", run.get("epochs"))
+        representation = Representation(run["dim"], f[f"{epoch}.weight"], f[f"{epoch}.bias"])
+    bank = build_bank(
+        features.reshape(-1, features.shape[-1]),
+        representation,
+        ratio=ratio,
+        coreset_dim=run["coreset_dim"],
+        seed=run["seed"],
+        threads=job.threads,
+        progress=partial(job.progress, "picks"),
+    )
+    with replacing(files.bank) as temporary:
+        bank.save(temporary)
+    made_from = json.loads(files.features.read_text())
+    facts = {
+        "digests": {"train_features": made_from["digests"]["train_features"]},
+        "features": made_from["stage"],
+        "stage": stage_facts(job.code, job.threads, "cpu", job.usage()),
+    }
+    write_text(files.facts, json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,52 @@
+"""The step that combines the scores of several runs on a category and writes the record of the ensemble."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from reconpatch.data.index import read_manifest
+from reconpatch.files import replacing, sha256_of
+from reconpatch.method.ensemble import combine_runs
+from reconpatch.method.evaluation import evaluate
+from reconpatch.pipeline.job import Job
+from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import combined_record, read_record, write_record
+
+
+@dataclass(frozen=True)
+class EnsembleFiles:
+    """What the step reads: manifest, masks and of every member its record, its scores and, for z-scores, its scores of
+    the training images. What it writes: the ensemble's record and scores.
+    """
+
+    manifest: Path
+    masks: Path
+    records: list[Path]
+    scores_of_members: list[Path]
+    training: list[Path]
+    record: Path
+    scores: Path
+
+
+def combine_ensemble(job: Job, files: EnsembleFiles, how: str, name: str) -> None:
+    """Results of the members, how to combine them ("zscore" or "minmax"), the ensemble's name -> scores and record."""
+    records = [read_record(file) for file in files.records]
+    labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
+    image, maps = combine_runs(
+        [load_file(file) for file in files.scores_of_members],
+        [load_file(file) for file in files.training],
+        [(record.description["crop"], record.description["blur"]) for record in records],
+        how,
+    )
+    metrics, wins = evaluate(image, labels, maps, np.load(files.masks))
+    digests = {f"{n} training_scores": sha256_of(file) for n, file in enumerate(files.training)}
+    digests["masks"] = sha256_of(files.masks)
+    with replacing(files.scores) as temporary:
+        save_file({"image": image, "label": labels} | wins, temporary)
+        digests["scores"] = sha256_of(temporary)
+    own = stage_facts(job.code, job.threads, "cpu", job.usage())
+    write_record(files.record, combined_record(name, how, records, metrics, own, digests))
+    job.note(json.dumps(metrics))

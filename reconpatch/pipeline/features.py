@@ -1,0 +1,105 @@
+"""The step that extracts the patch features of a category's images with one backbone."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from reconpatch.allocation import keep_freed_memory
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.index import check_unchanged, read_manifest
+from reconpatch.device import name, repeatable, resolve
+from reconpatch.files import replacing, sha256_of, write_text
+from reconpatch.gpus import take_device
+from reconpatch.method.backbones import load_backbone
+from reconpatch.method.features import extract
+from reconpatch.pipeline.job import Job
+from reconpatch.records.provenance import stage_facts
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """What the step reads: manifest and folder of the category and, if the user gives one, the file of the backbone's
+    weights. What it writes: features of the training and test images, and the facts of the stage.
+    """
+
+    manifest: Path
+    folder: Path
+    weights: Path | None
+    train: Path
+    test: Path
+    facts: Path
+
+
+class FeatureSettings(TypedDict):
+    """The fields of a run that features depend on. Those of the augmentation are there where images are augmented."""
+
+    backbone: str
+    levels: list[int]
+    weights: str
+    seed: NotRequired[int]  # of random weights and of augmentation
+    precision: str
+    resize: int
+    crop: int
+    interpolation: str
+    patch_size: int
+    level_dim: int
+    feature_dim: int
+
+
+def extract_features(
+    job: Job,
+    files: FeatureFiles,
+    run: FeatureSettings,
+    batch: int,
+    weight_digests: Mapping[str, Sequence[str]],
+) -> None:
+    """A category's images, a run's settings -> .npy files of (N, H, W, feature_dim) float16.
+
+    `batch` is the number of images in a forward pass. `weight_digests` are the SHA-256 that a backbone's file of
+    weights may have; a file that has one gives the same features without the list, so it is no field of the run.
+    """
+    keep_freed_memory()
+    take_device(job.device, job.note)
+    device = resolve(job.device)
+    repeatable(device, job.threads)
+    backbone = load_backbone(
+        run["backbone"],
+        run["levels"],
+        run["weights"],
+        files.weights,
+        seed=run.get("seed", 0),
+        device=device,
+        precision=run["precision"],
+        pinned=weight_digests.get(run["backbone"], ()),
+    )
+    items = read_manifest(files.manifest)[0]
+    check_unchanged(files.folder, items, "images", job.threads)
+    seconds, digests = {}, {}
+    for split, file in (("train", files.train), ("test", files.test)):
+        paths, began = [item.path for item in items if item.split == split], time.perf_counter()
+        with replacing(file) as temporary:
+            extract(
+                [files.folder / path for path in paths],
+                backbone,
+                temporary,
+                resize=run["resize"],
+                crop=run["crop"],
+                interpolation=run["interpolation"],
+                patch_size=run["patch_size"],
+                level_dim=run["level_dim"],
+                dim=run["feature_dim"],
+                batch=batch,
+                threads=job.threads,
+                augmentations=drawn_augmentations(paths, run),
+                progress=partial(job.progress, f"{split} images"),
+            )
+            seconds[split] = round((time.perf_counter() - began) / len(paths), 6)
+            digests[f"{split}_features"] = sha256_of(temporary)
+    stage = stage_facts(job.code, job.threads, name(device), job.usage())
+    stage |= {"s_per_image": seconds, "batch_images": batch}
+    facts = {"weights": backbone.weights, "digests": digests, "stage": stage}
+    write_text(files.facts, json.dumps(facts, indent=1) + "\n")

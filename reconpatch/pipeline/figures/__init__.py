@@ -1,0 +1,5 @@
+"""The steps that draw figures, one module for each kind, so that an edit of one redraws no other: they read records,
+scores and images, and `results.figures` draws.
+"""
+
+__all__ = ["curve", "examples", "histogram", "positions", "sweep", "umap"]

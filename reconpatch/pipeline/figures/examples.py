@@ -1,0 +1,95 @@
+"""The steps that draw example images with their anomaly maps: of one category by both methods, and one image of every
+category.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.images import image_array, mask_array
+from reconpatch.data.index import Item, read_manifest
+from reconpatch.errors import ReconpatchError
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote, panels
+from reconpatch.results.examples import middle, typical_examples
+from reconpatch.results.figures.maps import Example, gallery, qualitative, save
+
+
+@dataclass(frozen=True)
+class QualitativeFiles:
+    """What the step reads: manifest and folder of the category, record and scores of every run. What it writes: the
+    figure.
+    """
+
+    manifest: Path
+    folder: Path
+    runs: list[Path]
+    scores: list[Path]
+    figure: Path
+
+
+def draw_qualitative(files: QualitativeFiles) -> None:
+    """Scores of the test images by several runs -> figure of typical images with the maps of each run."""
+    records = [read_record(file) for file in files.runs]
+    titles, run = panels(records), records[0].description
+    tensors = [load_file(file) for file in files.scores]
+    tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
+    chosen = typical_examples(tensors[0]["image"], [item.defect for item in tests])
+    maps = [anomaly_maps(each["patch"][chosen], run["crop"], run["blur"]) for each in tensors]
+    examples = [
+        _example(tests[i], tests[i].defect, files.folder, run, [each[n] for each in maps]) for n, i in enumerate(chosen)
+    ]
+    thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
+    save(qualitative(examples, titles, thresholds), files.figure, footnote(records))
+
+
+@dataclass(frozen=True)
+class GalleryFiles:
+    """What the step reads: manifest, folder, record and scores of every category. What it writes: the figure."""
+
+    runs: list[Path]
+    scores: list[Path]
+    manifests: list[Path]
+    folders: list[Path]
+    figure: Path
+
+
+def draw_gallery(files: GalleryFiles) -> None:
+    """Results of the categories -> figure of one defective image of each.
+
+    Raises ReconpatchError for a category without masks.
+    """
+    records = [read_record(file) for file in files.runs]
+    examples = []
+    for record, scores, manifest, folder in zip(records, files.scores, files.manifests, files.folders, strict=True):
+        run, tensors = record.description, load_file(scores)
+        tests = [item for item in read_manifest(manifest)[0] if item.split == "test"]
+        masked = [n for n, item in enumerate(tests) if item.mask]
+        if not masked:
+            raise ReconpatchError(
+                f"{record.category} has no masks", where="figures: gallery", fix="leave it out of the experiment"
+            )
+        i = middle(tensors["image"], masked)
+        maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
+        examples.append(_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
+    thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
+    save(gallery(examples, panels(records[:1])[0], thresholds), files.figure, footnote(records))
+
+
+def _example(item: Item, title: str, folder: Path, run: Mapping[str, Any], maps: list[NDArray[np.float32]]) -> Example:
+    """A test image, its anomaly maps -> image, mask and maps as the network saw it; the mask is empty where there is
+    none.
+    """
+    augmentation = drawn_augmentations([item.path], run)[0]
+    image = image_array(folder / item.path, run["resize"], run["crop"], run["interpolation"], augmentation)
+    mask = np.zeros((run["crop"], run["crop"]), bool)
+    if item.mask:
+        mask = mask_array(folder / item.mask, run["resize"], run["crop"], run["mask_rule"], augmentation)
+    return Example(title.replace("_", " "), image, mask, maps)

@@ -1,0 +1,37 @@
+"""The step that draws an experiment's AUROC over the setting it varies, for both methods, with the paper's points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reconpatch.records.record import read_record
+from reconpatch.results.captions import footnote
+from reconpatch.results.figures.maps import save
+from reconpatch.results.figures.sweeps import sweep
+from reconpatch.results.make_table import series
+from reconpatch.results.names import METRICS
+
+
+@dataclass(frozen=True)
+class SweepFiles:
+    """What the step reads: the cells of the experiment's table, and the record of every run. What it writes: the
+    figure.
+    """
+
+    cells: Path
+    records: list[Path]
+    figure: Path
+
+
+def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
+    """Cells of an experiment's table, records of its runs, the names of what it varies -> figure."""
+    table = pd.read_csv(files.cells, dtype={"category": str})
+    records = [read_record(file) for file in files.records]
+    shown, x, what = series(table, labels)
+    panels = {METRICS[m]: shown[m] for m in ("image_auroc", "pixel_auroc") if m in shown}
+    xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
+    unlike = (table["verdict"] == "not comparable").any()
+    below = footnote(records) + ("; the paper's points are not comparable, see the table's notes" if unlike else "")
+    save(sweep(panels, x, xlabel, f"AUROC × 100, {what}", joined=bool(xlabel)), files.figure, below)

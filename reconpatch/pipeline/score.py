@@ -1,0 +1,139 @@
+"""The step that scores the test images of a category with one run's memory bank and writes the record."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from reconpatch.data.index import Item, read_manifest
+from reconpatch.data.remarks import record_flags
+from reconpatch.files import replacing, sha256_of
+from reconpatch.gpus import take_device
+from reconpatch.method.evaluation import evaluate
+from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.pipeline.job import Job
+from reconpatch.records.provenance import bank_digests, stage_facts
+from reconpatch.records.record import Record, write_record
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """What the step reads: manifest, features of the test images, masks, memory bank, and the facts of the stages
+    before it, of the training where the run has one. What it writes: the record and the scores.
+    """
+
+    manifest: Path
+    test: Path
+    masks: Path
+    bank: Path
+    features: Path
+    bank_facts: Path
+    training: Path | None
+    record: Path
+    scores: Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is scored: a category of a data set in a layout, and the name of the run."""
+
+    dataset: str
+    category: str
+    run: str
+    layout: str
+
+
+class ScoreSettings(TypedDict):
+    """The fields of a run that scoring looks at. It is handed all that its result depends on, for the record."""
+
+    seed: int
+    weights: str
+    crop: int
+    coreset: float
+    neighbours: int
+    reweight: str | None
+    blur: float
+    augment: NotRequired[str]
+
+
+def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -> None:
+    """Features of the test images, masks, memory bank, a run's settings -> scores and record."""
+    take_device(job.device, job.note)
+    items, manifest_digest = read_manifest(files.manifest)
+    labels = np.array([item.label for item in items if item.split == "test"])
+    features, masks = np.load(files.test, mmap_mode="r"), np.load(files.masks)
+    whole = MemoryBank.load(files.bank)
+    bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
+    began = time.perf_counter()
+    distances, weights, device = patch_scores(
+        features.reshape(-1, features.shape[-1]),
+        bank,
+        neighbours=run["neighbours"],
+        threads=job.threads,
+        device=job.device,
+    )
+    grid = features.shape[:3]
+    image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
+    maps = anomaly_maps(patch, run["crop"], run["blur"])
+    seconds = round((time.perf_counter() - began) / len(labels), 6)
+    metrics, wins = evaluate(image, labels, maps, masks)
+    with replacing(files.scores) as temporary:
+        save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
+        digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)}
+    earlier = _earlier_stages(files, run)
+    own = stage_facts(job.code, job.threads, device, job.usage()) | {"s_per_image": seconds}
+    record = Record(
+        dataset=target.dataset,
+        category=target.category,
+        run=target.run,
+        seed=run["seed"],
+        description=dict(run),
+        metrics=metrics,
+        flags=record_flags(run["weights"], target.layout, target.category, items),
+        data=_data(target.layout, manifest_digest, items),
+        weights=earlier.weights,
+        bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
+        digests=digests | earlier.digests | bank_digests(bank),
+        stages=earlier.stages | {"score": own},
+    )
+    write_record(files.record, record)
+    job.note(json.dumps(metrics))
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What the stages before this one say: of the weights, of the features used, and of themselves."""
+
+    weights: dict[str, str]
+    digests: dict[str, str]
+    stages: dict[str, dict[str, Any]]
+
+
+def _earlier_stages(files: ScoreFiles, run: ScoreSettings) -> _Earlier:
+    features, bank = (json.loads(file.read_text()) for file in (files.features, files.bank_facts))
+    stages = {"features": features["stage"], "bank": bank["stage"]}
+    if files.training is not None:
+        stages["training"] = json.loads(files.training.read_text())["stage"]
+    if run.get("augment") == "test":  # the bank is made of images without augmentation
+        stages["training features"] = bank["features"]
+    sides = {"train_features": bank, "test_features": features}
+    return _Earlier(features["weights"], {name: side["digests"][name] for name, side in sides.items()}, stages)
+
+
+def _data(layout: str, manifest_digest: str, items: Sequence[Item]) -> dict[str, str | int]:
+    tests = [item for item in items if item.split == "test"]
+    return {
+        "layout": layout,
+        "manifest": manifest_digest,
+        "train": len(items) - len(tests),
+        "test_normal": sum(item.label == 0 for item in tests),
+        "test_anomalous": sum(item.label == 1 for item in tests),
+        "masks": sum(item.mask is not None for item in tests),
+    }
