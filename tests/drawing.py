@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reconpatch.data.published import Flag
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import Record
 
@@ -22,6 +23,13 @@ def write_mask(path: Path, size: tuple[int, int] = (48, 40), box: tuple[int, int
     Image.fromarray(mask).save(path)
 
 
+def as_flag(text: str | Flag) -> Flag:
+    """The flag whose text, in words, is this."""
+    if isinstance(text, Flag):
+        return text
+    return Flag("remark", text.removeprefix("data: ")) if text.startswith("data: ") else Flag("altered", text)
+
+
 def make_record(**changes) -> Record:
     fields = {
         **{"dataset": "mine", "category": "nut", "run": "base-1", "seed": 0, "description": {"method": "reconpatch"}},
@@ -29,4 +37,5 @@ def make_record(**changes) -> Record:
         "digests": {},
         "stages": {"score": stage_facts("abc", 2, "cpu", {"wall_s": 1.0})},
     }
-    return Record(**(fields | changes))
+    values = fields | changes
+    return Record(**(values | {"flags": [as_flag(flag) for flag in values["flags"]]}))

@@ -12,6 +12,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.index import Item, manifest
+from reconpatch.data.published import Flag
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import run_name, stage_name
 from reconpatch.experiments.run import Run, description, digest, of_training
@@ -146,7 +147,7 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
         seed=run.seed,
         description=description(run, "score"),
         metrics=metrics,
-        flags=["untrained (random) weights"] if run.weights == "random" else [],
+        flags=[Flag("weights", "untrained (random) weights")] if run.weights == "random" else [],
         data={"layout": "folder", "manifest": json.loads(manifest(items_of()))["digest"]}
         | {"train": TRAIN, "test_normal": 2, "test_anomalous": 3, "masks": 3},
         weights=weights,

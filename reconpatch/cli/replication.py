@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconpatch.data.indexing import index
 from reconpatch.data.layouts import shown
-from reconpatch.data.remarks import data_flags
+from reconpatch.data.published import data_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights

@@ -1,9 +1,16 @@
-"""What the published data sets contain, to tell an altered or partial copy from the original."""
+"""What the published data sets contain, and what a reader must know of a category's images before trusting a number.
 
-from collections.abc import Sequence
+Nothing here stops a run. Everything follows from the manifest alone, so the same data give the same words everywhere.
+"""
 
-from reconpatch.data.index import Item
-from reconpatch.data.layouts import shown
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from reconpatch.data.layouts import Item
+from reconpatch.errors import quote
 
 # Category -> images: (training, normal test, defective test). MVTec AD: as inspected by three independent sources.
 # BTAD: the total of 2,540 images and 290 masks is certain, its split is supported by published AUROCs.
@@ -28,13 +35,68 @@ KNOWN: dict[str, dict[str, tuple[int, int, int]]] = {
     "btad": {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)},
 }
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood"})  # MVTec AD's; the other ten are objects
-DEFECTS = {"btad": {"good", "ko"}}  # where the folders of test/ are known; ok is called good here
-REMARK = "data: "  # how a record's flag begins that tells of the data, but forbids no comparison with the paper
+DEFECT_TYPES = {"btad": {"good", "ko"}}  # of data sets whose folders below test/ are known; `ok` is called good here
 SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
+
+FORMAT_SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg"},
+    "MPO": {".jpg", ".jpeg"},
+    "BMP": {".bmp"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+}
+MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
+    "LA": "alpha dropped",
+    "PA": "alpha dropped",
+    "RGBA": "alpha dropped",
+    "1": "black and white",
+    "P": "palette",
+}
+FILE_PROPERTIES: dict[str, Callable[[Item], object]] = {  # may tell images apart whatever they show
+    "format": lambda item: item.format,
+    "mode": lambda item: item.mode,
+    "size": lambda item: f"{item.width}x{item.height}",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Flag:
+    """One thing a reader must know before comparing a number with a published one.
+
+    The kind is "weights" (the network is untrained), "sample" (the defects are drawn), "altered" (the data differ from
+    the published ones) or "remark" (something about the data that forbids no comparison).
+    """
+
+    kind: Literal["weights", "sample", "altered", "remark"]
+    text: str
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # records hold flags as {"kind": ..., "text": ...}
+
+    @property
+    def forbids_comparison(self) -> bool:
+        """Whether a number with this flag is no replication of a published one."""
+        return self.kind != "remark"
+
+    def __str__(self) -> str:
+        return f"data: {self.text}" if self.kind == "remark" else self.text
+
+
+def record_flags(weights: str, layout: str, category: str, items: Sequence[Item]) -> list[Flag]:
+    """Source of the weights, layout, category and its images -> the flags of a record."""
+    untrained = [Flag("weights", "untrained (random) weights")] if weights == "random" else []
+    drawn = [Flag("sample", "embedded sample: defects drawn by us")] if layout == "sample" else []
+    return [*untrained, *drawn, *data_flags(layout, category, items)]
+
+
+def data_flags(layout: str, category: str, items: Sequence[Item]) -> list[Flag]:
+    """Images of a category -> how they differ from the published ones, then remarks on them."""
+    altered = [Flag("altered", f"data altered: {text}") for text in alterations(layout, category, items)]
+    return altered + [Flag("remark", text) for text in remarks(items)]
 
 
 def image_counts(items: Sequence[Item]) -> tuple[int, int, int]:
-    """Images of a category -> how many are for training, normal and defective test images."""
+    """Images of a category -> how many are for training, normal test images and defective test images."""
     test = [item.label for item in items if item.split == "test"]
     return len(items) - len(test), test.count(0), test.count(1)
 
@@ -45,7 +107,7 @@ def as_published(layout: str, category: str, items: Sequence[Item]) -> bool:
 
 
 def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
-    """Images of a category -> what tells them from the published ones, in words; nothing for other data sets.
+    """Images of a category -> how they differ from the published ones, in words; nothing for other data sets.
 
     Counts, size and lossless format are compared, not contents.
     """
@@ -53,15 +115,108 @@ def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
         return []
     if category not in KNOWN[layout]:
         return [f"{category} is no category of the published data set"]
-    counts, found = image_counts(items), []
+    counts, differences = image_counts(items), []
     if counts != KNOWN[layout][category]:
-        found.append(f"images (training, normal, defective): {counts}, published {KNOWN[layout][category]}")
-    strange = sorted({item.defect for item in items} - DEFECTS[layout]) if layout in DEFECTS else []
+        differences.append(f"images (training, normal, defective): {counts}, published {KNOWN[layout][category]}")
+    strange = sorted({item.defect for item in items} - DEFECT_TYPES[layout]) if layout in DEFECT_TYPES else []
     if strange:
-        found.append(f"defects that the published data do not have: {', '.join(map(shown, strange))}")
+        differences.append(f"defects that the published data do not have: {', '.join(map(quote, strange))}")
     side = min(min(item.width, item.height) for item in items)
     if side < SMALLEST[layout]:
-        found.append(f"images scaled down to {side} px")
+        differences.append(f"images scaled down to {side} px")
     if any(item.format in ("JPEG", "MPO") or item.path.lower().endswith((".jpg", ".jpeg")) for item in items):
-        found.append("images compressed again (JPEG)")
-    return found
+        differences.append("images compressed again (JPEG)")
+    return differences
+
+
+def remarks(items: Sequence[Item]) -> list[str]:
+    """Images of a category, as indexed -> short sentences, each with a count and the first two paths."""
+    train, test = [i for i in items if i.split == "train"], [i for i in items if i.split == "test"]
+    normal, defective = [i for i in test if not i.label], [i for i in test if i.label]
+    groups = {"training": train, "normal test": normal, "defective test": defective}
+    return [
+        *_undefined_metrics(normal, defective),
+        *_copies(groups),
+        *_masks(items),
+        *_files(items),
+        *_told_apart_by_files(groups),
+        *_warnings(items),
+    ]
+
+
+def _counted(what: str, names: Sequence[str]) -> Iterator[str]:
+    """ "what: count (first, second, ...)", or nothing without names."""
+    if names:
+        yield f"{what}: {len(names)} ({', '.join(map(quote, names[:2]))}{', ...' if len(names) > 2 else ''})"
+
+
+def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Iterator[str]:
+    if not defective:
+        yield "no defective test images, so that AUROC and AUPRO are undefined"
+    if not normal:
+        yield "no normal test images, so that the image AUROC is undefined"
+
+
+def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
+    """Images with the same bytes: within a group, and in two."""
+    names = list(groups)
+    for n, name in enumerate(names):
+        first: dict[str, str] = {}
+        repeated = [
+            f"{i.path} = {first[i.sha256]}" for i in groups[name] if first.setdefault(i.sha256, i.path) != i.path
+        ]
+        yield from _counted(f"{name} images that repeat others byte for byte", repeated)
+        for other in names[n + 1 :]:
+            same = [f"{i.path} = {first[i.sha256]}" for i in groups[other] if i.sha256 in first]
+            yield from _counted(f"{other} images that are {name} images byte for byte", same)
+
+
+def _masks(items: Sequence[Item]) -> Iterator[str]:
+    """What the rule "every value above 0 is a defect" hides."""
+    masks = [(i.mask, i) for i in items if i.mask is not None]
+    total = sum(i.mask_between for i in items)
+    between = f"masks with values between black and white, {total} px in all, a defect as all above 0"
+    yield from _counted(between, [mask for mask, i in masks if i.mask_between])
+    yield from _counted("masks of the whole image", [mask for mask, i in masks if i.mask_pixels == i.width * i.height])
+    empty = [mask for mask, i in masks if i.label and not i.mask_pixels]
+    yield from _counted("empty masks of defective images, whose pixels all count as normal", empty)
+    turned = [i.path for _, i in masks if i.orientation != i.mask_orientation]
+    yield from _counted("images whose masks have another EXIF orientation, each turned as its own says", turned)
+
+
+def _files(items: Sequence[Item]) -> Iterator[str]:
+    """How the images are stored, and by which rule they are read."""
+    stems = Counter(PurePosixPath(i.path).with_suffix("") for i in items)
+    twins = [i.path for i in items if stems[PurePosixPath(i.path).with_suffix("")] > 1]
+    yield from _counted("images whose names differ from another's only in suffix", twins)
+    misnamed = [i for i in items if PurePosixPath(i.path).suffix.lower() not in FORMAT_SUFFIXES.get(i.format, ())]
+    yield from _counted(
+        "images of another format than their suffix says", [f"{i.path} holds {i.format}" for i in misnamed]
+    )
+    for mode in sorted({i.mode for i in items} - {"RGB", "L"}):
+        rule = "16-bit grey, scaled by 1/257" if mode.startswith("I") else MODE_RULES.get(mode, "converted to RGB")
+        yield from _counted(f"images of mode {mode} ({rule})", [i.path for i in items if i.mode == mode])
+    turned = [i.path for i in items if i.orientation != 1]
+    yield from _counted("images turned as their EXIF orientation says", turned)
+
+
+def _told_apart_by_files(groups: dict[str, list[Item]]) -> Iterator[str]:
+    """Properties of files that no image of one group shares with the other: scores might follow them, not defects.
+
+    A property with many values, for example the sizes of crops, separates groups by chance and is left out.
+    """
+    train, normal, defective = groups.values()
+    pairs = (("normal test", normal, "training", train), ("defective", defective, "normal", [*train, *normal]))
+    for name, images, other_name, other_images in pairs:
+        for what, value_of in FILE_PROPERTIES.items():
+            values = sorted({str(value_of(i)) for i in images})
+            others = sorted({str(value_of(i)) for i in other_images})
+            if 1 <= len(values) <= 2 and 1 <= len(others) <= 2 and not set(values) & set(others):
+                apart = f"{', '.join(values)}; {', '.join(others)}"
+                yield f"{name} images differ from all {other_name} ones in {what}: {apart}"
+
+
+def _warnings(items: Sequence[Item]) -> Iterator[str]:
+    for text in sorted({i.warning for i in items if i.warning}):
+        affected = [i.path for i in items if i.warning == text]
+        yield from _counted(f'images read with the warning "{quote(text)}"', affected)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reconpatch.data.index import manifest
 from reconpatch.data.indexing import index
-from reconpatch.data.remarks import data_flags
+from reconpatch.data.published import data_flags
 from reconpatch.files import write_text
 from reconpatch.pipeline.job import Job
 

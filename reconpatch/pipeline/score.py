@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from reconpatch.data.index import Item, read_manifest
-from reconpatch.data.remarks import record_flags
+from reconpatch.data.published import record_flags
 from reconpatch.files import replacing, sha256_of
 from reconpatch.gpus import take_device
 from reconpatch.method.evaluation import evaluate

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reconpatch.data.published import Flag
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.provenance import MACHINE, PACKAGE_FOLDER, PACKAGES, code_parts, git
 from reconpatch.records.record import DATA, SETTINGS, WEIGHTS, Record, content_digest, read_record
@@ -89,8 +90,8 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
         f"{group}: {key}: {short(one)} | {short(two)}"
         for group, fields in (("settings", SETTINGS), ("data", DATA), ("weights", WEIGHTS))
         for field in fields
-        for key, one, two in differing(getattr(a, field), getattr(b, field), field)
         if field != "flags"
+        for key, one, two in differing(getattr(a, field), getattr(b, field), field)
     ]
     at = sum(not line.startswith("weights") for line in lines)
     lines[at:at] = [f"data: flag {where}: {flag}" for where, flag in _flags(a.flags, b.flags)]
@@ -113,12 +114,12 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
     return [*lines, *made, *metrics, verdict]
 
 
-def _flags(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _flags(a: Sequence[Flag], b: Sequence[Flag]) -> Iterator[tuple[str, str]]:
     """(where, flag) of those that only one record has; a flag that it has twice counts twice."""
     one, two = Counter(a), Counter(b)
     for where, lone in (("only in the first", one - two), ("only in the second", two - one)):
         for flag in lone.elements():
-            yield where, short(flag, 300)
+            yield where, short(str(flag), 300)
 
 
 def _code(a: Mapping[str, Any], b: Mapping[str, Any], changes: Changes) -> list[str]:

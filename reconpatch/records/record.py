@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import from_json
 
+from reconpatch.data.published import Flag
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
 
-SCHEMA = 3
+SCHEMA = 4
 LARGEST = 2**24  # bytes of a record that is read: a real one has thousands
 # Every field of a record is in one of these groups.
 SETTINGS = ("dataset", "category", "run", "seed", "description")
@@ -35,7 +36,7 @@ class Record(BaseModel):
     seed: int
     description: dict[str, Any]  # every parameter the result depends on
     metrics: dict[str, float | None]
-    flags: list[str]  # what a reader must know before comparing: untrained weights, synthetic defects
+    flags: list[Flag]  # what a reader must know before comparing
     data: dict[str, Any]  # layout, digest of the manifest, counts
     weights: dict[str, str]  # source and digest of the backbone's weights
     bank: dict[str, Any]  # patches kept and offered
@@ -128,7 +129,7 @@ def combined_record(
         description=same
         | {"backbone": " + ".join(names), "combine": how, "members": [m.description | {"run": m.run} for m in members]},
         metrics=dict(metrics),
-        flags=sorted({flag for member in members for flag in member.flags}),
+        flags=sorted({flag for member in members for flag in member.flags}, key=str),
         data=first.data,
         weights={
             "source": " + ".join(sorted({m.weights["source"] for m in members})),

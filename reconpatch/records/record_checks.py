@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from reconpatch.data.index import read_manifest
-from reconpatch.data.remarks import record_flags
+from reconpatch.data.published import Flag, record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import digest
 from reconpatch.method.ensemble import combine_runs
@@ -71,7 +71,7 @@ def _check_data(found: Findings, record: Record, folder: Path, source: Source) -
     file = source.root / "index" / folder.parts[-3] / f"{folder.parts[-2]}.json"
     layout = record.data.get("layout")
 
-    def read(path: Path) -> tuple[list[int], dict[str, Any], list[str]]:
+    def read(path: Path) -> tuple[list[int], dict[str, Any], list[Flag]]:
         items, stated = read_manifest(path)  # whose digest fits them
         test = [item.label for item in items if item.split == "test"]
         counts = {
@@ -89,10 +89,11 @@ def _check_data(found: Findings, record: Record, folder: Path, source: Source) -
     found.same("data", record.data, counts)
     stored, ensemble = Counter(record.flags), folder.parts[-4] == "ensembles"
     found.differs += [
-        f"flags: stored {short(record.flags)}, found {flag!r} to be true" for flag in Counter(flags) - stored
+        f"flags: stored {short([str(flag) for flag in record.flags])}, found {str(flag)!r} to be true"
+        for flag in Counter(flags) - stored
     ]
     surplus = stored - Counter(flags)  # an ensemble's are its members', which is checked there
-    found.differs += [] if ensemble else [f"flags: stored {short(flag)}, found not to be true" for flag in surplus]
+    found.differs += [] if ensemble else [f"flags: stored {short(str(flag))}, found not to be true" for flag in surplus]
     return labels
 
 

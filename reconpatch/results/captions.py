@@ -25,4 +25,4 @@ def footnote(records: Sequence[Record]) -> str:
     backbones = sorted({f"{r.description['backbone']} ({r.weights['source']} weights)" for r in records})
     settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
     shown = settings if len(settings) < 3 else []  # a sweep's axis says what differs
-    return "; ".join([*backbones, *shown, *sorted({flag for record in records for flag in record.flags})])
+    return "; ".join([*backbones, *shown, *sorted({str(flag) for record in records for flag in record.flags})])

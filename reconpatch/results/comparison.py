@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reconpatch.data.published import KNOWN, REMARK, TEXTURES
+from reconpatch.data.published import KNOWN, TEXTURES
 from reconpatch.method.bootstrap import Wins, interval, mean_auroc, resamples, seed_resamples
 from reconpatch.records.record import Record
 from reconpatch.results.names import METRICS
@@ -186,7 +186,7 @@ def _against(
     """The paper's value, the difference, the verdict, and what forbids a comparison."""
     if known is None:
         return {"paper": np.nan, "difference": np.nan, "verdict": "", "reasons": ""}
-    flags = [flag for r in results if r.record for flag in r.record.flags if not flag.startswith(REMARK)]
+    flags = [flag.text for r in results if r.record for flag in r.record.flags if flag.forbids_comparison]
     reasons = [*(departure for r in results for departure in r.departures), *flags]
     reasons = list(dict.fromkeys([*reasons, *([known[1]] if known[1] else [])]))
     said = verdict(value, known[0], tolerance, reasons)
@@ -204,7 +204,7 @@ def _origin(results: Sequence[Result], categories: int) -> dict[str, Any]:
     """Seeds, runs and flags behind a cell; links to the records where it is one category's."""
     links = [r.link for r in results if r.record is not None] if categories == 1 else []
     seeds = sorted({r.seed for r in results})
-    flags = dict.fromkeys(flag for r in results if r.record is not None for flag in r.record.flags)
+    flags = dict.fromkeys(str(flag) for r in results if r.record is not None for flag in r.record.flags)
     return {
         "seeds": " ".join(map(str, seeds)),
         "runs": " ".join(dict.fromkeys(r.run for r in results)),

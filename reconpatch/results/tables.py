@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from reconpatch.data.published import REMARK
 from reconpatch.results.comparison import BETWEEN, Result
 from reconpatch.results.names import METHODS, METRICS
 
@@ -123,7 +122,7 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
 
 def _caveats(results: Sequence[Result], cells: pd.DataFrame) -> list[str]:
     """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
-    said = {d for r in results for d in r.departures} | {f for r in results if r.record for f in r.record.flags}
+    said = {d for r in results for d in r.departures} | {f.text for r in results if r.record for f in r.record.flags}
     found: dict[str, set[str]] = {}
     for text, method in zip(cells["reasons"], cells["method"], strict=True):
         for reason in filter(None, text.split(BETWEEN)):
@@ -143,11 +142,11 @@ def _flags(results: Sequence[Result], remarks: bool) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for r in made:
         for flag in r.record.flags if r.record else ():
-            if flag.startswith(REMARK) == remarks:
-                found.setdefault(flag.removeprefix(REMARK), set()).add(r.category)
+            if flag.forbids_comparison != remarks:
+                found.setdefault(flag.text, set()).add(r.category)
     by_place: dict[str, list[str]] = {}
-    for flag, where in found.items():
-        by_place.setdefault("" if where == every else f", {', '.join(sorted(where))}", []).append(flag)
+    for text, where in found.items():
+        by_place.setdefault("" if where == every else f", {', '.join(sorted(where))}", []).append(text)
     return by_place
 
 

@@ -76,8 +76,9 @@ def test_btad_run_from_images_to_report(checkout: Path, btad: Path) -> None:
             **{"layout": "btad", "manifest": "", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
         }
         assert record["bank"]["patches"] == {0.5: 32, 0.1: 6}[record["description"]["coreset"]]
-        assert record["flags"][0] == "untrained (random) weights" and record["weights"]["source"] == "random"
-        assert any("published" in flag for flag in record["flags"]), "a drawn data set must not pass for BTAD"
+        assert record["flags"][0] == {"kind": "weights", "text": "untrained (random) weights"}
+        assert record["weights"]["source"] == "random"
+        assert any("published" in flag["text"] for flag in record["flags"]), "a drawn data set must not pass for BTAD"
         trained = {"training"} if record["description"]["method"] == "reconpatch" else set()
         assert set(record["stages"]) == {"features", "bank", "score"} | trained
     cells = pd.read_csv(checkout / "results/tables/tiny.csv", dtype={"category": str})

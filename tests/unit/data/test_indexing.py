@@ -15,8 +15,7 @@ from PIL import Image
 from reconpatch.data.decoding import decode
 from reconpatch.data.index import manifest
 from reconpatch.data.indexing import index
-from reconpatch.data.published import KNOWN
-from reconpatch.data.remarks import remarks
+from reconpatch.data.published import KNOWN, remarks
 from reconpatch.errors import ReconpatchError
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.data.index import Item
-from reconpatch.data.remarks import data_flags, remarks
+from reconpatch.data.published import Flag, data_flags, remarks
 
 
 def category() -> dict[str, Item]:
@@ -145,5 +145,7 @@ def test_the_words_are_a_function_of_the_items(data) -> None:
 
 def test_alterations_come_first() -> None:
     flags = data_flags("mvtec_ad", "bottle", changed(cut_0={"mask_pixels": 1200}))
-    assert flags[0] == "data altered: images (training, normal, defective): (3, 2, 3), published (209, 20, 63)"
-    assert flags[-1] == "data: masks of the whole image: 1 (g/cut/0.png)"
+    counts = "images (training, normal, defective): (3, 2, 3), published (209, 20, 63)"
+    assert flags[0] == Flag("altered", f"data altered: {counts}") and flags[0].forbids_comparison
+    assert flags[-1] == Flag("remark", "masks of the whole image: 1 (g/cut/0.png)")
+    assert str(flags[-1]) == "data: masks of the whole image: 1 (g/cut/0.png)" and not flags[-1].forbids_comparison

@@ -233,7 +233,7 @@ def test_a_record_of_other_content_is_not_current(changes, planned, tmp_path) ->
 def test_an_edited_record_is_not_current(planned, tmp_path) -> None:
     plan, folder = planned({"e": BOTH}), tmp_path / "results"
     record = write_result(plan, folder, next(iter(plan.runs)), "nut")
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"flags": ["made up"]}))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"flags": [{"kind": "remark", "text": "made up"}]}))
     assert not current(record, folder, CODES)
 
 

@@ -169,7 +169,7 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         # Figures that show images move them as `features` does.
         ("data.augmentation", {"masks", "features", "qualitative", "gallery", "draw_positions"}),
         ("data.indexing", {"index"}),
-        ("data.remarks", {"index", "score"}),
+        ("data.published", {"index", "score"}),
         ("method.features", {"features"}),
         ("method.patches", {"features"}),
         ("method.coreset", {"bank"}),

@@ -194,14 +194,14 @@ def test_an_edited_setting_does_not_fit_the_name_of_the_run(key, results) -> Non
 
 @pytest.mark.parametrize("forge", [True, False])
 def test_an_extra_flag_is_named(forge, results) -> None:
-    edit(results.runs[0], forge, flags=["made up"])
+    edit(results.runs[0], forge, flags=[{"kind": "remark", "text": "made up"}])
     line = line_of(results.runs[0], results)
-    assert line.endswith("flags: stored made up, found not to be true")
+    assert line.endswith("flags: stored data: made up, found not to be true")
     assert line.startswith("DIFFERS: digest of the record's content: stored") is not forge
 
 
 def test_a_flag_given_twice_is_named(results) -> None:
-    edit(results.runs[2], flags=["untrained (random) weights"] * 2)
+    edit(results.runs[2], flags=[{"kind": "weights", "text": "untrained (random) weights"}] * 2)
     assert (
         line_of(results.runs[2], results) == "DIFFERS: flags: stored untrained (random) weights, found not to be true"
     )
