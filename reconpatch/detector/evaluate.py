@@ -18,9 +18,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import needs
 from reconpatch.experiments.limits import machine_mb
 from reconpatch.experiments.needs import IMPORTS, MB
-from reconpatch.method.bootstrap import image_aurocs, interval, resamples
+from reconpatch.method.bootstrap import interval, resamples
 from reconpatch.method.features import read_ahead
-from reconpatch.method.metrics import image_metrics, pixel_metrics
+from reconpatch.method.metrics import METRICS, image_metrics, pixel_metrics, resampled_images
 from reconpatch.rng import stream
 
 RESAMPLES, AT_A_TIME = 2000, 100  # together they would take as much memory as many maps
@@ -140,9 +140,11 @@ def assess(
         "metrics": image_metrics(image, labels) | (pixel_metrics(maps, masks, counted) if with_mask else {}),
     }
     if 0 < labels.sum() < len(labels):
-        rng = stream(0, "evaluate")
-        draws = (resamples(labels, AT_A_TIME, rng) for _ in range(RESAMPLES // AT_A_TIME))
-        found["image_auroc_interval"] = interval(np.concatenate([image_aurocs(image, labels, d) for d in draws]))
+        for metric in (m for m in METRICS.values() if m.level == "image" and m.interval):
+            rng = stream(0, "evaluate")  # the same resamples for every metric
+            draws = (resamples(labels, AT_A_TIME, rng) for _ in range(RESAMPLES // AT_A_TIME))
+            values = [resampled_images(metric, image, labels, d) for d in draws]
+            found[f"{metric.name}_interval"] = interval(np.concatenate(values))
     if threshold is not None:
         found["threshold"] = _at_threshold(scores, truths, threshold)
     return found
@@ -170,9 +172,9 @@ def lines(told: dict[str, Any]) -> list[str]:
     """What `assess` found -> lines to print."""
     said = [f"{told['normal']} normal and {told['anomalous']} anomalous images, {told['masks']} masks"]
     for name, value in told["metrics"].items():
-        if "threshold" in name:
-            continue
-        between = told.get("image_auroc_interval") if name == "image_auroc" else None
+        if name not in METRICS:
+            continue  # a threshold
+        between = told.get(f"{name}_interval")
         more = f" (95 % interval {between[0]:.4f} to {between[1]:.4f})" if between else ""
         name = f"{name} (best F1)" if name.endswith("_f1") else name  # at a threshold the truth chose
         said.append(f"  {name}: {'undefined' if value is None else f'{value:.4f}'}{more}")

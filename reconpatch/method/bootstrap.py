@@ -1,4 +1,4 @@
-"""Uncertainty of AUROCs by bootstrap: test images, and where there are several, seeds, are drawn with replacement.
+"""Uncertainty by bootstrap: test images and, where there are several, seeds are drawn with replacement.
 
 An AUROC is the share of (positive, negative) pairs in which the positive scores higher, ties counting half. Those pairs
 are counted once per pair of images; any resample is then a weighting of the images: no score is looked at again.
@@ -35,9 +35,7 @@ def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
 
     Raises ReconpatchError when the shapes differ, a score is not finite or a label is neither 0 nor 1.
     """
-    _check("labels", scores, labels)
-    if scores.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ReconpatchError(f"labels {labels.shape}: must be one per image, 0, normal, or 1, anomalous")
+    check_labels(scores, labels)
     positive, negative = labels == 1, labels == 0
     higher = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
     pairs = np.where(positive[:, None] & negative, higher, 0)
@@ -55,7 +53,7 @@ def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins
     Beside the maps it needs a sorted copy of the pixels and 8 * N * bins float64. Raises ReconpatchError when
     the shapes differ, masks are not boolean, there are no images, a score is not finite, or bins is below 4.
     """
-    _check("masks", maps, masks)
+    _check_scores("masks", maps, masks)
     if masks.dtype != np.bool_ or masks.ndim != 3 or not len(masks):
         raise ReconpatchError(f"masks {masks.shape} of {masks.dtype}: must be boolean, (images, height, width)")
     if bins < 4:
@@ -87,10 +85,7 @@ def auroc(wins: Wins, weights: NDArray[Any]) -> Doubles:
     A weight m is the image taken m times. Raises ReconpatchError when the weights are not of N images, negative or not
     finite.
     """
-    if weights.ndim != 2 or weights.shape[1] != len(wins.pairs):
-        raise ReconpatchError(f"weights {weights.shape} are not of {len(wins.pairs)} images: give (resamples, images)")
-    _weights(weights)
-    w = weights.astype(np.float64)
+    w = check_weights(weights, len(wins.pairs)).astype(np.float64)
     won = np.sum(w @ wins.pairs.astype(np.float64) * w, axis=1)
     pairs = (w @ wins.positives) * (w @ wins.negatives)
     return np.asarray(np.divide(won, pairs, out=np.full(len(w), np.nan), where=pairs > 0))
@@ -101,12 +96,8 @@ def image_aurocs(scores: Floats, labels: NDArray[np.int64], weights: NDArray[Any
 
     From the weights below every distinct score, so that no array is N x N. Raises ReconpatchError as these two do.
     """
-    _check("labels", scores, labels)
-    if scores.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ReconpatchError(f"labels {labels.shape}: must be one per image, 0, normal, or 1, anomalous")
-    if weights.ndim != 2 or weights.shape[1] != len(scores):
-        raise ReconpatchError(f"weights {weights.shape} are not of {len(scores)} images: give (resamples, images)")
-    _weights(weights)
+    check_labels(scores, labels)
+    weights = check_weights(weights, len(scores))
     levels, level = np.unique(scores, return_inverse=True)
     values = np.full(len(weights), np.nan)
     for n, w in enumerate(weights.astype(np.float64)):
@@ -141,20 +132,20 @@ def _draws(size: int, count: int, rng: np.random.Generator) -> Floats:
     return rng.multinomial(size, np.full(size, 1 / size), count).astype(np.float32)
 
 
-def mean_auroc(per_seed: Sequence[Wins], images: NDArray[Any], seeds: NDArray[Any]) -> Doubles:
-    """(wins of S seeds, (R, N) image weights, (R, S) seed weights) -> (R,) weighted means of the seeds' AUROCs.
+def mean_over_seeds(values: Sequence[Doubles], weights: NDArray[Any]) -> Doubles:
+    """((R,) values of each of S seeds, (R, S) how often each seed is drawn) -> (R,) weighted means over the seeds.
 
-    All seeds of a resample see the same images. Two methods are compared by giving both the same `images` and `seeds`
-    and subtracting: the resamples are then paired, and what both have in common cancels. NaN where `auroc` is. Raises
-    ReconpatchError when the shapes do not fit, a weight is negative or not finite, or a resample has no seed.
+    All seeds of a resample must see the same images. To compare two methods, give both the same resamples of images
+    and seeds and subtract: the draws are then paired, and what both have in common cancels. NaN where any value is.
+    Raises ReconpatchError when the shapes do not fit, a weight is negative or not finite, or a resample has no seed.
     """
-    if seeds.shape != (len(images), len(per_seed)):
-        raise ReconpatchError(f"seed weights {seeds.shape}: must be ({len(images)} resamples, {len(per_seed)} seeds)")
-    _weights(seeds)
-    if not per_seed or not seeds.sum(1).all():
-        raise ReconpatchError("a resample has no seed: give at least one seed some weight in each")
-    values = np.stack([auroc(wins, images) for wins in per_seed], 1)
-    return np.asarray(np.average(values, axis=1, weights=seeds.astype(np.float64)))
+    check_weights(weights, len(values))
+    if not values or {v.shape for v in values} != {weights.shape[:1]} or not weights.sum(1).all():
+        raise ReconpatchError(
+            f"seed weights {weights.shape} for values of {len(values)} seeds: give (resamples, seeds), and each "
+            "resample a seed"
+        )
+    return np.asarray(np.average(np.stack(values, 1), axis=1, weights=weights.astype(np.float64)))
 
 
 def interval(values: NDArray[Any], level: float = 0.95) -> tuple[float, float]:
@@ -195,16 +186,27 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]], prefix: str) -> Wins:
     return wins
 
 
-def _check(name: str, scores: Floats, truth: NDArray[Any]) -> None:
+def check_labels(scores: Floats, labels: NDArray[np.int64]) -> None:
+    """Raise ReconpatchError unless there is one finite score and one label, 0 or 1, per image."""
+    _check_scores("labels", scores, labels)
+    if scores.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ReconpatchError(f"labels {labels.shape}: must be one per image, 0, normal, or 1, anomalous")
+
+
+def check_weights(weights: NDArray[Any], columns: int) -> NDArray[Any]:
+    """The weights. Raises ReconpatchError unless they are (resamples, columns), finite and not negative."""
+    if weights.ndim != 2 or weights.shape[1] != columns:
+        raise ReconpatchError(f"weights {weights.shape}: must have a column for each of the {columns} images or seeds")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ReconpatchError(f"weights {weights.shape}: must be finite and not negative")
+    return weights
+
+
+def _check_scores(name: str, scores: Floats, truth: NDArray[Any]) -> None:
     if scores.shape != truth.shape:
         raise ReconpatchError(f"scores {scores.shape} and {name} {truth.shape} differ in shape")
     if not np.isfinite(scores).all():
         raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
-
-
-def _weights(weights: NDArray[Any]) -> None:
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ReconpatchError(f"weights {weights.shape}: must be finite and not negative")
 
 
 def _positive(name: str, value: int) -> int:

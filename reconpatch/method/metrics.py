@@ -1,134 +1,284 @@
-"""Metrics, exact with ties. All in [0, 1]; `None` means undefined, as without any anomaly.
+"""The metrics of the benchmark, exact with ties, and the registry from which everything else about them follows.
 
-One sort of the negatives' scores and two searches per positive give everything. With a and b the shares of negatives
-above, and at or above, a positive's score, the ROC and PRO curves are sums of ramps from a to b, whose areas have
-closed forms: the trapezoid rule with interpolation at the limit, ties included.
+`METRICS` is the only list of metrics: records, tables, sweeps, intervals, verification and `reconpatch evaluate` read
+it. Values are in [0, 1]; None means undefined, for example without any anomaly.
+
+All metrics of a category share one sort of its scores, a `Ranking`. With a and b the shares of negatives above, and at
+or above, a positive's score, the ROC and PRO curves are sums of ramps from a to b. The areas of ramps have closed
+forms: the trapezoid rule with interpolation at the limit, ties included.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method import bootstrap
+from reconpatch.method.bootstrap import Wins
 
 PRO_LIMIT = 0.3  # AUPRO integrates up to this false positive rate, as MVTec AD's authors do
-EIGHT = np.ones((3, 3))  # regions of a mask are 8-connected, as in their code
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Masks = NDArray[np.bool_]
+Level = Literal["image", "pixel"]
 Metrics = dict[str, float | None]
 
 
+class PrecisionRecall(NamedTuple):
+    """Precision and recall at every distinct positive score. Thresholds rise, so recall falls.
+
+    Other thresholds have the same recall and no better precision.
+    """
+
+    precision: Doubles
+    recall: Doubles
+    thresholds: Floats
+
+
 @dataclass(frozen=True)
-class Best:
-    """The threshold with the largest F1 = 2 TP / (2 TP + FP + FN), scores at or above it being positive."""
+class Ranking:
+    """The scores of normal and anomalous images or pixels, sorted once and shared by all metrics.
 
-    f1: float
-    threshold: float
-
-
-def precision_curve(negative: Floats, positive: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64], Floats]:
-    """(sorted negatives, sorted positives) -> (precision, recall, threshold) at every distinct positive score.
-
-    Thresholds rise, so recall falls. Other thresholds have the same recall and no better precision. Raises
+    negative: (n,) rising scores of what is normal. positive: (p,) rising scores of what is anomalous. region_weights:
+    (p,) the weight of every positive pixel in AUPRO, 1 / (regions x pixels of its region); None for images. Raises
     ReconpatchError when there are no negatives or no positives, or a score is not finite.
     """
-    _sorted(negative, positive)
-    thresholds, first = np.unique(positive, return_index=True)
-    true = len(positive) - first
-    false = len(negative) - np.searchsorted(negative, thresholds, "left")
-    return true / (true + false), true / len(positive), thresholds
+
+    negative: Floats
+    positive: Floats
+    region_weights: Doubles | None = None
+
+    def __post_init__(self) -> None:
+        for name, scores in (("negatives", self.negative), ("positives", self.positive)):
+            if not len(scores):
+                raise ReconpatchError(f"there are no {name}", fix="metrics need both")
+            _check_finite(scores[[0, -1]])  # the ends are enough: infinities sort to both ends, NaN sorts last
+
+    @cached_property
+    def above(self) -> Doubles:
+        """(p,) the share of negatives above each positive: false positive rate just below its threshold's ties."""
+        return 1 - np.searchsorted(self.negative, self.positive, "right") / len(self.negative)
+
+    @cached_property
+    def at_or_above(self) -> Doubles:
+        """(p,) the share of negatives at or above each positive: false positive rate at its score as threshold."""
+        return 1 - np.searchsorted(self.negative, self.positive, "left") / len(self.negative)
+
+    @cached_property
+    def precision_recall(self) -> PrecisionRecall:
+        """The precision-recall curve, one point per distinct positive score."""
+        thresholds, first = np.unique(self.positive, return_index=True)
+        true = len(self.positive) - first
+        false = len(self.negative) - np.searchsorted(self.negative, thresholds, "left")
+        return PrecisionRecall(true / (true + false), true / len(self.positive), thresholds)
+
+    @cached_property
+    def best_f1(self) -> tuple[float, float]:
+        """The largest F1 = 2 TP / (2 TP + FP + FN) and its threshold, the highest threshold on a tie.
+
+        Scores at or above the threshold are positive.
+        """
+        precision, recall, thresholds = self.precision_recall
+        f1 = 2 * precision * recall / (precision + recall)
+        best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+        return float(f1[best]), float(thresholds[best])
 
 
-def average_precision(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """Sum of precision times the gain in recall, without interpolation (scikit-learn's definition).
+def auroc(ranking: Ranking) -> float:
+    """Area under the ROC curve: the share of (positive, negative) pairs in order, ties counting half."""
+    return float(np.mean(1 - (ranking.above + ranking.at_or_above) / 2))
 
-    Raises ReconpatchError unless both are of the same length and in [0, 1], recall falling from 1.
-    """
-    _curve(precision, recall)
+
+def average_precision(ranking: Ranking) -> float:
+    """Sum of precision times the gain in recall, without interpolation (scikit-learn's definition)."""
+    precision, recall, _ = ranking.precision_recall
     return float(np.sum(precision * -np.diff(recall, append=0)))
 
 
-def best_f1(precision: NDArray[np.float64], recall: NDArray[np.float64], thresholds: Floats) -> Best:
-    """The largest F1 and its threshold, the highest one on a tie.
+def aupro(ranking: Ranking) -> float:
+    """Mean, over all 8-connected defect regions, of the share of the region found, integrated up to PRO_LIMIT.
 
-    Raises ReconpatchError as `average_precision`, and unless there are as many thresholds.
+    The integral runs over the false positive rate and is divided by the limit. Raises ReconpatchError for a ranking of
+    images, which have no regions.
     """
-    _curve(precision, recall)
-    if len(thresholds) != len(recall):
-        raise ReconpatchError(f"{len(thresholds)} thresholds for a curve of {len(recall)} points: give as many")
-    f1 = 2 * precision * recall / (precision + recall)
-    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
-    return Best(float(f1[best]), float(thresholds[best]))
+    if ranking.region_weights is None:
+        raise ReconpatchError("AUPRO is a metric of pixels", fix="give a ranking with region weights")
+    areas = ramp_area(ranking.above, ranking.at_or_above, PRO_LIMIT)
+    return float(np.sum(ranking.region_weights * areas) / PRO_LIMIT)
 
 
-def false_positive_rates(negative: Floats, positive: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(sorted negatives, sorted positives) -> per positive, the share of negatives above it, and at or above it.
+@dataclass(frozen=True)
+class Metric:
+    """One metric: an entry of METRICS is all that a metric needs.
 
-    Raises ReconpatchError when there are no negatives or no positives, or a score is not finite.
+    name: its key in records. label: its name in tables and figures. level: whether it ranks images or pixels; pixel
+    metrics need masks. function: ranking -> value. threshold: ranking -> the score that belongs to the value; it
+    stands in records as `<name>_threshold`. in_tables: whether tables have columns for it. interval: how its 95 %
+    bootstrap interval is computed, None for no interval:
+
+    "scores"  image metrics: the function, of the image scores of every resample
+    "pairs"   AUROC only: counts of ordered pairs, kept per pair of images, so that pixels can be resampled, too
     """
-    _sorted(negative, positive)
-    above = 1 - np.searchsorted(negative, positive, "right") / len(negative)
-    return above, 1 - np.searchsorted(negative, positive, "left") / len(negative)
+
+    name: str
+    label: str
+    level: Level
+    function: Callable[[Ranking], float]
+    threshold: Callable[[Ranking], float] | None = None
+    higher_is_better: bool = True
+    in_tables: bool = False
+    interval: Literal["pairs", "scores"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.needs_masks and self.interval == "scores":
+            raise ReconpatchError(
+                "pixels are not saved, so their metric cannot be computed again for resamples",
+                where=self.name,
+                fix='set interval to None or, for an AUROC, to "pairs"',
+            )
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether it is undefined without masks of the defects."""
+        return self.level == "pixel"
 
 
-def image_metrics(scores: Floats, labels: NDArray[np.int64]) -> Metrics:
-    """((N,) scores, (N,) labels, 1 anomalous) -> image_auroc, image_ap, image_f1, image_f1_threshold.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("image_auroc", "image AUROC", "image", auroc, in_tables=True, interval="pairs"),
+        Metric("image_ap", "image AP", "image", average_precision),
+        Metric("image_f1", "image F1", "image", lambda r: r.best_f1[0], threshold=lambda r: r.best_f1[1]),
+        Metric("pixel_auroc", "pixel AUROC", "pixel", auroc, in_tables=True, interval="pairs"),
+        Metric("pixel_ap", "pixel AP", "pixel", average_precision),
+        Metric("pixel_f1", "pixel F1", "pixel", lambda r: r.best_f1[0], threshold=lambda r: r.best_f1[1]),
+        Metric("aupro_30", "AUPRO (30 %)", "pixel", aupro, in_tables=True),
+    )
+}
+
+
+def image_metrics(scores: Floats, labels: Labels) -> Metrics:
+    """((N,) scores, (N,) labels, 1 anomalous) -> every image metric of METRICS, and its threshold if it has one.
 
     None where one kind of label is missing. Raises ReconpatchError when the shapes differ, a score is not finite or a
     label is neither 0 nor 1.
     """
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ReconpatchError(f"scores {scores.shape} and labels {labels.shape}: must be one of each per image")
-    _finite(scores)
+    _check_finite(scores)
     if not np.isin(labels, (0, 1)).all():
         raise ReconpatchError(f"labels {np.unique(labels)[:5].tolist()}: must be 0, normal, or 1, anomalous")
-    names = ("image_auroc", "image_ap", "image_f1", "image_f1_threshold")
-    negative, positive = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
-    if not len(negative) or not len(positive):
-        return dict.fromkeys(names)
-    above, at_or_above = false_positive_rates(negative, positive)
-    return dict(zip(names, _curve_metrics(negative, positive, above, at_or_above), strict=True))
+    if labels.all() or not labels.any():
+        return _measured("image", None)
+    return _measured("image", Ranking(np.sort(scores[labels == 0]), np.sort(scores[labels == 1])))
 
 
-def pixel_metrics(maps: Floats, masks: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None) -> Metrics:
-    """((N, H, W) maps, (N, H, W) masks) -> pixel_auroc, pixel_ap, pixel_f1, pixel_f1_threshold, aupro_30.
+def pixel_metrics(maps: Floats, masks: Masks, counted: Masks | None = None) -> Metrics:
+    """((N, H, W) maps, (N, H, W) masks) -> every pixel metric of METRICS, and its threshold if it has one.
 
-    All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. AUPRO:
-    the mean, over all 8-connected defect regions, of the share of the region found, integrated over the false positive
-    rate up to 0.3 and divided by 0.3. None where all pixels are normal or all anomalous. Raises ReconpatchError when
-    the shapes differ, masks are not boolean, a defect lies outside what is counted, or a score is not finite.
+    All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. None
+    where all pixels are normal or all anomalous. Raises ReconpatchError when the shapes differ, masks are not boolean,
+    a defect lies outside what is counted, or a score is not finite.
     """
     if maps.shape != masks.shape:
         raise ReconpatchError(f"maps {maps.shape} and masks {masks.shape} differ in shape")
-    _masks(masks)
-    _finite(maps)
+    _check_masks(masks)
+    _check_finite(maps)
     if counted is not None and (counted.shape != masks.shape or not counted[masks].all()):
         raise ReconpatchError(f"counted {counted.shape}: must have the masks' shape {masks.shape} and all they mark")
-    names = ("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_f1_threshold", "aupro_30")
     negative = maps[~masks if counted is None else counted & ~masks]
     if not masks.any() or not len(negative):
-        return dict.fromkeys(names)
-    negative.sort()  # in place: with as many pixels as these, a second copy counts
+        return _measured("pixel", None)
+    negative.sort()  # in place: a second copy of that many pixels would need much memory
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache
-    positive, weights = positive[order], weights[order]
-    above, at_or_above = false_positive_rates(negative, positive)
-    pro = float(np.sum(weights * ramp_area(above, at_or_above, PRO_LIMIT)) / PRO_LIMIT)
-    return dict(zip(names, (*_curve_metrics(negative, positive, above, at_or_above), pro), strict=True))
+    return _measured("pixel", Ranking(negative, positive[order], weights[order]))
 
 
-def _curve_metrics(
-    negative: Floats, positive: Floats, above: NDArray[np.float64], at_or_above: NDArray[np.float64]
-) -> tuple[float, float, float, float]:
-    """AUROC, average precision, best F1 and its threshold of sorted scores."""
-    precision, recall, thresholds = precision_curve(negative, positive)
-    best = best_f1(precision, recall, thresholds)
-    auroc = float(np.mean(1 - (above + at_or_above) / 2))
-    return auroc, average_precision(precision, recall), best.f1, best.threshold
+def _measured(level: Level, ranking: Ranking | None) -> Metrics:
+    """The metrics of a level, in the registry's order. Without a ranking all are undefined."""
+    values: Metrics = {}
+    for metric in METRICS.values():
+        if metric.level == level:
+            values[metric.name] = None if ranking is None else metric.function(ranking)
+            if metric.threshold is not None:
+                values[f"{metric.name}_threshold"] = None if ranking is None else metric.threshold(ranking)
+    return values
 
 
-def ramp_area(start: NDArray[np.float64], end: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+def evaluate(image: Floats, labels: Labels, maps: Floats, masks: Masks) -> tuple[Metrics, dict[str, NDArray[Any]]]:
+    """((N,) image scores, (N,) labels, 1 anomalous, (N, H, W) maps, (N, H, W) masks) -> (metrics, tensors).
+
+    The tensors are the counts from which `resampled` draws intervals, by the names they are saved under. Raises
+    ReconpatchError when shapes differ or a score is not finite.
+    """
+    metrics = image_metrics(image, labels) | pixel_metrics(maps, masks)
+    wins = bootstrap.image_wins(image, labels), bootstrap.pixel_wins(maps, masks)
+    return metrics, bootstrap.to_tensors(wins[0], "image") | bootstrap.to_tensors(wins[1], "pixel")
+
+
+@dataclass(frozen=True)
+class SavedScores:
+    """What is saved of the N test images of a run, from which all intervals are drawn.
+
+    image: (N,) image scores. labels: (N,), 1 anomalous. wins: counts of ordered pairs of images or pixels.
+    """
+
+    image: Floats
+    labels: Labels
+    wins: Mapping[Level, Wins]
+
+
+def saved_scores(tensors: Mapping[str, NDArray[Any]], metrics: Mapping[str, float | None]) -> SavedScores:
+    """Tensors of a file of scores, metrics of its record -> what intervals of the metrics that are defined need.
+
+    Raises ReconpatchError for a tensor that is missing or damaged.
+    """
+    levels = {m.level for m in METRICS.values() if m.interval == "pairs" and metrics.get(m.name) is not None}
+    wins = {level: bootstrap.from_tensors(tensors, level) for level in levels}
+    return SavedScores(np.asarray(tensors["image"]), np.asarray(tensors["label"]), wins)
+
+
+def resampled(metric: Metric, saved: SavedScores, weights: NDArray[Any]) -> Doubles:
+    """(metric with an interval, N images, (R, N) how often each image is drawn) -> (R,) values of the resamples.
+
+    NaN where a resample lacks normal or anomalous images. Raises ReconpatchError for a metric without an interval and
+    for weights of other images.
+    """
+    if metric.interval == "pairs" and metric.level in saved.wins:
+        return bootstrap.auroc(saved.wins[metric.level], weights)
+    if metric.interval is None or metric.needs_masks:
+        raise ReconpatchError("cannot be drawn from what is saved", where=metric.name)
+    return resampled_images(metric, saved.image, saved.labels, weights)
+
+
+def resampled_images(metric: Metric, scores: Floats, labels: Labels, weights: NDArray[Any]) -> Doubles:
+    """(image metric, (N,) scores, (N,) labels, (R, N) how often each image is drawn) -> (R,) values.
+
+    No array is N x N. NaN where a resample lacks normal or anomalous images. Raises ReconpatchError when the shapes
+    differ, a score is not finite, a label is neither 0 nor 1, or a weight is no whole number.
+    """
+    if metric.interval == "pairs":
+        return bootstrap.image_aurocs(scores, labels, weights)
+    times = bootstrap.check_weights(weights, len(scores)).astype(np.int64)
+    if not np.array_equal(times, weights):
+        raise ReconpatchError(f"weights {weights.shape}: must be whole numbers, how often each image is drawn")
+    bootstrap.check_labels(scores, labels)
+    normal, anomalous = (rows[np.argsort(scores[rows])] for rows in (np.flatnonzero(labels == n) for n in (0, 1)))
+    values = np.full(len(times), np.nan)
+    for n, w in enumerate(times):  # repeated sorted scores stay sorted
+        negative, positive = np.repeat(scores[normal], w[normal]), np.repeat(scores[anomalous], w[anomalous])
+        if len(negative) and len(positive):
+            values[n] = metric.function(Ranking(negative, positive))
+    return values
+
+
+def ramp_area(start: Doubles, end: Doubles, limit: float) -> Doubles:
     """Area below a ramp that rises from 0 at `start` to 1 at `end` and stays there, between 0 and `limit`.
 
     Raises ReconpatchError unless 0 <= start <= end <= 1 and 0 < limit <= 1.
@@ -140,41 +290,29 @@ def ramp_area(start: NDArray[np.float64], end: NDArray[np.float64], limit: float
     return np.where(end <= limit, limit - (start + end) / 2, np.where(start < limit, cut, 0))
 
 
-def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+def region_weights(masks: Masks) -> Doubles:
     """(N, H, W) masks -> one weight per positive pixel, in the masks' order: 1 / (regions x pixels of its region).
 
     Raises ReconpatchError when masks are not boolean or not three-dimensional. Without regions there are no weights.
     """
-    _masks(masks)
+    from scipy import ndimage  # tables read the registry alone and do not wait for it
+
+    _check_masks(masks)
     weights, regions = [np.zeros(0)], 0
     for mask in masks:
         if mask.any():
-            labels, count = ndimage.label(mask, structure=EIGHT)
+            labels, count = ndimage.label(mask, structure=np.ones((3, 3)))  # 8-connected, as MVTec AD's authors do
             inside = labels[mask]
             weights.append(1 / np.bincount(inside)[inside])
             regions += count
     return np.asarray(np.concatenate(weights) / max(regions, 1))
 
 
-def _finite(scores: Floats) -> None:
+def _check_finite(scores: Floats) -> None:
     if not np.isfinite(scores).all():
         raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
 
 
-def _sorted(negative: Floats, positive: Floats) -> None:
-    """The ends of sorted scores tell whether all are finite: NaN sorts last."""
-    for name, scores in (("negatives", negative), ("positives", positive)):
-        if not len(scores):
-            raise ReconpatchError(f"no {name}: without them nothing can be measured")
-        _finite(scores[[0, -1]])
-
-
-def _curve(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> None:
-    sound = len(precision) == len(recall) > 0 and ((precision >= 0) & (precision <= 1) & (recall > 0)).all()
-    if not sound or recall[0] > 1 or (np.diff(recall) > 0).any():
-        raise ReconpatchError("precision and recall are no curve of precision_curve: both in [0, 1], recall falling")
-
-
-def _masks(masks: NDArray[np.bool_]) -> None:
+def _check_masks(masks: Masks) -> None:
     if masks.dtype != np.bool_ or masks.ndim != 3:
         raise ReconpatchError(f"masks {masks.shape} of {masks.dtype}: must be boolean, (images, height, width)")

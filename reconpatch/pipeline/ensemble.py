@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from reconpatch.data.index import read_manifest
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.ensemble import combine_runs
-from reconpatch.method.evaluation import evaluate
+from reconpatch.method.metrics import evaluate
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import combined_record, read_record, write_record

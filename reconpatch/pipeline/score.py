@@ -14,9 +14,9 @@ from reconpatch.data.index import Item, read_manifest
 from reconpatch.data.published import record_flags
 from reconpatch.files import replacing, sha256_of
 from reconpatch.gpus import take_device
-from reconpatch.method.evaluation import evaluate
 from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import image_scores, patch_scores
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.evaluation import evaluate
+from reconpatch.method.metrics import evaluate
 from reconpatch.records.compare import short
 from reconpatch.records.findings import TOLERANCE, Findings, Source, Unverifiable
 from reconpatch.records.record import Record

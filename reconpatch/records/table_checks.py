@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import load_file
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import NAME
-from reconpatch.method.bootstrap import from_tensors
+from reconpatch.method.metrics import saved_scores
 from reconpatch.records.compare import short
 from reconpatch.records.findings import Findings, Source, Unverifiable
 from reconpatch.records.locations import KINDS, RECORD, RUN
@@ -184,14 +183,12 @@ def _filled(result: Result, file: Path, source: Source) -> Result:
     """A result with what its record and saved scores hold."""
     record = source.read(file, unsealed)
     scores = source.read(file.with_name("scores.safetensors"), load_file)
-    known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
     return replace(
         result,
         seed=record.seed,
         record=record,
         link=source.name(file),
-        wins={f"{name}_auroc": from_tensors(scores, name) for name in known},
-        image_labels=np.asarray(scores["label"]),
+        saved=saved_scores(scores, record.metrics),
     )
 
 

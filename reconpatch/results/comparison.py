@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.data.published import KNOWN, TEXTURES
-from reconpatch.method.bootstrap import Wins, interval, mean_auroc, resamples, seed_resamples
+from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
+from reconpatch.method.metrics import METRICS, SavedScores, resampled
 from reconpatch.records.record import Record
-from reconpatch.results.names import METRICS
 from reconpatch.results.paper import paper_mean, paper_value
 from reconpatch.rng import stream
 
@@ -37,8 +37,7 @@ class Result:
     departures: Sequence[str]
     record: Record | None = None
     link: str = ""  # where the record lies, relative to the report
-    wins: Mapping[str, Wins] | None = None  # of the metrics that have a bootstrap
-    image_labels: NDArray[np.int64] | None = None
+    saved: SavedScores | None = None  # what its intervals are drawn from
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,19 @@ class Entry:
 def entries(results: Sequence[Result], count: int) -> dict[str, Entry]:
     """Results of all seeds of one place, method and category -> per metric an Entry; NaN where a run is missing."""
     found = {}
-    for metric in METRICS:
-        values = [np.nan if r.record is None else _number(r.record.metrics.get(metric)) for r in results]
+    first, saved = results[0], [r.saved for r in results if r.saved is not None]
+    for name, metric in METRICS.items():
+        if not metric.in_tables:
+            continue
+        values = [np.nan if r.record is None else _number(r.record.metrics.get(name)) for r in results]
         draws = None
-        wins = [r.wins[metric] for r in results if r.wins is not None and metric in r.wins]
-        first = results[0]
-        if len(wins) == len(results) and first.image_labels is not None and not np.isnan(values).any():
-            name = f"bootstrap/{first.dataset}/{first.category}"  # the same for both methods and at every place
-            images = resamples(first.image_labels, count, stream(0, f"{name}/images"))
-            draws = mean_auroc(wins, images, seed_resamples(len(wins), count, stream(0, f"{name}/seeds")))
+        if metric.interval is not None and len(saved) == len(results) and not np.isnan(values).any():
+            rng = f"bootstrap/{first.dataset}/{first.category}"  # the same for both methods and at every place
+            images = resamples(saved[0].labels, count, stream(0, f"{rng}/images"))
+            seeds = seed_resamples(len(saved), count, stream(0, f"{rng}/seeds"))
+            draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        found[metric] = Entry(float(np.mean(values)), sd, draws)
+        found[name] = Entry(float(np.mean(values)), sd, draws)
     return found
 
 
@@ -163,7 +164,7 @@ def cells(
                 keys = [(dataset, c, labels, method) for c in members]
                 flat = [r for key in keys for r in placed[key]]
                 partners = [(dataset, c, labels, "patchcore") for c in members] if method == "reconpatch" else []
-                for metric in METRICS:
+                for metric in (m.name for m in METRICS.values() if m.in_tables):
                     mine = Entry.mean([found[key][metric] for key in keys])
                     theirs = [found[key][metric] for key in partners if key in found]
                     gain = _gain(mine, Entry.mean(theirs)) if len(theirs) == len(members) else {}

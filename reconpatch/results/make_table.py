@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import write_text
-from reconpatch.method.bootstrap import from_tensors
+from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record
 from reconpatch.results.comparison import Result, cells
 from reconpatch.results.cost import cost_table
@@ -58,13 +57,11 @@ def _filled(result: Result, at: Path, folder: Path) -> Result:
             f"{at / 'scores.safetensors'}: not a file of scores ({error}); remove it and run again"
         ) from None
     record = read_record(at / "record.json")
-    known = [name for name in ("image", "pixel") if record.metrics.get(f"{name}_auroc") is not None]
     return replace(
         result,
         record=record,
         link=(at / "record.json").relative_to(folder).as_posix(),
-        wins={f"{name}_auroc": from_tensors(scores, name) for name in known},
-        image_labels=np.asarray(scores["label"]),
+        saved=saved_scores(scores, record.metrics),
     )
 
 

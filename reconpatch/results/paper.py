@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method.metrics import METRICS
 
 COLUMNS = ("category", "method", "metric", "value", "caveat")
-AUROC = ("image_auroc", "pixel_auroc")
 
 
 def read_paper(file: Path) -> pd.DataFrame:
@@ -85,8 +85,9 @@ def _labels(header: Sequence[str]) -> list[str]:
 
 
 def _check_value(where: str, metric: str, text: str) -> None:
-    if metric not in AUROC:
-        raise ReconpatchError(f"{where}: unknown metric {metric!r}; choose from {', '.join(AUROC)}")
+    names = [name for name, known in METRICS.items() if known.in_tables]
+    if metric not in names:
+        raise ReconpatchError(f"unknown metric {metric!r}", where=where, fix=f"choose from {', '.join(names)}")
     value = _comparable(text)
     if isinstance(value, str):
         raise ReconpatchError(f"{where}: value {text!r} is not a number; leave the row out where the paper has none")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from reconpatch.method.metrics import METRICS
 from reconpatch.results.comparison import BETWEEN, Result
-from reconpatch.results.names import METHODS, METRICS
+from reconpatch.results.names import METHODS
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
@@ -57,7 +58,7 @@ def comparison_table(cells: pd.DataFrame, labels: Sequence[str], title: str, not
         row["method"] = METHODS[first["method"]]
         link = {}
         for _, cell in part.iterrows():
-            shown = METRICS[cell["metric"]]
+            shown = METRICS[cell["metric"]].label
             row |= {shown: _value(cell)} | _beside(cell, shown, extra[cell["metric"]])
             link[shown] = cell["links"].split()
         rows.append(row)

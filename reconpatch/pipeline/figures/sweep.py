@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
 from reconpatch.results.captions import footnote
 from reconpatch.results.figures.maps import save
 from reconpatch.results.figures.sweeps import sweep
 from reconpatch.results.make_table import series
-from reconpatch.results.names import METRICS
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
     table = pd.read_csv(files.cells, dtype={"category": str})
     records = [read_record(file) for file in files.records]
     shown, x, what = series(table, labels)
-    panels = {METRICS[m]: shown[m] for m in ("image_auroc", "pixel_auroc") if m in shown}
+    panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
     unlike = (table["verdict"] == "not comparable").any()
     below = footnote(records) + ("; the paper's points are not comparable, see the table's notes" if unlike else "")
-    save(sweep(panels, x, xlabel, f"AUROC × 100, {what}", joined=bool(xlabel)), files.figure, below)
+    save(sweep(panels, x, xlabel, f"× 100, {what}", joined=bool(xlabel)), files.figure, below)

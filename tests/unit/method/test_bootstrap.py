@@ -15,7 +15,7 @@ from reconpatch.method.bootstrap import (
     image_aurocs,
     image_wins,
     interval,
-    mean_auroc,
+    mean_over_seeds,
     pixel_wins,
     resamples,
     seed_resamples,
@@ -170,12 +170,12 @@ def test_seed_resamples_sum_to_the_seeds() -> None:
     assert np.array_equal(seed_resamples(1, 3, np.random.default_rng(2)), np.ones((3, 1)))
 
 
-def test_mean_auroc_against_loops() -> None:
+def test_mean_over_seeds_against_loops() -> None:
     rng = np.random.default_rng(3)
     labels = draw_images(0)[1]
     scores = [(rng.integers(0, 6, 12) + labels).astype(np.float32) for _ in range(3)]
     images, of_seeds = resamples(labels, 20, rng), seed_resamples(3, 20, rng)
-    got = mean_auroc([image_wins(s, labels) for s in scores], images, of_seeds)
+    got = mean_over_seeds([auroc(image_wins(s, labels), images) for s in scores], of_seeds)
     for value, w, times in zip(got, images.astype(int), of_seeds.astype(int), strict=True):
         drawn = [roc_auc_score(repeated(labels, w), repeated(scores[s], w)) for s in np.repeat(np.arange(3), times)]
         assert value == pytest.approx(np.mean(drawn))
@@ -187,7 +187,7 @@ def test_paired_difference_of_identical_runs_is_zero() -> None:
     runs = [maps, maps + rng.normal(0, 0.1, maps.shape).astype(np.float32)]
     images, of_seeds = resamples(masks.any((1, 2)).astype(np.int64), 200, rng), seed_resamples(2, 200, rng)
     first, second, worse = (
-        mean_auroc([pixel_wins(run - drop * masks, masks) for run in runs], images, of_seeds)
+        mean_over_seeds([auroc(pixel_wins(run - drop * masks, masks), images) for run in runs], of_seeds)
         for drop in np.array([0, 0, 0.05], np.float32)
     )
     assert first.std() > 0 and (first == second).all() and interval(first - second) == (0, 0)
@@ -242,47 +242,41 @@ def test_wins_survive_a_safetensors_file() -> None:
         from_tensors(tensors, "other")
 
 
-def test_bad_input_is_explained() -> None:
-    rng, ones = np.random.default_rng(0), np.ones((2, 4, 4), np.float32)
-    wins = image_wins(np.array([1, 2], np.float32), np.array([0, 1]))
-    with pytest.raises(ReconpatchError, match=r"labels .* differ in shape"):
-        image_wins(np.ones(2, np.float32), np.array([0, 1, 1]))
-    with pytest.raises(ReconpatchError, match=r"masks .* differ in shape"):
-        pixel_wins(ones, np.ones((2, 4, 5), bool))
-    with pytest.raises(ReconpatchError, match="1 anomaly scores are not finite"):
-        image_wins(np.array([1, np.nan], np.float32), np.array([0, 1]))
-    with pytest.raises(ReconpatchError, match="bins 3"):
-        pixel_wins(ones, ones > 0, 3)
-    with pytest.raises(ReconpatchError, match="not of 2 images"):
-        auroc(wins, np.ones((1, 3)))
-    with pytest.raises(ReconpatchError, match=r"seed weights .* must be \(5 resamples, 1 seeds\)"):
-        mean_auroc([wins], np.ones((5, 2)), np.ones((5, 2)))
-    with pytest.raises(ReconpatchError, match="count 0"):
-        resamples(np.array([0, 1]), 0, rng)
-    with pytest.raises(ReconpatchError, match="seeds 0"):
-        seed_resamples(0, 5, rng)
-    with pytest.raises(ReconpatchError, match="level 95"):
-        interval(np.ones(3), 95)
+SCORES, LABELS, ONES = np.array([0, 1], np.float32), np.array([0, 1]), np.ones((3, 2))
+MASKS, RNG = np.zeros((1, 2, 2), bool), np.random.default_rng(0)
+WINS = image_wins(SCORES, LABELS)
 
 
-def test_arguments_that_would_give_a_wrong_number_are_refused() -> None:
-    scores, labels, masks = np.array([0, 1], np.float32), np.array([0, 1]), np.zeros((1, 2, 2), bool)
-    wins = image_wins(scores, labels)
-    ones = np.ones((3, 2))
-    for call, message in (
-        (lambda: image_wins(scores, np.array([0, 2])), "0, normal, or 1, anomalous"),
-        (lambda: image_wins(scores[None], labels[None]), "must be one per image"),
-        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), masks.astype(np.uint8)), "of uint8: must be boolean"),
-        (lambda: pixel_wins(np.zeros((0, 2, 2), np.float32), masks[:0]), "must be boolean"),
-        (lambda: auroc(wins, -ones), "must be finite and not negative"),
-        (lambda: auroc(wins, ones * np.nan), "must be finite and not negative"),
-        (lambda: mean_auroc([wins], ones, np.zeros((3, 1))), "a resample has no seed"),
-        (lambda: mean_auroc([wins], ones, np.full((3, 1), np.inf)), "must be finite"),
-        (lambda: mean_auroc([], ones, np.zeros((3, 0))), "a resample has no seed"),
-        (lambda: interval(np.array([0.5]), float("nan")), "level nan: must be between 0 and 1"),
-    ):
-        with pytest.raises(ReconpatchError, match=message):
-            call()
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: image_wins(SCORES, np.array([0, 1, 1])), "differ in shape"),
+        (lambda: image_wins(np.array([1, np.nan], np.float32), LABELS), "not finite"),
+        (lambda: image_wins(SCORES, np.array([0, 2])), "0, normal, or 1, anomalous"),
+        (lambda: image_aurocs(SCORES[None], LABELS[None], ONES), "must be one per image"),
+        (lambda: image_aurocs(SCORES, LABELS, np.ones((1, 3))), "each of the 2 images"),
+        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 3), bool)), "differ in shape"),
+        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), MASKS.astype(np.uint8)), "must be boolean"),
+        (lambda: pixel_wins(np.zeros((0, 2, 2), np.float32), MASKS[:0]), "must be boolean"),
+        (lambda: pixel_wins(np.zeros((1, 2, 2), np.float32), MASKS, 3), "bins 3"),
+        (lambda: auroc(WINS, np.ones((1, 3))), "each of the 2 images"),
+        (lambda: auroc(WINS, np.ones(2)), "each of the 2 images"),
+        (lambda: auroc(WINS, -ONES), "not negative"),
+        (lambda: auroc(WINS, ONES * np.nan), "must be finite"),
+        (lambda: mean_over_seeds([np.ones(3)], ONES), "each of the 1 images or seeds"),
+        (lambda: mean_over_seeds([np.ones(4), np.ones(4)], ONES), "seed weights"),
+        (lambda: mean_over_seeds([np.ones(3)], np.zeros((3, 1))), "each resample a seed"),
+        (lambda: mean_over_seeds([np.ones(3)], np.full((3, 1), np.inf)), "must be finite"),
+        (lambda: mean_over_seeds([], np.zeros((3, 0))), "each resample a seed"),
+        (lambda: resamples(LABELS, 0, RNG), "count 0"),
+        (lambda: seed_resamples(0, 5, RNG), "seeds 0"),
+        (lambda: interval(np.ones(3), 95), "level 95"),
+        (lambda: interval(np.ones(3), float("nan")), "level nan"),
+    ],
+)
+def test_arguments_that_would_give_a_wrong_number_are_refused(call, message) -> None:
+    with pytest.raises(ReconpatchError, match=message):
+        call()
 
 
 @pytest.mark.parametrize(
@@ -312,19 +306,3 @@ def test_aurocs_without_pairs_are_those_of_the_pairs(seed, count, levels) -> Non
     np.testing.assert_array_equal(got, auroc(image_wins(scores, labels), weights))
     if 0 < labels.sum() < count:
         assert got[-1] == pytest.approx(roc_auc_score(labels, scores))
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "weights"),
-    [
-        ([1, 2], [0, 1, 1], [[1, 1]]),
-        ([1, np.nan], [0, 1], [[1, 1]]),
-        ([1, 2], [0, 2], [[1, 1]]),
-        ([1, 2], [0, 1], [[1, 1, 1]]),
-        ([1, 2], [0, 1], [1, 1]),
-        ([1, 2], [0, 1], [[1, -1]]),
-    ],
-)
-def test_aurocs_without_pairs_refuse_what_makes_no_sense(scores, labels, weights) -> None:
-    with pytest.raises(ReconpatchError):
-        image_aurocs(np.array(scores, np.float32), np.array(labels), np.array(weights, float))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -6,16 +8,23 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method.bootstrap import resamples
 from reconpatch.method.metrics import (
-    average_precision,
-    best_f1,
-    false_positive_rates,
+    METRICS,
+    Metric,
+    Ranking,
+    aupro,
+    evaluate,
     image_metrics,
     pixel_metrics,
-    precision_curve,
     ramp_area,
     region_weights,
+    resampled,
+    resampled_images,
+    saved_scores,
 )
+
+AP = replace(METRICS["image_ap"], interval="scores")
 
 
 def draw(seed: int, decimals: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +47,9 @@ def aupro_by_thresholds(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3)
         found = maps >= threshold
         curve.append((found[~masks].mean(), float(np.mean([found[n][r].mean() for n, r in regions]))))
     fpr, pro = np.array(curve).T
-    inside = fpr < limit
-    fpr, pro = np.append(fpr[inside], limit), np.append(pro[inside], np.interp(limit, fpr, pro))
+    end = np.searchsorted(fpr, limit)  # the first of several points with this rate: the curve rises at the limit
+    last = np.interp(limit, fpr[end - 1 : end + 1], pro[end - 1 : end + 1])
+    fpr, pro = np.append(fpr[:end], limit), np.append(pro[:end], last)
     return float(np.trapezoid(pro, fpr) / limit)
 
 
@@ -109,49 +119,7 @@ def test_undefined_is_none() -> None:
     for labels in (np.array([0, 0]), np.array([1, 1])):
         assert set(image_metrics(scores, labels).values()) == {None}
     nothing = pixel_metrics(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool))
-    assert set(nothing.values()) == {None} and "aupro_30" in nothing
-
-
-def test_bad_input_is_explained() -> None:
-    with pytest.raises(ReconpatchError, match="differ in shape"):
-        pixel_metrics(np.zeros((1, 4, 4), np.float32), np.zeros((1, 4, 5), bool))
-    with pytest.raises(ReconpatchError, match="1 anomaly scores are not finite"):
-        image_metrics(np.array([1, np.nan], np.float32), np.array([0, 1]))
-
-
-ONE, TWO = np.zeros((1, 2, 2), np.float32), np.array([0.0, 1.0], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: image_metrics(TWO, np.array([0, 2])), r"labels \[0, 2\]: must be 0, normal, or 1"),
-        (lambda: image_metrics(TWO, np.array([0, 1, 1])), "must be one of each per image"),
-        (lambda: image_metrics(ONE, np.zeros((1, 2, 2), int)), "must be one of each per image"),
-        (lambda: pixel_metrics(ONE, np.full((1, 2, 2), 255, np.uint8)), "of uint8: must be boolean"),
-        (lambda: pixel_metrics(ONE[0], np.ones((2, 2), bool)), "must be boolean, .images, height, width"),
-        (lambda: pixel_metrics(ONE, np.ones((1, 2, 2), bool), np.zeros((1, 2, 2), bool)), "all they mark"),
-        (lambda: pixel_metrics(ONE, np.zeros((1, 2, 2), bool), np.ones((1, 2, 1), bool)), "the masks' shape"),
-        (lambda: region_weights(np.ones((1, 2, 2))), "of float64: must be boolean"),
-        (lambda: precision_curve(TWO, TWO[:0]), "no positives"),
-        (lambda: precision_curve(TWO[:0], TWO), "no negatives"),
-        (lambda: precision_curve(TWO, np.array([0, np.nan], np.float32)), "1 anomaly scores are not finite"),
-        (lambda: false_positive_rates(np.array([-np.inf, 0], np.float32), TWO), "1 anomaly scores are not finite"),
-        (lambda: false_positive_rates(TWO[:0], TWO), "no negatives"),
-        (lambda: average_precision(np.array([np.nan, 1]), np.array([1, 0.5])), "no curve"),
-        (lambda: average_precision(np.array([1.0, 1]), np.array([0.5, 1])), "no curve"),
-        (lambda: average_precision(np.array([1.0]), np.array([1, 0.5])), "no curve"),
-        (lambda: best_f1(np.array([1.0]), np.array([1.0]), TWO), "2 thresholds for a curve of 1"),
-        (lambda: best_f1(np.array([np.inf]), np.array([1.0]), TWO[:1]), "no curve"),
-        (lambda: best_f1(np.zeros(0), np.zeros(0), TWO[:0]), "no curve"),
-        (lambda: ramp_area(np.array([np.nan]), np.array([1.0]), 0.3), "must rise within 0 and 1"),
-        (lambda: ramp_area(np.array([0.5]), np.array([0.4]), 0.3), "must rise within 0 and 1"),
-        (lambda: ramp_area(np.array([0.5]), np.array([0.6]), 0), "must rise within 0 and 1"),
-    ],
-)
-def test_arguments_that_would_give_a_wrong_number_are_refused(call, message) -> None:
-    with pytest.raises(ReconpatchError, match=message):
-        call()
+    assert set(nothing.values()) == {None} and "aupro_30" in nothing and "pixel_f1_threshold" in nothing
 
 
 def test_a_single_pixel_and_the_largest_floats() -> None:
@@ -163,3 +131,77 @@ def test_a_single_pixel_and_the_largest_floats() -> None:
     maps[maps > 0], maps[maps < 0] = np.float32(1e-45), 0  # the smallest difference there is
     assert pixel_metrics(maps, masks)["pixel_auroc"] == 1
     assert len(region_weights(np.zeros((2, 3, 3), bool))) == 0
+
+
+@pytest.fixture
+def scored(rng) -> tuple[np.ndarray, ...]:
+    """Image scores, labels, maps and masks of twelve images, four of them anomalous."""
+    labels = np.tile([0, 1, 0], 4)
+    masks = np.zeros((12, 8, 8), bool)
+    masks[labels == 1, 2:5, 3:6] = True
+    maps = (rng.standard_normal(masks.shape) + masks).astype(np.float32)
+    return (rng.integers(0, 6, 12) + labels).astype(np.float32), labels, maps, masks
+
+
+def test_every_metric_with_an_interval_is_that_of_the_repeated_images(scored, rng) -> None:
+    """Also for a metric that is new in the registry: nothing but its entry is needed."""
+    image, labels, maps, masks = scored
+    metrics, tensors = evaluate(image, labels, maps, masks)
+    saved = saved_scores(tensors | {"image": image, "label": labels}, metrics)
+    weights = resamples(labels, 20, rng)
+    for metric in [AP, *(m for m in METRICS.values() if m.interval)]:
+        values = resampled(metric, saved, np.concatenate([np.ones((1, 12)), weights]))
+        assert values[0] == pytest.approx(metrics[metric.name], abs=1e-6)
+        for value, times in zip(values[1:], weights.astype(int), strict=True):
+            drawn = np.repeat(np.arange(12), times)
+            expected = image_metrics(image[drawn], labels[drawn]) | pixel_metrics(maps[drawn], masks[drawn])
+            assert value == pytest.approx(expected[metric.name], abs=1e-6)
+
+
+def test_a_resample_without_anomalies_is_undefined(scored) -> None:
+    image, labels, _, _ = scored
+    weights = np.stack([labels == 0, labels == 1, np.zeros(12), np.ones(12)]).astype(int)
+    for metric in (AP, METRICS["image_auroc"]):
+        assert np.isnan(resampled_images(metric, image, labels, weights)).tolist() == [True, True, True, False]
+
+
+def test_intervals_that_nothing_saved_can_give_are_refused(scored) -> None:
+    with pytest.raises(ReconpatchError, match="pixel_iou"):
+        Metric("pixel_iou", "pixel IoU", "pixel", aupro, interval="scores")
+    image, labels, maps, masks = scored
+    metrics, tensors = evaluate(image, labels, maps, masks)
+    saved = saved_scores(tensors | {"image": image, "label": labels}, metrics)
+    with pytest.raises(ReconpatchError, match="aupro_30"):
+        resampled(METRICS["aupro_30"], saved, np.ones((1, 12)))
+    with pytest.raises(ReconpatchError, match="whole numbers"):
+        resampled_images(AP, image, labels, np.full((1, 12), 0.5))
+
+
+ONE, TWO = np.zeros((1, 2, 2), np.float32), np.array([0.0, 1.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: image_metrics(TWO, np.array([0, 2])), "must be 0, normal, or 1"),
+        (lambda: image_metrics(TWO, np.array([0, 1, 1])), "one of each per image"),
+        (lambda: image_metrics(ONE, np.zeros((1, 2, 2), int)), "one of each per image"),
+        (lambda: image_metrics(np.array([1, np.nan], np.float32), np.array([0, 1])), "not finite"),
+        (lambda: pixel_metrics(ONE, np.zeros((1, 2, 3), bool)), "differ in shape"),
+        (lambda: pixel_metrics(ONE, np.full((1, 2, 2), 255, np.uint8)), "must be boolean"),
+        (lambda: pixel_metrics(ONE[0], np.ones((2, 2), bool)), "must be boolean"),
+        (lambda: pixel_metrics(ONE, np.ones((1, 2, 2), bool), np.zeros((1, 2, 2), bool)), "all they mark"),
+        (lambda: pixel_metrics(ONE, np.zeros((1, 2, 2), bool), np.ones((1, 2, 1), bool)), "the masks' shape"),
+        (lambda: region_weights(np.ones((1, 2, 2))), "must be boolean"),
+        (lambda: Ranking(TWO, TWO[:0]), "no positives"),
+        (lambda: Ranking(TWO[:0], TWO), "no negatives"),
+        (lambda: Ranking(np.array([-np.inf, 0], np.float32), TWO), "not finite"),
+        (lambda: aupro(Ranking(TWO, TWO)), "of pixels"),
+        (lambda: ramp_area(np.array([np.nan]), np.array([1.0]), 0.3), "within 0 and 1"),
+        (lambda: ramp_area(np.array([0.5]), np.array([0.4]), 0.3), "within 0 and 1"),
+        (lambda: ramp_area(np.array([0.5]), np.array([0.6]), 0), "within 0 and 1"),
+    ],
+)
+def test_arguments_that_would_give_a_wrong_number_are_refused(call, message) -> None:
+    with pytest.raises(ReconpatchError, match=message):
+        call()

@@ -13,6 +13,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from reconpatch.method.bootstrap import image_wins, pixel_wins
+from reconpatch.method.metrics import SavedScores
 from reconpatch.results.comparison import Result, cells, groups, published, verdict
 from reconpatch.results.paper import read_paper
 
@@ -35,8 +36,7 @@ def scored(scores: np.ndarray, truth: np.ndarray, **changes: Any) -> Result:
     """What a run with these image scores gives."""
     return given_values(
         {"image_auroc": roc_auc_score(truth, scores)},
-        wins={"image_auroc": image_wins(scores, truth)},
-        image_labels=truth,
+        saved=SavedScores(scores, truth, {"image": image_wins(scores, truth)}),
         **changes,
     )
 
@@ -166,8 +166,8 @@ def test_pixel_interval_draws_images_not_pixels() -> None:
     maps = (maps + rng.normal(0, 0.15, (len(maps), 1, 1))).astype(np.float32)
     labels = masks.any((1, 2)).astype(np.int64)
     value = roc_auc_score(masks.ravel(), maps.ravel())
-    wins = {"pixel_auroc": pixel_wins(maps, masks)}
-    frame = frame_of([given_values({"pixel_auroc": value}, wins=wins, image_labels=labels)], count=COUNT)
+    saved = SavedScores(maps.max((1, 2)), labels, {"pixel": pixel_wins(maps, masks)})
+    frame = frame_of([given_values({"pixel_auroc": value}, saved=saved)], count=COUNT)
     cell, draws = one(frame, metric="pixel_auroc"), []
     for _ in range(500):
         drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 9) for label in (0, 1)])

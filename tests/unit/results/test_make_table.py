@@ -82,9 +82,8 @@ def test_every_place_of_every_category_is_gathered(folder) -> None:
     for r in results:
         assert r.record is not None and (r.record.run, r.record.category) == (r.run, r.category)
         assert r.link == f"runs/mine/{r.category}/{r.run}/record.json" and (folder / r.link).is_file()
-        assert r.image_labels is not None and r.image_labels.tolist() == (np.arange(12) % 3 % 2).tolist()
-        assert r.wins is not None and set(r.wins) == {"image_auroc", "pixel_auroc"}
-        wins = r.wins["pixel_auroc"]
+        assert r.saved is not None and r.saved.labels.tolist() == (np.arange(12) % 3 % 2).tolist()
+        wins = r.saved.wins["pixel"]
         assert wins.pairs.sum() / wins.positives.sum() / wins.negatives.sum() == pytest.approx(
             r.record.metrics["pixel_auroc"]
         )
@@ -102,14 +101,14 @@ def test_a_run_without_both_files_is_missing(folder, lost) -> None:
     run = place("reconpatch", 64)["run"]
     (folder / "runs/mine/bolt" / run / lost).unlink()
     missing = [r for r in gather(settings_of(), folder) if r.record is None]
-    assert [(r.category, r.run, r.link, r.wins) for r in missing] == [("bolt", run, "", None)]
+    assert [(r.category, r.run, r.link, r.saved) for r in missing] == [("bolt", run, "", None)]
 
 
 def test_undefined_metrics_have_no_bootstrap(tmp_path) -> None:
     write_run(tmp_path, "nut", place("patchcore", 64)["run"], masks=False)
     settings = settings_of(targets=[("mine", "nut")], places=[place("patchcore", 64)])
     (result,) = gather(settings, tmp_path)
-    assert result.wins is not None and set(result.wins) == {"image_auroc"}
+    assert result.saved is not None and set(result.saved.wins) == {"image"}
     write_table(settings, None, tmp_path, "t")
     header, _, row = markdown_rows((tmp_path / "tables/t.md").read_text(encoding="utf-8"))
     shown = dict(zip(header, row, strict=True))
