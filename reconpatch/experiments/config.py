@@ -15,10 +15,10 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import value_types as kinds
 from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import FIGURES, RULES
-from reconpatch.experiments.value_types import Closed, shown
+from reconpatch.experiments.value_types import Section, shown
 
 
-class Dataset(Closed):
+class Dataset(Section):
     """Where the categories of a data set lie."""
 
     layout: LayoutName = Field(
@@ -31,7 +31,7 @@ class Dataset(Closed):
     categories: kinds.Categories = Field(default="all", description="those to use, `all` that are there or a list")
 
 
-class Variant(Closed):
+class Variant(Section):
     """A named change of several keys of a run at once, as "480 px"."""
 
     set: kinds.Settings = Field(default={}, description="wins over the experiment's `set`")
@@ -39,7 +39,7 @@ class Variant(Closed):
     assumed: kinds.Settings = Field(default={}, description="what stands for settings the paper does not state for it")
 
 
-class Ensemble(Closed):
+class Ensemble(Section):
     """Runs that differ in one axis alone are combined, and the table shows the ensemble below its members."""
 
     over: str = Field(description="the axis whose values are the members; it has at least two")
@@ -55,7 +55,7 @@ else:
     Kind = Literal[tuple(FIGURES)]  # which a type checker cannot follow
 
 
-class Experiment(Closed):
+class Experiment(Section):
     """A file of its own: one table and its figures. Its runs are the combinations of its variants, axes and seeds."""
 
     title: kinds.Line = Field(description="heads the table and the figures")
@@ -82,7 +82,7 @@ class Experiment(Closed):
     )
 
 
-class Override(Closed):
+class Override(Section):
     """What an overlay changes in an experiment that is there. Values given here win over those of its file."""
 
     datasets: dict[kinds.Name, kinds.Categories] | None = Field(default=None, description="replaces the file's")
@@ -94,7 +94,7 @@ class Override(Closed):
     figures: dict[Kind, kinds.Settings] | None = Field(default=None, description="replaces the file's")
 
 
-class Config(Closed):
+class Config(Section):
     """The whole configuration."""
 
     device: Literal["auto", "cpu", "cuda"]

@@ -1,61 +1,352 @@
-"""A run: every parameter that decides one result, and which of them each stage depends on."""
+"""A run: every parameter that decides one result, with its default, its meaning, where the default comes from and which
+stages depend on it. `configs/default.yaml`, the schemas, `docs/configuration.md`, `reconpatch fit --help` and the
+defaults of `ReConPatch(...)` follow from this module.
+"""
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from reconpatch.experiments import value_types as kinds
-from reconpatch.experiments.value_types import Closed
+from reconpatch.experiments.value_types import (
+    NUMBER,
+    AboveZero,
+    Amount,
+    Angle,
+    Backbone,
+    Batch,
+    BelowOne,
+    Blur,
+    Levels,
+    Part,
+    PatchSize,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Side,
+    Width,
+    explained,
+)
+
+Stage = Literal["masks", "features", "training", "bank", "score"]
+# What a stage reads from the stages before it. A stage depends on its own fields and on theirs.
+READS: dict[Stage, tuple[Stage, ...]] = {
+    "masks": (),
+    "features": (),
+    "training": ("features",),
+    "bank": ("features", "training"),
+    "score": ("bank", "masks"),
+}
 
 
-class Run(Closed):
-    """Everything that decides one result, but for the data: a cell of a table.
+@dataclass(frozen=True)
+class Origin:
+    """Which stages use a field of a run, and where its default comes from.
+
+    `source` starts with paper, PatchCore (its official code), STML (the code of the parent method), codes (agreement of
+    public re-implementations) or ours. `stated`: whether the paper states the default, or takes it over from PatchCore;
+    where it does not, the default is what we assume. None: every table chooses it, so no table departs from the paper.
+    """
+
+    stages: list[Stage]
+    source: str
+    stated: bool | None
+
+
+def parameter(default: object, *, stages: list[Stage], source: str, stated: bool | None, meaning: str) -> Any:
+    """A field of a run with its default, its `Origin`, and what it means."""
+    origin: Any = {"stages": stages, "source": source, "stated": stated}
+    return Field(default, description=meaning, json_schema_extra=origin)
+
+
+class Run(Section):
+    """Everything that decides one result, except the data: one cell of a table.
+
+    The defaults are ReConPatch as the paper's single model at 224 px (Tables 2 and 3).
 
     `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
     `dim`, is at most `level_dim` times the number of levels.
     """
 
-    method: Literal["patchcore", "reconpatch"]
-    seed: kinds.Seed
-    backbone: kinds.Backbone
-    weights: Literal["pretrained", "file", "embedded", "random"]
-    resize: kinds.Side
-    crop: kinds.Side
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
-    precision: Literal["float32", "bfloat16"]
-    augment: Literal["none", "test", "both"]
-    augment_rotation: kinds.Angle
-    augment_translation: kinds.BelowOne
-    augment_brightness: kinds.BelowOne
-    augment_contrast: kinds.BelowOne
-    augment_blur: kinds.Blur
-    levels: kinds.Levels
-    patch_size: kinds.PatchSize
-    level_dim: kinds.Width
-    feature_dim: kinds.Width
-    dim: kinds.Width
-    coreset: kinds.Part
-    coreset_dim: kinds.Width
-    neighbours: kinds.Positive
-    reweight: Literal["image", "map"]
-    blur: kinds.Blur
-    mask_rule: Literal["any", "official"]
-    projection_dim: kinds.Width
-    epochs: kinds.Positive
-    epoch: kinds.Positive | None
-    batch: kinds.Batch
-    learning_rate: kinds.AboveZero
-    weight_decay: kinds.Amount
-    alpha: kinds.Share
-    k: Annotated[int, Field(ge=2, le=8192), kinds.NUMBER]
-    sigma: kinds.AboveZero
-    margin: kinds.Amount
-    gamma: kinds.Share
-    teacher_norm: bool
+    model_config = ConfigDict(validate_default=True)
+
+    method: Literal["patchcore", "reconpatch"] = parameter(
+        "reconpatch",
+        stages=["bank"],
+        source="paper",
+        stated=None,
+        meaning="patchcore: the same stages without f. It uses no parameter of the training.",
+    )
+    seed: Seed = parameter(
+        0,
+        stages=["masks", "features", "training", "bank"],
+        source="ours",
+        stated=None,
+        meaning="seed of every random choice: projection and start of the coreset, initialisation of f, order of "
+        "batches",
+    )
+    backbone: Backbone = parameter(
+        "wide_resnet50_2.tv_in1k",
+        stages=["features"],
+        source="paper",
+        stated=True,
+        meaning="any network of timm that gives feature maps. The default has torchvision's V1 ImageNet weights.",
+    )
+    weights: Literal["pretrained", "file", "embedded", "random"] = parameter(
+        "pretrained",
+        stages=["features"],
+        source="paper",
+        stated=True,
+        meaning="pretrained: downloaded by timm; file: from `weight_files`; embedded: those of tf_efficientnet_lite0, "
+        "from a Python package; random: untrained, which tables and records say",
+    )
+    resize: Side = parameter(
+        256,
+        stages=["masks", "features"],
+        source="PatchCore",
+        stated=False,
+        meaning="px of an image's shorter side before the crop; the aspect ratio is kept",
+    )
+    crop: Side = parameter(
+        224,
+        stages=["masks", "features"],
+        source="paper",
+        stated=True,
+        meaning="px of the square cut out of the centre: what the network sees",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = parameter(
+        "bilinear",
+        stages=["features"],
+        source="PatchCore",
+        stated=False,
+        meaning="how images are resized; for masks see `mask_rule`",
+    )
+    precision: Literal["float32", "bfloat16"] = parameter(
+        "float32",
+        stages=["features"],
+        source="ours",
+        stated=False,
+        meaning="precision of the backbone's weights and activations. bfloat16 can halve the time where the processor "
+        "multiplies faster in it (AMX, GPUs; not every AVX-512 BF16); table_precision measures what it does "
+        "to AUROCs. Publish numbers in float32 only.",
+    )
+    augment: Literal["none", "test", "both"] = parameter(
+        "none",
+        stages=["masks", "features"],
+        source="ours",
+        stated=True,
+        meaning="which images the robustness study of Table 4 changes: none, the test images, or training and test "
+        "images (both). Masks move with their images. The paper names the changes, but not their ranges or "
+        "which images are changed: the five ranges are ours.",
+    )
+    augment_rotation: Angle = parameter(
+        10.0,
+        stages=["masks", "features"],
+        source="ours",
+        stated=False,
+        meaning="degrees; the angle is drawn uniformly from -value to +value",
+    )
+    augment_translation: BelowOne = parameter(
+        0.05,
+        stages=["masks", "features"],
+        source="ours",
+        stated=False,
+        meaning="share of the side; the shift is drawn uniformly from -value to +value",
+    )
+    augment_brightness: BelowOne = parameter(
+        0.1,
+        stages=["masks", "features"],
+        source="ours",
+        stated=False,
+        meaning="the factor is drawn uniformly from 1 - value to 1 + value",
+    )
+    augment_contrast: BelowOne = parameter(
+        0.1,
+        stages=["masks", "features"],
+        source="ours",
+        stated=False,
+        meaning="the factor is drawn uniformly from 1 - value to 1 + value",
+    )
+    augment_blur: Blur = parameter(
+        1.0,
+        stages=["masks", "features"],
+        source="ours",
+        stated=False,
+        meaning="px; the sigma of a Gaussian is drawn uniformly from 0 to value",
+    )
+    levels: Levels = parameter(
+        (2, 3),
+        stages=["features"],
+        source="paper",
+        stated=True,
+        meaning="which of timm's feature maps are used, counted from 0. The grid of the first one is the patch grid.",
+    )
+    patch_size: PatchSize = parameter(
+        3,
+        stages=["features"],
+        source="paper",
+        stated=True,
+        meaning="s: a patch is averaged over s x s positions of a feature map",
+    )
+    level_dim: Width = parameter(
+        1024,
+        stages=["features"],
+        source="PatchCore",
+        stated=True,
+        meaning="number of values that the features of each level are pooled to",
+    )
+    feature_dim: Width = parameter(
+        1024,
+        stages=["features"],
+        source="PatchCore",
+        stated=True,
+        meaning="number of values that all levels together are pooled to: the input of f",
+    )
+    dim: Width = parameter(
+        512,
+        stages=["training", "bank"],
+        source="paper",
+        stated=True,
+        meaning="dimension of the representation: the output of f, or what PatchCore pools to",
+    )
+    coreset: Part = parameter(
+        0.01,
+        stages=["score"],
+        source="paper",
+        stated=True,
+        meaning="share of the training patches that the memory bank keeps",
+    )
+    coreset_dim: Width = parameter(
+        128,
+        stages=["bank"],
+        source="PatchCore",
+        stated=False,
+        meaning="dimension of the random projection in which the coreset is selected",
+    )
+    neighbours: Positive = parameter(
+        1,
+        stages=["score"],
+        source="PatchCore",
+        stated=False,
+        meaning="b, the number of neighbours that equation 10 averages over. 1: the distance to the nearest neighbour "
+        "alone, as the official PatchCore and two of four re-implementations score; the other two use 9.",
+    )
+    reweight: Literal["image", "map"] = parameter(
+        "map",
+        stages=["score"],
+        source="paper",
+        stated=True,
+        meaning="what the weight of equation 10 applies to where `neighbours` is above 1. map: every patch, and so "
+        "the map, as the equation is written; image: the image score alone",
+    )
+    blur: Blur = parameter(
+        4.0,
+        stages=["score"],
+        source="PatchCore",
+        stated=False,
+        meaning="px; sigma of the Gaussian that smooths the anomaly map",
+    )
+    mask_rule: Literal["any", "official"] = parameter(
+        "any",
+        stages=["masks"],
+        source="codes",
+        stated=False,
+        meaning="which pixels of a mask are a defect. any: those above 0, after resizing by nearest neighbour; "
+        "official: those that are exactly 1 after bilinear resizing, as in the official PatchCore code, whose "
+        "masks are a little smaller",
+    )
+    projection_dim: Width = parameter(
+        128,
+        stages=["training"],
+        source="codes: 64 to 2048, most often 128",
+        stated=False,
+        meaning="dimension of the output of g, which only the training uses",
+    )
+    epochs: Positive = parameter(
+        120,
+        stages=["training"],
+        source="paper",
+        stated=True,
+        meaning="how many times the training of f sees every training patch",
+    )
+    epoch: Positive | None = parameter(
+        None,
+        stages=["bank"],
+        source="ours",
+        stated=False,
+        meaning="f as it is after this epoch, one of `checkpoints`; null: after the last epoch",
+    )
+    batch: Batch = parameter(
+        1024,
+        stages=["training"],
+        source="codes: 64 to 1024; 1024 in the only from-paper log",
+        stated=False,
+        meaning="patches in one step of the training, shuffled over all images",
+    )
+    learning_rate: AboveZero = parameter(
+        1e-05,
+        stages=["training"],
+        source="paper; STML for the Nesterov momentum",
+        stated=True,
+        meaning="step size of AdamP with Nesterov momentum, on a cosine schedule",
+    )
+    weight_decay: Amount = parameter(
+        0.01,
+        stages=["training"],
+        source="paper",
+        stated=True,
+        meaning="weight decay of AdamP",
+    )
+    alpha: Share = parameter(
+        0.5,
+        stages=["training"],
+        source="paper, second hand",
+        stated=True,
+        meaning="share of the pairwise similarity in the target similarity; the contextual similarity has the rest",
+    )
+    k: Annotated[int, Field(ge=2, le=8192), NUMBER] = parameter(
+        5,
+        stages=["training"],
+        source="paper, second hand; codes for counting the patch itself",
+        stated=True,
+        meaning="number of neighbours of the contextual similarity, the patch itself included",
+    )
+    sigma: AboveZero = parameter(
+        1.0,
+        stages=["training"],
+        source="codes: 1 in five of six; STML has 3",
+        stated=False,
+        meaning="bandwidth of equation 1",
+    )
+    margin: Amount = parameter(
+        1.0,
+        stages=["training"],
+        source="paper, second hand; STML",
+        stated=True,
+        meaning="margin of equation 7, where distances are divided by their mean",
+    )
+    gamma: Share = parameter(
+        0.999,
+        stages=["training"],
+        source="STML; codes have 0.9 to 0.999",
+        stated=False,
+        meaning="momentum of the moving average that makes the teacher",
+    )
+    teacher_norm: bool = parameter(
+        False,
+        stages=["training"],
+        source="paper",
+        stated=False,
+        meaning="whether the teacher's projections are L2-normalised before equation 1. STML's code does so, the "
+        "paper's equations do not.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Run":
@@ -76,7 +367,7 @@ class Run(Closed):
 
     def problem_with(self, patches: int) -> str | None:
         """Number of training patches -> what the run asks for beyond them, with the fix, if anything."""
-        bank = int(patches * self.coreset)  # `method` keeps one patch where this is none
+        bank = int(patches * self.coreset)  # `coreset_size` keeps one patch where this is 0
         if bank < 1:
             least = math.ceil(1e6 / patches) / 1e6
             return f"coreset = {self.coreset:g} keeps none of {patches} training patches; raise it to {least:g} or more"
@@ -85,24 +376,29 @@ class Run(Closed):
                 f"neighbours = {self.neighbours}, but coreset = {self.coreset:g} of {patches} training patches is a "
                 f"memory bank of {bank}; lower neighbours or raise coreset"
             )
-        # `training.train` makes round(patches / batch) batches of nearly equal size.
+        # The training makes round(patches / batch) batches of nearly equal size.
         if self.method == "reconpatch" and patches // max(1, round(patches / self.batch)) < self.k:
             return f"k = {self.k} neighbours cannot be found among {patches} training patches; lower k or add images"
         return None
 
 
-RANGES = ("augment_rotation", "augment_translation", "augment_brightness", "augment_contrast", "augment_blur")
-FEATURES = (
-    *("backbone", "weights", "resize", "crop", "interpolation", "precision"),
-    *("levels", "patch_size", "level_dim", "feature_dim"),
-)
-TRAINING = (
-    *("dim", "seed", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay"),
-    *("alpha", "k", "sigma", "margin", "gamma", "teacher_norm"),
-)
-BANK = ("method", "dim", "seed", "coreset_dim")
-SCORE = ("coreset", "neighbours", "reweight", "blur", "mask_rule")
-Stage = Literal["masks", "features", "training", "bank", "score"]
+def _origin(field: FieldInfo) -> Origin:
+    extra: Any = field.json_schema_extra
+    return Origin(extra["stages"], extra["source"], extra["stated"])
+
+
+BASELINE = Run()
+ORIGINS = {key: _origin(field) for key, field in Run.model_fields.items()}
+
+
+def _complete(value: Any) -> Any:
+    if isinstance(value, Mapping) and (missing := [key for key in Run.model_fields if key not in value]):
+        raise ValueError(f"key {missing[0]} is missing")
+    return value
+
+
+# A run that a program wrote: a key that is missing there means damage or another version, not the default.
+SavedRun = Annotated[Run, BeforeValidator(_complete)]
 
 
 @cache
@@ -111,12 +407,29 @@ def of_training(run: Run) -> Run:
     return run if run.augment == "both" else run.model_copy(update={"augment": "none"})
 
 
-def description(run: Run, stage: Stage) -> dict[str, Any]:
-    """The fields of a run that its stage depends on, through the stages before it, and no others.
+def _matters(key: str, stage: Stage, run: Run) -> bool:
+    """Whether a field that a stage uses can change what it makes, given the run's other fields."""
+    augmented = run.augment != "none"
+    if key.startswith("augment"):
+        return augmented
+    if key == "seed" and stage in ("masks", "features"):
+        return augmented or (stage == "features" and run.weights == "random")
+    if key == "epoch":
+        return run.method == "reconpatch" and run.epoch not in (None, run.epochs)
+    return stage != "training" or run.method == "reconpatch"
 
-    A PatchCore run has no training fields. Its features are as wide as ReConPatch's where they can be pooled evenly
-    to its dimension, so both share them; where not, they are pooled to it directly. `features` and `masks` are those
-    of the test images; those of the training images are `description(of_training(run), "features")`.
+
+def _with_sources(stage: Stage) -> set[Stage]:
+    """A stage and all stages that it builds on."""
+    return {stage}.union(*map(_with_sources, READS[stage]))
+
+
+def description(run: Run, stage: Stage) -> dict[str, Any]:
+    """A run, one of its stages -> the fields that the stage depends on, itself or through the stages before it.
+
+    PatchCore has no training, so no field of it. Its features are as wide as ReConPatch's where those can be pooled
+    evenly to its dimension, so that both share them; elsewhere they are pooled to it directly. `features` and `masks`
+    are those of the test images; those of the training images are `description(of_training(run), "features")`.
     """
     if stage in ("training", "bank"):
         run = of_training(run)
@@ -126,20 +439,14 @@ def description(run: Run, stage: Stage) -> dict[str, Any]:
         fields["feature_dim"] = run.dim
     if run.neighbours == 1:
         fields["reweight"] = None  # without neighbours there is nothing to weight
-    augmented = () if run.augment == "none" else ("augment", *RANGES, "seed")
-    if augmented and stage in ("masks", "features"):
-        fields["augment"] = "drawn"  # the same images whichever runs use them
-    random = ("seed",) if run.weights == "random" else ()
-    checkpoint = () if run.epoch in (None, run.epochs) else ("epoch",)
-    trained = (*TRAINING, *checkpoint) if run.method == "reconpatch" else ()
-    keys = {
-        "masks": ("resize", "crop", "mask_rule", *augmented),
-        "features": (*FEATURES, *random, *augmented),
-        "training": (*FEATURES, *TRAINING, *augmented),
-        "bank": (*FEATURES, *trained, *BANK, *augmented),
-        "score": (*FEATURES, *trained, *BANK, *SCORE, *augmented),
-    }[stage]
-    return {key: fields[key] for key in fields if key in keys}
+    if run.augment != "none" and stage in ("masks", "features"):
+        fields["augment"] = "drawn"  # runs that augment test images alone, or both, share the test images
+    used = _with_sources(stage)
+    return {
+        key: value
+        for key, value in fields.items()
+        if any(each in used and _matters(key, each, run) for each in ORIGINS[key].stages)
+    }
 
 
 def digest(value: object, length: int = 8) -> str:
@@ -147,9 +454,9 @@ def digest(value: object, length: int = 8) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
 
 
-def vary(baseline: Run, changes: dict[str, Any], where: str) -> Run:
+def vary(baseline: Run, changes: Mapping[str, Any], where: str) -> Run:
     """Baseline with some keys changed; raises ReconpatchError naming `where` and the key."""
     try:
-        return Run.model_validate(baseline.model_dump() | changes)
+        return Run.model_validate(baseline.model_dump() | dict(changes))
     except ValidationError as error:
-        raise kinds.explained(error, where) from None
+        raise explained(error, where) from None

@@ -24,13 +24,11 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import NAME
 
 BACKBONE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-# What Windows keeps for itself, whatever follows the first dot.
-DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name and of a whole path, on Linux and macOS
 
 
-class Closed(BaseModel):
-    """A section in which an unknown key is an error, and no number is infinite or NaN.
+class Section(BaseModel):
+    """A section of a configuration file. An unknown key is an error, and no number is infinite or NaN.
 
     Numbers may come as text: Snakemake's --config hands nested values over as text, and YAML reads 1e-5 as text.
     """
@@ -39,13 +37,11 @@ class Closed(BaseModel):
 
 
 def checked_name(value: str) -> str:
-    """A name that becomes a file or folder of the results -> itself; ValueError for one that cannot, on any system."""
+    """A name that becomes a file or folder of the results -> itself; ValueError for one that cannot."""
     if not re.fullmatch(NAME, value):
         raise ValueError(
             "names start with a letter or digit and hold only letters, digits, '.', '_' and '-', at most 64 of them"
         )
-    if value.split(".")[0].casefold() in DEVICES or value.endswith("."):
-        raise ValueError("some systems cannot have a file of this name: choose another")
     return value
 
 

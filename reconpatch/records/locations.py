@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reconpatch.experiments.run import FEATURES, RANGES, SCORE, TRAINING, digest
+from reconpatch.experiments.run import ORIGINS, digest
+
+RANGES = [key for key in ORIGINS if key.startswith("augment_")]
+FEATURES = [
+    key for key, origin in ORIGINS.items() if "features" in origin.stages and key not in (*RANGES, "augment", "seed")
+]
+TRAINING = [key for key, origin in ORIGINS.items() if "training" in origin.stages]
+SCORE = ["mask_rule", *(key for key, origin in ORIGINS.items() if "score" in origin.stages)]
 
 KINDS = ("runs", "ensembles")
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # names of runs and ensembles
