@@ -25,6 +25,8 @@ from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters
 from reconpatch.method.features import write_header
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
+from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import StageFile, Weights, write_stage
 
 COUNTS: dict[str, Any] = {
     **{"train": 24, "test": 16, "side": 256, "kept": 0.0},
@@ -100,8 +102,9 @@ class Made:
     def facts(self, name: str) -> str:
         """What a stage wrote of itself."""
         digests = {"train_features": "none", "test_features": "none"}
-        facts = {"stage": {}, "features": {}, "digests": digests, "weights": {"source": "none", "sha256": "none"}}
-        (self.folder / name).write_text(json.dumps(facts))
+        stage = stage_facts("none", 1, "cpu", {"wall_s": 0, "cpu_s": 0, "peak_mb": 0})
+        weights = Weights(source="none", sha256="none")
+        write_stage(self.folder / name, StageFile(stage=stage, features=stage, digests=digests, weights=weights))
         return self.at(name)
 
 

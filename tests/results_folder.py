@@ -23,7 +23,17 @@ from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_si
 from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import image_scores
 from reconpatch.records.provenance import bank_digests, stage_facts
-from reconpatch.records.record import Record, combined_record, read_record, write_record
+from reconpatch.records.record import (
+    Bank,
+    Data,
+    Record,
+    StageFile,
+    Weights,
+    combined_record,
+    read_record,
+    write_record,
+    write_stage,
+)
 from reconpatch.results.make_table import write_table
 
 CONFIG = Path(__file__).parents[1] / "configs/default.yaml"
@@ -73,12 +83,12 @@ def code(stage: str) -> str:
     return digest(stage, 16)
 
 
-def _facts(folder: Path, stage: str, **more: Any) -> dict[str, Any]:
+def _facts(folder: Path, stage: str, **more: Any) -> StageFile:
     """Write what a stage says of itself."""
-    facts = {"stage": stage_facts(code(stage), 1, "cpu", USAGE), **more}
-    if stage == "features":
-        facts["stage"]["s_per_image"] = {"train": 0.1, "test": 0.1}
-    write_text(folder / f"{stage}.json", json.dumps(facts) + "\n")
+    images = {"train": 0.1, "test": 0.1} if stage == "features" else {}
+    own = stage_facts(code(stage), 1, "cpu", USAGE, folder=folder.name, s_per_image=images)
+    facts = StageFile(stage=own, **more)
+    write_stage(folder / f"{stage}.json", facts)
     return facts
 
 
@@ -99,19 +109,19 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
     mask_file.parent.mkdir(parents=True, exist_ok=True)
     np.save(mask_file, masks)
 
-    weights = {"source": run.weights, "sha256": digest(run.backbone, 64)}
+    weights = Weights(source=run.weights, sha256=digest(run.backbone, 64))
     at = root / "features" / below / stage_name(run, "features")
     drawn = run.augment != "none"
     made = {f"{part}_features": digest([run.backbone, part, drawn], 64) for part in ("train", "test")}
     stages = {"features": _facts(at, "features", digests=made, weights=weights)}
-    training, weight, bias = of_training(run), None, None
+    training, weight, bias, drawn_side = of_training(run), None, None, None
     shared = np.random.default_rng(list(map(ord, stage_name(training, "bank"))))  # by runs with this bank
     digests, side = {"test_features": made["test_features"]}, stages["features"]
     if run.augment == "test":
         at = root / "features" / below / stage_name(training, "features")
         plain = {f"{part}_features": digest([run.backbone, part, False], 64) for part in ("train", "test")}
-        side = stages["training features"] = _facts(at, "features", digests=plain, weights=weights)
-    digests["train_features"] = side["digests"]["train_features"]
+        side = drawn_side = _facts(at, "features", digests=plain, weights=weights)
+    digests["train_features"] = side.digests["train_features"]
     if run.method == "reconpatch":
         weight, bias = shared.standard_normal((run.dim, run.feature_dim), np.float32), np.zeros(run.dim, np.float32)
         at = root / "training" / below / stage_name(training, "training")
@@ -128,7 +138,7 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
     at.mkdir(parents=True, exist_ok=True)
     bank.save(at / "bank.safetensors")
     made_from = {"train_features": digests["train_features"]}
-    stages["bank"] = _facts(at, "bank", digests=made_from, features=side["stage"])
+    stages["bank"] = _facts(at, "bank", digests=made_from, features=side.stage)
 
     folder = root / "runs" / below / name
     raw = rng.random((len(LABELS) + TRAIN, *GRID), np.float32) + 1
@@ -148,13 +158,18 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
         description=description(run, "score"),
         metrics=metrics,
         flags=[Flag("weights", "untrained (random) weights")] if run.weights == "random" else [],
-        data={"layout": "folder", "manifest": json.loads(manifest(items_of()))["digest"]}
-        | {"train": TRAIN, "test_normal": 2, "test_anomalous": 3, "masks": 3},
+        data=Data(
+            layout="folder",
+            manifest=json.loads(manifest(items_of()))["digest"],
+            **{"train": TRAIN, "test_normal": 2, "test_anomalous": 3, "masks": 3},
+        ),
         weights=weights,
-        bank={"patches": size, "of": offered, "grid": list(GRID)},
+        bank=Bank(patches=size, of=offered, grid=list(GRID)),
+        masks=mask_file.parent.name,
         digests=digests,
-        stages={stage: fact["stage"] for stage, fact in stages.items()}
-        | {"score": stage_facts(code("score"), 1, "cpu", USAGE) | {"s_per_image": 0.1}},
+        stages={stage: fact.stage for stage, fact in stages.items()}
+        | {"score": stage_facts(code("score"), 1, "cpu", USAGE, folder=name, s_per_image={"test": 0.1})},
+        training_features=drawn_side.stage if drawn_side else None,
     )
     write_record(folder / "record.json", record)
     return folder
@@ -174,11 +189,12 @@ def write_ensemble(root: Path, members: list[Path], how: str) -> Path:
     metrics, wins = evaluate(image, LABELS, maps, np.load(mask_file))
     name = f"patchcore_ensemble={how}_seed=0-{digest([[r.run for r in records], how])}"
     folder = root / "ensembles" / DATASET / CATEGORY / name
-    digests = {f"{n} training_scores": sha256_of(file) for n, file in enumerate(references)}
-    digests["masks"] = sha256_of(mask_file)
+    digests = {"masks": sha256_of(mask_file)}
     digests["scores"] = _save({"image": image, "label": LABELS} | wins, folder / "scores.safetensors")
-    own = stage_facts(code("ensemble"), 1, "cpu", USAGE)
-    write_record(folder / "record.json", combined_record(name, how, records, metrics, own, digests))
+    own = stage_facts(code("ensemble"), 1, "cpu", USAGE, folder=name)
+    scored = [sha256_of(file) for file in references]
+    record = combined_record(name, how, records, metrics, mask_file.parent.name, digests, own, scored)
+    write_record(folder / "record.json", record)
     return folder
 
 

@@ -141,7 +141,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             "peak_mb": round(peak_bytes() / 2**20, 1),
         }
         device = self.fitted_.detector.backbone.device
-        self.made_ = stage_facts(code_digest(Path(__file__).with_name("fit.py")), threads, device, usage)
+        code = code_digest(Path(__file__).with_name("fit.py"))
+        self.made_ = stage_facts(code, threads, device, usage).model_dump(exclude={"folder"})
         if hasattr(self, "card_"):  # of the model that was loaded
             del self.card_
         self._use(self.fitted_.detector, self.fitted_.scores, self.fitted_.peaks)

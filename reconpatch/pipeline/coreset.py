@@ -1,6 +1,5 @@
 """The step that builds the memory bank of a category: the ordered coreset of its represented patches."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 from safetensors.numpy import load_file
 
-from reconpatch.files import replacing, write_text
+from reconpatch.files import replacing
 from reconpatch.method.bank import build_bank
 from reconpatch.method.memory_bank import Representation
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import StageFile, read_stage, write_stage
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
     )
     with replacing(files.bank) as temporary:
         bank.save(temporary)
-    made_from = json.loads(files.features.read_text())
-    facts = {
-        "digests": {"train_features": made_from["digests"]["train_features"]},
-        "features": made_from["stage"],
-        "stage": stage_facts(job.code, job.threads, "cpu", job.usage()),
-    }
-    write_text(files.facts, json.dumps(facts, indent=1) + "\n")
+    features_facts = read_stage(files.features)
+    facts = StageFile(
+        stage=stage_facts(job.code, job.threads, "cpu", job.usage(), folder=files.facts.parent.name),
+        digests={"train_features": features_facts.digests["train_features"]},
+        features=features_facts.stage,
+    )
+    write_stage(files.facts, facts)

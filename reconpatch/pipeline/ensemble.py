@@ -42,11 +42,19 @@ def combine_ensemble(job: Job, files: EnsembleFiles, how: str, name: str) -> Non
         how,
     )
     metrics, wins = evaluate(image, labels, maps, np.load(files.masks))
-    digests = {f"{n} training_scores": sha256_of(file) for n, file in enumerate(files.training)}
-    digests["masks"] = sha256_of(files.masks)
+    digests = {"masks": sha256_of(files.masks)}
     with replacing(files.scores) as temporary:
         save_file({"image": image, "label": labels} | wins, temporary)
         digests["scores"] = sha256_of(temporary)
-    own = stage_facts(job.code, job.threads, "cpu", job.usage())
-    write_record(files.record, combined_record(name, how, records, metrics, own, digests))
+    record = combined_record(
+        name,
+        how,
+        records,
+        metrics,
+        masks=files.masks.parent.name,
+        digests=digests,
+        stage=stage_facts(job.code, job.threads, "cpu", job.usage(), folder=name),
+        training_scores=[sha256_of(file) for file in files.training],
+    )
+    write_record(files.record, record)
     job.note(json.dumps(metrics))

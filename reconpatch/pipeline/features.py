@@ -1,6 +1,5 @@
 """The step that extracts the patch features of a category's images with one backbone."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from reconpatch.allocation import keep_freed_memory
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.index import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
-from reconpatch.files import replacing, sha256_of, write_text
+from reconpatch.files import replacing, sha256_of
 from reconpatch.gpus import take_device
 from reconpatch.method.backbones import load_backbone
 from reconpatch.method.features import extract
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import StageFile, Weights, write_stage
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,13 @@ def extract_features(
             )
             seconds[split] = round((time.perf_counter() - began) / len(paths), 6)
             digests[f"{split}_features"] = sha256_of(temporary)
-    stage = stage_facts(job.code, job.threads, name(device), job.usage())
-    stage |= {"s_per_image": seconds, "batch_images": batch}
-    facts = {"weights": backbone.weights, "digests": digests, "stage": stage}
-    write_text(files.facts, json.dumps(facts, indent=1) + "\n")
+    stage = stage_facts(
+        job.code,
+        job.threads,
+        name(device),
+        job.usage(),
+        folder=files.facts.parent.name,
+        batch_images=batch,
+        s_per_image=seconds,
+    )
+    write_stage(files.facts, StageFile(stage=stage, digests=digests, weights=Weights(**backbone.weights)))

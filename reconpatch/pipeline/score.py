@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from reconpatch.data.index import Item, read_manifest
 from reconpatch.data.published import record_flags
+from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, sha256_of
 from reconpatch.gpus import take_device
 from reconpatch.method.maps import anomaly_maps
@@ -20,7 +21,7 @@ from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import image_scores, patch_scores
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts
-from reconpatch.records.record import Record, write_record
+from reconpatch.records.record import Bank, Data, Record, read_stage, write_record
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,19 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     with replacing(files.scores) as temporary:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
         digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)}
-    earlier = _earlier_stages(files, run)
-    own = stage_facts(job.code, job.threads, device, job.usage()) | {"s_per_image": seconds}
+    features_facts, bank_facts = read_stage(files.features), read_stage(files.bank_facts)
+    if features_facts.weights is None:
+        raise ReconpatchError(
+            "does not say which weights made the features", where=files.features, fix="remove its folder"
+        )
+    stages = {"features": features_facts.stage, "bank": bank_facts.stage}
+    if files.training is not None:
+        stages["training"] = read_stage(files.training).stage
+    stages["score"] = stage_facts(
+        job.code, job.threads, device, job.usage(), folder=target.run, s_per_image={"test": seconds}
+    )
+    digests["test_features"] = features_facts.digests["test_features"]
+    digests["train_features"] = bank_facts.digests["train_features"]
     record = Record(
         dataset=target.dataset,
         category=target.category,
@@ -98,42 +110,25 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         metrics=metrics,
         flags=record_flags(run["weights"], target.layout, target.category, items),
         data=_data(target.layout, manifest_digest, items),
-        weights=earlier.weights,
-        bank={"patches": len(bank.patches), "of": bank.training_patches, "grid": list(grid[1:])},
-        digests=digests | earlier.digests | bank_digests(bank),
-        stages=earlier.stages | {"score": own},
+        weights=features_facts.weights,
+        bank=Bank(patches=len(bank.patches), of=bank.training_patches, grid=list(grid[1:])),
+        masks=files.masks.parent.name,
+        digests=digests | bank_digests(bank),
+        stages=stages,
+        # Where only the test images are augmented, the bank is made of other features than those that are scored.
+        training_features=bank_facts.features if run.get("augment") == "test" else None,
     )
     write_record(files.record, record)
     job.note(json.dumps(metrics))
 
 
-@dataclass(frozen=True)
-class _Earlier:
-    """What the stages before this one say: of the weights, of the features used, and of themselves."""
-
-    weights: dict[str, str]
-    digests: dict[str, str]
-    stages: dict[str, dict[str, Any]]
-
-
-def _earlier_stages(files: ScoreFiles, run: ScoreSettings) -> _Earlier:
-    features, bank = (json.loads(file.read_text()) for file in (files.features, files.bank_facts))
-    stages = {"features": features["stage"], "bank": bank["stage"]}
-    if files.training is not None:
-        stages["training"] = json.loads(files.training.read_text())["stage"]
-    if run.get("augment") == "test":  # the bank is made of images without augmentation
-        stages["training features"] = bank["features"]
-    sides = {"train_features": bank, "test_features": features}
-    return _Earlier(features["weights"], {name: side["digests"][name] for name, side in sides.items()}, stages)
-
-
-def _data(layout: str, manifest_digest: str, items: Sequence[Item]) -> dict[str, str | int]:
+def _data(layout: str, manifest_digest: str, items: Sequence[Item]) -> Data:
     tests = [item for item in items if item.split == "test"]
-    return {
-        "layout": layout,
-        "manifest": manifest_digest,
-        "train": len(items) - len(tests),
-        "test_normal": sum(item.label == 0 for item in tests),
-        "test_anomalous": sum(item.label == 1 for item in tests),
-        "masks": sum(item.mask is not None for item in tests),
-    }
+    return Data(
+        layout=layout,
+        manifest=manifest_digest,
+        train=len(items) - len(tests),
+        test_normal=sum(item.label == 0 for item in tests),
+        test_anomalous=sum(item.label == 1 for item in tests),
+        masks=sum(item.mask is not None for item in tests),
+    )

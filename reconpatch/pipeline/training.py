@@ -1,6 +1,5 @@
 """The step that trains the representation f of ReConPatch on the normal patches of a category."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +9,12 @@ import numpy as np
 from safetensors.torch import save_file
 
 from reconpatch.device import name, repeatable, resolve
-from reconpatch.files import replacing, write_text
+from reconpatch.files import replacing
 from reconpatch.gpus import take_device
 from reconpatch.method.training import Epoch, train
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
+from reconpatch.records.record import StageFile, write_stage
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,5 @@ def train_representation(job: Job, files: TrainingFiles, run: TrainingFields, ch
     )
     with replacing(files.f) as temporary:
         save_file(f, temporary)
-    stage = stage_facts(job.code, job.threads, name(device), job.usage())
-    facts = {"epochs": [asdict(epoch) for epoch in history], "stage": stage}
-    write_text(files.facts, json.dumps(facts, indent=1) + "\n")
+    stage = stage_facts(job.code, job.threads, name(device), job.usage(), folder=files.facts.parent.name)
+    write_stage(files.facts, StageFile(stage=stage, epochs=[asdict(epoch) for epoch in history]))

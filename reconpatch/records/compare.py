@@ -5,14 +5,24 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from reconpatch.data.published import Flag
 from reconpatch.errors import ReconpatchError
-from reconpatch.records.provenance import MACHINE, PACKAGE_FOLDER, PACKAGES, code_parts, git
-from reconpatch.records.record import DATA, SETTINGS, WEIGHTS, Record, content_digest, read_record
+from reconpatch.records.provenance import PACKAGE_FOLDER, code_parts, git
+from reconpatch.records.record import (
+    DATA,
+    MACHINE,
+    PACKAGES,
+    SETTINGS,
+    WEIGHTS,
+    Record,
+    RunFacts,
+    StageFacts,
+    content_digest,
+    read_record,
+)
 
 ABSENT = "(absent)"
 # Files in the order they are made: the first that differs is where two runs part.
@@ -37,12 +47,8 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
 def _given(path: Path) -> Record:
     file = path / "record.json" if path.is_dir() else path
     if not file.is_file():
-        raise ReconpatchError(f"{path}: not a record (no such file): give a record.json or the folder of a run")
-    try:
-        return read_record(file, sealed=False)
-    except ReconpatchError as error:
-        what = "" if file.name == "record.json" else ": give a record.json or the folder of a run"
-        raise ReconpatchError(f"{error}{what}") from None
+        raise ReconpatchError("no such record", where=path, fix="give a record.json or the folder of a run")
+    return read_record(file, sealed=False)
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
@@ -58,7 +64,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
         inner = [(f"{path}[{n}]", part) for n, part in enumerate(value)]
     if not inner:
         return {path: value}
-    return {k: v for place, part in inner for k, v in flat(part, place).items()}
+    return {k: v for inner_path, part in inner for k, v in flat(part, inner_path).items()}
 
 
 def differing(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -81,25 +87,21 @@ def short(value: Any, length: int = 80) -> str:
 
 
 def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
-    """(record, record) -> a line for every difference, `group: field: a | b`, the last line being what it amounts to.
+    """(record, record) -> a line for every difference, `group: field: a | b`; the last line sums up.
 
-    `changes` tells the modules of a stage that changed between two commits, None where that is not known. What the
-    runs cost is not compared.
+    `changes` tells which modules of a stage changed between two commits, None where that is not known. Times and
+    memory are not compared.
     """
-    lines = [
-        f"{group}: {key}: {short(one)} | {short(two)}"
-        for group, fields in (("settings", SETTINGS), ("data", DATA), ("weights", WEIGHTS))
-        for field in fields
-        if field != "flags"
-        for key, one, two in differing(getattr(a, field), getattr(b, field), field)
-    ]
-    at = sum(not line.startswith("weights") for line in lines)
-    lines[at:at] = [f"data: flag {where}: {flag}" for where, flag in _flags(a.flags, b.flags)]
-    lines += _code(a.stages, b.stages, changes or changed_modules)
-    lines += _conditions("packages", PACKAGES, a.stages, b.stages)
-    lines += _conditions("machine", MACHINE, a.stages, b.stages)
-    made = [f"intermediate: {k}: {short(x)} | {short(y)}" for k, x, y in differing(a.bank, b.bank, "bank")]
-    made += _parting(a.digests, b.digests)
+    lines = []
+    for group, fields in (("settings", SETTINGS), ("data", DATA), ("weights", WEIGHTS)):
+        lines += [f"{group}: {text}" for text in _fields(a, b, fields)]
+        lines += _flags(a, b) if group == "data" else []
+    stages = {path: (stage, facts) for path, stage, facts in a.all_stages()}
+    others = {path: (stage, facts) for path, stage, facts in b.all_stages()}
+    lines += _code(stages, others, changes or changed_modules)
+    lines += [f"packages: {text}" for text in _conditions(PACKAGES, stages, others)]
+    lines += [f"machine: {text}" for text in _conditions(MACHINE, stages, others)]
+    made = [f"intermediate: {text}" for text in [*_fields(a, b, ("bank",)), *_parting(a, b)]]
     metrics = [
         f"metrics: {key}: {_number(x)} | {_number(y)}{_change(x, y)}" for key, x, y in differing(a.metrics, b.metrics)
     ]
@@ -114,80 +116,95 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
     return [*lines, *made, *metrics, verdict]
 
 
-def _flags(a: Sequence[Flag], b: Sequence[Flag]) -> Iterator[tuple[str, str]]:
-    """(where, flag) of those that only one record has; a flag that it has twice counts twice."""
-    one, two = Counter(a), Counter(b)
-    for where, lone in (("only in the first", one - two), ("only in the second", two - one)):
-        for flag in lone.elements():
-            yield where, short(str(flag), 300)
+def _parts(record: Record) -> dict[str, RunFacts]:
+    """Record -> itself and its members, by their path in it."""
+    return {"": record} | {f"members[{n}].": member for n, member in enumerate(record.members)}
 
 
-def _code(a: Mapping[str, Any], b: Mapping[str, Any], changes: Changes) -> list[str]:
-    """A line per stage whose code or commit differs, or that only one has; members' equal lines are one."""
-    found: dict[str, list[str]] = {}
-    for stage in dict.fromkeys([*a, *b]):
-        if stage not in a or stage not in b:
-            found.setdefault(f"only in {'the second' if stage in b else 'the first'}", []).append(stage)
+def _fields(a: Record, b: Record, fields: Sequence[str]) -> Iterator[str]:
+    """Differences in some fields, but flags, of two records and of the members that both have."""
+    others = _parts(b)
+    if fields is SETTINGS and len(a.members) != len(b.members):
+        yield f"members: {len(a.members)} | {len(b.members)}"
+    for path, part in _parts(a).items():
+        one, two = (p.model_dump(include={*fields} - {"flags"}) for p in (part, others.get(path, part)))
+        yield from (f"{path}{key}: {short(x)} | {short(y)}" for key, x, y in differing(one, two))
+
+
+def _flags(a: Record, b: Record) -> Iterator[str]:
+    """Flags that only one record has; a flag that it has twice counts twice."""
+    one, two = Counter(a.flags), Counter(b.flags)
+    for which, only in (("first", one - two), ("second", two - one)):
+        yield from (f"data: flag only in the {which}: {short(str(flag), 300)}" for flag in only.elements())
+
+
+Stages = dict[str, tuple[str, StageFacts]]  # path in a record -> stage and what it says of itself
+
+
+def _code(a: Stages, b: Stages, changes: Changes) -> list[str]:
+    """A line for the stages whose code or commit differs, or that only one record has; equal texts are joined."""
+    differences: dict[str, list[str]] = {}
+    for path in dict.fromkeys([*a, *b]):
+        if path not in a or path not in b:
+            differences.setdefault(f"only in the {'second' if path in b else 'first'}", []).append(path)
             continue
-        facts = a[stage], b[stage]
-        codes, commits, dirty = ([fact.get(key) for fact in facts] for key in ("code", "commit", "changed"))
-        if codes[0] == codes[1] and commits[0] == commits[1] and dirty[0] == dirty[1]:
-            continue
-        said = f"commit {_short_commit(commits[0], dirty[0])} | {_short_commit(commits[1], dirty[1])}"
-        if codes[0] == codes[1]:
-            said += ", but the same code"
-        else:
-            said = f"{short(codes[0])} | {short(codes[1])}; {said}{_reason(stage.split()[-1], commits, dirty, changes)}"
-        found.setdefault(said, []).append(stage)
-    return [f"code: {', '.join(stages)}: {said}" for said, stages in found.items()]
+        (stage, one), (_, two) = a[path], b[path]
+        if (one.code, one.commit, one.changed) != (two.code, two.commit, two.changed):
+            text = f"commit {_commit(one)} | {_commit(two)}"
+            if one.code == two.code:
+                text += ", but the same code"
+            else:
+                text = f"{short(one.code)} | {short(two.code)}; {text}{_reason(stage, one, two, changes)}"
+            differences.setdefault(text, []).append(path)
+    return [f"code: {', '.join(paths)}: {text}" for text, paths in differences.items()]
 
 
-def _short_commit(commit: Any, dirty: Any) -> str:
-    return f"{str(commit)[:10] if commit else 'unknown'}{' with uncommitted changes' if dirty else ''}"
+def _commit(facts: StageFacts) -> str:
+    return f"{(facts.commit or 'unknown')[:10]}{' with uncommitted changes' if facts.changed else ''}"
 
 
-def _reason(stage: str, commits: list[Any], dirty: list[Any], changes: Changes) -> str:
-    changed = changes(stage, str(commits[0]), str(commits[1]))
+def _reason(stage: str, one: StageFacts, two: StageFacts, changes: Changes) -> str:
+    changed = changes(stage, str(one.commit), str(two.commit))
     if changed is None:
         return ", which git does not know both"
     if changed:
         return f"; changed between them: {', '.join(changed)}"
-    if any(dirty):
+    if one.changed or two.changed:
         return "; no change is committed between them"
     return "; the same modules, so packages they import have other versions"
 
 
-def _conditions(group: str, keys: tuple[str, ...], a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Lines for what differs in facts of the stages that both have; a difference that stages share is said once."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for stage in (s for s in a if s in b):
-        facts, others = ({k: fact[k] for k in keys if k in fact} for fact in (a[stage], b[stage]))
-        for key, one, two in differing(facts, others):
-            found.setdefault((key, f"{short(one)} | {short(two)}"), []).append(stage)
-    return [f"{group}: {key}: {values} ({', '.join(stages)})" for (key, values), stages in found.items()]
+def _conditions(fields: Sequence[str], a: Stages, b: Stages) -> list[str]:
+    """What differs in some facts of the stages that both records have; a difference that stages share is said once."""
+    differences: dict[str, list[str]] = {}
+    for path in (path for path in a if path in b):
+        one, two = (stages[path][1].model_dump(include={*fields}) for stages in (a, b))
+        for key, x, y in differing(one, two):
+            differences.setdefault(f"{key}: {short(x)} | {short(y)}", []).append(path)
+    return [f"{text} ({', '.join(paths)})" for text, paths in differences.items()]
 
 
-def _place(name: str) -> tuple[float, int, str]:
-    """Key that sorts digests by when their files are made: members' before those of their ensemble."""
-    member, _, file = name.rpartition(" ")
-    number = float(member) if member.isdecimal() and len(member) < 9 else float("inf")
-    return number, ORDER.index(file) if file in ORDER else len(ORDER), name
+def _parting(a: Record, b: Record) -> list[str]:
+    """Where two runs part, in the order files are made, members' first, and what is the same around that."""
+    one, two = (
+        {f"{path}{name}": digest for path, part in _parts(r).items() for name, digest in part.digests.items()}
+        for r in (a, b)
+    )
 
+    def order(name: str) -> tuple[bool, str, int, str]:
+        path, _, file = name.rpartition(".")
+        return not path, path, ORDER.index(file) if file in ORDER else len(ORDER), name
 
-def _parting(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    """Where two runs part, in the order files are made, and what is the same or differs around that."""
-    names = sorted({*a, *b}, key=_place)
-    differ = [name for name in names if a.get(name) != b.get(name)]
+    names = sorted({*one, *two}, key=order)
+    differ = [name for name in names if one.get(name) != two.get(name)]
     if not differ:
         return []
-    first = differ[0]
-    lone = "" if first in a and first in b else ", which only one has"
-    before = names[: names.index(first)]
-    parts = [f"intermediate: the runs part at {first}{lone}"]
-    parts += [f"the same before: {', '.join(before)}"] if before else []
-    parts += [f"also differ: {', '.join(differ[1:])}"] if differ[1:] else []
-    same = [name for name in names[len(before) :] if name not in differ]
-    return ["; ".join(parts + ([f"the same after: {', '.join(same)}"] if same else []))]
+    first = names.index(differ[0])
+    same = [name for name in names[first:] if name not in differ]
+    groups = {"the same before": names[:first], "also differ": differ[1:], "the same after": same}
+    only = "" if differ[0] in one and differ[0] in two else ", which only one has"
+    around = [f"{title}: {', '.join(group)}" for title, group in groups.items() if group]
+    return ["; ".join([f"the runs part at {differ[0]}{only}", *around])]
 
 
 def _number(value: Any) -> str:

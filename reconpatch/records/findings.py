@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconpatch.records.compare import differing, short
-from reconpatch.records.record import Record
 
 TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numbers above 1, relative
 T = TypeVar("T")
@@ -79,8 +78,8 @@ class Source:
             said = str(error).replace(str(path), "").strip(": ")
             raise Unverifiable(f"{self.name(path)} cannot be read ({type(error).__name__}: {short(said)})") from None
 
-    def check_digest(self, found: Findings, what: str, record: Record, path: Path) -> None:
+    def check_digest(self, found: Findings, stored: str | None, path: Path) -> None:
         """Compare a file's digest with that in the record."""
         digest = found.attempt(lambda: self.read(path, self.digest_of))
         if digest is not None:
-            found.same(f"digest of {self.name(path)}", record.digests.get(what), digest)
+            found.same(f"digest of {self.name(path)}", stored, digest)

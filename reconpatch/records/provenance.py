@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.records.record import SCHEMA
+from reconpatch.records.record import SCHEMA, Numerics, StageFacts
 
 if TYPE_CHECKING:
     from reconpatch.method.memory_bank import MemoryBank
@@ -24,11 +24,6 @@ PLUMBING = frozenset(
     {"errors", "files", "gpus", "pipeline.from_snakemake", "pipeline.job", "records.provenance", "records.record"}
 )
 PACKAGE_FOLDER = Path(__file__).parents[1]
-# Every fact of a stage is in one of these groups. Only usage differs between two runs on one machine.
-CODE = ("code", "commit", "changed")
-PACKAGES = ("packages", "python")
-MACHINE = ("platform", "processor", "cores", "threads", "device", "driver", "batch_images", "numerics")
-USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")
 # Environment variables that change which instructions or how many threads compute the numbers.
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_CBWR"),
@@ -126,7 +121,7 @@ def code_parts(script: str, files: Collection[str], read: Callable[[str], str]) 
         for template in sorted(f for f in files if f.startswith(f"{path}.") and f.endswith(".j2")):
             found[template] = read(template)
         packages |= others
-        if "records.record" in ours:  # the only part of the plumbing whose change asks for a new run
+        if ours & {"records.record", "records.provenance"}:  # the only part of the plumbing that asks for a new run
             found["schema of records"] = str(SCHEMA)
         paths = {m: f"{m.replace('.', '/')}.py" for m in ours - set(found) - PLUMBING}
         waiting += [(m, read(paths[m])) for m in sorted(paths) if paths[m] in files]
@@ -169,48 +164,72 @@ def git(*arguments: str, where: Path = PACKAGE_FOLDER) -> bytes | None:
         return None
 
 
-def code_state() -> dict[str, Any]:
+class CodeState(NamedTuple):
     """Git commit of the package and whether files differ from it; None where there is no git."""
+
+    commit: str | None
+    changed: bool | None
+
+
+def code_state() -> CodeState:
+    """The state of the package's repository now."""
     status, commit = git("status", "--porcelain", "--untracked-files=no"), git("rev-parse", "HEAD")
-    return {
-        "commit": None if commit is None else commit.decode().strip(),
-        "changed": None if status is None else bool(status.strip()),
-    }
+    return CodeState(
+        commit=None if commit is None else commit.decode().strip(),
+        changed=None if status is None else bool(status.strip()),
+    )
 
 
-def stage_facts(code: str, threads: int, device: str, usage: dict[str, float]) -> dict[str, Any]:
-    """What a stage says of itself when it ran: code and commit, packages loaded, machine, device, what decides how
-    numbers are rounded, time and memory.
+def stage_facts(
+    code: str,
+    threads: int,
+    device: str,
+    usage: Mapping[str, float],
+    *,
+    folder: str = "",
+    batch_images: int | None = None,
+    s_per_image: Mapping[str, float] | None = None,
+) -> StageFacts:
+    """What a stage says of itself when it ran: code, packages loaded, machine, device, time and memory.
 
-    `peak_mb` counts pages of memory-mapped features, which the system may drop at any time.
+    `usage` has seconds and MB: "wall_s", "cpu_s", "peak_mb" and, for a job, "start_s". `folder` is the name of the
+    folder of the stage's files.
     """
     loaded = set(_versions({name.split(".")[0] for name in sys.modules}).values())
-    return {
-        "code": code,
-        **code_state(),
-        "packages": dict(sorted(entry.rsplit(" ", 1) for entry in loaded)),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "device": device,
-        "driver": _driver() if device.startswith("cuda") else None,
-        "numerics": _numerics(),
-        **usage,
-    }
+    commit, changed = code_state()
+    return StageFacts(
+        folder=folder,
+        code=code,
+        commit=commit,
+        changed=changed,
+        packages=dict(sorted(entry.rsplit(" ", 1) for entry in loaded)),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        threads=threads,
+        device=device,
+        driver=_driver() if device.startswith("cuda") else None,
+        batch_images=batch_images,
+        numerics=_numerics(),
+        wall_s=usage["wall_s"],
+        start_s=usage.get("start_s", 0),
+        cpu_s=usage["cpu_s"],
+        peak_mb=usage["peak_mb"],
+        s_per_image=dict(s_per_image or {}),
+    )
 
 
-def _numerics() -> dict[str, Any]:
+def _numerics() -> Numerics:
     """Libraries of linear algebra with the kind of processor they chose, PyTorch's switches, environment variables."""
     from threadpoolctl import threadpool_info
 
     keys = ("internal_api", "version", "architecture", "num_threads")
     pools = {" ".join(str(pool[k]) for k in keys if pool.get(k) is not None) for pool in threadpool_info()}
-    found: dict[str, Any] = {"pools": sorted(pools)}
+    switches: dict[str, bool | int | str | None] = {}
     if torch := sys.modules.get("torch"):
         backends = torch.backends
-        found |= {
+        switches = {
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_deterministic": backends.cudnn.deterministic,
             "cudnn_benchmark": backends.cudnn.benchmark,
@@ -220,7 +239,8 @@ def _numerics() -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": backends.cudnn.version(),
         }
-    return found | {"environment": {name: os.environ[name] for name in VARIABLES if name in os.environ}}
+    environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return Numerics(pools=sorted(pools), torch=switches, environment=environment)
 
 
 def _driver() -> str | None:

@@ -157,13 +157,13 @@ def _results(
                             held = short(full.record.description[key])
                             found.differs.append(f"{row['category']}, {key} {shown}: the record of {run} has {held}")
                     results[place] = replace(full, labels=at, method=row["method"])
-                    layouts[row["dataset"]] = str(full.record.data.get("layout"))
+                    layouts[row["dataset"]] = str(full.record.data.layout)
     return list(results.values()), layouts, lost
 
 
 def is_at_place(description: Mapping[str, Any], key: str, shown: str) -> bool:
     """Whether a run's description, where it has a setting at all, has it as the label of its place in a table says."""
-    if key not in description or key in DERIVED or (key != "method" and "members" in description):
+    if key not in description or key in DERIVED or (key != "method" and " + " in str(description.get("backbone"))):
         return True
     value = description[key]
     try:

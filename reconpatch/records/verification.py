@@ -121,17 +121,16 @@ def drift_of(
     """Record, today's digests of code, today's runs -> what has changed since it was made: code, packages, settings."""
     said = []
     if codes is not None:
-        old = [stage for stage, facts in record.stages.items() if facts.get("code") != codes.get(stage.split()[-1])]
+        old = [path for path, stage, facts in record.all_stages() if facts.code != codes.get(stage)]
         said += [f"other code of {', '.join(old)}"] if old else []
     changed: dict[str, str] = {}
-    for facts in record.stages.values():
-        packages = facts.get("packages")
-        for name, version in (packages if isinstance(packages, dict) else {}).items():
-            now = _installed(str(name))
+    for _, _, facts in record.all_stages():
+        for name, version in facts.packages.items():
+            now = _installed(name)
             if now != version:
-                changed[str(name)] = f"{short(name)} {short(version)}, now {now or 'not installed'}"
-        if facts.get("python") not in (None, platform.python_version()):
-            changed["python"] = f"Python {short(facts['python'])}, now {platform.python_version()}"
+                changed[name] = f"{short(name)} {short(version)}, now {now or 'not installed'}"
+        if facts.python != platform.python_version():
+            changed["python"] = f"Python {short(facts.python)}, now {platform.python_version()}"
     said += [changed[name] for name in sorted(changed)[:SHOWN]]
     said += [f"and {len(changed) - SHOWN} more packages"] if len(changed) > SHOWN else []
     if planned is not None and folder not in planned:

@@ -22,7 +22,7 @@ def panels(records: Sequence[Record]) -> list[str]:
 
 def footnote(records: Sequence[Record]) -> str:
     """records of one figure -> the line below it: backbone, weights, settings of the runs and every flag."""
-    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']} weights)" for r in records})
+    backbones = sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in records})
     settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
     shown = settings if len(settings) < 3 else []  # a sweep's axis says what differs
     return "; ".join([*backbones, *shown, *sorted({str(flag) for record in records for flag in record.flags})])

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.stages import FIGURES
+from reconpatch.records.provenance import CodeState
 
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 
@@ -33,7 +34,7 @@ def render(
     folder: Path,
     sections: Sequence[Mapping[str, Any]],
     absent: Mapping[str, str],
-    code: Mapping[str, Any],
+    code: CodeState,
     missing: Sequence[str] = (),
 ) -> str:
     """Folder of results, sections (name, title, table and figure files in it), what is missing -> HTML page.

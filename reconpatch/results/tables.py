@@ -110,7 +110,7 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     seeds = sorted({r.seed for r in results})
     lines = [f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}."]
     records = [r.record for r in results if r.record is not None]
-    backbones = sorted({f"{r.description['backbone']} ({r.weights['source']})" for r in records})
+    backbones = sorted({f"{r.description['backbone']} ({r.weights.source})" for r in records})
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
     for said, remarks in (("Not a result of the paper", False), ("Of the data", True)):
         lines += [f"{said}{where}: {'; '.join(flags)}." for where, flags in _flags(results, remarks).items()]

@@ -22,11 +22,9 @@ def current(record_file: Path, folder: Path, codes: Mapping[str, str]) -> bool:
     try:
         record = read_record(record_file)
         digest = read_manifest(folder / "index" / record.dataset / f"{record.category}.json")[1]
-        same_data = digest == record.data["manifest"]
-        return same_data and all(codes[stage.split()[-1]] == facts["code"] for stage, facts in record.stages.items())
+        same_data = digest == record.data.manifest
+        return same_data and all(codes.get(stage) == facts.code for _, stage, facts in record.all_stages())
     except (ReconpatchError, OSError):  # not there, or not what the workflow wrote
-        return False
-    except (LookupError, TypeError, ValueError, AttributeError):  # a record with other content than the workflow's
         return False
 
 

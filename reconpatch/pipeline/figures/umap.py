@@ -44,7 +44,7 @@ def draw_umap(files: UmapFiles) -> None:
         if not chosen:
             groups = _normal_and_defective(labels, masks, features.shape[1], features.shape[2])
             chosen = [rng.permutation(np.flatnonzero(group))[:SHOWN] for group in groups]
-        kept = rng.permutation(bank.patches[: record.bank["patches"]])[:SHOWN]
+        kept = rng.permutation(bank.patches[: record.bank.patches])[:SHOWN]
         flat = features.reshape(-1, features.shape[-1])
         patches = [bank.representation(flat[np.sort(rows)]) for rows in chosen]
         layouts.append(embed(np.concatenate([kept, *patches]), seed))

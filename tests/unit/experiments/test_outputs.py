@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from drawing import make_record
+from drawing import make_record, make_stage
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -77,10 +77,10 @@ def write_result(plan: Plan, folder: Path, run: str, category: str, **changes: A
         {"image": scores, "label": labels} | to_tensors(image_wins(scores, labels), "image"), at / "scores.safetensors"
     )
     single = {stage: {"code": code} for stage, code in CODES.items() if stage != "ensemble"}
-    several = {f"{n} {stage}": facts for n in (0, 1) for stage, facts in single.items()} | {"ensemble": {"code": "e0"}}
+    ensemble = {"stages": {"ensemble": {"code": "e0"}}, "members": [make_record(stages=single)] * 2}
     fields = {"category": category, "run": run, "metrics": {"image_auroc": 0.75}, "weights": {"source": "file"}}
     fields |= {"description": {"backbone": "net"}, "data": {"manifest": write_manifest(folder, category)}}
-    fields |= {"stages": single if run in plan.runs else several} | changes
+    fields |= ({"stages": single} if run in plan.runs else ensemble) | changes
     (at / "record.json").write_text(make_record(**fields).model_dump_json())
     return at / "record.json"
 
@@ -214,10 +214,8 @@ def test_a_record_is_current_until_its_code_or_its_data_change(planned, tmp_path
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data": {}},
-        {"stages": {"unheard of": {"code": "x"}}},
-        {"stages": {"": {"code": "x"}}},
-        {"stages": {"score": {}}},
+        {"stages": {"unheard of": make_stage(code="x").model_dump()}},
+        {"stages": {"": make_stage(code="x").model_dump()}},
         {"category": "../../nut"},
         {"dataset": "\0"},
     ],

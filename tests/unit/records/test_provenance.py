@@ -11,10 +11,6 @@ import pytest
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.records import provenance
 from reconpatch.records.provenance import (
-    CODE,
-    MACHINE,
-    PACKAGES,
-    USAGE,
     arrays_digest,
     bank_digests,
     code_digest,
@@ -24,33 +20,6 @@ from reconpatch.records.provenance import (
 ROOT = Path(__file__).parents[3]
 PICTURES = {"curve", "draw_positions", "draw_umap", "gallery", "histogram", "qualitative", "sweep"}
 ANEW = {"report", "plan"}  # made by every call of `all`, whatever has changed
-
-
-def test_every_fact_of_a_stage_is_in_one_group() -> None:
-    """The golden list: what a record must say of where it comes from."""
-    usage = {"wall_s": 1.0, "start_s": 1.0, "cpu_s": 1.0, "peak_mb": 1.0}
-    facts = stage_facts("abc", 2, "cpu", usage) | {"s_per_image": 0.1, "batch_images": 8}
-    groups = [*CODE, *PACKAGES, *MACHINE, *USAGE]
-    assert (
-        sorted(facts)
-        == sorted(groups)
-        == sorted(
-            [
-                *("code", "commit", "changed", "packages", "python", "platform", "processor", "cores", "threads"),
-                *(
-                    "device",
-                    "driver",
-                    "numerics",
-                    "batch_images",
-                    "wall_s",
-                    "start_s",
-                    "cpu_s",
-                    "peak_mb",
-                    "s_per_image",
-                ),
-            ]
-        )
-    )
 
 
 def test_numerics_tell_libraries_switches_and_variables(monkeypatch) -> None:

@@ -23,8 +23,8 @@ from reconpatch.files import sha256_of, write_text
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.findings import Findings, Source
 from reconpatch.records.locations import stage_names
-from reconpatch.records.provenance import USAGE, code_digest, stage_codes
-from reconpatch.records.record import Record, content_digest, read_record, repeatable
+from reconpatch.records.provenance import code_digest, stage_codes
+from reconpatch.records.record import USAGE, Record, content_digest, read_record, repeatable
 from reconpatch.records.record_checks import check_record
 from reconpatch.records.table_checks import DERIVED, is_at_place
 from reconpatch.records.verification import verify

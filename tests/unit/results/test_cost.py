@@ -1,9 +1,11 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from drawing import make_record
 
+from reconpatch.records.record import Record
 from reconpatch.results.comparison import Result
 from reconpatch.results.cost import cost_table
 from reconpatch.results.tables import MISSING
@@ -15,16 +17,21 @@ PEAKS = {"features": 900.0, "training": 1500.4, "bank": 700.0, "score": 1200.0}
 def facts(stage: str, **changes: Any) -> dict[str, Any]:
     fields = {"wall_s": SECONDS[stage], "peak_mb": PEAKS[stage], "threads": 4, "device": "cpu", "cores": 8}
     fields |= {"processor": "a processor"}
-    fields |= {"features": {"s_per_image": {"train": 9.0, "test": 0.3}}, "score": {"s_per_image": 0.1}}.get(stage, {})
+    fields |= {"features": {"s_per_image": {"train": 9.0, "test": 0.3}}, "score": {"s_per_image": {"test": 0.1}}}.get(
+        stage, {}
+    )
     return fields | changes
 
 
-def run(method: str = "reconpatch", stages: dict[str, Any] | None = None, **changes: Any) -> Result:
+def run(
+    method: str = "reconpatch", stages: dict[str, Any] | None = None, members: Sequence[Record] = (), **changes: Any
+) -> Result:
     names = [s for s in SECONDS if method == "reconpatch" or s != "training"]
     record = make_record(
         description={"backbone": "net", "dim": 512, "method": method},
         bank={"patches": 4000, "of": 100_000},
         stages=stages or {name: facts(name) for name in names},
+        members=members,
     )
     fields = {"labels": {"dim": 512}, "method": method, "seed": 0, "dataset": "mine", "category": "metal_nut"}
     fields |= {"run": "r", "departures": (), "record": record, "link": "runs/r/record.json"}
@@ -61,9 +68,8 @@ def test_a_missing_run_is_a_dash() -> None:
 
 def test_an_ensemble_has_no_cost_of_its_own() -> None:
     """Its members are runs of the table; their stages in its record are not counted again."""
-    own = {"wall_s": 1.0, "peak_mb": 100.0, "threads": 1, "device": "cpu", "processor": "a processor", "cores": 8}
-    members = {f"{n} {name}": facts(name) for n in range(2) for name in SECONDS}
-    ensemble = run(stages={"ensemble": own} | members)
+    member = run().record
+    ensemble = run(stages={"ensemble": {"wall_s": 1.0}}, members=[member, member])
     first, second = cost_table([run(), ensemble], "Cost", []).rows
     assert set(first) - set(second) == {c for c in first if "," in c} | {"images per second", "on"}
     assert second["backbone"] == "net"

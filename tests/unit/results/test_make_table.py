@@ -51,7 +51,9 @@ def write_run(
     facts = {"wall_s": 2.0, "peak_mb": 100.0, "threads": 1, "device": "cpu", "processor": "a processor", "cores": 2}
     fields = {"description": {"backbone": "net", "dim": 64}, "weights": {"source": "file"}, "flags": [FLAG]}
     fields |= {"bank": {"patches": 10, "of": 100}, "category": category, "run": run, "seed": seed, "metrics": metrics}
-    fields |= {"stages": {"features": facts | {"s_per_image": {"test": 0.1}}, "score": facts | {"s_per_image": 0.1}}}
+    fields |= {
+        "stages": {"features": facts | {"s_per_image": {"test": 0.1}}, "score": facts | {"s_per_image": {"test": 0.1}}}
+    }
     (at / "record.json").write_text(make_record(**(fields | changes)).model_dump_json())
     return image, labels
 
