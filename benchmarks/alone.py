@@ -36,7 +36,7 @@ def main(given: dict[str, Any]) -> None:
     """Run the script with what Snakemake would hand it."""
     from snakemake.iocontainers import Namedlist
 
-    from reconpatch.pipeline.job import peak_bytes
+    from reconpatch.runtime import peak_bytes
 
     named = {key: Namedlist(fromdict=given[key]) for key in ("input", "output", "params", "wildcards", "log")}
     runpy.run_path(

@@ -14,12 +14,10 @@ from measure import category_parser, emit, measured, threads, timed
 from ours import DIM, backbone, extract_files
 
 from reconpatch.data.images import read_masks
-from reconpatch.method.bank import build_bank
 from reconpatch.method.bootstrap import image_wins, pixel_wins
-from reconpatch.method.maps import anomaly_maps
-from reconpatch.method.memory_bank import Representation
+from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.metrics import image_metrics, pixel_metrics
-from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
 
 
 def run(

@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from ours import DIM, backbone, extract_files
 from step import SETTINGS
 
-from reconpatch.method.bank import build_bank
 from reconpatch.method.bootstrap import pixel_wins
-from reconpatch.method.features import write_header
-from reconpatch.method.maps import anomaly_maps
-from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
+from reconpatch.method.feature_files import read_rows, write_header
+from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
 from reconpatch.method.metrics import pixel_metrics
-from reconpatch.method.scoring import patch_scores
-from reconpatch.method.stored import gather
-from reconpatch.method.training import train
+from reconpatch.method.scoring import anomaly_maps, patch_scores
+from reconpatch.method.training import TrainingSettings, train
 
 
 def features(folder: Path, images: int, grid: int) -> NDArray[np.float16]:
@@ -78,7 +75,7 @@ def main() -> None:
 
             def call() -> Any:
                 some = patches[: given.steps * 1024]
-                return train(some, **sizes, **SETTINGS, progress=lambda epoch: None)
+                return train(some, TrainingSettings(**sizes, **SETTINGS))
 
         elif given.variant == "coreset":
 
@@ -88,7 +85,7 @@ def main() -> None:
         else:
             size = coreset_size(len(patches), ratio)
             rows = np.linspace(0, len(patches) - 1, size).astype(np.int64)  # any bank of that size
-            bank = MemoryBank(f(gather(patches, rows)), rows, f, len(patches))
+            bank = MemoryBank(f(read_rows(patches, rows)), rows, f, len(patches))
 
             def call() -> Any:
                 distances = patch_scores(patches[: given.scored * grid * grid], bank, threads=threads())[0]

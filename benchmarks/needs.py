@@ -23,7 +23,7 @@ from reconpatch.experiments.needs import Network, index
 from reconpatch.experiments.run import Run, description, vary
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters
-from reconpatch.method.features import write_header
+from reconpatch.method.feature_files import write_header
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, Weights, write_stage

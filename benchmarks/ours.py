@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reconpatch.allocation import keep_freed_memory
+from reconpatch.data.images import image_array
 from reconpatch.method.backbones import Backbone, load_backbone
-from reconpatch.method.features import extract
+from reconpatch.method.features import write_features
 from reconpatch.method.patches import patch_features
+from reconpatch.runtime import keep_freed_memory
 
 LEVELS, PATCH, DIM = (2, 3), 3, 1024  # the paper's levels; 1,024 dimensions as the official PatchCore has
 
@@ -50,18 +51,14 @@ def extract_files(
     paths: list[Path], network: Backbone, destination: Path, resize: int, crop: int, threads: int, batch: int = 8
 ) -> None:
     """Image files -> .npy of their patch features."""
-    extract(
+    write_features(
         paths,
+        lambda path: image_array(path, resize, crop, "bilinear"),
         network,
         destination,
-        resize=resize,
-        crop=crop,
-        interpolation="bilinear",
         patch_size=PATCH,
         level_dim=DIM,
         dim=DIM,
         batch=batch,
         threads=threads,
-        augmentations=[None] * len(paths),
-        progress=lambda done, total: None,
     )

@@ -65,7 +65,7 @@ def maps(variant: str, count: int, grid: int, size: int) -> dict[str, Any]:
     x = torch.from_numpy(patch)
     call: Callable[[], Any]
     if variant == "ours":
-        from reconpatch.method.maps import anomaly_maps
+        from reconpatch.method.scoring import anomaly_maps
 
         def call() -> Any:
             return anomaly_maps(patch, size, 4.0)

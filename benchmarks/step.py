@@ -12,17 +12,17 @@ from measure import emit, measured, repeated, status_mb, threads
 
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 1e-5, "weight_decay": 1e-2, "alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0},
-    **{"gamma": 0.999, "teacher_norm": False, "seed": 0, "checkpoints": (), "device": "cpu"},
+    **{"gamma": 0.999, "teacher_norm": False, "seed": 0},
 }
 
 
 def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
     """One epoch of so many steps, after one of two."""
-    from reconpatch.method.training import train
+    from reconpatch.method.training import TrainingSettings, train
 
     def epoch(count: int) -> None:
         sizes = {"dim": dim, "projection_dim": projection, "epochs": 1, "batch": batch}
-        train(patches[: count * batch], **sizes, **SETTINGS, progress=lambda epoch: None)
+        train(patches[: count * batch], TrainingSettings(**sizes, **SETTINGS))
 
     patches = clustered(steps * batch, inputs).astype("float16")
     base = status_mb("VmRSS")

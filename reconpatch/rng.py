@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
+def named_rng(seed: int, name: str) -> np.random.Generator:
     """(run seed, consumer's name) -> generator, independent of every other name's generator.
 
     The name enters through its CRC-32, which, unlike `hash`, is the same in every process.

@@ -18,10 +18,9 @@ from reconpatch.experiments.plan import run_name, stage_name
 from reconpatch.experiments.run import Run, description, digest, of_training
 from reconpatch.files import sha256_of, write_text
 from reconpatch.method.ensemble import combine_runs
-from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 from reconpatch.method.metrics import evaluate
-from reconpatch.method.scoring import image_scores
+from reconpatch.method.scoring import anomaly_maps, image_scores
 from reconpatch.records.provenance import bank_digests, stage_facts
 from reconpatch.records.record import (
     Bank,

@@ -99,9 +99,9 @@ def predict(given: argparse.Namespace) -> int:
     threshold = given.threshold if given.threshold is not None else image.value if image else None
     if given.masks and map_threshold is None:
         raise ReconpatchError("--masks: the model has no threshold; give --map-threshold, or fit with --hold-out 0.2")
-    from reconpatch.detector.fit import threads_here
     from reconpatch.detector.model_folder import load
     from reconpatch.detector.profiling import lines, profile
+    from reconpatch.runtime import threads_here
 
     threads = given.threads or threads_here()
     detector, _ = load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)
@@ -154,8 +154,8 @@ def evaluate(given: argparse.Namespace) -> None:
     image, _ = thresholds(card, given.false_alarms)
     threshold = given.threshold if given.threshold is not None else image.value if image else None
     from reconpatch.detector.evaluate import assess, lines
-    from reconpatch.detector.fit import threads_here
     from reconpatch.detector.model_folder import load
+    from reconpatch.runtime import threads_here
 
     threads = given.threads or threads_here()
     detector, _ = load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)

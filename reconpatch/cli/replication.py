@@ -15,13 +15,14 @@ from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights
 from reconpatch.experiments.config import Config, Experiment, read_yaml
 from reconpatch.experiments.estimate import Estimate, estimate
-from reconpatch.experiments.limits import check_fits, machine_mb
+from reconpatch.experiments.limits import check_fits
 from reconpatch.experiments.needs import Network
 from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.plan import DEFAULT, Plan, load_plan
 from reconpatch.experiments.reference import reference
 from reconpatch.experiments.schedule import simulate, tasks_of
 from reconpatch.files import write_text
+from reconpatch.runtime import machine_mb
 
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 RESULTS = Path("results")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow's and torchvision's contrast use
 # What comes into view is the image mirrored at its outermost pixels: a black corner would look like a defect.
@@ -80,7 +80,7 @@ def drawn_augmentations(paths: Sequence[str], run: Mapping[str, Any]) -> list[Au
         return [None] * len(paths)
     names = ("rotation", "translation", "brightness", "contrast", "blur")
     ranges = {name: run[f"augment_{name}"] for name in names}
-    return [draw(stream(run["seed"], f"augmentation/{path}"), **ranges) for path in paths]
+    return [draw(named_rng(run["seed"], f"augmentation/{path}"), **ranges) for path in paths]
 
 
 def augment_image(image: NDArray[np.uint8], a: Augmentation) -> NDArray[np.uint8]:

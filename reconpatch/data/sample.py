@@ -14,7 +14,7 @@ from skimage import data as photographs
 from skimage.draw import line
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
 
 CATEGORIES = ("brick", "grass", "gravel")
 SIDE = 160  # px of a crop; the photographs are 512 px square
@@ -104,7 +104,7 @@ def write_sample(folder: Path, category: str, seed: int) -> None:
         raise ReconpatchError(f"sample category {category!r}: choose from {', '.join(CATEGORIES)}")
     photograph: Grey = getattr(photographs, category)()
     upper, lower = photograph[:TRAIN_ROWS], photograph[TRAIN_ROWS:]
-    rng = stream(seed, f"sample/{category}")
+    rng = named_rng(seed, f"sample/{category}")
 
     def save(image: Grey, name: str) -> None:
         path = folder / name

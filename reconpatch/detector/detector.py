@@ -14,9 +14,8 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run, description
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.features import features_of, read_ahead
-from reconpatch.method.maps import anomaly_maps, content_map
 from reconpatch.method.memory_bank import MemoryBank, Search
-from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 
 Pixels = tuple[NDArray[np.uint8], View]
 
@@ -103,12 +102,15 @@ class Detector:
         squares, run = [square for _, (square, _) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_dim, self.width)
         began = self._took("network and patch features", began)
-        grid = features.shape[:3]
-        flat = features.reshape(-1, features.shape[-1])
-        distances, weights, _ = patch_scores(flat, self.bank, neighbours=run.neighbours, search=self.search)
-        on_photograph = np.stack([seen.content(grid[1]) for _, (_, seen) in batch])
-        distances = np.where(on_photograph, distances.reshape(grid), np.float32(0))  # padding is no anomaly
-        image, patch = image_scores(distances, weights.reshape(grid), run.reweight == "map")
+        on_photograph = np.stack([seen.content(features.shape[1]) for _, (_, seen) in batch])
+        image, patch, _ = score_features(
+            features,
+            self.bank,
+            neighbours=run.neighbours,
+            reweight_map=run.reweight == "map",
+            cells=on_photograph,
+            search=self.search,
+        )
         began = self._took("search in the memory bank", began)
         maps = anomaly_maps(patch, run.crop, run.blur)
         for n, (_, (_, seen)) in enumerate(batch):

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from reconpatch.detector.card import Card
 from reconpatch.detector.detector import Detection, Detector
-from reconpatch.detector.fit import Fitted, Progress, fit_detector, threads_here
+from reconpatch.detector.fit import Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import load, save
 from reconpatch.detector.photographs import Photograph, Source, find
 from reconpatch.detector.settings import product_run, refuse_own
@@ -26,8 +26,8 @@ from reconpatch.detector.threshold import Threshold, check_rate, choose
 from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
-from reconpatch.pipeline.job import peak_bytes
 from reconpatch.records.provenance import code_digest, stage_facts
+from reconpatch.runtime import peak_bytes, threads_here
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
 

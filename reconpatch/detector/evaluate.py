@@ -16,12 +16,12 @@ from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import needs
-from reconpatch.experiments.limits import machine_mb
 from reconpatch.experiments.needs import IMPORTS, MB
 from reconpatch.method.bootstrap import interval, resamples
 from reconpatch.method.features import read_ahead
 from reconpatch.method.metrics import METRICS, image_metrics, pixel_metrics, resampled_images
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
+from reconpatch.runtime import machine_mb
 
 RESAMPLES, AT_A_TIME = 2000, 100  # together they would take as much memory as many maps
 
@@ -141,7 +141,7 @@ def assess(
     }
     if 0 < labels.sum() < len(labels):
         for metric in (m for m in METRICS.values() if m.level == "image" and m.interval):
-            rng = stream(0, "evaluate")  # the same resamples for every metric
+            rng = named_rng(0, "evaluate")  # the same resamples for every metric
             draws = (resamples(labels, AT_A_TIME, rng) for _ in range(RESAMPLES // AT_A_TIME))
             values = [resampled_images(metric, image, labels, d) for d in draws]
             found[f"{metric.name}_interval"] = interval(np.concatenate(values))

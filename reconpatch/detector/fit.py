@@ -1,6 +1,5 @@
 """Fitting a detector to photographs of good products: the paper's method on a folder of one's own."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,15 +19,15 @@ from reconpatch.detector.photographs import Facts, Source, examine
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import features_bytes, grid, of_run, width
-from reconpatch.experiments.limits import ADVICE, machine_mb
+from reconpatch.experiments.limits import ADVICE
 from reconpatch.experiments.needs import Network
 from reconpatch.experiments.run import Run, description
-from reconpatch.method.backbones import check_levels, check_weights, count_parameters, load_network, place
-from reconpatch.method.bank import build_bank
+from reconpatch.method.backbones import check_levels, check_weights, count_parameters, load_network, prepare_backbone
 from reconpatch.method.features import write_features
-from reconpatch.method.memory_bank import Representation
-from reconpatch.method.training import Epoch, train
-from reconpatch.rng import stream
+from reconpatch.method.memory_bank import Representation, build_bank
+from reconpatch.method.training import Epoch, TrainingSettings, train
+from reconpatch.rng import named_rng
+from reconpatch.runtime import machine_mb
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
 
@@ -46,11 +45,6 @@ class Fitted:
     level: float  # the median of their maps: where a map shows nothing
     seen: float  # smallest share of an image's area that is looked at
     epochs: list[Epoch]
-
-
-def threads_here() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_machine(device: str, threads: int, batch: int) -> None:
@@ -76,7 +70,7 @@ def draw_held_out(facts: Sequence[Facts], share: float, seed: int) -> list[int]:
         raise ReconpatchError(
             f"{len(different)} different images are too few to hold {count} out and fit on the rest: give more"
         )
-    chosen = stream(seed, "held out").permutation(len(different))[:count]
+    chosen = named_rng(seed, "held out").permutation(len(different))[:count]
     digests = {facts[different[n]].sha256 for n in chosen}
     return [n for n, each in enumerate(facts) if each.sha256 in digests]
 
@@ -157,14 +151,14 @@ def fit_detector(
         )
         net, weights = load_network(run.backbone, run.levels, run.weights, weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in net.state_dict().items()}
-        backbone = place(net, weights, device, run.precision)
+        backbone = prepare_backbone(net, weights, device, run.precision)
         file = Path(workspace) / "features.npy"
         write_features(
             [both[n] for n in kept],
             lambda source: pixels(source, run, aspect)[0],
-            [facts[n].name for n in kept],
             backbone,
             file,
+            names=[facts[n].name for n in kept],
             patch_size=run.patch_size,
             level_dim=run.level_dim,
             dim=width(run),
@@ -231,12 +225,9 @@ def _represent(
     """Patches -> the trained f, or PatchCore's pooling, and the epochs of the training."""
     if run.method == "patchcore":
         return Representation(run.dim), []
-    fields = description(run, "training")
-    keys = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
-    settings: dict[str, Any] = {key: fields[key] for key in (*keys, "margin", "gamma", "teacher_norm", "seed")}
     tensors, epochs = train(
         patches,
-        **settings,
+        TrainingSettings.of(description(run, "training")),
         checkpoints=() if run.epoch is None else (run.epoch,),
         device=device,
         progress=lambda epoch: progress("training", epoch.epoch, run.epochs),

@@ -27,11 +27,11 @@ from reconpatch.detector.photographs import cell
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import grid, of_run, width
-from reconpatch.experiments.limits import machine_mb
 from reconpatch.experiments.needs import MB, Network, search
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters, load_backbone
 from reconpatch.method.memory_bank import MemoryBank
+from reconpatch.runtime import machine_mb
 
 
 def save(fitted: Fitted, rate: float, made: dict[str, Any], folder: Path) -> Card:

@@ -12,7 +12,7 @@ depends on the data. Nothing was measured on a GPU.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reconpatch.method.stored import RESIDENT
+from reconpatch.method.feature_files import RESIDENT
 
 MB = 1e6
 BLOCK = 65536  # patches represented at a time: memory_bank.CHUNK, whose module would import faiss

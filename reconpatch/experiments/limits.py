@@ -1,12 +1,10 @@
-"""Whether jobs fit: how much memory this machine gives, and what to do about a job that needs more."""
+"""Whether jobs fit into memory, and what to do about a job that needs more."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Job
-from reconpatch.experiments.needs import MB, Need
+from reconpatch.experiments.needs import Need
 
 ADVICE = {
     "index_category": "scale the images",
@@ -18,32 +16,6 @@ ADVICE = {
     "score_training": "lower coreset, dim or crop",
     "combine_ensemble": "lower crop",
 }
-
-
-def machine_mb(root: Path = Path("/")) -> float:
-    """MB this process may use: the memory of the machine, or the lowest limit of its control groups if that is lower.
-
-    `root` is the folder in which /proc and /sys are looked for. Swap does not count.
-    """
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
-    except OSError:  # another system
-        groups = []
-    for _, controllers, path in groups:
-        if controllers == "":  # version 2
-            top, file = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            top, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        inner = Path(path.strip("/"))
-        for folder in (inner, *inner.parents):  # every group above limits, too; in a container only the last is there
-            try:
-                found.append(int((top / folder / file).read_text()))
-            except (OSError, ValueError):  # "max" is no limit
-                continue
-    return min(found) / MB
 
 
 def check_fits(jobs: Mapping[Job, Need], limit_mb: float) -> None:

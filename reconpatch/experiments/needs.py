@@ -9,7 +9,7 @@ GPU nothing was measured.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reconpatch.method.stored import RESIDENT
+from reconpatch.method.feature_files import RESIDENT
 
 MB = 1e6
 BLOCK = 65536  # patches represented at a time: memory.CHUNK, whose module costs the import of faiss

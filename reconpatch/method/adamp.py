@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reconpatch.method.blocks import row_blocks
+from reconpatch.method.loss import row_blocks
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 DELTA = 0.1  # a cosine below DELTA / sqrt(size) counts as orthogonal

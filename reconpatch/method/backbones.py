@@ -105,7 +105,7 @@ def load_backbone(
 ) -> Backbone:
     """What `load_network` gives, as a Backbone on the device, its weights and activations of the precision."""
     net, facts = load_network(name, levels, weights, file, seed=seed, pinned=pinned)
-    return place(net, facts, device, precision)
+    return prepare_backbone(net, facts, device, precision)
 
 
 def load_network(
@@ -151,7 +151,7 @@ def load_network(
     return net, {"source": source, "sha256": digest}
 
 
-def place(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
+def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
     """A network and facts from `load_network`, frozen and made ready for one device. The network is used up."""
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
@@ -161,7 +161,7 @@ def place(net: nn.Module, facts: dict[str, str], device: str, precision: str) ->
     return Backbone(net, cfg["mean"], cfg["std"], facts, device, dtype)
 
 
-def fetch(name: str) -> dict[str, str]:
+def download_pretrained(name: str) -> dict[str, str]:
     """Have timm download a network's pretrained weights into its cache -> their digest, of the whole network."""
     net = _download(name, [d["level"] for d in describe(name)])
     return {"backbone": name, "sha256": state_digest(net.state_dict())}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
 
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
 ROUND = 4096  # candidates a round: 2 MB at 128 dimensions
@@ -33,7 +33,7 @@ def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float3
     """(C, d) -> (C, d) Gaussian matrix that keeps squared distances in expectation; None where C <= d needs none."""
     if inputs <= outputs:
         return None
-    matrix = stream(seed, "coreset/projection").standard_normal((inputs, outputs))
+    matrix = named_rng(seed, "coreset/projection").standard_normal((inputs, outputs))
     return np.asarray(matrix / np.sqrt(outputs), np.float32)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.scoring import anomaly_maps
 
 BETA = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
 NORMALISATIONS = ("zscore", "minmax")

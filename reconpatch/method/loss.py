@@ -1,29 +1,55 @@
-"""The equations of ReConPatch (section 3): similarities between patches and the relaxed contrastive loss.
+"""The equations of ReConPatch's training, 1 to 8, in the order of the paper (section 3).
 
-Z is a batch of N projected patches of width D. Teacher (EMA) projections give the similarities, which carry no
-gradient; the student's projections enter the loss. What is done to each of the N x N pairs is done in place and by
-blocks of rows, so that memory is touched once and not once per operation.
+| equation | function |
+|---|---|
+| 1, pairwise similarity | `pairwise_similarity` |
+| 2, contextual similarity | `contextual_similarity` |
+| 3, reciprocal neighbours | `reciprocal_neighbours` |
+| 4, query expansion | `expanded_context` |
+| 5, the symmetric contextual similarity | `add_symmetric_` |
+| 6, the similarity used in the loss | `similarity` |
+| 7, the relaxed contrastive loss | `relaxed_contrastive_loss` |
+| 8, the teacher's update | `ema_update` |
+
+Z is a batch of N projected patches of width D. The similarities come from the projections of the teacher, which is a
+moving average (EMA) of the student, and carry no gradient. The projections of the student enter the loss.
+
+Operations on the N x N pairs are done in place and by blocks of rows that fit into the processor's cache, so that each
+value is read from memory once and not once per operation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
-from reconpatch.method.blocks import row_blocks
-from reconpatch.method.slopes import slopes
-
+BLOCK_ELEMENTS = 2**17  # values in a block of rows: three float32 blocks of this size fit into 2 MB of cache
 LOWEST = -80.0  # exponent: below about -87 float32 numbers are subnormal, and every operation on them is slow
 TILE = 256  # rows and columns added to their transposed counterpart at a time
+COINCIDE = 1e-6  # patches at most this far apart coincide: they neither attract nor repel each other
+REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
+
+
+def row_blocks(matrix: Tensor, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
+    """(N, M) -> slices of rows that cover 0..N in order, each of about `elements` values and at least one row.
+
+    On an accelerator the one slice holds all rows: there the number of calls decides the time.
+    """
+    n = len(matrix)
+    rows = max(1, elements // max(1, matrix[0].numel())) if matrix.device.type == "cpu" else n
+    for start in range(0, n, rows):
+        yield slice(start, min(n, start + rows))
 
 
 def squared_distances(z: Tensor, out: Tensor | None = None) -> Tensor:
-    """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal; in `out` where one is given."""
-    z = z - z.mean(0)  # distances stay, rounding errors shrink
+    """(N, D) -> (N, N) squared Euclidean distances, exactly 0 on the diagonal; written into `out` if it is given."""
+    z = z - z.mean(0)  # does not change the distances and makes the rounding errors smaller
     norms = (z * z).sum(1, keepdim=True)
     one = torch.ones_like(norms)
     left, right = torch.cat([-2 * z, norms, one], 1), torch.cat([z, one, norms], 1)
-    return torch.mm(left, right.T, out=out).clamp_min_(0).fill_diagonal_(0)  # |a|^2 - 2ab + |b|^2 in one go
+    return torch.mm(left, right.T, out=out).clamp_min_(0).fill_diagonal_(0)  # |a|^2 - 2ab + |b|^2 in one product
 
 
 def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
@@ -34,7 +60,7 @@ def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
 def nearest(distances: Tensor, k: int, first: int = 0) -> Tensor:
     """(B, N) squared distances of patches first..first + B to all -> (B, k) indices, nearest first: N_k.
 
-    A patch is its own nearest neighbour even where others coincide with it.
+    A patch is its own nearest neighbour, even where other patches coincide with it.
     """
     itself = distances.diagonal(first)
     itself.fill_(torch.inf)
@@ -43,31 +69,58 @@ def nearest(distances: Tensor, k: int, first: int = 0) -> Tensor:
     return torch.cat([torch.arange(first, first + len(distances), device=distances.device)[:, None], others], 1)
 
 
-def expanded_context(neighbours: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, k) neighbour lists -> (columns, values), each (N, k/2 * k): the entries of eq. 4 that are not 0, by row.
+def contextual_similarity(neighbours: Tensor) -> Tensor:
+    """(N, k) neighbour lists -> (N, k) values in [0, 1]: row i at the columns `neighbours[i]` (eq. 2).
 
-    Eq. 2: the share of common neighbours of two patches, 0 unless the second is a neighbour of the first. Eq. 3: the
-    reciprocal k/2 neighbours, which always hold the patch itself. Eq. 4: eq. 2 averaged over them (query expansion).
-    A column may occur twice in a row; its values add up. O(N k^3), as each row of eq. 2 has only k entries.
+    The value is the share of the k neighbours that two patches have in common. It is 0 in all other columns: the
+    second patch must be a neighbour of the first. O(N k^3).
     """
-    n, k = neighbours.shape
+    k = neighbours.shape[1]
     common = (neighbours[:, :, None, None] == neighbours[neighbours][:, None]).any(-1).sum(1)
-    shared = common.float() / k  # (N, k): eq. 2 at the columns `neighbours`
-    half = neighbours[:, : max(1, k // 2)]
-    itself = torch.arange(n, device=neighbours.device)[:, None, None]
-    reciprocal = (half[half] == itself).any(-1).float()  # (N, k/2): which of `half` are in R (eq. 3)
+    return common.float() / k
+
+
+def reciprocal_neighbours(neighbours: Tensor) -> Tensor:
+    """(N, k) neighbour lists -> (N, k/2) 1 or 0: which of the k/2 nearest have the patch among theirs, too (eq. 3).
+
+    k/2 is rounded down and at least 1. The patch itself, which is first in its list, always counts.
+    """
+    half = neighbours[:, : max(1, neighbours.shape[1] // 2)]
+    itself = torch.arange(len(neighbours), device=neighbours.device)[:, None, None]
+    return (half[half] == itself).any(-1).float()
+
+
+def expanded_context(neighbours: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, k) neighbour lists -> (columns, values), each (N, k/2 * k): the values that are not 0, by row (eq. 4).
+
+    Row i is the mean of the rows of the contextual similarity over the reciprocal neighbours of i (query expansion).
+    A column may occur twice in a row; its values add up.
+    """
+    n = len(neighbours)
+    context, reciprocal = contextual_similarity(neighbours), reciprocal_neighbours(neighbours)
+    half = neighbours[:, : reciprocal.shape[1]]
     weight = reciprocal / reciprocal.sum(1, keepdim=True)
-    return neighbours[half].reshape(n, -1), (shared[half] * weight[:, :, None]).reshape(n, -1)
+    return neighbours[half].reshape(n, -1), (context[half] * weight[:, :, None]).reshape(n, -1)
+
+
+def add_symmetric_(weights: Tensor, columns: Tensor, values: Tensor, share: float) -> None:
+    """((N, N), changed in place; columns and values from `expanded_context`): adds `share` times their matrix, averaged
+    with its transpose (eq. 5).
+    """
+    n = len(weights)
+    own = torch.arange(n, device=weights.device)[:, None].expand_as(columns)
+    half = values.mul(share / 2).to(weights.dtype)
+    weights.scatter_add_(1, columns, half)
+    weights.view(-1).index_add_(0, (columns * n + own).view(-1), half.view(-1))
 
 
 def similarity(
     z: Tensor, sigma: float, k: int, alpha: float, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, D) teacher projections -> ((N, N) similarities in [0, 1], eq. 6; mean pairwise; mean contextual).
+    """(N, D) teacher projections -> ((N, N) similarities in [0, 1]; mean pairwise; mean contextual similarity) (eq. 6).
 
-    alpha of the pairwise (eq. 1) and 1 - alpha of the contextual similarity, which is eq. 4 averaged with its
-    transpose (eq. 5). The means tell whether everything, or nothing, counts as similar. The similarities are in `out`
-    where one is given.
+    The similarity is alpha times the pairwise plus 1 - alpha times the contextual one. The means show whether all
+    pairs, or none, count as similar. The similarities are written into `out` if it is given.
     """
     weights = squared_distances(z, out)
     neighbours, pairwise = [], z.new_zeros(())
@@ -77,10 +130,7 @@ def similarity(
         pairwise += pairwise_similarity(block, sigma).sum()
         block.mul_(alpha)
     columns, values = expanded_context(torch.cat(neighbours))
-    own = torch.arange(len(z), device=z.device)[:, None].expand_as(columns)
-    half = values.mul((1 - alpha) / 2).to(z.dtype)
-    weights.scatter_add_(1, columns, half)
-    weights.view(-1).index_add_(0, (columns * len(z) + own).view(-1), half.view(-1))
+    add_symmetric_(weights, columns, values, 1 - alpha)
     return weights, pairwise / weights.numel(), values.sum() / weights.numel()
 
 
@@ -90,16 +140,74 @@ def relaxed_contrastive_loss(
 ) -> tuple[Tensor, Tensor]:
     """((N, D) student projections, (N, N) similarities, overwritten) -> (loss, its gradient (N, D)) (eq. 7).
 
-    The gradient is worked out by hand, in a fraction of autograd's passes: with H = dL/d(d^2) for every pair (`slopes`)
-    and S = H + H^T, dL/dz = 2 (rowsum(S) z - S z). `out` is room for the (N, N) distances.
+    Similar patches attract each other, others repel each other up to the margin. Distances d are Euclidean, and each
+    row of them is divided by its mean. The gradient is derived by hand, which takes a fraction of the passes over
+    memory that autograd takes: with H = dL/d(d^2) of every pair (see `row_losses_`) and S = H + H^T,
+    dL/dz = 2 (rowsum(S) z - S z). `out` is memory for the (N, N) distances.
     """
-    loss = slopes(squared_distances(z, out), weights, margin).mean()
+    loss = row_losses_(squared_distances(z, out), weights, margin).mean()
     s = add_transposed_(weights)
     return loss, 2 * (s.sum(1, keepdim=True) * z - s @ z)
 
 
+def row_losses_(squared: Tensor, weights: Tensor, margin: float) -> Tensor:
+    """((N, N) squared distances, (N, N) similarities) -> (N,) loss of each row. Both matrices are overwritten: the
+    squared distances by the distances d, the similarities w by H = dL/d(d^2).
+
+    With mu the mean of a row of d, gap = max(margin mu - d, 0) and push = (1 - w) gap, the loss of the row is
+    (sum w d^2 + sum push gap) / mu^2, and H = (w - (push + e) / d) / (N mu^2). The term
+    e = (sum w d^2 - sum push d) / (N mu) is the derivative by mu.
+
+    On the CPU a compiled loop computes each row while it is in the innermost cache, on one thread, as training uses
+    one by default. Other devices and types use operations on whole matrices.
+    """
+    if squared.device.type != "cpu" or squared.dtype != torch.float32:
+        return _row_losses_of_matrices(squared, weights, margin)
+    losses = torch.empty(len(squared))
+    _row_losses_compiled(squared.numpy(), weights.numpy(), np.float32(margin), losses.numpy())
+    return losses
+
+
+def _row_losses_of_matrices(squared: Tensor, weights: Tensor, margin: float) -> Tensor:
+    n = len(squared)
+    attract = (weights * squared).sum(1, keepdim=True)
+    d = squared.sqrt_()
+    mean = d.mean(1, keepdim=True).clamp_min_(COINCIDE)
+    gap = (margin * mean - d).clamp_min_(0)
+    push = torch.addcmul(gap, weights, gap, value=-1)
+    e = (attract - (push * d).sum(1, keepdim=True)) / (n * mean)
+    losses = (attract + gap.mul_(push).sum(1, keepdim=True)) / mean**2
+    weights.sub_(push.add_(e).div_(d)).mul_(1 / (n * mean**2)).masked_fill_(d <= COINCIDE, 0)
+    return losses[:, 0]
+
+
+@njit(fastmath=REASSOCIATE, error_model="numpy", cache=True)
+def _row_losses_compiled(squared, weights, margin, losses):  # type: ignore[no-untyped-def]
+    n, zero, one = np.float32(squared.shape[1]), np.float32(0), np.float32(1)
+    for i in range(squared.shape[0]):
+        d, w = squared[i], weights[i]
+        attract, total = zero, zero
+        for j in range(d.shape[0]):
+            attract += w[j] * d[j]
+            d[j] = np.sqrt(d[j])
+            total += d[j]
+        mean = max(total / n, np.float32(COINCIDE))
+        repel, pushed = zero, zero
+        for j in range(d.shape[0]):
+            gap = max(margin * mean - d[j], zero)
+            push = (one - w[j]) * gap
+            repel += push * gap
+            pushed += push * d[j]
+        losses[i] = (attract + repel) / (mean * mean)
+        e = (attract - pushed) / (n * mean)
+        scale = one / (n * mean * mean)
+        for j in range(d.shape[0]):
+            push = (one - w[j]) * max(margin * mean - d[j], zero)
+            w[j] = zero if d[j] <= np.float32(COINCIDE) else (w[j] - (push + e) / d[j]) * scale
+
+
 def add_transposed_(matrix: Tensor, tile: int = TILE) -> Tensor:
-    """(N, N) -> matrix + matrix^T, in place; by tiles, as reading a column is reading all of memory."""
+    """(N, N) -> matrix + matrix^T, in place. Works tile by tile, since reading one column reads all of memory."""
     n = len(matrix)
     tile = tile if matrix.device.type == "cpu" else n
     for i in range(0, n, tile):

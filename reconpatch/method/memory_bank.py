@@ -1,7 +1,8 @@
-"""The memory bank: representations of the coreset's patches, in the order picked, and the search in it."""
+"""The memory bank: what represents a patch, the coreset of represented training patches, and the search in it."""
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from safetensors.numpy import save_file
 from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method.feature_files import read_rows, read_slice
+from reconpatch.rng import named_rng
 
 CHUNK = 65536  # patches represented at a time
 
@@ -134,6 +137,39 @@ class MemoryBank:
             if values is None or values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all():
                 what = "missing" if values is None else f"{values.dtype} {values.shape}"
                 raise ValueError(f"{name} is {what}, not finite float32 {shape}")
+
+
+def build_bank(
+    patches: NDArray[Any],
+    representation: Representation,
+    *,
+    ratio: float,
+    coreset_dim: int,
+    seed: int,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> MemoryBank:
+    """(N, C) patches of normal images, possibly a memory map -> memory bank of N * ratio rows.
+
+    Greedy k-centre runs on a random projection of the representations and starts from a random patch. Both are drawn
+    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole.
+    """
+    from reconpatch.method.coreset import greedy_order, random_projection  # numba, which scoring does without
+
+    wanted = coreset_size(len(patches), ratio)
+    matrix = random_projection(representation.dim, coreset_dim, seed)
+    projected = np.empty((len(patches), min(representation.dim, coreset_dim)), np.float32)
+    for rows in batches(patches):
+        r = representation(read_slice(patches, rows))
+        projected[rows] = r if matrix is None else r @ matrix
+    first = int(named_rng(seed, "coreset/first").integers(len(patches)))
+    order = greedy_order(projected, wanted, first, threads, progress)
+    del projected
+    kept = np.empty((wanted, representation.dim), np.float32)
+    by_index = np.argsort(order)  # read in the order of the file, stored in the order picked
+    for rows in batches(by_index):
+        kept[by_index[rows]] = representation(read_rows(patches, order[by_index[rows]]))
+    return MemoryBank(kept, order, representation, len(patches))
 
 
 class Search:

@@ -9,8 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from reconpatch.files import replacing
-from reconpatch.method.bank import build_bank
-from reconpatch.method.memory_bank import Representation
+from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, read_stage, write_stage

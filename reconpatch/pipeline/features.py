@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from reconpatch.allocation import keep_freed_memory
 from reconpatch.data.augmentation import drawn_augmentations
+from reconpatch.data.images import image_array
 from reconpatch.data.index import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, sha256_of
-from reconpatch.gpus import take_device
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import extract
+from reconpatch.method.features import write_features
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, Weights, write_stage
+from reconpatch.runtime import keep_freed_memory, take_device
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,17 @@ def extract_features(
     for split, file in (("train", files.train), ("test", files.test)):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(file) as temporary:
-            extract(
-                [files.folder / path for path in paths],
+            write_features(
+                list(zip([files.folder / path for path in paths], drawn_augmentations(paths, run), strict=True)),
+                lambda item: image_array(item[0], run["resize"], run["crop"], run["interpolation"], item[1]),
                 backbone,
                 temporary,
-                resize=run["resize"],
-                crop=run["crop"],
-                interpolation=run["interpolation"],
+                names=[str(files.folder / path) for path in paths],
                 patch_size=run["patch_size"],
                 level_dim=run["level_dim"],
                 dim=run["feature_dim"],
                 batch=batch,
                 threads=job.threads,
-                augmentations=drawn_augmentations(paths, run),
                 progress=partial(job.progress, f"{split} images"),
             )
             seconds[split] = round((time.perf_counter() - began) / len(paths), 6)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.runtime import peak_bytes
 
 
 def end_with_parent() -> None:
@@ -35,17 +36,6 @@ def process_age() -> float:
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
     except (OSError, ValueError, IndexError, AttributeError):
         return time.process_time()
-
-
-def peak_bytes() -> int:
-    """Peak memory of this process. On Linux `ru_maxrss` is handed on to the child, so every job would have at least
-    the memory of the Snakemake process that started it; the kernel's own high-water mark begins with the program.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @dataclass

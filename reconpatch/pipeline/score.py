@@ -14,14 +14,13 @@ from reconpatch.data.index import Item, read_manifest
 from reconpatch.data.published import record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, sha256_of
-from reconpatch.gpus import take_device
-from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
 from reconpatch.method.metrics import evaluate
-from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts
 from reconpatch.records.record import Bank, Data, Record, read_stage, write_record
+from reconpatch.runtime import take_device
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,14 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     began = time.perf_counter()
-    distances, weights, device = patch_scores(
-        features.reshape(-1, features.shape[-1]),
+    image, patch, device = score_features(
+        features,
         bank,
         neighbours=run["neighbours"],
+        reweight_map=run["reweight"] == "map",
         threads=job.threads,
         device=job.device,
     )
-    grid = features.shape[:3]
-    image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
     maps = anomaly_maps(patch, run["crop"], run["blur"])
     seconds = round((time.perf_counter() - began) / len(labels), 6)
     metrics, wins = evaluate(image, labels, maps, masks)
@@ -111,7 +109,7 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         flags=record_flags(run["weights"], target.layout, target.category, items),
         data=_data(target.layout, manifest_digest, items),
         weights=features_facts.weights,
-        bank=Bank(patches=len(bank.patches), of=bank.training_patches, grid=list(grid[1:])),
+        bank=Bank(patches=len(bank.patches), of=bank.training_patches, grid=list(patch.shape[1:])),
         masks=files.masks.parent.name,
         digests=digests | bank_digests(bank),
         stages=stages,

@@ -8,10 +8,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from reconpatch.files import replacing
-from reconpatch.gpus import take_device
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
-from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.scoring import score_features
 from reconpatch.pipeline.job import Job
+from reconpatch.runtime import take_device
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,13 @@ def score_training(job: Job, files: TrainingScoreFiles, run: TrainingScoreSettin
     take_device(job.device, job.note)
     features = np.load(files.train, mmap_mode="r")
     whole = MemoryBank.load(files.bank)
-    distances, weights, _ = patch_scores(
-        features.reshape(-1, features.shape[-1]),
+    image, patch, _ = score_features(
+        features,
         whole.first(coreset_size(whole.training_patches, run["coreset"])),
         neighbours=run["neighbours"],
+        reweight_map=run["reweight"] == "map",
         threads=job.threads,
         device=job.device,
     )
-    grid = features.shape[:3]
-    image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run["reweight"] == "map")
     with replacing(files.scores) as temporary:
         save_file({"image": image, "patch": np.ascontiguousarray(patch)}, temporary)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Modules that cannot change a result.
 PLUMBING = frozenset(
-    {"errors", "files", "gpus", "pipeline.from_snakemake", "pipeline.job", "records.provenance", "records.record"}
+    {"errors", "files", "pipeline.from_snakemake", "pipeline.job", "records.provenance", "records.record", "runtime"}
 )
 PACKAGE_FOLDER = Path(__file__).parents[1]
 # Environment variables that change which instructions or how many threads compute the numbers.

@@ -13,8 +13,8 @@ from reconpatch.data.published import Flag, record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import digest
 from reconpatch.method.ensemble import combine_runs
-from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.compare import ABSENT, short
 from reconpatch.records.findings import Findings, Source, Unverifiable
 from reconpatch.records.locations import RECORD, RUN

@@ -17,7 +17,7 @@ from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, se
 from reconpatch.method.metrics import METRICS, SavedScores, resampled
 from reconpatch.records.record import Record
 from reconpatch.results.paper import paper_mean, paper_value
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
 
 BETWEEN = " | "  # reasons of a cell: the paper's caveats have semicolons of their own
 Draws = NDArray[np.float64]
@@ -69,8 +69,8 @@ def entries(results: Sequence[Result], count: int) -> dict[str, Entry]:
         draws = None
         if metric.interval is not None and len(saved) == len(results) and not np.isnan(values).any():
             rng = f"bootstrap/{first.dataset}/{first.category}"  # the same for both methods and at every place
-            images = resamples(saved[0].labels, count, stream(0, f"{rng}/images"))
-            seeds = seed_resamples(len(saved), count, stream(0, f"{rng}/seeds"))
+            images = resamples(saved[0].labels, count, named_rng(0, f"{rng}/images"))
+            seeds = seed_resamples(len(saved), count, named_rng(0, f"{rng}/seeds"))
             draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         found[name] = Entry(float(np.mean(values)), sd, draws)

@@ -8,18 +8,16 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from reconpatch.data.images import read_masks
+from reconpatch.data.images import image_array, read_masks
 from reconpatch.data.indexing import index
 from reconpatch.data.sample import write_sample
 from reconpatch.device import repeatable
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.bank import build_bank
-from reconpatch.method.features import extract
-from reconpatch.method.maps import anomaly_maps
-from reconpatch.method.memory_bank import Representation
+from reconpatch.method.features import write_features
+from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.metrics import image_metrics, pixel_metrics
-from reconpatch.method.scoring import image_scores, patch_scores
-from reconpatch.method.training import train
+from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.training import TrainingSettings, train
 
 CROP = 128
 TRAINING = {"dim": 64, "projection_dim": 32, "epochs": 3, "batch": 512, "learning_rate": 1e-4, "weight_decay": 1e-2}
@@ -50,17 +48,16 @@ def chain(sample: Path, scratch: Path, threads: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for split in ("train", "test"):
             paths = [sample / "brick" / i.path for i in items if i.split == split]
-            extract(
+            write_features(
                 paths,
+                lambda path: image_array(path, CROP, CROP, "bilinear"),
                 net,
                 scratch / f"{split}.npy",
-                **{"resize": CROP, "crop": CROP, "interpolation": "bilinear", "patch_size": 3, "level_dim": 128},
-                **{"dim": 128, "batch": 8, "threads": threads, "augmentations": [None] * len(paths)},
-                progress=lambda *_: None,
+                **{"patch_size": 3, "level_dim": 128, "dim": 128, "batch": 8, "threads": threads},
             )
             found[split] = np.load(scratch / f"{split}.npy")
         flat = found["train"].reshape(-1, 128)
-        f, _ = train(flat, **TRAINING, seed=0, checkpoints=(), device="cpu", progress=lambda _: None)
+        f, _ = train(flat, TrainingSettings(**TRAINING, seed=0))
         found["f"] = f["3.weight"].numpy()
         representation = Representation(64, found["f"], f["3.bias"].numpy())
         bank = build_bank(flat, representation, ratio=0.1, coreset_dim=32, seed=0, threads=threads)

@@ -5,7 +5,7 @@ import sys
 CODE = """
 import resource
 import numpy as np
-from reconpatch.allocation import keep_freed_memory
+from reconpatch.runtime import keep_freed_memory
 kept = keep_freed_memory() if {tuned} else False
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

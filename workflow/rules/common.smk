@@ -24,8 +24,9 @@ from reconpatch.data.index import category_folder, listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.files import check_writable
-from reconpatch.gpus import visible_devices
-from reconpatch.experiments.limits import check_fits, machine_mb
+from reconpatch.runtime import visible_devices
+from reconpatch.experiments.limits import check_fits
+from reconpatch.runtime import machine_mb
 from reconpatch.experiments.needs import AROUND, CUDA, SMALL
 from reconpatch.experiments.plan import make_plan, stage_name
 from reconpatch.experiments.stages import BY_RULE, STAGES

@@ -15,7 +15,7 @@ from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array, mask_array
 from reconpatch.data.index import Item, read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.record import read_record
 from reconpatch.results.captions import footnote, panels
 from reconpatch.results.examples import middle, typical_examples

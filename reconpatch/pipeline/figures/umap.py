@@ -11,7 +11,7 @@ from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import read_record
 from reconpatch.results.captions import footnote, panels
 from reconpatch.results.figures.maps import embed, save, scatter
-from reconpatch.rng import stream
+from reconpatch.rng import named_rng
 
 SHOWN = 500  # patches of each kind at most
 
@@ -34,7 +34,7 @@ def draw_umap(files: UmapFiles) -> None:
     """Results of the runs to draw -> figure. The same test patches are drawn for every run."""
     records = [read_record(file) for file in files.runs]
     seed = records[0].seed
-    rng = stream(seed, "umap")
+    rng = named_rng(seed, "umap")
     names, masks = panels(records), np.load(files.masks[0])
     labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
     chosen: list[NDArray[np.int64]] = []

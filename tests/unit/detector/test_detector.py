@@ -6,6 +6,7 @@ from products import SETTINGS, SIZE, product, write_products
 from running import ROOT
 
 from reconpatch.data.geometry import view
+from reconpatch.data.images import image_array
 from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.fit import fit_detector
@@ -15,42 +16,35 @@ from reconpatch.device import repeatable
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_yaml
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.bank import build_bank
-from reconpatch.method.features import extract, features_of
-from reconpatch.method.maps import anomaly_maps
-from reconpatch.method.memory_bank import MemoryBank, Representation
-from reconpatch.method.scoring import image_scores, patch_scores
-from reconpatch.method.training import train
-
-TRAINING = ("dim", "projection_dim", "epochs", "batch", "learning_rate", "weight_decay", "alpha", "k", "sigma")
-TRAINING = (*TRAINING, "margin", "gamma", "teacher_norm", "seed")
+from reconpatch.method.features import features_of, write_features
+from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank
+from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.training import TrainingSettings, train
 
 
 def in_a_row(run, train_paths, test_paths, folder, batch):
     """The workflow's modules as its scripts call them: bank, image scores and maps."""
     repeatable("cpu", 1)
     backbone = load_backbone(run.backbone, run.levels, run.weights, seed=run.seed)
-    settings = {key: getattr(run, key) for key in ("resize", "crop", "interpolation", "patch_size", "level_dim")}
+    settings = {key: getattr(run, key) for key in ("patch_size", "level_dim")}
     files = []
     for name, paths in (("train", train_paths), ("test", test_paths)):
         files.append(folder / f"{name}.npy")
-        extract(
+        write_features(
             paths,
+            lambda path: image_array(path, run.resize, run.crop, run.interpolation),
             backbone,
             files[-1],
             **settings,
             dim=run.feature_dim,
             batch=batch,
             threads=1,
-            augmentations=[None] * len(paths),
-            progress=lambda *_: None,
         )
     training, test = (np.load(file) for file in files)
     flat = training.reshape(-1, training.shape[-1])
     f = Representation(run.dim)
     if run.method == "reconpatch":
-        chosen = {key: getattr(run, key) for key in TRAINING}
-        tensors, _ = train(flat, **chosen, checkpoints=[1], device="cpu", progress=lambda _: None)
+        tensors, _ = train(flat, TrainingSettings.of(run.model_dump()), checkpoints=[1])
         last = run.epoch or run.epochs
         f = Representation(run.dim, tensors[f"{last}.weight"].numpy(), tensors[f"{last}.bias"].numpy())
     bank = build_bank(flat, f, ratio=run.coreset, coreset_dim=run.coreset_dim, seed=run.seed)

@@ -15,8 +15,8 @@ from reconpatch.detector.photographs import Facts, find
 from reconpatch.detector.settings import product_run
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.needs import Network
+from reconpatch.method.feature_files import file_offset, read_rows
 from reconpatch.method.features import features_of
-from reconpatch.method.stored import gather, position
 
 SMALL = SETTINGS | {"backbone": "resnet10t", "weights": "random", "dim": 16, "coreset": 0.1, "epochs": 2}
 
@@ -232,9 +232,9 @@ def test_rows_without_padding(tmp_path_factory, images, side, width, seed) -> No
     np.save(file, features)
     got = without_padding(file, list(cells))
     np.testing.assert_array_equal(got, features[cells])
-    assert isinstance(got, np.memmap) and got.dtype == np.float16 and position(got) is not None
+    assert isinstance(got, np.memmap) and got.dtype == np.float16 and file_offset(got) is not None
     chosen = np.flatnonzero(rng.random(len(got)) < 0.5)
-    np.testing.assert_array_equal(gather(got, chosen, 0), features[cells][chosen])  # read from the file
+    np.testing.assert_array_equal(read_rows(got, chosen, 0), features[cells][chosen])  # read from the file
     if cells.all():
         np.testing.assert_array_equal(np.load(file), features)
 

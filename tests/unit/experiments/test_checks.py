@@ -17,7 +17,7 @@ from reconpatch.experiments.needs import Network
 from reconpatch.experiments.plan import Place, Plan
 from reconpatch.experiments.run import vary
 from reconpatch.method.memory_bank import coreset_size
-from reconpatch.method.training import train
+from reconpatch.method.training import TrainingSettings, train
 
 DEFAULT = yaml.safe_load((Path(__file__).parents[3] / "configs/default.yaml").read_text())
 
@@ -143,9 +143,9 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
     try:
         train(
             patches,
-            **settings,
-            **{"dim": 2, "projection_dim": 2, "epochs": 1, "batch": batch, "k": k, "teacher_norm": False, "seed": 0},
-            **{"checkpoints": [], "device": "cpu", "progress": lambda _: None},
+            TrainingSettings(
+                **settings, dim=2, projection_dim=2, epochs=1, batch=batch, k=k, teacher_norm=False, seed=0
+            ),
         )
         refused = False
     except ReconpatchError:

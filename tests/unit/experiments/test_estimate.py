@@ -10,6 +10,7 @@ import yaml
 from drawing import write_image
 from PIL import Image
 
+from reconpatch.data.images import image_array
 from reconpatch.data.sample import write_sample
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.estimate import (
@@ -28,7 +29,7 @@ from reconpatch.experiments.needs import IMPORTS, Network
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
 from reconpatch.experiments.run import Run, description, vary
 from reconpatch.method.backbones import check_levels, load_backbone
-from reconpatch.method.features import extract
+from reconpatch.method.features import write_features
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
@@ -64,20 +65,16 @@ def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rn
     for path in paths:
         write_image(path, rng, (60, 50))
     written, stride = description(run, "features"), check_levels(run.backbone, run.levels)
-    extract(
+    write_features(
         paths,
+        lambda path: image_array(path, run.resize, run.crop, run.interpolation),
         load_backbone(run.backbone, run.levels, run.weights),
         tmp_path / "f.npy",
-        resize=run.resize,
-        crop=run.crop,
-        interpolation=run.interpolation,
         patch_size=written["patch_size"],
         level_dim=written["level_dim"],
         dim=written["feature_dim"],
         batch=2,
         threads=1,
-        augmentations=[None] * 3,
-        progress=lambda *_: None,
     )
     features = np.load(tmp_path / "f.npy", mmap_mode="r")
     side = grid(run.crop, stride)

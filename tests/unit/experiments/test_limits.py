@@ -5,8 +5,9 @@ import pytest
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Job
-from reconpatch.experiments.limits import check_fits, machine_mb
+from reconpatch.experiments.limits import check_fits
 from reconpatch.experiments.needs import Need
+from reconpatch.runtime import machine_mb
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from reconpatch.experiments import needs
 from reconpatch.experiments.needs import Need
 from reconpatch.method import memory_bank as memory
-from reconpatch.method.stored import RESIDENT
+from reconpatch.method.feature_files import RESIDENT
 
 sizes = st.integers(1, 10**6)
 

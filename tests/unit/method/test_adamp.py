@@ -4,7 +4,7 @@ import pytest
 import timm.optim
 import torch
 
-from reconpatch.method import adamp, blocks
+from reconpatch.method import adamp, loss
 
 SHAPES = [(6, 5), (6,), (3, 6), (3,)]
 
@@ -26,7 +26,7 @@ def orthogonal(g: torch.Tensor, w: torch.Tensor, how: str) -> torch.Tensor:
 @pytest.mark.parametrize("how", ["rows", "whole", "none"])
 def test_steps_are_timms(how, elements, monkeypatch) -> None:
     """With gradients that make it project by row, as a whole, and not at all; the rate changes in between."""
-    monkeypatch.setattr(adamp, "row_blocks", lambda matrix: blocks.row_blocks(matrix, elements))
+    monkeypatch.setattr(adamp, "row_blocks", lambda matrix: loss.row_blocks(matrix, elements))
     mine = [draw(shape, i) for i, shape in enumerate(SHAPES)]
     theirs = [p.clone().requires_grad_() for p in mine]
     reference = timm.optim.AdamP(theirs, lr=1e-2, weight_decay=0.1, nesterov=True)

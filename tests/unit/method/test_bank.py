@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from reconpatch.method.bank import build_bank
 from reconpatch.method.coreset import greedy_order, random_projection
-from reconpatch.method.memory_bank import Representation
-from reconpatch.rng import stream
+from reconpatch.method.memory_bank import Representation, build_bank
+from reconpatch.rng import named_rng
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def test_rows_are_representations_of_the_picks(dim, patches) -> None:
     bank = build_bank(patches, Representation(dim), ratio=0.1, coreset_dim=16, seed=3)
     r = Representation(dim)(patches)
     matrix = random_projection(dim, 16, 3)
-    first = int(stream(3, "coreset/first").integers(900))
+    first = int(named_rng(3, "coreset/first").integers(900))
     assert np.array_equal(bank.order, greedy_order(r if matrix is None else r @ matrix, 90, first))
     np.testing.assert_allclose(bank.patches, r[bank.order], rtol=1e-6)
     assert bank.training_patches == 900
@@ -29,7 +28,7 @@ def test_rows_of_a_trained_representation(patches, rng) -> None:
     bank = build_bank(patches, Representation(8, weight, bias), ratio=0.05, coreset_dim=16, seed=3)
     r = np.stack([weight @ p.astype(np.float32) + bias for p in patches])
     np.testing.assert_allclose(bank.patches, r[bank.order], rtol=1e-4, atol=1e-4)
-    picked = [int(stream(3, "coreset/first").integers(900))]
+    picked = [int(named_rng(3, "coreset/first").integers(900))]
     for _ in range(len(bank.order) - 1):  # the plain rule: the patch farthest from all picked
         picked.append(int(np.linalg.norm(r[:, None] - r[picked], axis=2).min(1).argmax()))
     assert bank.order.tolist() == picked

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.method.blocks import row_blocks
+from reconpatch.method.loss import row_blocks
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 3000))

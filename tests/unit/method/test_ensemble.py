@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.ensemble import combine_maps, combine_runs, combine_scores, min_max, modified_z
-from reconpatch.method.maps import anomaly_maps
+from reconpatch.method.scoring import anomaly_maps
 
 SHAPES = {1: (9,), 3: (4, 5, 6)}
 COMBINE = {1: combine_scores, 3: combine_maps}

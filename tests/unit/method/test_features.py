@@ -9,10 +9,10 @@ from reconpatch.data.augmentation import Augmentation
 from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import extract, read_ahead
+from reconpatch.method.features import read_ahead, write_features
 from reconpatch.method.patches import patch_features
 
-SETTINGS = {"resize": 40, "crop": 32, "interpolation": "bilinear", "patch_size": 3, "level_dim": 16, "dim": 12}
+SETTINGS = {"patch_size": 3, "level_dim": 16, "dim": 12}
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def test_batches_do_not_matter(batch, augmented, backbone, tmp_path, rng) -> Non
     out = tmp_path / "f.npy"
     some = [Augmentation(angle=30), None, Augmentation(shift=(0.3, 0)), Augmentation(blur=2), None]
     moves = some if augmented else [None] * 5
-    extract(
-        paths,
+    write_features(
+        list(zip(paths, moves, strict=True)),
+        lambda item: image_array(item[0], 40, 32, "bilinear", item[1]),
         backbone,
         out,
         **SETTINGS,
         batch=batch,
         threads=2,
-        augmentations=moves,
         progress=lambda *p: seen.append(p),
     )
     features = np.load(out)
@@ -66,20 +66,12 @@ def test_features_beyond_float16_are_refused(backbone, tmp_path, rng) -> None:
 
     write_image(tmp_path / "a.png", rng)
     with pytest.raises(ReconpatchError, match=r"a\.png.*float16"):
-        extract(
+        write_features(
             [tmp_path / "a.png"],
+            lambda path: image_array(path, 40, 32, "bilinear"),
             Loud(),
             tmp_path / "f.npy",
             **SETTINGS,
             batch=1,
             threads=1,
-            augmentations=[None],
-            progress=lambda *_: None,
         )
-
-
-def test_images_and_augmentations_must_be_as_many(backbone, tmp_path, rng) -> None:
-    write_image(tmp_path / "a.png", rng)
-    settings = SETTINGS | {"batch": 1, "threads": 1, "progress": lambda *_: None}
-    with pytest.raises(ValueError, match="shorter"):
-        extract([tmp_path / "a.png"] * 2, backbone, tmp_path / "f.npy", **settings, augmentations=[None])

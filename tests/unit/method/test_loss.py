@@ -9,9 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch.method import blocks
 from reconpatch.method import loss as recon
-from reconpatch.method.slopes import slopes
+from reconpatch.method.loss import row_losses_
 
 batches = st.tuples(st.integers(8, 20), st.integers(2, 6), st.integers(0, 1000))
 
@@ -68,7 +67,7 @@ def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
 
 def small_blocks(elements: int):
     """Blocks of about `elements` values in place of the usual, which hold a whole small batch."""
-    return lambda matrix: blocks.row_blocks(matrix, elements)
+    return lambda matrix: recon.row_blocks(matrix, elements)
 
 
 @pytest.mark.parametrize("elements", [1, 19, 5 * 19, 12 * 19, 19 * 19])
@@ -168,8 +167,8 @@ def test_by_row_and_as_a_whole_are_the_same(n) -> None:
     weights[0, -1], weights[-1, 0], squared[0, -1] = 0, 1, 0
     expected = squared.double(), weights.double()
     margin = float(expected[0][0, 1].sqrt() / expected[0][0].sqrt().mean()) if n > 2 else 1.0
-    losses = slopes(*expected, margin)
-    torch.testing.assert_close(slopes(squared, weights, margin).double(), losses, atol=1e-5, rtol=1e-5)
+    losses = row_losses_(*expected, margin)
+    torch.testing.assert_close(row_losses_(squared, weights, margin).double(), losses, atol=1e-5, rtol=1e-5)
     for got, wanted in zip((squared, weights), expected, strict=True):
         torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=1e-5)
 
@@ -178,7 +177,7 @@ def test_what_is_not_a_number_stays_visible() -> None:
     squared = recon.squared_distances(draw(9, 3, 0))
     squared[2, 3] = torch.nan
     weights = torch.rand(9, 9)
-    assert torch.isnan(slopes(squared, weights, 1.0)).nonzero().tolist() == [[2]]
+    assert torch.isnan(row_losses_(squared, weights, 1.0)).nonzero().tolist() == [[2]]
     others = torch.arange(9) != 2
     assert torch.isnan(weights[2][others]).all() and not torch.isnan(weights[3]).any()
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.maps import anomaly_maps
 from reconpatch.method.memory_bank import MemoryBank, Representation
-from reconpatch.method.scoring import image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
 from reconpatch.results.examples import middle, typical_examples
 
 

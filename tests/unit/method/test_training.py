@@ -9,14 +9,14 @@ from oracles import relaxed_contrastive_loss
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method import training
+from reconpatch.method.feature_files import read_rows
 from reconpatch.method.loss import similarity
-from reconpatch.method.stored import gather
-from reconpatch.method.training import gradients, linear, project, train
-from reconpatch.rng import stream
+from reconpatch.method.training import TrainingSettings, gradients, linear, project, train
+from reconpatch.rng import named_rng
 
 SETTINGS = {
     **{"dim": 8, "projection_dim": 4, "epochs": 6, "batch": 64, "learning_rate": 1e-2, "weight_decay": 1e-2},
-    **{"alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9, "teacher_norm": False, "device": "cpu"},
+    **{"alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9, "teacher_norm": False, "seed": 0},
 }
 
 
@@ -31,7 +31,8 @@ def layer_by_layer(layers, p):
 
 
 def fit(patches, seed=0, checkpoints=(), **changes):
-    return train(patches, **(SETTINGS | changes), seed=seed, checkpoints=checkpoints, progress=lambda _: None)
+    settings = TrainingSettings(**(SETTINGS | changes | {"seed": seed}))
+    return train(patches, settings, checkpoints=checkpoints)
 
 
 def test_training_follows_the_equations_step_by_step(clustered) -> None:
@@ -43,7 +44,7 @@ def test_training_follows_the_equations_step_by_step(clustered) -> None:
     """
     f_got, history = fit(clustered, epochs=2, checkpoints=[1])
     assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
-    rng = stream(0, "training")
+    rng = named_rng(0, "training")
     student = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
     teacher = [p.detach().clone() for p in student]
     optimiser = timm.optim.AdamP(student, lr=1e-2, weight_decay=1e-2, nesterov=True)
@@ -92,12 +93,12 @@ def test_an_interrupted_training_had_the_same_losses(clustered) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(clustered, **SETTINGS, seed=0, checkpoints=[3], progress=stop)
+        train(clustered, TrainingSettings(**SETTINGS), checkpoints=[3], progress=stop)
     assert seen == list(fit(clustered)[1][:3])
 
 
 def test_projection_is_g_of_f_and_its_gradients_are_autograds() -> None:
-    rng = stream(0, "x")
+    rng = named_rng(0, "x")
     layers = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
     p, dz = (torch.from_numpy(rng.standard_normal((5, width))).float() for width in (12, 4))
     z = layer_by_layer(layers, p)
@@ -107,7 +108,7 @@ def test_projection_is_g_of_f_and_its_gradients_are_autograds() -> None:
 
 
 def test_layers_are_drawn_as_torch_draws_them() -> None:
-    weight, bias = linear(stream(0, "x"), 16, 500, "cpu")
+    weight, bias = linear(named_rng(0, "x"), 16, 500, "cpu")
     assert weight.shape == (500, 16) and bias.shape == (500,) and weight.dtype == bias.dtype == torch.float32
     for values in (weight, bias):  # uniform in +-1/4
         assert 0.24 < float(values.abs().max()) <= 0.25 and float(values.var()) == pytest.approx(0.25 / 12, rel=0.1)
@@ -116,7 +117,7 @@ def test_layers_are_drawn_as_torch_draws_them() -> None:
 @pytest.mark.parametrize("resident", [0, 2**40])
 def test_a_memory_map_trains_to_the_same_bytes(clustered, tmp_path, monkeypatch, resident) -> None:
     np.save(tmp_path / "p.npy", clustered)
-    monkeypatch.setattr(training, "gather", partial(gather, resident=resident))
+    monkeypatch.setattr(training, "read_rows", partial(read_rows, resident=resident))
     mapped = fit(np.load(tmp_path / "p.npy", mmap_mode="r"), epochs=2)[0]
     assert torch.equal(mapped["2.weight"], fit(clustered, epochs=2)[0]["2.weight"])
 
@@ -161,7 +162,7 @@ def test_teacher_norm_bounds_the_pairwise_similarity(clustered) -> None:
 
 
 def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
-    with pytest.raises(ReconpatchError, match="4 training patches in batches of 64 cannot have k = 5"):
+    with pytest.raises(ReconpatchError, match="4 training patches in batches of 64 cannot have 5 neighbours"):
         fit(clustered[:4])
     with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
         fit(np.full_like(clustered, np.nan))

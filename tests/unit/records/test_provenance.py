@@ -142,9 +142,7 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         ("method.features", {"features"}),
         ("method.patches", {"features"}),
         ("method.coreset", {"bank"}),
-        ("method.bank", {"bank"}),
         ("method.metrics", {"score", "ensemble"}),
-        ("method.maps", {"score", "ensemble", "qualitative", "gallery"}),
         ("results.examples", {"qualitative", "gallery"}),
         ("method.ensemble", {"ensemble"}),
         *(

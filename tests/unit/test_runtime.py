@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.gpus import CLUSTERS, take_device, visible_devices
+from reconpatch.runtime import CLUSTERS, take_device, visible_devices
 
 # Says which GPU it got and holds it until it is told to end, or is killed.
 HOLDER = """
 import sys
 from pathlib import Path
-from reconpatch.gpus import take_device
+from reconpatch.runtime import take_device
 note = lambda text: print("note", text, flush=True)
 print("got", take_device("auto", note, Path(sys.argv[1]), pause=0.05), flush=True)
 sys.stdin.read()

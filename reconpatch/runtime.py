@@ -1,0 +1,168 @@
+"""What the machine gives to a process: memory, processor cores, one GPU. Nothing here can change a result.
+
+Imports nothing heavy: the Snakefile, which every job reads, uses it.
+"""
+
+import ctypes
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconpatch.errors import ReconpatchError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+MB = 1e6
+GIB = 2**30
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt
+# One of these is set in a cluster's jobs, which see only what is theirs: SLURM, Kubernetes, PBS, LSF.
+CLUSTERS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "PBS_JOBID", "LSB_JOBID")
+_held: "list[BaseFileLock]" = []  # locks of this process; the system releases them when the process ends
+
+
+def threads_here() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_mb(root: Path = Path("/")) -> float:
+    """MB this process may use: the memory of the machine, or the lowest limit of its control groups if that is lower.
+
+    Swap does not count. `root` is the folder that holds proc and sys.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:  # another system
+        groups = []
+    for _, controllers, path in groups:
+        if controllers == "":  # version 2
+            top, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        inner = Path(path.strip("/"))
+        for folder in (inner, *inner.parents):  # parent groups limit too; in a container only the last one exists
+            try:
+                limits.append(int((top / folder / file).read_text()))
+            except (OSError, ValueError):  # "max" is no limit
+                continue
+    return min(limits) / MB
+
+
+def peak_bytes() -> int:
+    """Largest memory of this process so far, in bytes.
+
+    On Linux from the kernel's mark of this program: `ru_maxrss` is inherited by child processes, so every job would
+    have at least the memory of the Snakemake process that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library reuse freed blocks of up to 1 GiB -> whether it can (glibc).
+
+    By default, freed blocks above 32 MB and the free end of the heap go back to the system, and every batch pays for
+    clearing new pages: up to a fifth of the time of a forward pass. With this the process keeps its largest memory.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, GIB)) and bool(mallopt(TRIM_THRESHOLD, GIB))
+
+
+def visible_devices(uuids: Mapping[str, str] | None = None) -> list[str]:
+    """-> the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, or by UUID if that is not set.
+
+    UUIDs, because CUDA and nvidia-smi number GPUs differently. `uuids` is what nvidia-smi says, if it was asked.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return list((_gpu_uuids() if uuids is None else uuids).values())
+    devices = [name.strip() for name in named.split(",")]
+    end = next((i for i, name in enumerate(devices) if name in ("", "-1")), len(devices))
+    return devices[:end]  # CUDA ignores what follows the first invalid name
+
+
+def take_device(wanted: str, note: Callable[[str], None], folder: Path | None = None, pause: float = 2.0) -> str | None:
+    """auto, cpu or cuda -> the GPU that this process has for itself until it ends, the only one it then sees; None if
+    no GPU is wanted or visible.
+
+    Snakemake counts GPUs but does not say which one a job got. Jobs agree on that by locks: files named after UUIDs in
+    `folder`, by default a folder of this user's in the machine's temporary folder. Call this before CUDA starts.
+    While all GPUs are taken it writes so through `note` and looks again every `pause` seconds. It does not wait if
+    only one is visible or a cluster assigned them: then the first one is used. Raises ReconpatchError if the folder
+    belongs to another user.
+    """
+    uuids = _gpu_uuids() if wanted != "cpu" else {}
+    devices = visible_devices(uuids) if wanted != "cpu" else []
+    if not devices:
+        return None
+    locks = _own_folder(folder or Path(tempfile.gettempdir()) / f"reconpatch-gpus-{os.getuid()}")
+    assigned = len(devices) == 1 or any(key in os.environ for key in CLUSTERS)
+    waiting = False
+    while True:
+        free = next((d for d in devices if _lock(locks / _uuid(d, uuids).replace("/", "_"))), None)
+        if free or assigned:
+            device = free or devices[0]
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi; by default the fastest GPU is 0
+            note(f"GPU {device}")
+            return device
+        if not waiting:
+            note(f"all {len(devices)} GPUs are taken by other jobs of this user; waiting for one (locks in {locks})")
+        waiting = True
+        time.sleep(pause)
+
+
+def _gpu_uuids() -> dict[str, str]:
+    """-> the number of every GPU, in the order of the bus, to its UUID; empty if nvidia-smi is missing or fails."""
+    if shutil.which("nvidia-smi") is None:
+        return {}
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    asked = subprocess.run(command, text=True, capture_output=True, check=False)
+    lines = [line.split(", ") for line in asked.stdout.splitlines()] if asked.returncode == 0 else []
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def _uuid(device: str, uuids: Mapping[str, str]) -> str:
+    """A GPU as CUDA_VISIBLE_DEVICES names it, by number or by the beginning of its UUID -> its UUID, if it is known."""
+    matches = [uuid for uuid in uuids.values() if device.startswith("GPU-") and uuid.startswith(device)]
+    return uuids.get(device) or (matches[0] if len(matches) == 1 else device)
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make the folder, for this user alone. In a temporary folder another user may have made it before."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ReconpatchError(
+            "belongs to another user", where=folder, fix="remove it, or set TMPDIR to a folder of your own"
+        )
+    return folder
+
+
+def _lock(file: Path) -> bool:
+    """Lock a file until this process ends -> whether no other process has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    _held.append(lock)
+    return True
