@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from reconpatch.data.geometry import view
 from reconpatch.detector.detector import pixels
-from reconpatch.detector.fit import check_room, draw_held_out, fit_detector, threads_here, without_padding
+from reconpatch.detector.fit import check_room, draw_held_out, fit_detector, without_padding
 from reconpatch.detector.photographs import Facts, find
 from reconpatch.detector.settings import product_run
 from reconpatch.errors import ReconpatchError
@@ -215,10 +215,6 @@ def test_arrays_and_images_fit_as_files_do(good) -> None:
     np.testing.assert_array_equal(files.detector.bank.patches.shape, memory.detector.bank.patches.shape)
     without = [fit(s, hold_out=0).detector.bank.patches for s in (find([good])[0], [product(n) for n in range(12)])]
     np.testing.assert_array_equal(*without)
-
-
-def test_threads_here() -> None:
-    assert threads_here() >= 1
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6))
