@@ -16,7 +16,8 @@ from alone import ROOT, peak_mb
 from inputs import clustered, maps_and_masks, write_category, write_pictures
 from safetensors.numpy import save_file
 
-from reconpatch.data.index import Item, manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.estimate import grid, of_run, width
 from reconpatch.experiments.needs import Network, index
@@ -70,7 +71,7 @@ class Made:
             Item(**indexed[n % 8], split="test", label=n % 2, defect="blot" if n % 2 else "good", mask=None)
             for n in range(test)
         ]
-        (self.folder / "manifest.json").write_text(manifest(items))
+        (self.folder / "manifest.json").write_text(manifest_json(items))
         return self.at("manifest.json")
 
     def representation(self) -> tuple[list[str], Representation]:

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.data.index import Item, manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import manifest_json
 from reconpatch.data.published import Flag
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import run_name, stage_name
@@ -159,7 +160,7 @@ def write_run(root: Path, run: Run, ratio: float = 0, checkpoints: Sequence[int]
         flags=[Flag("weights", "untrained (random) weights")] if run.weights == "random" else [],
         data=Data(
             layout="folder",
-            manifest=json.loads(manifest(items_of()))["digest"],
+            manifest=json.loads(manifest_json(items_of()))["digest"],
             **{"train": TRAIN, "test_normal": 2, "test_anomalous": 3, "masks": 3},
         ),
         weights=weights,
@@ -210,7 +211,7 @@ def write_tables(root: Path, records: list[Record], measure: str = "auroc", name
 
 def write_results(root: Path) -> Results:
     """Three runs, two ensembles of two of them, a table of everything and one of costs."""
-    write_text(root / "index" / DATASET / f"{CATEGORY}.json", manifest(items_of()))
+    write_text(root / "index" / DATASET / f"{CATEGORY}.json", manifest_json(items_of()))
     small = [run_of(method="patchcore", backbone=name) for name in ("resnet18", "resnet34")]
     runs = [
         write_run(root, run) for run in (*small, run_of(method="reconpatch", backbone="resnet18", weights="random"))

@@ -8,10 +8,8 @@ from typing import Any
 import yaml
 
 from reconpatch.cli import photographs as commands
-from reconpatch.data.geometry import ASPECTS
-from reconpatch.data.layouts import NORMAL
-
-CATEGORIES = ("brick", "grass", "gravel")  # of sample, whose import takes seconds
+from reconpatch.data.images import ASPECTS
+from reconpatch.data.layouts import NORMAL, SAMPLE
 
 EXAMPLES = {
     "fit": """\
@@ -168,5 +166,5 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 
     p = command("sample", "draw photographs to try the other commands with: a wall with drawn defects")
     p.add_argument("out", type=Path, metavar="FOLDER", help="for <category>/train, test and ground_truth")
-    p.add_argument("--category", choices=CATEGORIES, default="brick", help="which texture (brick)")
+    p.add_argument("--category", choices=SAMPLE, default="brick", help="which texture (brick)")
     p.set_defaults(call=commands.sample)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.cli.progress import Steps
-from reconpatch.data.layouts import NORMAL, shown
+from reconpatch.data.layouts import NORMAL
 from reconpatch.detector.card import read_card
 from reconpatch.detector.descriptions import described, thresholds, told
 from reconpatch.detector.photographs import Photograph, find
 from reconpatch.detector.truth import MASKS, from_file, from_folders
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import check_writable, replacing, write_text
 
 SOME_UNREADABLE = 3  # exit status: the others were scored
@@ -37,7 +37,7 @@ def photographs_in(folders: Sequence[Path], use: str) -> list[Photograph]:
                 kinds.setdefault(above, set()).add(folder.name)
     for folder, names in sorted(kinds.items()):
         if use and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
-            raise ReconpatchError(f"{shown(folder)}: holds {' and '.join(sorted(names))}, a whole data set; give {use}")
+            raise ReconpatchError(f"{quote(folder)}: holds {' and '.join(sorted(names))}, a whole data set; give {use}")
     return found
 
 
@@ -88,7 +88,7 @@ def predict(given: argparse.Namespace) -> int:
     out = given.out.resolve()
     if inside := [folder for folder in given.images if folder.resolve() in (out, *out.parents)]:
         raise ReconpatchError(
-            f"--out {shown(given.out)}: lies in {shown(inside[0])}, where overlays would be taken for photographs; "
+            f"--out {quote(given.out)}: lies in {quote(inside[0])}, where overlays would be taken for photographs; "
             "give a folder elsewhere"
         )
     card = read_card(given.model)

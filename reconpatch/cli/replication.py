@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconpatch.data.indexing import index
-from reconpatch.data.layouts import shown
+from reconpatch.data.index import index
 from reconpatch.data.published import data_flags
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights
 from reconpatch.experiments.config import Config, Experiment, read_yaml
@@ -102,7 +101,7 @@ def check(plan: Plan) -> list[str]:
             masks = sum(i.mask is not None for i in items)
             counts = f"{len(items) - len(test)} training, {test.count(0)} normal and {sum(test)} anomalous test images"
             kinds = (
-                ", ".join(f"{shown(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
+                ", ".join(f"{quote(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
             )
             print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
             print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")

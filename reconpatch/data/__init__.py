@@ -1,1 +1,21 @@
-"""Photographs and masks: layouts of data sets, the index of a category, and from a file to a network's pixels."""
+"""Images and masks: from the folders of a data set to the pixels a network sees.
+
+`layouts` says which file is an image, which its mask, and which category both belong to; `index` opens every file once
+and checks it; `manifest` keeps what the index found. `decoding` turns a file into pixels, `augmentation` and `images`
+into the square a network sees. `published` knows the published data sets, `download` fetches them, and `sample` draws
+a small one.
+
+Every room above may use these modules. They import nothing of the package but `rng`, `files` and `errors`.
+"""
+
+__all__ = [
+    "augmentation",
+    "decoding",
+    "download",
+    "images",
+    "index",
+    "layouts",
+    "manifest",
+    "published",
+    "sample",
+]

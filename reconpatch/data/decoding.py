@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from reconpatch.data.layouts import shown
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # what a file holds counts, not its suffix; no other parser is run
 MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
@@ -46,17 +45,17 @@ def read_file(path: Path) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-            raise ReconpatchError(f"{shown(path)}: {kind}, not an image file; move or rename it")
+            raise ReconpatchError(f"{quote(path)}: {kind}, not an image file; move or rename it")
         if status.st_size > MAX_BYTES:
             raise ReconpatchError(
-                f"{shown(path)}: refused, {status.st_size} bytes are no photograph of a product; scale it"
+                f"{quote(path)}: refused, {status.st_size} bytes are no photograph of a product; scale it"
             )
         return path.read_bytes()
     except FileNotFoundError:
-        what = f"broken link to {shown(path.readlink())}" if path.is_symlink() else "no such file"
-        raise ReconpatchError(f"{shown(path)}: {what}") from None
+        what = f"broken link to {quote(path.readlink())}" if path.is_symlink() else "no such file"
+        raise ReconpatchError(f"{quote(path)}: {what}") from None
     except OSError as error:
-        raise ReconpatchError(f"{shown(path)}: cannot be read ({error.strerror or error})") from None
+        raise ReconpatchError(f"{quote(path)}: cannot be read ({error.strerror or error})") from None
 
 
 def decode(content: bytes, path: Path) -> Picture:
@@ -65,7 +64,7 @@ def decode(content: bytes, path: Path) -> Picture:
     Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, several pictures
     in one file (of a camera's MPO the first is the photograph), no or too many pixels, strips.
     """
-    name = shown(path)
+    name = quote(path)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             short, long = sorted(image.size)

@@ -1,138 +1,143 @@
-"""Data sets: their categories, and the manifest that says what a category holds."""
+"""The index of a category: every file read once, hashed, decoded and checked, before any work on it."""
 
 import hashlib
-import json
-import re
-from collections.abc import Iterable
+import threading
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from reconpatch.data.layouts import LAYOUTS, hidden, list_items, shown, top
-from reconpatch.data.layouts import Item as Item  # everyone else takes it from here
-from reconpatch.errors import ReconpatchError
-from reconpatch.files import NAME, sha256_of
+import numpy as np
 
-# Order of the paper's Table 5: objects, then textures.
-MVTEC_AD = (
-    *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),
-    *("carpet", "grid", "leather", "tile", "wood"),
-)
+from reconpatch.data.decoding import Picture, decode, mask_values, read_file, to_rgb
+from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items
+from reconpatch.data.published import as_published
+from reconpatch.errors import ReconpatchError, quote
 
 
-def categories(layout: str, root: Path) -> list[str]:
-    """root folder -> names of the categories in it, MVTec AD's in the paper's order, others sorted.
+def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item]:
+    """category -> its images in sorted order, every file read and decoded once.
 
-    Raises ReconpatchError when the root is missing, cannot be listed or holds no category.
+    Raises one ReconpatchError that lists all problems, each with its path: files that cannot be read or hold no whole
+    image; missing, surplus, ambiguous, empty or wrongly sized masks, and masks that mark normal images; images that
+    would be left out; no training or no test images. A thread holds one image and its mask at a time, each of at most
+    `decoding.MAX_PIXELS`.
     """
-    names = LAYOUTS[layout]
-    train = top(names.train)
-    try:
-        if not root.is_dir():
-            what = f"{train}/ and {top(names.test)}/" if names.single else "the categories"
-            raise ReconpatchError(f"data root {root}: no such folder; give the one that holds {what}")
-        if names.single and (root / train).is_dir():
-            return [_checked(root.resolve().name)]
-        found = {p.name for p in root.iterdir() if not hidden(p.name) and (p / train).is_dir()}
-    except OSError as error:
-        raise ReconpatchError(f"data root {root}: {shown(error.filename)}: {error.strerror}") from None
-    if not found:
-        raise ReconpatchError(
-            f"data root {root}: no folder in it has a {train}/ folder, so it holds no {layout} category"
-        )
-    return [c for c in MVTEC_AD if c in found] + [_checked(c) for c in sorted(found.difference(MVTEC_AD))]
-
-
-def _checked(name: str) -> str:
-    """Category names become folders of the results."""
-    if not re.fullmatch(NAME, name):
-        raise ReconpatchError(f"category folder {name!r}: rename it, names hold only letters, digits, '.', '_' and '-'")
-    return name
-
-
-def category_folder(layout: str, root: Path, category: str) -> Path:
-    """The folder of one category; where the layout allows it, the root may be a single category itself."""
-    names = LAYOUTS[layout]
-    return root if names.single and (root / top(names.train)).is_dir() else root / category
-
-
-def _digest(rows: object) -> str:
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-
-
-def manifest(items: list[Item]) -> str:
-    """items -> JSON text: the items and a digest of them, the same wherever the data set lies."""
-    rows = [asdict(item) for item in items]
-    return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
-
-
-def read_manifest(path: Path) -> tuple[list[Item], str]:
-    """manifest file -> (items, digest). Raises ReconpatchError naming the file unless it is whole and as written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows, digest = content["images"], content["digest"]
-        items = [Item(**row) for row in rows]
-        if set(content) != {"digest", "images"} or any(len(row) != len(fields(Item)) for row in rows):
-            raise ValueError("keys too many or too few")
-        if _digest(rows) != digest:
-            raise ValueError("its digest does not fit its images")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ReconpatchError(
-            f"{path}: not a manifest as the index wrote it ({error}); delete it, and the next run indexes the data anew"
-        ) from None
-    return items, digest
-
-
-def check_unchanged(folder: Path, items: Iterable[Item], kind: str = "images", threads: int = 1) -> None:
-    """A category's folder, items, "images" or "masks" -> nothing, if each of these files is as the index found it.
-
-    Size and SHA-256 are compared: about 0.3 ms for a PNG of 800 px, a hundredth of its decoding. Raises one
-    ReconpatchError that lists every file changed, removed or unreadable since.
-    """
-    wanted = [(i.path, i.bytes, i.sha256) for i in items]
-    if kind == "masks":
-        wanted = [(i.mask, i.mask_bytes, i.mask_sha256) for i in items if i.mask is not None]
-
-    def found(entry: tuple[str, int, str]) -> str | None:
-        path, size, sha256 = folder / entry[0], *entry[1:]
-        try:
-            if not path.is_file():
-                return f"{shown(path)}: gone"
-            if path.stat().st_size != size:
-                return f"{shown(path)}: {path.stat().st_size} bytes, were {size}"
-            return None if sha256_of(path) == sha256 else f"{shown(path)}: other bytes"
-        except OSError as error:
-            return f"{shown(path)}: cannot be read ({error.strerror})"
-
-    with ThreadPoolExecutor(threads) as pool:
-        problems = [problem for problem in pool.map(found, wanted) if problem]
+    folder = category_folder(layout, root, category)
+    if not is_folder(folder):
+        raise ReconpatchError(f"no such folder; category {category} is not under {root}", where=folder)
+    rules, problems = LAYOUTS[layout], list[str]()
+    listed = list(list_items(layout, folder, problems))
+    for split, subfolder in (("train", rules.train), ("test", rules.test)):
+        if not any(item.split == split for item in listed):
+            problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
+    anomalous = [item for item in listed if item.label]
+    if not rules.all_masked and any(item.mask for item in anomalous):
+        unmasked = [quote(item.path) for item in anomalous if item.mask is None]
+        if unmasked:
+            names = ", ".join(unmasked)
+            problems.append(f"{folder}: some defective images have masks, but not {names}; give all or none")
+    published = as_published(layout, category, listed)
+    with _warnings_collected() as warned, ThreadPoolExecutor(threads) as pool:
+        checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))
+    problems.extend(problem for _, of_item in checked for problem in of_item)
     if problems:
-        raise ReconpatchError(
-            "\n  ".join(
-                [
-                    f"{len(problems)} of {len(wanted)} {kind} changed since they were indexed; put them back, or run "
-                    "again with `--forcerun index_category`, which makes everything of this category anew:",
-                    *problems,
-                ]
-            )
-        )
+        raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
+    return [item for item, _ in checked]
 
 
-def listing(layout: str, root: Path, category: str) -> str:
-    """category -> digest of names, sizes and times of its images and masks: cheap, changes whenever one does."""
-    folder, problems = category_folder(layout, root, category), list[str]()
-    items = list(list_items(layout, folder, problems))
-    facts: list[tuple[str, int, int]] = []
-    for name in sorted({name for i in items for name in (i.path, i.mask) if name is not None}):
-        try:
-            status = (folder / name).stat()
-            facts.append((name, status.st_size, status.st_mtime_ns))
-        except OSError:  # a broken link: the index says so
-            facts.append((name, 0, 0))
-    return _digest([facts, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]
+class _Warned(threading.local):
+    """What the libraries warn of while this thread works on one image."""
+
+    def __init__(self) -> None:
+        self.messages: set[str] = set()
 
 
-def count_images(layout: str, folder: Path) -> tuple[int, int]:
-    """The folder of a category -> (training, test) images in it, none of them opened."""
-    splits = [item.split for item in list_items(layout, folder, [])]
-    return splits.count("train"), splits.count("test")
+@contextmanager
+def _warnings_collected() -> Iterator[_Warned]:
+    """A thread's warnings go to its own messages: none is lost, shown without its file, or raised as an error."""
+    warned = _Warned()
+
+    def collect(message: Warning | str, *_: object, **__: object) -> None:
+        warned.messages.add(" ".join(str(message).split()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = collect
+        yield warned
+
+
+def _check(folder: Path, item: Item, published: bool, warned: _Warned) -> tuple[Item, list[str]]:
+    """Read an image and its mask once -> the item with what they hold, and what is wrong with them.
+
+    A published data set is taken as it is: an empty mask is no problem there, but remarked on.
+    """
+    warned.messages.clear()
+    problems: list[str] = []
+    item = _with_image(folder, item, problems)
+    if item.mask is not None:
+        item = _with_mask(folder / item.mask, folder, item, published, problems)
+    return replace(item, warning="; ".join(sorted(warned.messages))), problems
+
+
+def _read(path: Path, problems: list[str]) -> tuple[bytes, Picture] | None:
+    """The bytes of a file and the picture decoded from them, so that what is hashed is what is decoded."""
+    try:
+        content = read_file(path)
+        return content, decode(content, path)
+    except ReconpatchError as error:
+        problems.append(str(error))
+        return None
+
+
+def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
+    """The item with the facts of its image; a problem if the image has no RGB form."""
+    opened = _read(folder / item.path, problems)
+    if opened is None:
+        return item
+    content, picture = opened
+    try:
+        to_rgb(picture.image)
+    except ReconpatchError as error:
+        problems.append(f"{quote(folder / item.path)}: {error}")
+    return replace(
+        item,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        width=picture.image.width,
+        height=picture.image.height,
+        mode=picture.image.mode,
+        format=picture.format,
+        orientation=picture.orientation,
+    )
+
+
+def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: list[str]) -> Item:
+    """The item with the facts of its mask; problems if the mask does not fit the image or contradicts its label."""
+    opened = _read(file, problems)
+    if opened is None:
+        return item
+    content, picture = opened
+    path, image, (width, height) = quote(file), quote(folder / item.path), picture.image.size
+    try:
+        values = mask_values(picture.image)
+    except ReconpatchError as error:
+        problems.append(f"{path}: {error}")
+        return item
+    if item.width and (width, height) != (item.width, item.height):  # no width: the image itself was not read
+        problems.append(f"{path}: mask is {width}x{height} px, {image} is {item.width}x{item.height}; make them equal")
+    above = int(np.count_nonzero(values))
+    if item.label and not above and not published:
+        problems.append(f"{path}: mask of a defective image is empty; mark the defect")
+    elif above and not item.label:
+        problems.append(f"{path}: marks {above} px of a normal image, {image}; move the image or empty the mask")
+    return replace(
+        item,
+        mask_sha256=hashlib.sha256(content).hexdigest(),
+        mask_bytes=len(content),
+        mask_orientation=picture.orientation,
+        mask_pixels=above,
+        mask_between=above - int(np.count_nonzero(values == 255)),
+    )

@@ -1,11 +1,11 @@
-"""Layouts of data sets: which file is what, in sorted order. Nothing is opened here; `indexing` does that.
+"""Layouts of data sets: which categories a folder holds, and which file is what. No image is opened here.
 
-A category is a folder: <train>/*  <test>/<kind>/*  <masks>/<kind>/<stem of the image>[_mask].*, where LAYOUTS says what
-the three are called and a kind is "good" (or another name of NORMAL) or any defect.
+A category is a folder: <train>/*  <test>/<defect type>/*  <masks>/<defect type>/<stem of the image>[_mask].*, where
+LAYOUTS names the three folders and a defect type is "good" (or another name of NORMAL) or any defect.
 
-Images are the files with a suffix of EXTENSIONS, in either case. Names that begin with a dot are no part of the data,
-nor is __MACOSX: archives made on a Mac hold a `._000.png` beside every `000.png`. Other files are ignored, but for
-images of other formats: those are problems, since they would be missed.
+Images are the files with a suffix of EXTENSIONS, in upper or lower case. Names that begin with a dot are no part of
+the data, nor is __MACOSX: archives made on a Mac hold a `._000.png` beside every `000.png`. Other files are ignored,
+except images of other formats: those are problems, because they would be missed.
 """
 
 import os
@@ -13,10 +13,19 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
+from reconpatch.errors import ReconpatchError, quote
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
+# Order of the paper's Table 5: objects, then textures.
+MVTEC_AD = (
+    *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),
+    *("carpet", "grid", "leather", "tile", "wood"),
+)
+SAMPLE = ("brick", "grass", "gravel")  # categories of the embedded sample, which `sample` draws
 NORMAL = frozenset({"good", "ok", "normal"})
 MASK_FOLDERS = frozenset({"groundtruth", "groundtruths", "gt", "mask", "masks"})  # other names people give
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -33,7 +42,7 @@ class Layout:
     """How the folders of a category are called, relative to its own, with forward slashes."""
 
     train: str = "train/good"  # normal images; where it has a folder `good`, they are in there
-    test: str = "test"  # a folder for every kind
+    test: str = "test"  # a folder for every defect type
     masks: str = "ground_truth"  # the same folders
     all_masked: bool = True  # every defective image has a mask; else all of a category have one, or none
     single: bool = False  # the root may be a category itself
@@ -51,13 +60,13 @@ LAYOUTS: dict[str, Layout] = {
 class Item:
     """One image of a category; paths are relative to the category's folder, with forward slashes.
 
-    What is below `mask` is read from the files by `indexing`.
+    The fields after `mask` are read from the files by `index`.
     """
 
     path: str
     split: str  # train or test
     label: int  # 1 is anomalous
-    defect: str  # "good" for normal images
+    defect: str  # the defect type, "good" for normal images
     mask: str | None  # normal images may have one, which is empty
     sha256: str = ""
     mask_sha256: str = ""
@@ -71,34 +80,12 @@ class Item:
     mask_orientation: int = 1
     mask_pixels: int = 0  # above 0
     mask_between: int = 0  # above 0 and not white
-    warning: str = ""  # what Pillow said of the image or its mask
-
-
-def shown(path: Path | str) -> str:
-    """A name fit for messages: newlines, control characters and undecodable bytes escaped."""
-    name = str(path)
-    return name if name.isprintable() else name.encode("unicode_escape").decode()
+    warning: str = ""  # what Pillow warned of in the image or its mask
 
 
 def hidden(name: str) -> bool:
     """Whether a name is no part of the data."""
     return name.startswith(".") or name == "__MACOSX"
-
-
-def _entries(folder: Path, problems: list[str]) -> list[Path]:
-    """What is in a folder and not hidden, sorted; nothing where there is no folder."""
-    try:
-        return sorted(p for p in folder.iterdir() if not hidden(p.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        problems.append(f"{shown(folder)}: cannot be listed ({error.strerror})")
-        return []
-
-
-def top(place: str) -> str:
-    """The first folder of a place in a layout: "train" of "train/good"."""
-    return place.split("/")[0]
 
 
 def is_folder(path: Path) -> bool:
@@ -109,6 +96,170 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def stem_of(path: PurePath) -> str:
+    """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _first_part(folder: str) -> str:
+    """A folder of a layout -> its first part: "train" of "train/good"."""
+    return folder.split("/")[0]
+
+
+def categories(layout: str, root: Path) -> list[str]:
+    """root folder -> names of the categories in it, MVTec AD's in the paper's order, others sorted.
+
+    Raises ReconpatchError when the root is missing, cannot be listed or holds no category.
+    """
+    rules, where = LAYOUTS[layout], f"data root {root}"
+    train, test = _first_part(rules.train), _first_part(rules.test)
+    try:
+        if not root.is_dir():
+            content = f"{train}/ and {test}/" if rules.single else "the categories"
+            raise ReconpatchError("no such folder", where=where, fix=f"give the one that holds {content}")
+        if rules.single and (root / train).is_dir():
+            return [_checked_name(root.resolve().name)]
+        names = {p.name for p in root.iterdir() if not hidden(p.name) and (p / train).is_dir()}
+    except OSError as error:
+        raise ReconpatchError(f"{quote(error.filename)}: {error.strerror}", where=where) from None
+    if not names:
+        raise ReconpatchError(
+            f"no folder in it has a {train}/ folder, so it holds no {layout} category",
+            where=where,
+            fix="give the folder that holds the categories",
+        )
+    return [c for c in MVTEC_AD if c in names] + [_checked_name(c) for c in sorted(names.difference(MVTEC_AD))]
+
+
+def _checked_name(name: str) -> str:
+    """Category names become folders of the results."""
+    if not re.fullmatch(NAME, name):
+        raise ReconpatchError(
+            "names hold only letters, digits, '.', '_' and '-'", where=f"category folder {name!r}", fix="rename it"
+        )
+    return name
+
+
+def category_folder(layout: str, root: Path, category: str) -> Path:
+    """The folder of one category; where the layout allows it, the root may be a single category itself."""
+    rules = LAYOUTS[layout]
+    return root if rules.single and (root / _first_part(rules.train)).is_dir() else root / category
+
+
+def count_images(layout: str, folder: Path) -> tuple[int, int]:
+    """The folder of a category -> (training, test) images in it, none of them opened."""
+    splits = [item.split for item in list_items(layout, folder, [])]
+    return splits.count("train"), splits.count("test")
+
+
+def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
+    """layout, a category's folder -> its images in sorted order; what does not fit is added to `problems`."""
+    yield from _Category(folder, LAYOUTS[layout], problems).items()
+
+
+@dataclass
+class _Category:
+    """The folders of one category while they are listed."""
+
+    folder: Path
+    rules: Layout
+    problems: list[str]
+    taken: set[Path] = field(default_factory=set)  # images and masks that the layout has a use for
+
+    def items(self) -> Iterator[Item]:
+        train, test, masks = (self.folder / f for f in (self.rules.train, self.rules.test, self.rules.masks))
+        if is_folder(train / "good"):
+            train = train / "good"
+        for path in _images(train, self.problems):
+            yield self._item(path, "train", "good")
+        for subfolder in _folders(test, self.problems):
+            yield from self._of_defect_type(subfolder, masks / subfolder.name)
+        for subfolder in _folders(masks, self.problems):
+            if not is_folder(test / subfolder.name):
+                self.problems.append(
+                    f"{quote(subfolder)}: masks for a folder {quote(test / subfolder.name)} that is not there; "
+                    "are the names the same?"
+                )
+                self.taken.update(_images(subfolder, self.problems))
+        self.problems.extend(self._left_over())
+
+    def _item(self, path: Path, split: str, defect_type: str, mask: Path | None = None) -> Item:
+        self.taken.add(path)
+        relative = None if mask is None else mask.relative_to(self.folder).as_posix()
+        return Item(path.relative_to(self.folder).as_posix(), split, int(defect_type != "good"), defect_type, relative)
+
+    def _of_defect_type(self, subfolder: Path, mask_folder: Path) -> Iterator[Item]:
+        """The test images of one defect type, or the normal ones, each with its mask."""
+        name, problems = subfolder.name, self.problems
+        if name not in NORMAL and name.casefold() in NORMAL:
+            problems.append(f"{quote(subfolder)}: would count as defective; if its images are normal, call it good")
+        if not name.isprintable():
+            problems.append(f"{quote(subfolder)}: rename it, the name of a defect is shown in figures")
+        normal = name in NORMAL
+        masks, images = self._masks_by_stem(mask_folder), _images(subfolder, problems)
+        must_have_masks = self.rules.all_masked and not normal
+        if images and not masks and must_have_masks:
+            problems.append(
+                f"{quote(mask_folder)}: no masks of the {len(images)} images in {quote(subfolder)}; add them"
+            )
+        count_of = Counter(map(stem_of, images))
+        for path in images:
+            mask = masks.get(stem_of(path))
+            if mask is not None and count_of[stem_of(path)] > 1:
+                problems.append(
+                    f"{quote(path)}: another image differs only in suffix, so that its mask is unclear; rename"
+                )
+            elif masks and mask is None and must_have_masks:
+                problems.append(f"{quote(path)}: no mask in {quote(mask_folder)}; add it")
+            yield self._item(path, "test", "good" if normal else name, mask)
+        state = "normal" if normal else "defective"
+        for stem in sorted(set(masks).difference(count_of)):
+            problems.append(f"{quote(masks[stem])}: mask without a {state} image in {quote(subfolder)}; remove it")
+
+    def _masks_by_stem(self, folder: Path) -> dict[str, Path]:
+        """Masks of one defect type by the stem of their image. Stems repeat between folders, so one folder a time."""
+        masks: dict[str, Path] = {}
+        images = _images(folder, self.problems)
+        self.taken.update(images)
+        for path in images:
+            stem = stem_of(path).removesuffix("_mask")
+            if stem in masks:
+                other = quote(masks[stem].name)
+                self.problems.append(f"{quote(path)}: {other} is a mask of the same image; remove one")
+            else:
+                masks[stem] = path
+        return masks
+
+    def _left_over(self) -> Iterator[str]:
+        """Problems: images below the three folders that the layout has no use for; mask folders of other names."""
+        for part in dict.fromkeys(map(_first_part, (self.rules.train, self.rules.test, self.rules.masks))):
+            for folder, subfolders, files in os.walk(self.folder / part):
+                subfolders[:] = sorted(name for name in subfolders if not hidden(name))
+                paths = (Path(folder, name) for name in sorted(files) if not hidden(name))
+                left = [p for p in paths if p.suffix.lower() in EXTENSIONS and p not in self.taken]
+                if left:
+                    yield (
+                        f"{quote(folder)}: {len(left)} image(s) here have no place in the layout, for example "
+                        f"{quote(left[0].name)}; move them"
+                    )
+        masks = self.rules.masks
+        if not is_folder(self.folder / masks):
+            for other in _folders(self.folder, []):
+                if re.sub("[^a-z]", "", other.name.lower()) in MASK_FOLDERS:
+                    yield f"{quote(other)}: if these are the masks, call the folder {masks}; else move it elsewhere"
+
+
+def _entries(folder: Path, problems: list[str]) -> list[Path]:
+    """What is in a folder and not hidden, sorted; nothing where there is no folder."""
+    try:
+        return sorted(p for p in folder.iterdir() if not hidden(p.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        problems.append(f"{quote(folder)}: cannot be listed ({error.strerror})")
+        return []
+
+
 def _folders(folder: Path, problems: list[str]) -> list[Path]:
     return [p for p in _entries(folder, problems) if is_folder(p)]
 
@@ -116,91 +267,8 @@ def _folders(folder: Path, problems: list[str]) -> list[Path]:
 def _images(folder: Path, problems: list[str]) -> list[Path]:
     entries = _entries(folder, problems)
     problems.extend(
-        f"{shown(p)}: images in this format are not read; save it as png, or move it elsewhere"
+        f"{quote(p)}: images in this format are not read; save it as png, or move it elsewhere"
         for p in entries
         if p.suffix.lower() in OTHER_FORMATS
     )
     return [p for p in entries if p.suffix.lower() in EXTENSIONS]
-
-
-def stem_of(path: PurePath) -> str:
-    """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _masks(folder: Path, taken: set[Path], problems: list[str]) -> dict[str, Path]:
-    """Masks of one defect's folder by the stem of their image. Stems repeat between folders, so one folder a time."""
-    found: dict[str, Path] = {}
-    images = _images(folder, problems)
-    taken.update(images)
-    for p in images:
-        stem = stem_of(p).removesuffix("_mask")
-        if stem in found:
-            problems.append(f"{shown(p)}: {shown(found[stem].name)} is a mask of the same image; remove one")
-        else:
-            found[stem] = p
-    return found
-
-
-def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:
-    """layout, a category's folder -> its images in sorted order; what does not fit is added to `problems`."""
-    names, taken = LAYOUTS[layout], set[Path]()  # images and masks that have a place in the layout
-
-    def item(path: Path, split: str, label: int, defect: str, mask: Path | None = None) -> Item:
-        taken.add(path)
-        relative = None if mask is None else mask.relative_to(folder).as_posix()
-        return Item(path.relative_to(folder).as_posix(), split, label, defect, relative)
-
-    train, test, truth = (folder / place for place in (names.train, names.test, names.masks))
-    if is_folder(train / "good"):
-        train = train / "good"
-    for p in _images(train, problems):
-        yield item(p, "train", 0, "good")
-    for sub in _folders(test, problems):
-        if sub.name not in NORMAL and sub.name.casefold() in NORMAL:
-            problems.append(f"{shown(sub)}: would count as defective; if its images are normal, call it good")
-        if not sub.name.isprintable():
-            problems.append(f"{shown(sub)}: rename it, the name of a defect is shown in figures")
-        normal, masks, images = sub.name in NORMAL, _masks(truth / sub.name, taken, problems), _images(sub, problems)
-        if images and not masks and not normal and names.all_masked:
-            problems.append(
-                f"{shown(truth / sub.name)}: no masks of the {len(images)} images in {shown(sub)}; add them"
-            )
-        twins = {stem for stem, count in Counter(map(stem_of, images)).items() if count > 1}
-        for p in images:
-            mask = masks.get(stem_of(p))
-            if mask is not None and stem_of(p) in twins:
-                problems.append(
-                    f"{shown(p)}: another image differs only in suffix, so that its mask is unclear; rename"
-                )
-            elif masks and mask is None and not normal and names.all_masked:
-                problems.append(f"{shown(p)}: no mask in {shown(truth / sub.name)}; add it")
-            yield item(p, "test", int(not normal), "good" if normal else sub.name, mask)
-        left = sorted(set(masks).difference(map(stem_of, images)))
-        kind = "normal" if normal else "defective"
-        problems.extend(
-            f"{shown(masks[stem])}: mask without a {kind} image in {shown(sub)}; remove it" for stem in left
-        )
-    for sub in _folders(truth, problems):
-        if not is_folder(test / sub.name):
-            problems.append(
-                f"{shown(sub)}: masks for a folder {shown(test / sub.name)} that is not there; are the names the same?"
-            )
-            taken.update(_images(sub, problems))
-    problems.extend(_misplaced(folder, names, taken))
-
-
-def _misplaced(folder: Path, names: Layout, taken: set[Path]) -> Iterator[str]:
-    """Images below the three folders that no rule of the layout takes in, by folder; mask folders of other names."""
-    for part in dict.fromkeys(top(place) for place in (names.train, names.test, names.masks)):
-        for place, folders, files in os.walk(folder / part):
-            folders[:] = sorted(name for name in folders if not hidden(name))
-            images = (Path(place, name) for name in sorted(files) if not hidden(name))
-            left = [p for p in images if p.suffix.lower() in EXTENSIONS and p not in taken]
-            if left:
-                first = shown(left[0].name)
-                yield f"{shown(place)}: {len(left)} image(s) here have no place in the layout, as {first}; move them"
-    if not is_folder(folder / names.masks):
-        for other in _folders(folder, []):
-            if re.sub("[^a-z]", "", other.name.lower()) in MASK_FOLDERS:
-                yield f"{shown(other)}: if these are the masks, call the folder {names.masks}; else move it elsewhere"

@@ -13,10 +13,10 @@ from scipy import ndimage
 from skimage import data as photographs
 from skimage.draw import line
 
+from reconpatch.data.layouts import SAMPLE
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
 
-CATEGORIES = ("brick", "grass", "gravel")
 SIDE = 160  # px of a crop; the photographs are 512 px square
 TRAIN_ROWS = 320  # rows of the photograph above this belong to training, the rest to the test
 COUNTS = {"train": 48, "good": 20, "defect": 6}  # images: training, normal test, of each defect
@@ -100,8 +100,8 @@ def write_sample(folder: Path, category: str, seed: int) -> None:
 
     Raises ReconpatchError for a category that is not in the sample.
     """
-    if category not in CATEGORIES:
-        raise ReconpatchError(f"sample category {category!r}: choose from {', '.join(CATEGORIES)}")
+    if category not in SAMPLE:
+        raise ReconpatchError(f"sample category {category!r}: choose from {', '.join(SAMPLE)}")
     photograph: Grey = getattr(photographs, category)()
     upper, lower = photograph[:TRAIN_ROWS], photograph[TRAIN_ROWS:]
     rng = named_rng(seed, f"sample/{category}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.geometry import View, view
+from reconpatch.data.images import View, view
 from reconpatch.detector.photographs import Source, load, with_number
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run, description
@@ -32,7 +32,7 @@ class Detection:
     def peak(self) -> tuple[int, int]:
         """Where on the photograph the map is largest, px from the left and upper edge."""
         y, x = np.unravel_index(int(self.map.argmax()), self.map.shape)
-        column, row = self.view.place(float(x) + 0.5, float(y) + 0.5)
+        column, row = self.view.point(float(x) + 0.5, float(y) + 0.5)
         return min(int(column), self.view.width - 1), min(int(row), self.view.height - 1)
 
 

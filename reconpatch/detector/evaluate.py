@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.geometry import View
-from reconpatch.data.images import load_mask
-from reconpatch.data.layouts import shown
+from reconpatch.data.images import View, load_mask
 from reconpatch.detector.detector import Detector
 from reconpatch.detector.photographs import MOST, Photograph, load
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments import needs
 from reconpatch.experiments.needs import IMPORTS, MB
 from reconpatch.method.bootstrap import interval, resamples
@@ -77,7 +75,7 @@ def _of_another_size(mask: Path, size: tuple[int, int], photograph: Photograph, 
     """A mask and a photograph with their (width, height) -> what is wrong, if anything is."""
     (width, height), (w, h) = size, wanted
     said = (
-        f"{shown(mask)}: {width}x{height} px, its image {shown(photograph.name)} has {w}x{h}; give a mask of the same "
+        f"{quote(mask)}: {width}x{height} px, its image {quote(photograph.name)} has {w}x{h}; give a mask of the same "
         "size"
     )
     return [said] if size != wanted else []
@@ -113,7 +111,7 @@ def assess(
     if 0 < with_mask < len(anomalous):
         lacking = next(p.name for p, t in zip(photographs, truths, strict=True) if t.label and t.mask is None)
         raise ReconpatchError(
-            f"{len(anomalous) - with_mask} of {len(anomalous)} anomalous images have no mask, first {shown(lacking)}: "
+            f"{len(anomalous) - with_mask} of {len(anomalous)} anomalous images have no mask, first {quote(lacking)}: "
             "give all masks, or none"
         )
     side = detector.run.crop

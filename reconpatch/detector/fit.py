@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reconpatch.data.geometry import view
-from reconpatch.data.layouts import shown
+from reconpatch.data.images import view
 from reconpatch.detector.detector import Detector, pixels
 from reconpatch.detector.photographs import Facts, Source, examine
 from reconpatch.device import repeatable, resolve
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.estimate import features_bytes, grid, of_run, width
 from reconpatch.experiments.limits import ADVICE
 from reconpatch.experiments.needs import Network
@@ -137,8 +136,8 @@ def fit_detector(
     if both_uses := [n for n in held_out if facts[n].sha256 in fitted]:
         name, twin = facts[both_uses[0]].name, fitted[facts[both_uses[0]].sha256]
         raise ReconpatchError(
-            f"calibration: {len(both_uses)} images are copies of images to fit on, first {shown(name)} of "
-            f"{shown(twin)}; a threshold needs images the memory bank has not seen"
+            f"calibration: {len(both_uses)} images are copies of images to fit on, first {quote(name)} of "
+            f"{quote(twin)}; a threshold needs images the memory bank has not seen"
         )
     views = [view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect) for e in facts]
     on_images = [views[n].content(grid(run.crop, stride)) for n in kept]

@@ -19,13 +19,12 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from reconpatch.data.layouts import shown
 from reconpatch.detector.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_card
 from reconpatch.detector.detector import Detector
 from reconpatch.detector.fit import Fitted, check_machine
 from reconpatch.detector.photographs import cell
 from reconpatch.device import repeatable, resolve
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.estimate import grid, of_run, width
 from reconpatch.experiments.needs import MB, Network, search
 from reconpatch.files import sha256_of
@@ -98,7 +97,7 @@ def check_parts(folder: Path, card: Card) -> None:
 
 
 def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{shown(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
+    return ", ".join(f"{quote(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
 
 
 def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from reconpatch.data.decoding import decode, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, OTHER_FORMATS, hidden, shown
-from reconpatch.errors import ReconpatchError
+from reconpatch.data.layouts import EXTENSIONS, OTHER_FORMATS, hidden
+from reconpatch.errors import ReconpatchError, quote
 
 UNREAD = OTHER_FORMATS | {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}  # these are cameras' raw files
 MOST = 20  # problems that are spelt out
@@ -59,14 +59,14 @@ def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
         elif source.exists():
             listed.append([("", Photograph(source.name, source))])  # named by the user, whatever its suffix
         else:
-            problems.append(f"{shown(source)}: no such file or folder")
+            problems.append(f"{quote(source)}: no such file or folder")
     below = _once(listed)
     again = sum(map(len, listed)) - len(below)
     found = [each for _, each in below]
     if len(sources) > 1 and len({each.name for each in found}) < len(found):  # the folders tell them apart
         found = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in below]
     twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
-    problems += [f"{shown(name)}: two images would have this name in the results; rename one" for name in twice]
+    problems += [f"{quote(name)}: two images would have this name in the results; rename one" for name in twice]
     _refuse(problems, "of the images")
     remarks = [
         f"{count} files ending in {suffix or 'nothing'} are no images" for suffix, count in sorted(ignored.items())
@@ -75,7 +75,7 @@ def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
         remarks.append(f"{again} images lie below more than one of the sources given; each counts once")
     if not found:
         kinds, besides = ", ".join(sorted(EXTENSIONS)), f" ({'; '.join(remarks)})" if remarks else ""
-        raise ReconpatchError(f"{', '.join(map(shown, sources))}: no images below it{besides}; images end in {kinds}")
+        raise ReconpatchError(f"{', '.join(map(quote, sources))}: no images below it{besides}; images end in {kinds}")
     return sorted(found, key=lambda p: p.name), remarks
 
 
@@ -121,12 +121,12 @@ def _refuse(problems: Sequence[str], what: str) -> None:
 def _decoded(content: bytes, path: Path) -> Image.Image:
     """bytes of a file, its name for messages -> 8-bit RGB image."""
     if path.suffix.lower() in UNREAD:  # of some a parser would take the preview for the photograph
-        raise ReconpatchError(f"{shown(path)}: images in this format are not read; save it as png, or move it")
+        raise ReconpatchError(f"{quote(path)}: images in this format are not read; save it as png, or move it")
     picture = decode(content, path).image
     try:
         return to_rgb(picture)
     except ReconpatchError as error:
-        raise ReconpatchError(f"{shown(path)}: {error}") from None
+        raise ReconpatchError(f"{quote(path)}: {error}") from None
 
 
 def load(source: Source) -> Image.Image:

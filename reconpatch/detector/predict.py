@@ -11,11 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from reconpatch.data.layouts import shown
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.overlays import defect_mask, map_scale, overlay
 from reconpatch.detector.photographs import Photograph, cell, load
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.value_types import LONGEST_PART
 from reconpatch.files import check_writable
 from reconpatch.method.features import read_ahead
@@ -62,9 +61,9 @@ def check_names(photographs: Sequence[Photograph], suffix: str = ".png") -> None
     folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
     for name in sorted(names):
         if len(os.fsencode(PurePosixPath(name).name)) > LONGEST_PART:
-            raise ReconpatchError(f"{shown(name)}: too long for the name of a picture; shorten the image's name")
+            raise ReconpatchError(f"{quote(name)}: too long for the name of a picture; shorten the image's name")
         if name in folders:
-            raise ReconpatchError(f"{shown(name)}: would be a picture and a folder of pictures; rename one of both")
+            raise ReconpatchError(f"{quote(name)}: would be a picture and a folder of pictures; rename one of both")
 
 
 def score_photographs(
@@ -160,5 +159,5 @@ def _save(picture: Image.Image, file: Path) -> None:
 def _unwritten(file: Path, error: OSError) -> ReconpatchError:
     advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
     return ReconpatchError(
-        f"{shown(file)}: cannot be written ({error.strerror or error}); {advice}, or give another --out"
+        f"{quote(file)}: cannot be written ({error.strerror or error}); {advice}, or give another --out"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reconpatch.data.geometry import default_resize
+from reconpatch.data.images import default_resize
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.baseline import baseline
 from reconpatch.experiments.run import Run, vary

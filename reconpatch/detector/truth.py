@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, shown, stem_of
+from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, stem_of
 from reconpatch.detector.photographs import Photograph, cell
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 
 GOOD = NORMAL | {"0"}  # labels of a file, in either case
 Listed = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
@@ -33,22 +33,22 @@ def from_folders(
     where `masks` is no folder or holds none of them.
     """
     if masks is not None and not masks.is_dir():
-        raise ReconpatchError(f"{shown(masks)}: no such folder of masks")
+        raise ReconpatchError(f"{quote(masks)}: no such folder of masks")
     truths: list[Truth] = []
     listed: Listed = {}
     for each in photographs:
         folders = PurePosixPath(each.name).parts[:-1]
         if not folders:
             raise ReconpatchError(
-                f"{shown(each.path)}: lies in no folder that says what it is; put normal images into a folder good and "
+                f"{quote(each.path)}: lies in no folder that says what it is; put normal images into a folder good and "
                 "others into folders named after their defects, or give --labels FILE"
             )
         good = any(part in normal for part in folders)
         mask = None if good or masks is None else find_mask(masks, each.name, listed)
         truths.append(Truth(int(not good), "good" if good else folders[-1], mask))
     if masks is not None and any(t.label for t in truths) and not any(t.mask for t in truths):
-        name = shown(next(p.name for p, t in zip(photographs, truths, strict=True) if t.label))
-        raise ReconpatchError(f"{shown(masks)}: holds no mask of any image, as one at the place of {name}")
+        name = quote(next(p.name for p, t in zip(photographs, truths, strict=True) if t.label))
+        raise ReconpatchError(f"{quote(masks)}: holds no mask of any image, as one at the place of {name}")
     return truths
 
 
@@ -65,7 +65,7 @@ def find_mask(masks: Path, name: str, listed: Listed) -> Path | None:
             listed[folder] = _by_stem(folder)
         found = sorted(listed[folder].get(stem, []) + listed[folder].get(f"{stem}_mask", []))
         if len(found) > 1:
-            raise ReconpatchError(f"{shown(found[0])} and {shown(found[1].name)} are masks of one image; remove one")
+            raise ReconpatchError(f"{quote(found[0])} and {quote(found[1].name)} are masks of one image; remove one")
         if found:
             return found[0]
     return None
@@ -93,23 +93,23 @@ def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
             columns = set(reader.fieldnames or ())
             rows = [(reader.line_num, row) for row in reader]  # blank lines and line breaks in names count
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReconpatchError(f"{shown(file)}: cannot be read ({error})") from None
+        raise ReconpatchError(f"{quote(file)}: cannot be read ({error})") from None
     if not {"image", "label"} <= columns:
-        raise ReconpatchError(f"{shown(file)}: must be a CSV file whose first line is image,label or image,label,mask")
+        raise ReconpatchError(f"{quote(file)}: must be a CSV file whose first line is image,label or image,label,mask")
     truths: dict[str, Truth] = {}
     for line, row in rows:
         name, said = str(row["image"]), str(row["label"] or "").strip()
         if not said:
-            raise ReconpatchError(f"{shown(file)}, line {line}: no label; give good, or what kind of defect it is")
+            raise ReconpatchError(f"{quote(file)}, line {line}: no label; give good, or what kind of defect it is")
         if name in truths:
-            raise ReconpatchError(f"{shown(file)}, line {line}: {shown(name)} is there twice; remove one")
+            raise ReconpatchError(f"{quote(file)}, line {line}: {quote(name)} is there twice; remove one")
         mask = file.parent / row["mask"].strip() if (row.get("mask") or "").strip() else None
         if mask is not None and not mask.is_file():
-            raise ReconpatchError(f"{shown(file)}, line {line}: {shown(mask)}: no such file")
+            raise ReconpatchError(f"{quote(file)}, line {line}: {quote(mask)}: no such file")
         label = int(said.lower() not in GOOD)
         truths[name] = Truth(label, said if label else "good", mask)
     if missing := [p.name for p in photographs if cell(p.name) not in truths]:
-        raise ReconpatchError(f"{shown(file)}: no line for {len(missing)} images, first {shown(missing[0])}")
+        raise ReconpatchError(f"{quote(file)}: no line for {len(missing)} images, first {quote(missing[0])}")
     if surplus := set(truths) - {cell(p.name) for p in photographs}:
-        raise ReconpatchError(f"{shown(file)}: {len(surplus)} lines of no image given, first {shown(min(surplus))}")
+        raise ReconpatchError(f"{quote(file)}: {len(surplus)} lines of no image given, first {quote(min(surplus))}")
     return [truths[cell(p.name)] for p in photographs]

@@ -8,7 +8,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from reconpatch.data.index import category_folder, count_images
+from reconpatch.data.layouts import category_folder, count_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import grid
 from reconpatch.experiments.needs import Network

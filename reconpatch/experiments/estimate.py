@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import NamedTuple
 
-from reconpatch.data.index import category_folder, count_images
-from reconpatch.data.layouts import list_items
+from reconpatch.data.layouts import category_folder, count_images, list_items
 from reconpatch.experiments import needs, times
 from reconpatch.experiments.needs import Need, Network
 from reconpatch.experiments.plan import Plan, Target, stage_name

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reconpatch.data.index import categories
+from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import (
@@ -213,9 +213,7 @@ def _named_apart(dataset: str, entry: Dataset, chosen: Sequence[str]) -> None:
 def _found(dataset: str, entry: Dataset) -> list[str]:
     """Names of the categories a data set has."""
     if entry.layout == "sample":
-        from reconpatch.data.sample import CATEGORIES
-
-        return list(CATEGORIES)
+        return list(SAMPLE)
     key = f"datasets.{dataset}.root"
     root = expand_path(str(entry.root), key)
     try:

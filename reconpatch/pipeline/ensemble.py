@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.metrics import evaluate

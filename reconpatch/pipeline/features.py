@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array
-from reconpatch.data.index import check_unchanged, read_manifest
+from reconpatch.data.manifest import check_unchanged, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.backbones import load_backbone

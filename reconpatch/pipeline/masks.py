@@ -8,7 +8,7 @@ import numpy as np
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import read_masks as read_mask_files
-from reconpatch.data.index import check_unchanged, read_manifest
+from reconpatch.data.manifest import check_unchanged, read_manifest
 from reconpatch.files import replacing
 from reconpatch.pipeline.job import Job
 

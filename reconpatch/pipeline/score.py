@@ -10,7 +10,8 @@ from typing import NotRequired, TypedDict
 import numpy as np
 from safetensors.numpy import save_file
 
-from reconpatch.data.index import Item, read_manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import read_manifest
 from reconpatch.data.published import record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, sha256_of

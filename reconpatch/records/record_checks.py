@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.data.published import Flag, record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import digest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.outputs import paper_file, result_folder, sections, table_settings
 from reconpatch.experiments.plan import Plan

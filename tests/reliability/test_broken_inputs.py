@@ -20,7 +20,7 @@ from drawing import make_record, write_image, write_mask
 from hostile import pickles, safetensors
 from safetensors.torch import save_file
 
-from reconpatch.data.indexing import index
+from reconpatch.data.index import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.config import read_config, read_experiment, read_yaml

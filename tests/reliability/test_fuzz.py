@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from reconpatch.data.index import Item, manifest, read_manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import manifest_json, read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, read_config, read_experiment, read_yaml
 from reconpatch.experiments.plan import run_name
@@ -233,7 +234,7 @@ def manifest_or_error(file: Path) -> None:
     except ReconpatchError as error:
         assert file.name in str(error)
     else:
-        assert (items, digest) == (ITEMS, json.loads(manifest(ITEMS))["digest"])
+        assert (items, digest) == (ITEMS, json.loads(manifest_json(ITEMS))["digest"])
 
 
 @stable
@@ -246,7 +247,7 @@ def test_manifests_of_any_bytes(content, tmp_path) -> None:
 @stable
 @given(data=st.data())
 def test_damaged_manifests_are_never_read_as_another(data, tmp_path) -> None:
-    (tmp_path / "nut.json").write_bytes(damaged(data, manifest(ITEMS).encode()))
+    (tmp_path / "nut.json").write_bytes(damaged(data, manifest_json(ITEMS).encode()))
     manifest_or_error(tmp_path / "nut.json")
 
 

@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from reconpatch.data.images import image_array, read_masks
-from reconpatch.data.indexing import index
+from reconpatch.data.index import index
 from reconpatch.data.sample import write_sample
 from reconpatch.device import repeatable
 from reconpatch.method.backbones import load_backbone

@@ -20,7 +20,8 @@ from reconpatch.experiments.outputs import (
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.run import description, of_training
-from reconpatch.data.index import category_folder, listing
+from reconpatch.data.layouts import category_folder
+from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.files import check_writable

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array, mask_array
-from reconpatch.data.index import Item, read_manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.record import read_record

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.records.record import read_record
 from reconpatch.results.captions import footnote, panels
 from reconpatch.results.figures.maps import histogram, save

@@ -7,7 +7,7 @@ import numpy as np
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.pipeline.figures.curve import epoch_of
 from reconpatch.records.record import read_record

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.index import read_manifest
+from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import read_record
 from reconpatch.results.captions import footnote, panels

@@ -7,15 +7,177 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reconpatch.data.augmentation import Augmentation, augment_image
-from reconpatch.data.images import image_array, load_image, load_mask, mask_array, read_masks, resize_crop
+from reconpatch.data.images import (
+    ASPECTS,
+    INTERPOLATIONS,
+    default_resize,
+    image_array,
+    load_image,
+    load_mask,
+    mask_array,
+    read_masks,
+    view,
+)
 from reconpatch.errors import ReconpatchError
 
+SIDES = st.integers(1, 90)
+SQUARES = st.tuples(st.integers(1, 40), st.integers(0, 15))  # size, by how much resize is more
+RULES = st.sampled_from(ASPECTS)
 
-@given(st.integers(20, 90), st.integers(20, 90), st.integers(16, 40), st.integers(8, 16))
-def test_resize_crop_is_torchvisions(width: int, height: int, resize: int, crop: int) -> None:
-    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3)).astype(np.uint8))
-    reference = T.Compose([T.Resize(resize), T.CenterCrop(crop)])(image)
-    assert np.array_equal(np.asarray(resize_crop(image, resize, crop, "bilinear")), np.asarray(reference))
+
+def draw(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+@settings(max_examples=150)
+@given(SIDES, SIDES, SQUARES, st.sampled_from(sorted(INTERPOLATIONS)))
+def test_crop_is_torchvisions_resize_and_centre_crop(width, height, square, interpolation) -> None:
+    size, resize = square[0], sum(square)
+    image = draw(width, height)
+    got = view(width, height, size=size, resize=resize).square(image, interpolation)
+    mode = T.InterpolationMode[interpolation.upper()]
+    reference = T.Compose([T.Resize(resize, mode), T.CenterCrop(size)])(image)
+    assert got.shape == (size, size, 3) and got.dtype == np.uint8
+    np.testing.assert_array_equal(got, np.asarray(reference))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 50), (641, 480), (480, 641), (225, 224), (223, 225)])
+def test_crop_at_the_sizes_of_the_paper(width, height) -> None:
+    image = draw(width, height)
+    reference = T.Compose([T.Resize(256), T.CenterCrop(224)])(image)
+    got = view(width, height, size=224, resize=256).square(image, "bilinear")
+    np.testing.assert_array_equal(got, np.asarray(reference))
+
+
+@given(SIDES, SIDES, st.integers(1, 40))
+def test_stretch_is_a_plain_resize(width, height, size) -> None:
+    image = draw(width, height)
+    seen = view(width, height, size=size, resize=size, aspect="stretch")
+    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
+    assert seen.seen() == 1 and seen.content(7).all()
+
+
+@given(SIDES, SIDES, st.integers(1, 40))
+def test_pad_repeats_the_edge_around_the_whole_image(width, height, size) -> None:
+    """Against numpy's padding of the longer side brought to the square's."""
+    image = draw(width, height)
+    seen = view(width, height, size=size, resize=size, aspect="pad")
+    inner = [max(1, round(size * side / max(width, height))) for side in (width, height)]
+    scaled = np.asarray(image.resize(inner, Image.Resampling.BILINEAR) if tuple(inner) != image.size else image)
+    around = [(-(-missing // 2), missing // 2) for missing in (size - inner[1], size - inner[0])]
+    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.pad(scaled, [*around, (0, 0)], "edge"))
+    assert seen.seen() == 1
+
+
+@given(SIDES, SIDES, SQUARES, RULES, st.integers(1, 12))
+def test_content_counts_cells_whose_centre_is_on_the_image(width, height, square, aspect, side) -> None:
+    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
+    got = seen.content(side)
+    on = np.zeros((side, side), bool)
+    for row in range(side):
+        for column in range(side):
+            x, y = ((cell + 0.5) * seen.size / side for cell in (column, row))
+            inside = 0 <= x + seen.offset[0] < seen.scaled[0], 0 <= y + seen.offset[1] < seen.scaled[1]
+            on[row, column] = all(inside)
+    if on.any(0).any() and on.any(1).any():
+        np.testing.assert_array_equal(got, on)
+    assert got.any() and (aspect == "pad" or got.all())
+
+
+@given(st.integers(1, 50), st.integers(8, 64), st.booleans())
+def test_of_a_strip_narrower_than_a_cell_the_cell_around_it_counts(ratio, size, lying) -> None:
+    """Otherwise all its scores would be 0 and it would always pass."""
+    width, height = (ratio * 10, 10) if lying else (10, ratio * 10)
+    seen = view(width, height, size=size, resize=size, aspect="pad")
+    side = max(1, size // 8)
+    cells = seen.content(side)
+    short = cells.any(1) if lying else cells.any(0)
+    assert short.any() and (cells.any(0) if lying else cells.any(1)).all()
+    for cell in np.flatnonzero(short):  # each touches the image
+        start, stop = (cell * size / side + seen.offset[lying], (cell + 1) * size / side + seen.offset[lying])
+        assert start < seen.scaled[lying] and stop > 0
+
+
+@given(SIDES, SIDES, SQUARES)
+def test_seen_counts_pixels(width, height, square) -> None:
+    size, resize = square[0], sum(square)
+    seen = view(width, height, size=size, resize=resize)
+    kept = T.CenterCrop(size)(Image.new("L", seen.scaled, 1))
+    assert seen.seen() == pytest.approx(np.asarray(kept).sum() / np.prod(seen.scaled))
+
+
+def back_by_loop(seen, square: np.ndarray, width: int, height: int) -> np.ndarray:
+    """One pixel of the image at a time: its centre in the square, between the centres of the four around it."""
+    out = np.full((height, width), np.nan)
+    for row in range(height):
+        for column in range(width):
+            x = (column + 0.5) * seen.scaled[0] / width - seen.offset[0]
+            y = (row + 0.5) * seen.scaled[1] / height - seen.offset[1]
+            if not (0 <= x < seen.size and 0 <= y < seen.size):
+                continue
+            own = seen.content(seen.size)
+            high, wide = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
+            i, j = (min(max(v - 0.5, at[0]), at[-1]) for v, at in ((y, high), (x, wide)))
+            i0, j0 = int(i), int(j)
+            i1, j1 = min(i0 + 1, seen.size - 1), min(j0 + 1, seen.size - 1)
+            upper = square[i0, j0] * (1 - (j - j0)) + square[i0, j1] * (j - j0)
+            lower = square[i1, j0] * (1 - (j - j0)) + square[i1, j1] * (j - j0)
+            out[row, column] = upper * (1 - (i - i0)) + lower * (i - i0)
+    return out
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.tuples(st.integers(1, 20), st.integers(0, 8)), RULES, st.data())
+def test_back_against_a_loop(width, height, square, aspect, data) -> None:
+    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
+    values = np.random.default_rng(width).random((seen.size, seen.size), np.float32)
+    if data.draw(st.booleans(), "at another size"):
+        other = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
+    else:
+        other = width, height
+    got = seen.back(values, *other)
+    want = back_by_loop(seen, values, *other)
+    assert got.shape == (other[1], other[0]) and got.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    if aspect != "crop":
+        assert not np.isnan(got).any()
+
+
+@given(SIDES, SIDES, SQUARES, RULES)
+def test_a_linear_map_comes_back_linear(width, height, square, aspect) -> None:
+    """Where the square is at least as fine as the image, columns of the map are columns of the image."""
+    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
+    across = np.tile(np.arange(seen.size, dtype=np.float32) + 0.5, (seen.size, 1))
+    got = seen.back(across)
+    x = (np.arange(width) + 0.5) * seen.scaled[0] / width - seen.offset[0]
+    wide = np.flatnonzero(seen.content(seen.size).any(0))  # outside their centres nothing is known
+    inside = (x >= wide[0] + 0.5) & (x <= wide[-1] + 0.5)
+    rows = ~np.isnan(got).all(1)
+    np.testing.assert_allclose(got[rows][:, inside], np.tile(x[inside], (rows.sum(), 1)), rtol=1e-4, atol=1e-3)
+
+
+@given(SIDES, SIDES, SQUARES, RULES, st.floats(0, 1), st.floats(0, 1))
+def test_a_point_found_in_the_square_is_taken_back(width, height, square, aspect, across, down) -> None:
+    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
+    x, y = across * width, down * height
+    in_square = x * seen.scaled[0] / width - seen.offset[0], y * seen.scaled[1] / height - seen.offset[1]
+    assert seen.point(*in_square) == pytest.approx((x, y), abs=1e-6)
+    column, row = seen.point(1000 * across - 500, 1000 * down - 500)
+    assert 0 <= column <= width and 0 <= row <= height
+
+
+def test_resize_has_the_ratio_of_the_paper() -> None:
+    assert default_resize(224) == 256 and default_resize(320) == 366 and default_resize(480) == 512
+
+
+def test_another_aspect_and_mask_rule_are_named(tmp_path) -> None:
+    with pytest.raises(ReconpatchError) as caught:
+        view(2, 3, size=4, resize=4, aspect="squash")
+    assert "squash" in caught.value.where and "crop, stretch, pad" in caught.value.fix
+    with pytest.raises(ReconpatchError) as caught:
+        mask_array(tmp_path / "m.png", 8, 8, "all")
+    assert "all" in caught.value.where and "any, official" in caught.value.fix
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK"])
@@ -27,43 +189,13 @@ def test_every_mode_becomes_rgb(mode, tmp_path) -> None:
     assert np.abs(np.asarray(image).astype(int) - 255).max() <= 3
 
 
-def test_sixteen_bit_grey_is_scaled_not_saturated(tmp_path) -> None:
-    values = np.array([[0, 257, 25700, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    assert np.asarray(load_image(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 100, 255]
-
-
-def test_exif_orientation_is_applied(tmp_path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert load_image(tmp_path / "a.jpg").size == (4, 8)
-
-
-def test_unreadable_files_are_named(tmp_path, rng, damage) -> None:
-    whole = tmp_path / "cut.png"
-    Image.fromarray(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(whole)
-    damage(whole)
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not an image")
-    for name in ("cut.png", "empty.png", "text.png", "absent.png"):
-        with pytest.raises(ReconpatchError, match=name):
-            load_image(tmp_path / name)
-
-
-def test_decompression_bomb_is_refused(tmp_path, monkeypatch) -> None:
-    Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr("reconpatch.data.decoding.MAX_PIXELS", 1000)
-    with pytest.raises(ReconpatchError, match=r"bomb\.png: refused, 64x64 px"):
-        load_image(tmp_path / "bomb.png")
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
 def test_masks_of_every_mode(mode, tmp_path) -> None:
-    mask = np.zeros((10, 10), np.uint8)
-    mask[2:5, 3:7] = 255
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2:9, 3:7] = 255
     Image.fromarray(mask).convert(mode).save(tmp_path / "m.png")
     assert np.array_equal(np.asarray(load_mask(tmp_path / "m.png")) > 0, mask > 0)
+    assert np.array_equal(mask_array(tmp_path / "m.png", 16, 16, "official"), mask > 0)
 
 
 def test_mask_counts_any_value_above_zero(tmp_path) -> None:
@@ -95,74 +227,33 @@ def test_official_masks_are_the_official_codes(tmp_path_factory, width, height, 
 
 
 def test_official_masks_lose_their_rim(tmp_path) -> None:
-    mask = np.zeros((64, 64), np.uint8)
-    mask[10:40, 20:50] = 255
-    Image.fromarray(mask).save(tmp_path / "m.png")
-    kept, official = (mask_array(tmp_path / "m.png", 48, 32, rule) for rule in ("any", "official"))
-    assert official.any() and kept[official].all() and official.sum() < kept.sum()
+    write_mask(tmp_path / "m.png", (57, 57), (10, 8, 41, 39))
+    every, official = (read_masks([tmp_path / "m.png"], 40, 32, rule, 1, [None]) for rule in ("any", "official"))
+    assert 0 < official.sum() < every.sum() and not (official & ~every).any()
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA"])
-def test_official_masks_of_every_mode(mode, tmp_path) -> None:
-    mask = np.zeros((16, 16), np.uint8)
-    mask[2:9, 3:7] = 255
-    Image.fromarray(mask).convert(mode).save(tmp_path / "m.png")
-    assert np.array_equal(mask_array(tmp_path / "m.png", 16, 16, "official"), mask > 0)
-
-
-def test_unknown_mask_rule_is_named(tmp_path) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "m.png")
-    with pytest.raises(ReconpatchError, match="'all': unknown, choose one of any, official"):
-        mask_array(tmp_path / "m.png", 8, 8, "all")
-
-
-def test_real_pixels_fill_the_border_of_an_augmented_crop(tmp_path, rng) -> None:
-    """A shift within the cropped margin shows the pixels beyond the crop, in image and mask."""
-    picture = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "i.png")
-    Image.fromarray(np.where(picture[..., 0] > 127, np.uint8(255), np.uint8(0))).save(tmp_path / "m.png")
-    a = Augmentation(shift=(0.1, -0.05))  # 4 px to the right, 2 up
-    image = image_array(tmp_path / "i.png", 40, 24, "bilinear", a)
-    expected = picture[8 + 2 : 32 + 2, 8 - 4 : 32 - 4]
-    assert np.array_equal(image, expected)
-    for rule in ("any", "official"):
-        assert np.array_equal(mask_array(tmp_path / "m.png", 40, 24, rule, a), expected[..., 0] > 127)
-
-
-def test_augmentation_comes_after_the_resize(tmp_path, rng) -> None:
+def test_augmentation_comes_between_resize_and_crop(tmp_path, rng) -> None:
+    """So a shift shows real pixels from beyond the crop."""
     picture = Image.fromarray(rng.integers(0, 256, (50, 70, 3)).astype(np.uint8))
     picture.save(tmp_path / "i.png")
-    a = Augmentation(8, (0.03, 0.02), 1.1, 0.9, 0.7)
-    resized = augment_image(np.asarray(T.Resize(36)(picture)), a)
+    change = Augmentation(8, (0.03, 0.02), 1.1, 0.9, 0.7)
+    resized = augment_image(np.asarray(T.Resize(36)(picture)), change)
     expected = np.asarray(T.CenterCrop(32)(Image.fromarray(resized)))
-    assert np.array_equal(image_array(tmp_path / "i.png", 36, 32, "bilinear", a), expected)
+    assert np.array_equal(image_array(tmp_path / "i.png", 36, 32, "bilinear", change), expected)
     unchanged = image_array(tmp_path / "i.png", 36, 32, "bilinear", Augmentation())
     assert np.array_equal(unchanged, image_array(tmp_path / "i.png", 36, 32, "bilinear"))
 
 
-def test_masks_of_normal_images_are_empty(tmp_path) -> None:
-    write_mask(tmp_path / "m.png")
-    masks = read_masks([None, tmp_path / "m.png"], 40, 32, "any", 1, [None, None])
-    assert masks.shape == (2, 32, 32) and not masks[0].any() and masks[1].any()
-    masks = read_masks([None, tmp_path / "m.png"], 40, 32, "any", 2, [Augmentation(angle=20), None])
-    assert not masks[0].any() and masks[1].any()
-
-
 @pytest.mark.parametrize("rule", ["any", "official"])
 def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_path) -> None:
-    moves = [None, Augmentation(shift=(0.25, 0)), Augmentation(angle=90)]
-    paths = [tmp_path / f"{n}.png" for n in range(3)]
-    for path in paths:
+    moves = [None, Augmentation(shift=(0.25, 0)), Augmentation(angle=90), Augmentation(angle=20)]
+    paths = [*(tmp_path / f"{n}.png" for n in range(3)), None]  # the last is of a normal image
+    for path in paths[:3]:
         write_mask(path, (40, 40), (10, 8, 25, 19))
     masks = read_masks(paths, 36, 32, rule, 2, moves)
-    for mask, path, move in zip(masks, paths, moves, strict=True):
+    assert masks.shape == (4, 32, 32) and masks[0].any() and not masks[3].any()
+    for mask, path, move in zip(masks[:3], paths[:3], moves[:3], strict=True):
         assert np.array_equal(mask, mask_array(path, 36, 32, rule, move))
     # Resized to 36 px (by 0.9) and cropped to 32: a quarter of the width is 9 px to the right.
     assert np.array_equal(masks[1][:, 9:], masks[0][:, :-9])
     assert np.array_equal(masks[2], np.rot90(masks[0]))
-
-
-def test_the_official_rule_takes_the_rim_off(tmp_path) -> None:
-    write_mask(tmp_path / "m.png", (57, 57), (10, 8, 41, 39))
-    every, official = (read_masks([tmp_path / "m.png"], 40, 32, rule, 1, [None]) for rule in ("any", "official"))
-    assert official.sum() < every.sum() and not (official & ~every).any()

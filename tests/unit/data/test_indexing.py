@@ -13,8 +13,8 @@ from drawing import write_image, write_mask
 from PIL import Image
 
 from reconpatch.data.decoding import decode
-from reconpatch.data.index import manifest
-from reconpatch.data.indexing import index
+from reconpatch.data.index import index
+from reconpatch.data.manifest import manifest_json
 from reconpatch.data.published import KNOWN, remarks
 from reconpatch.errors import ReconpatchError
 
@@ -166,13 +166,13 @@ def test_warnings_go_to_the_image_they_are_about(mvtec, monkeypatch) -> None:
             warnings.warn(f"strange\n {path.parent.name}", stacklevel=1)
         return decode(content, path)
 
-    monkeypatch.setattr("reconpatch.data.indexing.decode", warn)
+    monkeypatch.setattr("reconpatch.data.index.decode", warn)
     texts, show = [], warnings.showwarning
     for action in ("error", "ignore", "once"):
         with warnings.catch_warnings():
             warnings.simplefilter(action)
             items = index("mvtec_ad", mvtec, "nut", threads=4)
-        texts.append(manifest(items))
+        texts.append(manifest_json(items))
     assert {i.path: i.warning for i in items if i.warning} == {
         "train/good/001.png": "strange good",
         "test/good/001.png": "strange good",

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from drawing import write_image, write_mask
 
-from reconpatch.data.index import listing
-from reconpatch.data.layouts import list_items, shown
+from reconpatch.data.layouts import list_items
+from reconpatch.data.manifest import listing
+from reconpatch.errors import quote
 
 
 def problems_of(layout: str, folder: Path) -> list[str]:
@@ -74,14 +75,14 @@ def test_images_without_a_place_in_the_layout_are_named(layout, name, mvtec, bta
         file.parent.mkdir(exist_ok=True)
         file.touch()
     (problem,) = problems_of(layout, folder)
-    assert problem == f"{file.parent}: 2 image(s) here have no place in the layout, as {file.name}; move them"
+    assert problem == f"{file.parent}: 2 image(s) here have no place in the layout, for example {file.name}; move them"
 
 
 def test_images_beside_a_folder_of_good_ones_are_named(own) -> None:
     """train/*.png counts only where there is no train/good."""
     shutil.copytree(own / "train", own / "train/good")
     (problem,) = problems_of("folder", own)
-    assert problem == f"{own}/train: 5 image(s) here have no place in the layout, as 0.png; move them"
+    assert problem == f"{own}/train: 5 image(s) here have no place in the layout, for example 0.png; move them"
 
 
 def test_masks_must_be_clear(mvtec) -> None:
@@ -165,7 +166,7 @@ def test_bytes_that_are_no_text(mvtec) -> None:
     name = os.fsdecode(b"train/good/\xff.gif")
     (mvtec / "nut" / name).touch()
     (problem,) = problems_of("mvtec_ad", mvtec / "nut")
-    assert problem.encode() and shown(name) == r"train/good/\udcff.gif"
+    assert problem.encode() and quote(name) == r"train/good/\udcff.gif"
 
 
 def test_folders_that_may_not_be_listed_are_named(mvtec, monkeypatch) -> None:

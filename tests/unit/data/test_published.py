@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconpatch.data.index import MVTEC_AD, Item
+from reconpatch.data.layouts import MVTEC_AD, Item
 from reconpatch.data.published import KNOWN, TEXTURES, alterations
 
 

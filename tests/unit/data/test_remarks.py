@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.data.index import Item
+from reconpatch.data.layouts import Item
 from reconpatch.data.published import Flag, data_flags, remarks
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from reconpatch.data import sample
-from reconpatch.data.indexing import index
+from reconpatch.data.index import index
 from reconpatch.errors import ReconpatchError
 
 

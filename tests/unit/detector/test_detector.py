@@ -5,8 +5,7 @@ import pytest
 from products import SETTINGS, SIZE, product, write_products
 from running import ROOT
 
-from reconpatch.data.geometry import view
-from reconpatch.data.images import image_array
+from reconpatch.data.images import image_array, view
 from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.fit import fit_detector

@@ -12,8 +12,7 @@ from scipy import ndimage
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from reconpatch.data.geometry import view
-from reconpatch.data.images import mask_array
+from reconpatch.data.images import mask_array, view
 from reconpatch.detector.detector import Detection
 from reconpatch.detector.evaluate import assess, lines, seen_mask
 from reconpatch.detector.photographs import Photograph

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from products import SETTINGS, SIZE, detector, product, write_products
 from safetensors.numpy import load_file
 
-from reconpatch.data.geometry import view
+from reconpatch.data.images import view
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.fit import check_room, draw_held_out, fit_detector, without_padding
 from reconpatch.detector.photographs import Facts, find

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from reconpatch.data.geometry import ASPECTS, view
+from reconpatch.data.images import ASPECTS, view
 from reconpatch.detector.detector import Detection
 from reconpatch.detector.overlays import (
     BAR,

@@ -9,7 +9,7 @@ import pytest
 from drawing import write_image
 from PIL import Image
 
-from reconpatch.data.geometry import view
+from reconpatch.data.images import view
 from reconpatch.detector.detector import Detection
 from reconpatch.detector.overlays import BAR, defect_mask
 from reconpatch.detector.photographs import find, load

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
-from reconpatch.data.index import Item, manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.outputs import (
     figures_of,
@@ -61,7 +62,7 @@ def planned(tmp_path, mvtec, monkeypatch) -> Callable[..., Plan]:
 
 def write_manifest(folder: Path, category: str, sha: str = "") -> str:
     """Manifest of a category of one image; returns its digest."""
-    text = manifest([Item("train/good/000.png", "train", 0, "good", None, sha)])
+    text = manifest_json([Item("train/good/000.png", "train", 0, "good", None, sha)])
     (folder / "index/mine").mkdir(parents=True, exist_ok=True)
     (folder / f"index/mine/{category}.json").write_text(text)
     return str(json.loads(text)["digest"])

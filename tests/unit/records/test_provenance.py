@@ -137,7 +137,7 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         ("method.training", {"training"}),
         # Figures that show images move them as `features` does.
         ("data.augmentation", {"masks", "features", "qualitative", "gallery", "draw_positions"}),
-        ("data.indexing", {"index"}),
+        ("data.index", {"index"}),
         ("data.published", {"index", "score"}),
         ("method.features", {"features"}),
         ("method.patches", {"features"}),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from results_folder import CATEGORY, CONFIG, DATASET, TRAIN, Results, code, items_of, run_of, write_results, write_run
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.data.index import Item, manifest
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import manifest_json
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config, read_experiment
 from reconpatch.experiments.rows import expand
@@ -260,7 +261,7 @@ def test_what_else_is_planned_changes_no_record(method, tmp_path) -> None:
         {"f"} if method == "reconpatch" else set()
     )
     for root in ("alone", "beside"):
-        write_text(tmp_path / root / "index" / f"{PLACE}.json", manifest(items_of()))
+        write_text(tmp_path / root / "index" / f"{PLACE}.json", manifest_json(items_of()))
         assert lines(tmp_path / root)[1] == []
     bank = MemoryBank.load(next((tmp_path / "beside").rglob("bank.safetensors")))
     bank.patches[14] += 1  # the first row the run did not use
@@ -274,7 +275,7 @@ def test_what_else_is_planned_changes_no_record(method, tmp_path) -> None:
 
 
 def test_of_augmented_test_images_both_stages_of_features_are_looked_at(tmp_path) -> None:
-    write_text(tmp_path / "index" / f"{PLACE}.json", manifest(items_of()))
+    write_text(tmp_path / "index" / f"{PLACE}.json", manifest_json(items_of()))
     run = run_of(method="reconpatch", backbone="resnet18")
     plain, drawn = (write_run(tmp_path, run.model_copy(update={"augment": kind})) for kind in ("none", "test"))
     one, two = (read_record(folder / "record.json") for folder in (plain, drawn))
@@ -404,7 +405,7 @@ def test_a_changed_manifest_differs(change, said, results) -> None:
     for folder in (*results.runs, *results.ensembles):
         line = line_of(folder, results)
         assert line.startswith("cannot be checked: ") and "its digest does not fit its images" in line
-    file.write_text(manifest([Item(**row) for row in content["images"]]))
+    file.write_text(manifest_json([Item(**row) for row in content["images"]]))
     assert all(line_of(folder, results).startswith("DIFFERS: ") for folder in (*results.runs, *results.ensembles))
     found, _ = check(results.runs[0])
     assert any(said in line for line in found.differs)

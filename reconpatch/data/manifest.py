@@ -1,0 +1,86 @@
+"""The manifest of a category: what the index found, and whether the files are still the same."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from reconpatch.data.layouts import Item, category_folder, list_items
+from reconpatch.errors import ReconpatchError, quote
+from reconpatch.files import sha256_of
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def manifest_json(items: list[Item]) -> str:
+    """items -> JSON text: the items and a digest of them, which does not depend on where the data set lies."""
+    rows = [asdict(item) for item in items]
+    return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
+
+
+def read_manifest(path: Path) -> tuple[list[Item], str]:
+    """manifest file -> (items, digest). Raises ReconpatchError naming the file if it is damaged or was edited."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows, digest = content["images"], content["digest"]
+        items = [Item(**row) for row in rows]
+        if set(content) != {"digest", "images"} or any(len(row) != len(fields(Item)) for row in rows):
+            raise ValueError("keys too many or too few")
+        if _digest(rows) != digest:
+            raise ValueError("its digest does not fit its images")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ReconpatchError(
+            f"not a manifest as the index wrote it ({error})",
+            where=path,
+            fix="delete it, and the next run indexes the data again",
+        ) from None
+    return items, digest
+
+
+def check_unchanged(folder: Path, items: Iterable[Item], files: str = "images", threads: int = 1) -> None:
+    """A category's folder, its items, "images" or "masks" -> nothing, if these files are as the index found them.
+
+    Size and SHA-256 are compared: about 0.3 ms for a PNG of 800 px, a hundredth of its decoding. Raises one
+    ReconpatchError that lists every file changed, removed or unreadable since.
+    """
+    expected = [(i.path, i.bytes, i.sha256) for i in items]
+    if files == "masks":
+        expected = [(i.mask, i.mask_bytes, i.mask_sha256) for i in items if i.mask is not None]
+
+    def problem(entry: tuple[str, int, str]) -> str | None:
+        path, size, sha256 = folder / entry[0], *entry[1:]
+        try:
+            if not path.is_file():
+                return f"{quote(path)}: gone"
+            if path.stat().st_size != size:
+                return f"{quote(path)}: {path.stat().st_size} bytes, were {size}"
+            return None if sha256_of(path) == sha256 else f"{quote(path)}: other bytes"
+        except OSError as error:
+            return f"{quote(path)}: cannot be read ({error.strerror})"
+
+    with ThreadPoolExecutor(threads) as pool:
+        problems = [line for line in pool.map(problem, expected) if line]
+    if problems:
+        heading = (
+            f"{len(problems)} of {len(expected)} {files} changed since they were indexed; put them back, or run again "
+            "with `--forcerun index_category`, which makes everything of this category again:"
+        )
+        raise ReconpatchError("\n  ".join([heading, *problems]))
+
+
+def listing(layout: str, root: Path, category: str) -> str:
+    """category -> digest of names, sizes and times of its images and masks: cheap, and changes whenever one does."""
+    folder, problems = category_folder(layout, root, category), list[str]()
+    items = list(list_items(layout, folder, problems))
+    facts: list[tuple[str, int, int]] = []
+    for name in sorted({name for i in items for name in (i.path, i.mask) if name is not None}):
+        try:
+            status = (folder / name).stat()
+            facts.append((name, status.st_size, status.st_mtime_ns))
+        except OSError:  # a broken link: the index reports it
+            facts.append((name, 0, 0))
+    return _digest([facts, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]
