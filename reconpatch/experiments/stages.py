@@ -228,7 +228,7 @@ _ROWS = (
         (
             Read("manifest", "index", "manifest"),
             Read("records", "score", "record"),
-            Read("scores", "score", "scores"),
+            Read("scores_of_members", "score", "scores"),
             Read("training", "training_scores", "scores"),
             Read("masks", "masks", "masks"),
         ),

@@ -1,0 +1,188 @@
+"""A few small results made by the real steps, once a test run (the fixtures `real_results` and `real_results_copy`).
+
+The folder looks as a user's does after the workflow: `configs/`, `overlay.yaml` and, below `results/`, everything from
+the manifests to the tables. Its experiments:
+
+* `tiny`: both methods, two coreset ratios, two seeds, on two categories; a figure of every kind but those of a curve.
+* `combined`: PatchCore with two networks and their ensembles, by z-scores and by min-max.
+* `moved`: ReConPatch on images as they are, with augmented test images, and with augmented training images, too.
+* `costs`: the runs of `tiny` of the first seed, as a table of costs.
+"""
+
+import itertools
+import shutil
+from collections.abc import Mapping
+from contextlib import chdir
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from drawing import write_image, write_mask
+from running import ROOT, SMALL
+
+from reconpatch.data.index import category_folder
+from reconpatch.device import restored
+from reconpatch.experiments.outputs import table_settings
+from reconpatch.experiments.plan import Plan, load_plan, stage_name
+from reconpatch.experiments.run import Run, description, of_training
+from reconpatch.experiments.stages import STAGES
+from reconpatch.pipeline.coreset import CoresetFiles, select_coreset
+from reconpatch.pipeline.ensemble import EnsembleFiles, combine_ensemble
+from reconpatch.pipeline.features import FeatureFiles, extract_features
+from reconpatch.pipeline.index import index_category
+from reconpatch.pipeline.job import Job
+from reconpatch.pipeline.masks import MaskFiles, read_masks
+from reconpatch.pipeline.score import ScoreFiles, Target, score_run
+from reconpatch.pipeline.training import TrainingFiles, train_representation
+from reconpatch.pipeline.training_scores import TrainingScoreFiles, score_training
+from reconpatch.records.provenance import code_digest
+from reconpatch.results.make_table import write_table
+
+DATASET, CATEGORIES = "mine", ("bolt", "nut")
+METHODS = ["patchcore", "reconpatch"]
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
+        "figures": dict.fromkeys(("qualitative", "gallery", "histogram", "umap", "positions"), {"coreset": 0.5})
+        | {"sweep": {}},
+    },
+    "combined": {
+        "axes": {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]},
+        "ensemble": {"over": "backbone", "combine": ["zscore", "minmax"]},
+    },
+    "moved": {
+        "variants": {kind: {"set": {"augment": kind}} for kind in ("none", "test", "both")},
+        "axes": {"method": ["reconpatch"]},
+    },
+    "costs": {"measure": "cost", "axes": {"method": METHODS}},
+}
+
+
+def make_results(folder: Path) -> None:
+    """An empty folder -> the folder of this module's docstring."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    _draw_images(folder / "data")
+    for name, content in EXPERIMENTS.items():
+        small = {key: value for key, value in SMALL.items() if key not in content["axes"]}
+        file = {"title": name.capitalize(), "datasets": {DATASET: "all"}, "set": small, **content}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(file))
+    overlay = {"datasets": {DATASET: {"layout": "mvtec_ad", "root": "data"}}, "device": "cpu", "resamples": 100}
+    overlay |= {"experiments": {name: f"{name}.yaml" for name in EXPERIMENTS}}
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    with chdir(folder), restored():
+        run_steps(real_plan(folder))
+
+
+def real_plan(folder: Path) -> Plan:
+    """The plan of the experiments, as the workflow and `reconpatch verify` load it."""
+    with chdir(folder):
+        return load_plan([Path("overlay.yaml")], list(EXPERIMENTS))
+
+
+def run_steps(plan: Plan) -> None:
+    """Run every step of a plan in this process, as the workflow's rules do, and write `results/` here."""
+    targets = dict.fromkeys(target for name in plan.experiments for target in plan.targets[name])
+    for dataset, category in targets:
+        data = plan.dataset(dataset)
+        manifest = file_of("index", "manifest", dataset=dataset, category=category)
+        index_category(_job("index"), data.layout, plan.root(dataset), category, manifest)
+        folder = category_folder(data.layout, plan.root(dataset), category)
+        for name, run in plan.runs.items():
+            _run(plan, dict(dataset=dataset, category=category), folder, name, run)
+        for name, ensemble in plan.ensembles.items():
+            _ensemble(plan, dict(dataset=dataset, category=category), name, list(ensemble.members), ensemble.combine)
+    for name in plan.experiments:
+        write_table(table_settings(plan, name), None, Path("results"), name)
+
+
+def file_of(stage: str, file: str, **wildcards: str) -> Path:
+    """Path of a stage's output, from where the workflow is called."""
+    return Path("results") / STAGES[stage].files[file].format(**wildcards)
+
+
+def of_stage(run: Run, where: Mapping[str, str], stage: str, file: str) -> Path:
+    """Path of a file that runs share; the features are those of the test images."""
+    side = run if stage in ("features", "masks") else of_training(run)
+    return file_of(stage, file, stage=stage_name(side, stage), **where)  # type: ignore[arg-type]
+
+
+def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, run: Run) -> None:
+    training, manifest = of_training(run), file_of("index", "manifest", **where)
+    masks, bank = of_stage(run, where, "masks", "masks"), of_stage(run, where, "bank", "bank")
+    if not masks.exists():
+        read_masks(_job("masks"), MaskFiles(manifest, folder, masks), description(run, "masks"))
+    for side in (training, run):
+        train, test, facts = (of_stage(side, where, "features", file) for file in ("train", "test", "facts"))
+        if not facts.exists():
+            files = FeatureFiles(manifest, folder, None, train, test, facts)
+            extract_features(_job("features"), files, description(side, "features"), 8, {})
+    train = of_stage(training, where, "features", "train")
+    trained = run.method == "reconpatch"
+    f, f_facts = (of_stage(run, where, "training", file) if trained else None for file in ("f", "facts"))
+    if f is not None and f_facts is not None and not f.exists():
+        train_representation(_job("training"), TrainingFiles(train, f, f_facts), description(run, "training"), [1])
+    if not bank.exists():
+        ratio = plan.ratios[where["dataset"], where["category"], stage_name(training, "bank")]
+        features, facts = of_stage(training, where, "features", "facts"), of_stage(run, where, "bank", "facts")
+        files = CoresetFiles(train, features, f, bank, facts)
+        select_coreset(_job("bank"), files, description(run, "bank"), ratio)
+    score_run(
+        _job("score"),
+        ScoreFiles(
+            manifest,
+            of_stage(run, where, "features", "test"),
+            masks,
+            bank,
+            of_stage(run, where, "features", "facts"),
+            of_stage(run, where, "bank", "facts"),
+            f_facts,
+            file_of("score", "record", run=name, **where),
+            file_of("score", "scores", run=name, **where),
+        ),
+        description(run, "score"),
+        Target(**where, run=name, layout=plan.dataset(where["dataset"]).layout),
+    )
+    if any(name in ensemble.members for ensemble in plan.ensembles.values()):
+        scores = file_of("training_scores", "scores", run=name, **where)
+        files = TrainingScoreFiles(train, bank, scores)
+        score_training(_job("training_scores"), files, description(run, "score"))
+
+
+def _ensemble(plan: Plan, where: dict[str, str], name: str, members: list[str], how: str) -> None:
+    def files(stage: str, file: str) -> list[Path]:
+        return [file_of(stage, file, run=member, **where) for member in members]
+
+    combine_ensemble(
+        _job("ensemble"),
+        EnsembleFiles(
+            file_of("index", "manifest", **where),
+            of_stage(plan.runs[members[0]], where, "masks", "masks"),
+            files("score", "record"),
+            files("score", "scores"),
+            files("training_scores", "scores") if how == "zscore" else [],
+            file_of("ensemble", "record", run=name, **where),
+            file_of("ensemble", "scores", run=name, **where),
+        ),
+        how,
+        name,
+    )
+
+
+@cache
+def _job(stage: str) -> Job:
+    return Job(stage, StringIO(), code=code_digest(ROOT / f"workflow/scripts/{stage}.py"))
+
+
+def _draw_images(root: Path) -> None:
+    """Noise with a bright square where there is a defect: 4 training, 3 good and 3 defective images a category."""
+    rng = np.random.default_rng(0)
+    for category, n in itertools.product(CATEGORIES, range(4)):
+        write_image(root / category / f"train/good/{n:03}.png", rng)
+    for category, n in itertools.product(CATEGORIES, range(3)):
+        write_image(root / category / f"test/good/{n:03}.png", rng)
+        defect = "bent" if n == 2 else "scratch"
+        write_image(root / category / f"test/{defect}/{n:03}.png", rng)
+        write_mask(root / category / f"ground_truth/{defect}/{n:03}_mask.png")
