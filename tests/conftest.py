@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawing import write_image, write_mask
+from filelock import FileLock
 from hypothesis import settings
 from running import PARTS, ROOT
 
@@ -92,6 +93,31 @@ def damage() -> Callable[[Path], None]:
         path.write_bytes(content[: len(content) // 2])
 
     return cut
+
+
+@pytest.fixture(scope="session")
+def real_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tests/real_results.py describes, made once for all processes of a test run. Read it only; take
+    `real_results_copy` to change it.
+    """
+    from real_results import make_results
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "real results"
+    with FileLock(shared / "real results.lock"):
+        if not (folder / "results/tables").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make_results(folder)
+    return folder
+
+
+@pytest.fixture
+def real_results_copy(real_results: Path, tmp_path: Path) -> Path:
+    """A copy of `real_results` to change."""
+    return shutil.copytree(real_results, tmp_path / "real results")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,17 +3,16 @@
 The folder looks as a user's does after the workflow: `configs/`, `overlay.yaml` and, below `results/`, everything from
 the manifests to the tables. Its experiments:
 
-* `tiny`: both methods, two coreset ratios, two seeds, on two categories; a figure of every kind but those of a curve.
-* `combined`: PatchCore with two networks and their ensembles, by z-scores and by min-max.
-* `moved`: ReConPatch on images as they are, with augmented test images, and with augmented training images, too.
-* `costs`: the runs of `tiny` of the first seed, as a table of costs.
+* `tiny`: both methods, two coreset ratios and two seeds on both categories; its figures are named, but not drawn.
+* `combined`: PatchCore with two networks and their ensembles, by z-scores and by min-max, on `nut`.
+* `augmented`: ReConPatch without augmentation, with augmented test images, and with all images augmented, on `nut`.
+* `costs`: two runs of `tiny` on `nut` as a table of costs.
 """
 
 import itertools
 import shutil
 from collections.abc import Mapping
 from contextlib import chdir
-from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,18 @@ DATASET, CATEGORIES = "mine", ("bolt", "nut")
 METHODS = ["patchcore", "reconpatch"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "tiny": {
+        "datasets": {DATASET: "all"},
         "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
-        "figures": dict.fromkeys(("qualitative", "gallery", "histogram", "umap", "positions"), {"coreset": 0.5})
-        | {"sweep": {}},
+        "figures": {
+            **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram", "umap", "positions")},
+            "sweep": {},
+        },
     },
     "combined": {
         "axes": {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]},
         "ensemble": {"over": "backbone", "combine": ["zscore", "minmax"]},
     },
-    "moved": {
+    "augmented": {
         "variants": {kind: {"set": {"augment": kind}} for kind in ("none", "test", "both")},
         "axes": {"method": ["reconpatch"]},
     },
@@ -67,7 +69,7 @@ def make_results(folder: Path) -> None:
     _draw_images(folder / "data")
     for name, content in EXPERIMENTS.items():
         small = {key: value for key, value in SMALL.items() if key not in content["axes"]}
-        file = {"title": name.capitalize(), "datasets": {DATASET: "all"}, "set": small, **content}
+        file = {"title": name.capitalize(), "datasets": {DATASET: ["nut"]}, "set": small, **content}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(file))
     overlay = {"datasets": {DATASET: {"layout": "mvtec_ad", "root": "data"}}, "device": "cpu", "resamples": 100}
     overlay |= {"experiments": {name: f"{name}.yaml" for name in EXPERIMENTS}}
@@ -84,21 +86,23 @@ def real_plan(folder: Path) -> Plan:
 
 def run_steps(plan: Plan) -> None:
     """Run every step of a plan in this process, as the workflow's rules do, and write `results/` here."""
-    targets = dict.fromkeys(target for name in plan.experiments for target in plan.targets[name])
-    for dataset, category in targets:
-        data = plan.dataset(dataset)
-        manifest = file_of("index", "manifest", dataset=dataset, category=category)
-        index_category(_job("index"), data.layout, plan.root(dataset), category, manifest)
-        folder = category_folder(data.layout, plan.root(dataset), category)
-        for name, run in plan.runs.items():
-            _run(plan, dict(dataset=dataset, category=category), folder, name, run)
-        for name, ensemble in plan.ensembles.items():
-            _ensemble(plan, dict(dataset=dataset, category=category), name, list(ensemble.members), ensemble.combine)
-    for name in plan.experiments:
-        write_table(table_settings(plan, name), None, Path("results"), name)
+    wanted: dict[tuple[str, str], dict[str, None]] = {}
+    for experiment in plan.experiments:
+        for target in plan.targets[experiment]:
+            wanted.setdefault(target, {}).update(dict.fromkeys(plan.members(experiment)))
+    for (dataset, category), names in wanted.items():
+        layout, where = plan.dataset(dataset).layout, {"dataset": dataset, "category": category}
+        index_category(_job("index"), layout, plan.root(dataset), category, file_of("index", "manifest", **where))
+        folder = category_folder(layout, plan.root(dataset), category)
+        for name in filter(plan.runs.get, names):
+            _run(plan, where, folder, name, plan.runs[name])
+        for name in filter(plan.ensembles.get, names):
+            _ensemble(plan, where, name)
+    for experiment in plan.experiments:
+        write_table(table_settings(plan, experiment), None, Path("results"), experiment)
 
 
-def file_of(stage: str, file: str, **wildcards: str) -> Path:
+def file_of(stage: str, file: str, /, **wildcards: str) -> Path:
     """Path of a stage's output, from where the workflow is called."""
     return Path("results") / STAGES[stage].files[file].format(**wildcards)
 
@@ -151,7 +155,9 @@ def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, run: Run) -
         score_training(_job("training_scores"), files, description(run, "score"))
 
 
-def _ensemble(plan: Plan, where: dict[str, str], name: str, members: list[str], how: str) -> None:
+def _ensemble(plan: Plan, where: dict[str, str], name: str) -> None:
+    members, how = plan.ensembles[name].members, plan.ensembles[name].combine
+
     def files(stage: str, file: str) -> list[Path]:
         return [file_of(stage, file, run=member, **where) for member in members]
 
@@ -171,7 +177,6 @@ def _ensemble(plan: Plan, where: dict[str, str], name: str, members: list[str], 
     )
 
 
-@cache
 def _job(stage: str) -> Job:
     return Job(stage, StringIO(), code=code_digest(ROOT / f"workflow/scripts/{stage}.py"))
 
