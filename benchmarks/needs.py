@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 from reconpatch.data.layouts import Item
 from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.estimate import grid, of_run, width
-from reconpatch.experiments.needs import Network, index
+from reconpatch.experiments.costs import Network, grid, sizes_of, width
 from reconpatch.experiments.run import Run, description, vary
+from reconpatch.experiments.stages import STAGES
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters
 from reconpatch.method.feature_files import write_header
@@ -157,22 +157,10 @@ def job(stage: str, m: Made) -> float:
     return peak_mb(stage, folder, threads=threads, **given)
 
 
-STAGES = {
-    "index": "index_category",
-    "masks": "read_masks",
-    "features": "extract_features",
-    "training": "train_representation",
-    "bank": "select_coreset",
-    "score": "score_run",
-    "training_scores": "score_training",
-    "ensemble": "combine_ensemble",
-}
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=[name for name, stage in STAGES.items() if stage.advice])
     parser.add_argument("folder", type=Path)
     parser.add_argument("change", nargs="*", help="KEY=VALUE")
     given = parser.parse_args()
@@ -183,10 +171,10 @@ def main() -> None:
     images, ratio = (counts["train"], counts["test"]), max(run.coreset, counts["kept"])
     network = Network(check_levels(run.backbone, run.levels), count_parameters(run.backbone, run.levels))
     pixels, threads = counts["side"] ** 2, counts["threads"]
-    predicted = of_run(run, network, images, ratio, counts["batch_images"], pixels, threads)
-    predicted["index_category"] = index(pixels, threads)
+    batch = counts["batch_images"]
+    sizes = sizes_of(run, network, images, ratio=ratio, batch_images=batch, pixels=pixels, threads=threads)
     found = job(given.stage, Made(given.folder, run, network, counts))
-    mb = predicted[STAGES[given.stage]].mb
+    mb = STAGES[given.stage].memory_of(sizes).mb
     print(json.dumps({"stage": given.stage, "changes": given.change, "predicted_mb": mb, "measured_mb": round(found)}))
 
 

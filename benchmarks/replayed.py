@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reconpatch.experiments.estimate import Estimate, Job, threads_of
-from reconpatch.experiments.plan import Plan
-from reconpatch.experiments.schedule import Task, simulate, tasks_of
+from schedule import Task, simulate, tasks_of
+
+from reconpatch.experiments.resources import Estimate, Job
+from reconpatch.experiments.stages import BY_RULE
 
 JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
 
@@ -48,12 +49,12 @@ def log_of(job: Job) -> str:
     return "/".join(filter(None, job))
 
 
-def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
+def compare(needs: Estimate, runs: Sequence[Run]) -> None:
     """Print predicted and measured times of the first run's jobs by rule, and of all runs the wall times."""
     first = runs[0]
     rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for job, time in needs.times.items():
-        rows[job.rule].append((time.cpu, first.logs[log_of(job)][2]))
+    for job, need in needs.jobs.items():
+        rows[job.rule].append((need.time.cpu, first.logs[log_of(job)][2]))
     print(f"{first.folder.name}: CPU seconds of all jobs of a rule, and the ratio of the single jobs\n")
     print("| rule | jobs | predicted | measured | least and largest ratio |\n| --- | --- | --- | --- | --- |")
     for rule, pairs in rows.items():
@@ -62,22 +63,22 @@ def compare(plan: Plan, needs: Estimate, runs: Sequence[Run]) -> None:
         print(f"| {rule} | {len(pairs)} | {sums[0]:.1f} | {sums[1]:.1f} | {min(ratios):.2f} to {max(ratios):.2f} |")
     print("\n| run | cores | wall, s | simulated from the jobs of | s | ratio |\n| --- | --- | --- | --- | --- | --- |")
     for run in runs:
-        simulated = {other.folder.name: simulate(*_replayed(plan, needs, other, run.cores)).wall for other in runs}
-        simulated["the predictions"] = simulate(*_replayed(plan, needs, first, run.cores, predicted=True)).wall
+        simulated = {other.folder.name: simulate(*_replayed(needs, other, run.cores)).wall for other in runs}
+        simulated["the predictions"] = simulate(*_replayed(needs, first, run.cores, predicted=True)).wall
         for name, wall in simulated.items():
             print(f"| {run.folder.name} | {run.cores} | {run.wall:.1f} | {name} | {wall:.1f} | {wall / run.wall:.2f} |")
 
 
 def _replayed(
-    plan: Plan, needs: Estimate, run: Run, cores: int, predicted: bool = False
+    needs: Estimate, run: Run, cores: int, predicted: bool = False
 ) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
     """Tasks of the plan as a run's logs timed them, or as predicted, on some cores; with jobs of which only the run
     knows.
     """
-    tasks = tasks_of(plan, needs, cores, JOB)
+    tasks = tasks_of(needs, cores, JOB)
     for job, task in () if predicted else tasks.items():
         start, work, _ = run.logs[log_of(job)]
-        shared = min(threads_of(job.rule), cores) / min(threads_of(job.rule), run.cores)
+        shared = min(BY_RULE[job.rule].threads, cores) / min(BY_RULE[job.rule].threads, run.cores)
         tasks[job] = replace(task, seconds=start + work / shared + JOB)
     results = frozenset(job for job in tasks if job.rule in ("score_run", "combine_ensemble"))
     for name in run.logs.keys() - {log_of(job) for job in tasks}:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from replayed import JOB, compare, measured
+from schedule import Schedule, Task, critical_path, simulate, tasks_of
 
 from reconpatch.cli.replication import CHECKED, SHIPPED
 from reconpatch.experiments.checks import check_backbones
-from reconpatch.experiments.estimate import Estimate, Job, estimate, features_bytes, image_counts, threads_of
-from reconpatch.experiments.plan import Plan, load_plan
-from reconpatch.experiments.schedule import Schedule, Task, critical_path, simulate, tasks_of
+from reconpatch.experiments.plan import load_plan
+from reconpatch.experiments.resources import Estimate, Job, estimate
+from reconpatch.experiments.stages import BY_RULE
 
 PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
 # Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
@@ -56,15 +57,13 @@ class Outcome:
     memory: float
 
 
-def variant(
-    plan: Plan, needs: Estimate, workers: int, scenario: Scenario
-) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
-    """Plan, its estimate, workers, how they are used -> tasks and what there is of every resource."""
+def variant(needs: Estimate, workers: int, scenario: Scenario) -> tuple[dict[Job, Task[Job]], dict[str, float]]:
+    """Estimate of a plan, workers, how they are used -> tasks and what there is of every resource."""
     cores = workers * (BESIDE if scenario.gpu else 1)
-    tasks = tasks_of(plan, needs, cores, JOB)
+    tasks = tasks_of(needs, cores, JOB)
     capacity = {"cores": float(cores)} | ({"gpu": float(workers)} if scenario.gpu else {})
     for job, task in tasks.items():
-        time, threads = needs.times[job], min(cores, threads_of(job.rule))
+        time, threads = needs.jobs[job].time, min(cores, BY_RULE[job.rule].threads)
         if scenario.gpu and time.dense:
             rest = (time.work - time.dense) / threads
             task = replace(task, seconds=time.start + rest + time.dense / GPU + JOB, takes={**task.takes, "gpu": 1.0})
@@ -87,22 +86,6 @@ def remaining(tasks: Mapping[Job, Task[Job]]) -> dict[Job, float]:
         for before in task.after:
             turned[before].add(job)
     return simulate({job: replace(tasks[job], after=frozenset(turned[job])) for job in tasks}, {}).end
-
-
-def sizes(plan: Plan, strides: Mapping[str, int]) -> dict[Job, float]:
-    """Plan, stride of every run -> GB of every extraction's features."""
-    from reconpatch.experiments.plan import stage_name
-    from reconpatch.experiments.run import of_training
-
-    found = {}
-    for name, targets in plan.targets.items():
-        for target in targets:
-            images = sum(image_counts(plan, *target))
-            for key in (key for key in plan.members(name) if key in plan.runs):
-                for side in (plan.runs[key], of_training(plan.runs[key])):
-                    job = Job("extract_features", *target, stage_name(side, "features"))
-                    found[job] = features_bytes(side, strides[key], images) / 1e9
-    return found
 
 
 def most_at_once(spans: Sequence[tuple[float, float, float]]) -> float:
@@ -143,13 +126,13 @@ def hours(seconds: float) -> str:
 
 def work_table(needs: Estimate) -> None:
     """Print every rule's jobs, work and longest job."""
-    counts = {rule: n for rule, n, *_ in needs.by_rule()}
+    counts = {rule: n for rule, (n, _) in needs.largest().items()}
     longest = sorted(needs.longest().items(), key=lambda item: -item[1][0])
     whole = sum(total for _, (total, _) in longest)
     print("| rule | jobs | core hours | share | dense share | longest job | of |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for rule, (total, job) in longest:
-        dense = sum(t.dense for j, t in needs.times.items() if j.rule == rule)
+        dense = sum(n.time.dense for j, n in needs.jobs.items() if j.rule == rule)
         print(
             f"| {rule} | {counts[rule]:,} | {total / 3600:.2f} | {total / whole:.1%} | {dense / total:.0%} "
             f"| {hours(needs.seconds(job))} | {'/'.join(filter(None, job[1:3])) or job.name} |"
@@ -157,16 +140,14 @@ def work_table(needs: Estimate) -> None:
     print(f"| all | {sum(counts.values()):,} | {whole / 3600:.1f} | 100% | | | |\n")
 
 
-def wall_table(
-    plan: Plan, needs: Estimate, gb: Mapping[Job, float], workers: Sequence[int]
-) -> dict[str, list[Outcome]]:
+def wall_table(needs: Estimate, gb: Mapping[Job, float], workers: Sequence[int]) -> dict[str, list[Outcome]]:
     """Print wall times on some workers in every scenario -> them."""
     print("| | workers | wall, h | critical path, h | cores at work | features at once, GB | memory at once, GB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     found: dict[str, list[Outcome]] = {}
     for scenario in SCENARIOS:
         for n in workers:
-            o = outcome(*variant(plan, needs, n, scenario), gb)
+            o = outcome(*variant(needs, n, scenario), gb)
             found.setdefault(scenario.name, []).append(o)
             print(
                 f"| {scenario.name} | {n} | {o.wall:.1f} | {o.path:.1f} | {o.used:.0%} | {o.features:.0f} "
@@ -176,19 +157,19 @@ def wall_table(
     return found
 
 
-def gpu_hours(plan: Plan, needs: Estimate) -> None:
+def gpu_hours(needs: Estimate) -> None:
     """Print for how long jobs hold a GPU, whatever the workers: with their imports and what the processor does."""
-    tasks, _ = variant(plan, needs, 1, next(s for s in SCENARIOS if s.gpu))
+    tasks, _ = variant(needs, 1, next(s for s in SCENARIOS if s.gpu))
     held = sum(task.seconds for task in tasks.values() if "gpu" in task.takes)
-    dense = sum(needs.times[job].dense for job in tasks) / GPU
+    dense = sum(needs.jobs[job].time.dense for job in tasks) / GPU
     rest = sum(task.seconds * task.takes["cores"] for task in tasks.values() if "gpu" not in task.takes)
     print(f"GPU (assumed): held {held / 3600:.1f} h, of which it works {dense / 3600:.1f} h")
     print(f"jobs without it: {rest / 3600:.1f} core hours\n")
 
 
-def stragglers(plan: Plan, needs: Estimate, workers: int) -> None:
+def stragglers(needs: Estimate, workers: int) -> None:
     """Print the jobs that end last, and how many cores work meanwhile."""
-    tasks, capacity = variant(plan, needs, workers, SCENARIOS[0])
+    tasks, capacity = variant(needs, workers, SCENARIOS[0])
     found = simulate(tasks, capacity)
     for share in (0.5, 0.75, 0.9):
         now = share * found.wall
@@ -231,11 +212,11 @@ def main() -> None:
     networks = check_backbones(plan, CHECKED, SHIPPED)
     needs = estimate(plan, networks)
     if given.measured:
-        return compare(plan, needs, [measured(folder) for folder in given.measured])
+        return compare(needs, [measured(folder) for folder in given.measured])
     work_table(needs)
-    found = wall_table(plan, needs, sizes(plan, {name: n.stride for name, n in networks.items()}), given.workers)
-    gpu_hours(plan, needs)
-    stragglers(plan, needs, max(given.workers))
+    found = wall_table(needs, {job: size / 1e9 for job, size in needs.features.items()}, given.workers)
+    gpu_hours(needs)
+    stragglers(needs, max(given.workers))
     if given.figure:
         draw(found, given.workers, given.figure)
     return None

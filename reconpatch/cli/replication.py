@@ -13,13 +13,11 @@ from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights
 from reconpatch.experiments.config import Config, Experiment, read_yaml
-from reconpatch.experiments.estimate import Estimate, estimate
-from reconpatch.experiments.limits import check_fits
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network
 from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.plan import DEFAULT, Plan, load_plan
 from reconpatch.experiments.reference import reference
-from reconpatch.experiments.schedule import simulate, tasks_of
+from reconpatch.experiments.resources import Estimate, check_fits, estimate
 from reconpatch.files import write_text
 from reconpatch.runtime import machine_mb
 
@@ -55,26 +53,23 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
     limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
     print(f"predicted memory of the largest job of every rule; jobs at once share {limit / 1000:.1f} GB:")
-    for rule, count, job, need in needs.by_rule():
-        print(f"  {rule}, {count} times: at most {need.mb / 1000:.1f} GB ({'/'.join(filter(None, job[1:]))})")
-    show_times(plan, needs)
+    for rule, (count, job) in needs.largest().items():
+        print(f"  {rule}, {count} times: at most {needs.mb(job) / 1000:.1f} GB ({job.about})")
+    show_times(needs)
     try:
-        check_fits(needs.jobs, limit)
+        check_fits({job: need.memory for job, need in needs.jobs.items()}, limit)
     except ReconpatchError as error:
         print(f"too large for this machine: {error}")
 
 
-def show_times(plan: Plan, needs: Estimate) -> None:
+def show_times(needs: Estimate) -> None:
     """Print the predicted work of every rule with its longest job, and how long all of it takes here."""
     longest, cores = needs.longest(), os.cpu_count() or 1
     print("predicted work without a GPU, from rates of one machine (docs/scaling.md); another may take half or twice:")
     for rule, (total, job) in longest.items():
-        named = "/".join(filter(None, job[1:]))
-        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({named})")
-    wall = simulate(tasks_of(plan, needs, cores), {"cores": cores}).wall
-    print(
-        f"in all {sum(t for t, _ in longest.values()) / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} hours"
-    )
+        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({job.about})")
+    total, wall = sum(seconds for seconds, _ in longest.values()), needs.least_wall(cores)
+    print(f"in all {total / 3600:.2f} core hours; on {cores} cores at least {wall / 3600:.1f} hours")
 
 
 def check(plan: Plan) -> list[str]:

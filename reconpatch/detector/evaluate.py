@@ -13,8 +13,8 @@ from reconpatch.detector.photographs import MOST, Photograph, load
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments import needs
-from reconpatch.experiments.needs import IMPORTS, MB
+from reconpatch.experiments.costs import MB, metrics_mb
+from reconpatch.experiments.stages import STAGES
 from reconpatch.method.bootstrap import interval, resamples
 from reconpatch.method.features import read_ahead
 from reconpatch.method.metrics import METRICS, image_metrics, pixel_metrics, resampled_images
@@ -84,7 +84,7 @@ def _of_another_size(mask: Path, size: tuple[int, int], photograph: Photograph, 
 def check_room(images: int, size: int) -> None:
     """Raise ReconpatchError where memory is too small for maps and masks of so many images, `size` px a side."""
     # Which pixels are counted, and which of these are normal, is a byte a pixel each.
-    wanted, there = IMPORTS["extract_features"] + needs.metrics(images, size) + 2 * images * size**2 / MB, machine_mb()
+    wanted, there = STAGES["features"].base_mb + metrics_mb(images, size) + 2 * images * size**2 / MB, machine_mb()
     if wanted > there:
         raise ReconpatchError(
             f"{images} images: their maps and masks need about {wanted / 1000:.1f} GB of memory, there are "

@@ -17,10 +17,9 @@ from reconpatch.detector.detector import Detector, pixels
 from reconpatch.detector.photographs import Facts, Source, examine
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.estimate import features_bytes, grid, of_run, width
-from reconpatch.experiments.limits import ADVICE
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of, width
 from reconpatch.experiments.run import Run, description
+from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import check_levels, check_weights, count_parameters, load_network, prepare_backbone
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
@@ -85,12 +84,14 @@ def check_room(
         raise ReconpatchError(f"patch_size {run.patch_size}: larger than the grid of patches at {run.crop} px")
     if problem := run.problem_with(patches):
         raise ReconpatchError(problem)
-    jobs = of_run(run, network, (images, batch), run.coreset, batch, pixels_each, threads)
-    for rule in ("extract_features", "train_representation", "select_coreset", "score_run"):
-        if jobs[rule].held > machine_mb():
+    counts = (images, batch)
+    sizes = sizes_of(run, network, counts, ratio=run.coreset, batch_images=batch, pixels=pixels_each, threads=threads)
+    for stage in (STAGES[name] for name in ("features", "training", "bank", "score")):
+        held = stage.memory_of(sizes).held
+        if held > machine_mb():
             raise ReconpatchError(
-                f"{rule.replace('_', ' ')} needs about {jobs[rule].held / 1000:.1f} GB of memory, there are "
-                f"{machine_mb() / 1000:.1f} GB: {ADVICE[rule]}"
+                f"{stage.rule.replace('_', ' ')} needs about {held / 1000:.1f} GB of memory, there are "
+                f"{machine_mb() / 1000:.1f} GB: {stage.advice}"
             )
     wanted, free = features_bytes(run, network.stride, images), shutil.disk_usage(at).free
     if wanted > free:

@@ -12,7 +12,7 @@ make a consistent other one, which `identity`, noted elsewhere, tells.
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from reconpatch.detector.fit import Fitted, check_machine
 from reconpatch.detector.photographs import cell
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.estimate import grid, of_run, width
-from reconpatch.experiments.needs import MB, Network, search
+from reconpatch.experiments.costs import MB, Network, grid, search_memory, sizes_of, width
+from reconpatch.experiments.stages import STAGES
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters, load_backbone
 from reconpatch.method.memory_bank import MemoryBank
@@ -110,10 +110,10 @@ def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     if run.patch_size > side:
         raise ReconpatchError(f"{folder / CARD}: patch_size {run.patch_size} is larger than the grid of {side} patches")
     network = Network(stride, count_parameters(run.backbone, run.levels))
-    jobs = of_run(run, network, (1, batch), run.coreset, batch, threads=threads)
-    searched = search(batch * side**2, width(run), run.dim, rows, rows, run.neighbours)[0]
+    sizes = sizes_of(run, network, (1, batch), ratio=run.coreset, batch_images=batch, threads=threads)
+    searched = search_memory(replace(sizes, kept=rows, used=rows), sizes.test_patches).held
     more = max(0, (folder / NETWORK).stat().st_size - 12 * network.parameters) / MB  # than three times its weights
-    held = jobs["extract_features"].held + searched + more
+    held = STAGES["features"].memory_of(sizes).held + searched + more
     if held > machine_mb():
         raise ReconpatchError(
             f"{folder}: the model needs about {held / 1000:.1f} GB of memory with {batch} images a pass, there are "

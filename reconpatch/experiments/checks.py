@@ -10,8 +10,7 @@ from pathlib import Path
 
 from reconpatch.data.layouts import category_folder, count_images
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.estimate import grid
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.plan import Plan
 from reconpatch.files import write_text
 

@@ -10,8 +10,10 @@ depends on the data. Nothing was measured on a GPU.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
+from reconpatch.experiments.run import Run, description
 from reconpatch.method.feature_files import RESIDENT
 
 MB = 1e6
@@ -140,6 +142,65 @@ class Sizes:
     def test_patches(self) -> int:
         """Patches of all test images."""
         return self.test * self.grid**2
+
+
+def grid(crop: int, stride: int) -> int:
+    """px of the crop, stride of the first level -> patches along a side."""
+    return -(-crop // stride)
+
+
+@cache
+def width(run: Run) -> int:
+    """A run -> the values of a patch's features: for PatchCore they may be pooled directly to its dimension."""
+    return int(description(run, "features")["feature_dim"])
+
+
+def features_bytes(run: Run, stride: int, images: int) -> int:
+    """A run, the stride of its first level, a number of images -> bytes of their float16 features, without the header
+    of the file.
+    """
+    return images * grid(run.crop, stride) ** 2 * width(run) * 2
+
+
+def sizes_of(
+    run: Run,
+    network: Network,
+    counts: tuple[int, int],
+    *,
+    ratio: float,
+    batch_images: int,
+    pixels: int = MEGAPIXEL,
+    threads: int = 2,
+) -> Sizes:
+    """A run, its network, (training, test) images -> the sizes of its jobs.
+
+    `ratio` is the share of the patches in the file of the memory bank, `batch_images` the images per pass, `pixels` the
+    px of an image's file, `threads` those that decode images.
+    """
+    side = grid(run.crop, network.stride)
+    patches = counts[0] * side**2
+    kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))  # as memory_bank.coreset_size
+    return Sizes(
+        train=counts[0],
+        test=counts[1],
+        pixels=pixels,
+        threads=threads,
+        batch_images=batch_images,
+        backbone=run.backbone,
+        parameters=network.parameters,
+        crop=run.crop,
+        grid=side,
+        width=width(run),
+        learnt=run.method == "reconpatch",
+        dim=run.dim,
+        projection_dim=run.projection_dim,
+        batch=run.batch,
+        epochs=run.epochs,
+        coreset_dim=run.coreset_dim,
+        kept=kept,
+        used=used,
+        neighbours=run.neighbours,
+    )
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
@@ -24,7 +24,9 @@ from reconpatch.experiments.config import (
     read_yaml,
 )
 from reconpatch.experiments.rows import Row, expand, overridden, same
-from reconpatch.experiments.run import Run, Stage, description, digest, of_training
+from reconpatch.experiments.run import Run, description, digest, of_training
+from reconpatch.experiments.run import Stage as StageKey
+from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage
 from reconpatch.experiments.value_types import checked_name, clash
 
 DEFAULT = Path("configs/default.yaml")
@@ -49,10 +51,30 @@ def run_name(run: Run, baseline: Run) -> str:
 
 
 @cache
-def stage_name(run: Run, stage: Stage) -> str:
+def stage_name(run: Run, stage: StageKey) -> str:
     """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
     label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
     return f"{_short(label.get(stage, f'{run.method}_dim={run.dim}'))}-{digest(description(run, stage))}"
+
+
+@cache
+def stage_names(run: Run) -> dict[str, str]:
+    """A run -> stage -> the name of that stage's job behind it; with the features of its training images."""
+    made = ("run", run.method)
+    names = {row.name: stage_name(run, cast("StageKey", row.name)) for row in KEYED if row.made_for in made}
+    return names | {TRAINING_FEATURES: stage_name(of_training(run), "features")}
+
+
+def sources(stage: Stage, run: Run, key: str) -> Iterator[tuple[Read, Stage, str]]:
+    """What a stage reads for a run of the name `key` -> each with the stage that makes it and the name of its job.
+
+    PatchCore has no training, and so reads none.
+    """
+    names = stage_names(run)
+    for read in stage.reads:
+        maker = STAGES["features" if read.stage == TRAINING_FEATURES else read.stage]
+        if maker.made_for != "reconpatch" or run.method == "reconpatch":
+            yield read, maker, names.get(read.stage, key)
 
 
 def _short(value: object) -> str:
@@ -154,12 +176,9 @@ class Plan:
         if name in self.runs and description(self.runs[name], "score") != description(run, "score"):
             raise ReconpatchError(f"two runs share the name {name}: change one parameter a little")
         self.runs.setdefault(name, run)
-        training = of_training(run)
-        self.stages |= {stage_name(run, stage): run for stage in ("masks", "features")}
-        self.stages |= {stage_name(training, stage): training for stage in ("features", "bank")}
-        if run.method == "reconpatch":
-            self.stages[stage_name(training, "training")] = training
-        bank = stage_name(training, "bank")
+        names, of_test = stage_names(run), ("masks", "features")
+        self.stages |= {name: run if stage in of_test else of_training(run) for stage, name in names.items()}
+        bank = names["bank"]
         for target in targets:
             self.ratios[*target, bank] = max(run.coreset, self.ratios.get((*target, bank), 0))
         return name

@@ -11,6 +11,7 @@ they agree in all that the stage depends on (`plan.stage_names`), `{run}` is the
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from reconpatch.experiments import costs
@@ -51,7 +52,7 @@ class Stage:
     recorded: bool = False  # whether a record holds the facts of this stage
     digests: tuple[str, ...] = ()  # of its facts, those that a record repeats
 
-    @property
+    @cached_property
     def wildcards(self) -> tuple[str, ...]:
         """What tells its jobs apart, in the order of its files' folders."""
         first = next(iter(self.files.values()))
@@ -352,6 +353,8 @@ _FIGURE_ROWS = (
 
 FIGURES: dict[str, Figure] = {row.name: row for row in _FIGURE_ROWS}
 STAGES: dict[str, Stage] = {row.name: row for row in (*_ROWS, *_FIGURE_ROWS)}
+# Stages whose jobs runs share; the run's fields that such a stage depends on are in its name.
+KEYED: tuple[Stage, ...] = tuple(row for row in STAGES.values() if "stage" in row.wildcards)
 BY_RULE: dict[str, Stage] = {row.rule: row for row in STAGES.values()}
 # Names of rules, which no experiment may have, since experiments are targets beside them.
 RULES = frozenset({"all", "report_all", "report_smoke", *BY_RULE} - {"report"})

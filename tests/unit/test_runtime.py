@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.runtime import CLUSTERS, take_device, visible_devices
+from reconpatch.runtime import CLUSTERS, machine_mb, take_device, visible_devices
 
 # Says which GPU it got and holds it until it is told to end, or is killed.
 HOLDER = """
@@ -182,3 +182,37 @@ def test_a_folder_of_locks_that_leads_elsewhere_is_refused(tmp_path: Path, monke
     (tmp_path / "locks").symlink_to(tmp_path)
     with pytest.raises(ReconpatchError, match="belongs to another user; remove it, or set TMPDIR"):
         take_device("auto", pytest.fail, tmp_path / "locks")
+
+
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+
+
+def system(root: Path, groups: str, limits: dict[str, str]) -> Path:
+    """A root with control groups of a process and files of limits."""
+    for name, content in {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{k}": v for k, v in limits.items()}}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "mb"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "300000000\n"}, 300),
+        ("0::/a/b\n", {"a/b/memory.max": "300000000\n", "a/memory.max": "200000000\n"}, 200),
+        ("0::/a\n", {"a/memory.max": "max\n"}, MACHINE),
+        ("0::/a\n", {"a/memory.max": f"{2**62}\n"}, MACHINE),
+        ("0::/elsewhere\n", {"memory.max": "250000000\n"}, 250),  # in a container the path is the host's
+        ("3:cpu:/\n4:memory,x:/job\n", {"memory/job/memory.limit_in_bytes": "100000000\n"}, 100),
+        ("4:memory:/job\n0::/\n", {"memory/memory.limit_in_bytes": "90000000\n", "memory.max": "80000000"}, 80),
+        ("3:cpu:/x\n", {"cpu/x/memory.limit_in_bytes": "1\n"}, MACHINE),  # another controller's folder
+        ("", {}, MACHINE),
+    ],
+)
+def test_the_lowest_limit_counts(groups, limits, mb, tmp_path) -> None:
+    assert machine_mb(system(tmp_path, groups, limits)) == pytest.approx(mb)
+
+
+def test_without_control_groups_the_machine_counts(tmp_path) -> None:
+    assert machine_mb(tmp_path) == pytest.approx(MACHINE)
+    assert 0 < machine_mb() <= MACHINE

@@ -7,9 +7,8 @@ from pathlib import Path
 from running import PARTS, ROOT, snakemake
 
 from reconpatch.experiments.checks import check_backbones
-from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.experiments.plan import load_plan
-from reconpatch.experiments.schedule import dependencies
+from reconpatch.experiments.resources import Job, estimate
 
 
 def test_dependencies_are_those_of_a_dry_run(tmp_path, monkeypatch) -> None:
@@ -19,7 +18,7 @@ def test_dependencies_are_those_of_a_dry_run(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     plan = load_plan([], ["smoke"])
     networks = check_backbones(plan, Path("none"), Path("workflow/backbones.json"))
-    found = dependencies(plan, estimate(plan, networks).jobs)
+    found = {job: need.after for job, need in estimate(plan, networks).jobs.items()}
 
     made, read = {}, {}
     for block in re.split(r"\n(?=(?:local)?rule )", snakemake(tmp_path, "-n", "--cores", "1", "smoke"))[1:]:

@@ -23,17 +23,19 @@ from reconpatch.experiments.run import description, of_training
 from reconpatch.data.layouts import category_folder
 from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.estimate import Job, estimate
 from reconpatch.files import check_writable
-from reconpatch.runtime import visible_devices
-from reconpatch.experiments.limits import check_fits
-from reconpatch.runtime import machine_mb
-from reconpatch.experiments.needs import AROUND, CUDA, SMALL
+from reconpatch.runtime import machine_mb, visible_devices
 from reconpatch.experiments.plan import make_plan, stage_name
+from reconpatch.experiments.resources import (
+    Job,
+    check_fits,
+    cluster_mb,
+    estimate,
+    minutes,
+)
 from reconpatch.experiments.stages import BY_RULE, STAGES
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.results.unfinished import report_what_is_there, shows_a_failure
-from reconpatch.experiments.times import minutes, small
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
@@ -79,29 +81,21 @@ def job_of(rule, wildcards):
 
 
 def memory(rule):
-    """Wildcards -> a rule's predicted memory in MB. A job sent elsewhere shares it with two Snakemakes that run it, and
-    asks for half as much again each time it is tried again.
-    """
-    more = AROUND + (CUDA if GPUS and rule in BY_RULE and BY_RULE[rule].gpu else 0)
+    """Wildcards -> a rule's predicted memory in MB; a job sent elsewhere asks for more, as a cluster needs it."""
+    on_gpu = bool(GPUS) and BY_RULE[rule].gpu
 
     def mb(wildcards, attempt):
-        need = SMALL.get(rule) or NEEDS.mb(job_of(rule, wildcards))
-        return round((need + more) * (1 + attempt) / 2) if ELSEWHERE else need
+        need = NEEDS.mb(job_of(rule, wildcards))
+        return cluster_mb(need, on_gpu, attempt) if ELSEWHERE else need
 
     return mb
 
 
 def runtime(rule):
-    """Wildcards -> minutes a rule's job may take where a scheduler runs it (local jobs take what they take): several
-    times the prediction, as reconpatch.experiments.times says, and as much again each time it is tried again.
-    """
-
-    def limit(wildcards, attempt):
-        known = small(rule)
-        seconds = known.start if known else NEEDS.seconds(job_of(rule, wildcards))
-        return attempt * minutes(seconds)
-
-    return limit
+    """Wildcards -> minutes after which a scheduler may end a job of a rule, as much again each time it is tried again."""
+    return lambda wildcards, attempt: attempt * minutes(
+        NEEDS.seconds(job_of(rule, wildcards))
+    )
 
 
 def refuse_too_large():
@@ -110,7 +104,8 @@ def refuse_too_large():
     if workflow.local_exec:
         try:
             check_fits(
-                {job: NEEDS.jobs[job] for job in jobs & NEEDS.jobs.keys()}, MEMORY_MB
+                {job: NEEDS.jobs[job].memory for job in jobs & NEEDS.jobs.keys()},
+                MEMORY_MB,
             )
         except ReconpatchError as error:
             raise WorkflowError(str(error)) from None

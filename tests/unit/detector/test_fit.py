@@ -14,7 +14,7 @@ from reconpatch.detector.fit import check_room, draw_held_out, fit_detector, wit
 from reconpatch.detector.photographs import Facts, find
 from reconpatch.detector.settings import product_run
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network
 from reconpatch.method.feature_files import file_offset, read_rows
 from reconpatch.method.features import features_of
 

@@ -12,8 +12,7 @@ from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights
 from reconpatch.experiments.config import Dataset, read_config
-from reconpatch.experiments.estimate import grid
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.plan import Place, Plan
 from reconpatch.experiments.run import vary
 from reconpatch.method.memory_bank import coreset_size

@@ -13,7 +13,7 @@ from reconpatch.cli.replication import check, check_weights, show
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.needs import Network
+from reconpatch.experiments.costs import Network
 from reconpatch.experiments.plan import Plan, load_plan, make_plan, merge, run_name, stage_name
 from reconpatch.experiments.run import description, of_training
 

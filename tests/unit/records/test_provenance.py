@@ -152,7 +152,7 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
                 "experiments.rows",
                 "experiments.plan",
                 "experiments.checks",
-                "experiments.estimate",
+                "experiments.resources",
                 "cli.main",
             )
         ),

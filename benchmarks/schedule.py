@@ -2,14 +2,12 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.estimate import Estimate, Job, threads_of
-from reconpatch.experiments.plan import Plan, Target, stage_name
-from reconpatch.experiments.run import of_training
+from reconpatch.experiments.resources import Estimate, Job
 from reconpatch.experiments.stages import BY_RULE
 
 K = TypeVar("K", bound=Hashable)
@@ -98,68 +96,12 @@ def critical_path(tasks: Mapping[K, Task[K]]) -> list[K]:
     return path[::-1]
 
 
-def dependencies(plan: Plan, jobs: Mapping[Job, object]) -> dict[Job, frozenset[Job]]:
-    """Plan, its jobs as the estimate names them -> job -> the jobs whose files it reads.
-
-    Figures but the photographs, and the report, are not there: seconds each, at the end.
-    """
-    found: dict[Job, frozenset[Job]] = {}
-    for name, targets in plan.targets.items():
-        for target in targets:
-            for key in plan.members(name):
-                found |= _of_run(plan, key, target) if key in plan.runs else _of_ensemble(plan, key, target)
-        results = (_result(plan, key, target) for target in targets for key in plan.members(name))
-        found[Job("make_table", name=name)] = frozenset(results)
-        shown = plan.drawn(name, "gallery")[:1]
-        found[Job("draw_gallery", name=name)] = frozenset(job for target in targets for job in _pictured(target, shown))
-        for target in targets:
-            drawn = _pictured(target, plan.drawn(name, "qualitative"))
-            found[Job("draw_qualitative", *target, name)] = frozenset(drawn)
-    return {job: found.get(job, frozenset()) for job in jobs}
-
-
-def _result(plan: Plan, key: str, target: Target) -> Job:
-    return Job("score_run" if key in plan.runs else "combine_ensemble", *target, key)
-
-
-def _pictured(target: Target, runs: Sequence[str]) -> list[Job]:
-    return [Job("index_category", *target), *(Job("score_run", *target, key) for key in runs)]
-
-
-def _of_run(plan: Plan, key: str, target: Target) -> dict[Job, frozenset[Job]]:
-    """The jobs behind a run on a category, each with those it reads from."""
-    run = plan.runs[key]
-    trained = of_training(run)
-    index = Job("index_category", *target)
-    masks = Job("read_masks", *target, stage_name(run, "masks"))
-    tested, features = (Job("extract_features", *target, stage_name(side, "features")) for side in (run, trained))
-    training = Job("train_representation", *target, stage_name(trained, "training"))
-    bank = Job("select_coreset", *target, stage_name(trained, "bank"))
-    learnt = frozenset({training}) if run.method == "reconpatch" else frozenset()
-    return {
-        **dict.fromkeys((masks, tested, features), frozenset({index})),
-        training: frozenset({features}),
-        bank: frozenset({features}) | learnt,
-        Job("score_run", *target, key): frozenset({index, tested, masks, bank}) | learnt,
-        Job("score_training", *target, key): frozenset({features, bank}),
-    }
-
-
-def _of_ensemble(plan: Plan, key: str, target: Target) -> dict[Job, frozenset[Job]]:
-    combination = plan.ensembles[key]
-    rules = ("score_run", "score_training") if combination.combine == "zscore" else ("score_run",)
-    masks = Job("read_masks", *target, stage_name(plan.runs[combination.members[0]], "masks"))
-    members = {Job(rule, *target, member) for rule in rules for member in combination.members}
-    return {Job("combine_ensemble", *target, key): frozenset({Job("index_category", *target), masks, *members})}
-
-
-def tasks_of(plan: Plan, estimate: Estimate, cores: int, overhead: float = 0.0) -> dict[Job, Task[Job]]:
-    """Plan, its estimate, cores, seconds the workflow adds to a job -> tasks that take `cores` and `mem_mb`."""
-    after = dependencies(plan, estimate.jobs)
+def tasks_of(estimate: Estimate, cores: int, overhead: float = 0.0) -> dict[Job, Task[Job]]:
+    """Estimate of a plan, cores, seconds the workflow adds to a job -> tasks that take `cores` and `mem_mb`."""
     tasks = {}
     for job, need in estimate.jobs.items():
-        threads = min(cores, threads_of(job.rule))
-        takes = {"cores": float(threads), "mem_mb": float(need.mb)}
-        seconds = estimate.times[job].wall(threads) + overhead
-        tasks[job] = Task(seconds, takes, after[job], BY_RULE[job.rule].priority)
+        stage = BY_RULE[job.rule]
+        threads = min(cores, stage.threads)
+        takes = {"cores": float(threads), "mem_mb": float(need.memory.mb)}
+        tasks[job] = Task(need.time.wall(threads) + overhead, takes, need.after, stage.priority)
     return tasks

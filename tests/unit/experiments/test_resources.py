@@ -1,3 +1,5 @@
+"""What plans need: against files that are written, plans counted by hand, and messages to who has too little memory."""
+
 import itertools
 import os
 import shutil
@@ -12,55 +14,43 @@ from PIL import Image
 
 from reconpatch.data.images import image_array
 from reconpatch.data.sample import write_sample
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.estimate import (
-    MEGAPIXEL,
-    THREADS,
+from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, features_bytes, grid
+from reconpatch.experiments.plan import Plan, make_plan, stage_name
+from reconpatch.experiments.resources import (
     Estimate,
     Job,
+    check_fits,
+    cluster_mb,
     estimate,
-    features_bytes,
-    grid,
     image_counts,
     image_pixels,
-    of_run,
+    minutes,
 )
-from reconpatch.experiments.needs import IMPORTS, Network
-from reconpatch.experiments.plan import Plan, make_plan, stage_name
-from reconpatch.experiments.run import Run, description, vary
+from reconpatch.experiments.run import description, vary
+from reconpatch.experiments.stages import BY_RULE
 from reconpatch.method.backbones import check_levels, load_backbone
 from reconpatch.method.features import write_features
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
 IMAGES = {"nut": (4, 3), "bolt": (7, 2)}  # category -> training, test
-
-
-def run_of(**changes) -> Run:
-    return vary(read_config(DEFAULT).baseline, changes, "test")
-
-
-def tiny(**changes) -> Run:
-    sizes = {"resize": 48, "crop": 32, "level_dim": 16, "feature_dim": 16, "dim": 8}
-    return run_of(**({"backbone": "resnet10t", "weights": "random"} | sizes | changes))
+BOTH = {"method": ["patchcore", "reconpatch"]}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"levels": [1, 2]},
-        {"levels": [3]},
-        {"crop": 33},  # not a whole number of patches
-        {"crop": 41, "levels": [2]},
-        {"feature_dim": 12},
-        {"method": "patchcore"},  # of the width of ReConPatch's features, which it shares
+        {"crop": 41, "levels": [2]},  # not a whole number of patches
         {"method": "patchcore", "dim": 12},  # 12 is no whole share of 16: pooled to 12 directly
         {"backbone": "tf_efficientnet_lite0", "levels": [1, 3], "crop": 47},
     ],
 )
 def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rng) -> None:
-    run = tiny(**changes)
+    small = {"resize": 48, "crop": 32, "level_dim": 16, "feature_dim": 16, "dim": 8}
+    run = vary(read_config(DEFAULT).baseline, {"backbone": "resnet10t", "weights": "random"} | small | changes, "test")
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path in paths:
         write_image(path, rng, (60, 50))
@@ -77,18 +67,8 @@ def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rn
         threads=1,
     )
     features = np.load(tmp_path / "f.npy", mmap_mode="r")
-    side = grid(run.crop, stride)
-    assert features.shape[1:3] == (side, side)
+    assert features.shape[1] == features.shape[2] == grid(run.crop, stride)
     assert features_bytes(run, stride, 3) == (tmp_path / "f.npy").stat().st_size - features.offset
-
-
-@pytest.mark.parametrize(
-    ("crop", "levels", "patches"),
-    [(224, (2, 3), 28), (320, (2, 3), 40), (480, (2, 3), 60), (224, (1, 2, 3), 56)],
-)
-def test_grids_of_the_paper(crop, levels, patches) -> None:
-    """The numbers of patches that the paper's sizes give: 28 x 28 at 224 px, 56 x 56 with level 1."""
-    assert grid(crop, check_levels("wide_resnet50_2", levels)) == patches
 
 
 def predicted(plan: Plan) -> Estimate:
@@ -116,21 +96,14 @@ def planned(tmp_path, monkeypatch):
     return make
 
 
-BOTH = {"method": ["patchcore", "reconpatch"]}
-
-
 @pytest.mark.parametrize(
     ("content", "sets"),
     [
-        ({"axes": BOTH}, [(28, 1024)]),
         ({"axes": BOTH | {"dim": [512, 64], "coreset": [0.1, 0.01], "sigma": [1, 2], "seed": [0, 1]}}, [(28, 1024)]),
         ({"axes": BOTH | {"levels": [[2, 3], [1, 2]]}}, [(28, 1024), (56, 1024)]),
-        ({"axes": BOTH | {"augment": ["none", "test"]}}, [(28, 1024), (28, 1024)]),
         ({"axes": BOTH | {"augment": ["test"]}}, [(28, 1024), (28, 1024)]),  # training images without
-        ({"axes": BOTH | {"augment": ["both"]}}, [(28, 1024)]),
         ({"axes": BOTH | {"augment": ["test", "both"]}}, [(28, 1024), (28, 1024)]),  # both's are test's
         ({"axes": BOTH | {"dim": [384]}}, [(28, 1024), (28, 384)]),  # PatchCore pools to 384 directly
-        ({"axes": BOTH | {"backbone": ["a", "b"]}, "set": {"feature_dim": 512}}, [(28, 512), (28, 512)]),
         (
             {
                 "axes": BOTH | {"backbone": ["a", "b"]},
@@ -149,15 +122,11 @@ def test_every_set_of_features_counts_once(content, sets, planned) -> None:
     assert found.largest_gb == pytest.approx(max(files) / 1e9)
 
 
-def largest(found: Estimate, rule: str) -> float:
-    return max(need.mb for job, need in found.jobs.items() if job.rule == rule)
-
-
 def test_jobs_are_those_of_the_plan(planned) -> None:
     """Two methods at two ratios on two categories: what is shared is one job."""
     plan = planned(axes=BOTH | {"coreset": [0.1, 0.01]})
-    found = {rule: count for rule, count, *_ in predicted(plan).by_rule()}
-    assert found == {
+    found = predicted(plan)
+    assert {rule: count for rule, (count, _) in found.largest().items()} == {
         "make_table": 1,
         "index_category": 2,
         "read_masks": 2,
@@ -166,64 +135,39 @@ def test_jobs_are_those_of_the_plan(planned) -> None:
         "select_coreset": 4,
         "score_run": 8,
     }
-    for key, run in plan.runs.items():
-        for category in IMAGES:
-            assert Job("score_run", "mine", category, key) in predicted(plan).jobs
-            assert Job("select_coreset", "mine", category, stage_name(run, "bank")) in predicted(plan).jobs
+    for (key, run), category in itertools.product(plan.runs.items(), IMAGES):
+        score = found.jobs[Job("score_run", "mine", category, key)]
+        assert Job("select_coreset", "mine", category, stage_name(run, "bank")) in score.after
+    assert len(found.jobs[Job("make_table", name="x")].after) == 8
 
 
 def test_jobs_of_an_ensemble(planned) -> None:
-    """Only the z-score looks at the training images; the members' runs are ordinary runs."""
+    """Only the z-score reads the training images; the members' runs are ordinary runs."""
     axes = {"method": ["patchcore"], "backbone": ["a", "b", "c"]}
-    for combine, scored in ((["minmax"], None), (["zscore"], 6), (["zscore", "minmax"], 6)):
-        plan = planned(axes=axes, ensemble={"over": "backbone", "combine": combine})
-        found = {rule: count for rule, count, *_ in predicted(plan).by_rule()}
-        assert (found["combine_ensemble"], found.get("score_training")) == (2 * len(combine), scored)
+    for combine, scored in ((["minmax"], 0), (["zscore"], 6), (["zscore", "minmax"], 6)):
+        found = predicted(planned(axes=axes, ensemble={"over": "backbone", "combine": combine}))
+        counts = {rule: count for rule, (count, _) in found.largest().items()}
+        assert (counts["combine_ensemble"], counts.get("score_training", 0)) == (2 * len(combine), scored)
 
 
 def test_the_largest_job_is_named(planned) -> None:
-    small, large = {}, {"set": {"crop": 480, "resize": 512, "coreset": 0.25}}
-    plan = planned(variants={"a": small, "b": large})
-    rule, count, job, need = next(row for row in predicted(plan).by_rule() if row[0] == "score_run")
+    large = {"set": {"crop": 480, "resize": 512, "coreset": 0.25}}
+    plan = planned(variants={"a": {}, "b": large})
+    found = predicted(plan)
+    count, job = found.largest()["score_run"]
     assert (job.dataset, job.category, count) == ("mine", "nut", 4)  # nut has more test images
     assert plan.runs[job.name].crop == 480
-    assert need.mb == largest(predicted(plan), rule) > largest(predicted(planned(variants={"a": small})), rule)
-
-
-@pytest.mark.parametrize("change", [{"coreset": 1.0}, {"dim": 1024}, {"levels": [1, 2]}, {"crop": 256}])
-def test_more_of_anything_needs_more_memory(change, planned) -> None:
-    base = {"coreset": 0.5, "dim": 512}
-    more, less = predicted(planned(set=base | change)), predicted(planned(set=base))
-    assert largest(more, "score_run") > largest(less, "score_run")
-
-
-def test_memory_holds_at_least_what_the_jobs_cannot_do_without(planned) -> None:
-    """The bank twice (it and the index), and the maps of the test images with their sorted copy."""
-    found = predicted(planned(set={"coreset": 1.0, "dim": 1024}))
-    bank = max(train for train, _ in IMAGES.values()) * 28**2 * 1024 * 4 / 1e6
-    assert largest(found, "score_run") > IMPORTS["score_run"] + 2 * bank
-
-    def scored(crop: int) -> float:
-        return of_run(run_of(crop=crop, resize=1024), Network(8, 10**7), (1, 500), 0.01, 8)["score_run"].held
-
-    sizes = {crop: scored(crop) for crop in (512, 1024)}
-    assert sizes[1024] - sizes[512] > 500 * (1024**2 - 512**2) * 2 * 4 / 1e6
+    elsewhere = Job("score_run", "mine", "other", "x")  # a job outside the plan gets the most of its rule
+    assert found.mb(job) == found.mb(elsewhere) and found.seconds(job) <= found.seconds(elsewhere)
 
 
 def test_a_larger_bank_in_the_file_counts(planned) -> None:
     """A run of 1 % reads the whole file of 50 % that another one wants."""
     alone, beside = planned(axes={"coreset": [0.01]}), planned(axes={"coreset": [0.01, 0.5]})
-    key = next(iter(alone.runs))
-    job = Job("score_run", "mine", "bolt", key)
+    job = Job("score_run", "mine", "bolt", next(iter(alone.runs)))
     rows = 0.49 * IMAGES["bolt"][0] * 28**2
-    assert predicted(beside).jobs[job].held - predicted(alone).jobs[job].held == pytest.approx(
-        2 * rows * 512 * 4 / 1e6, 0.05
-    )
-
-
-def test_a_job_outside_the_plan_gets_the_most_of_its_rule(planned) -> None:
-    found = predicted(planned(variants={"a": {}, "b": {"set": {"crop": 480, "resize": 512}}}))
-    assert found.mb(Job("select_coreset", "mine", "other", "x")) == largest(found, "select_coreset")
+    more = predicted(beside).jobs[job].memory.held - predicted(alone).jobs[job].memory.held
+    assert more == pytest.approx(2 * rows * 512 * 4 / 1e6, 0.05)
 
 
 def test_the_embedded_sample_is_counted_before_it_is_drawn(planned, tmp_path) -> None:
@@ -236,25 +180,25 @@ def test_the_embedded_sample_is_counted_before_it_is_drawn(planned, tmp_path) ->
 
 def test_nothing_at_hand(planned) -> None:
     plan = planned(datasets={"btad": "all"})
-    assert plan.absent and predicted(plan) == Estimate(0, 0, {})
+    found = predicted(plan)
+    assert plan.absent and found == Estimate() and found.features_gb == found.least_wall(2) == 0
+    for rule in ("index_category", "report"):
+        assert found.mb(Job(rule)) > 0 and found.seconds(Job(rule)) > 0
 
 
 def test_jobs_that_decode_need_more_for_larger_images(planned, tmp_path) -> None:
     """Sizes are read from one training image of each category; here one is of 24 megapixels."""
     plan = planned()
     small = predicted(plan)
-    for name in ("train/good/000.png", "test/good/000.png"):
-        Image.new("1", (6000, 4000)).save(tmp_path / "data/nut" / name)
+    Image.new("1", (6000, 4000)).save(tmp_path / "data/nut/train/good/000.png")
     large, (key,) = predicted(plan), plan.runs
-    stages = {"index_category": "", "extract_features": "features", "read_masks": "masks"}
     bytes_a_pixel = {}
-    for rule, stage in stages.items():
+    for rule, stage in {"index_category": "", "extract_features": "features", "read_masks": "masks"}.items():
         name = stage and stage_name(plan.runs[key], stage)
         bolt, nut = (Job(rule, "mine", category, name) for category in ("bolt", "nut"))
         assert large.jobs[bolt] == small.jobs[bolt]
-        bytes_a_pixel[rule] = (large.jobs[nut].held - small.jobs[nut].held) / 23
-    copies = {"index_category": 2 * 9, "extract_features": 2 * 9, "read_masks": 4}
-    assert bytes_a_pixel == pytest.approx(copies)
+        bytes_a_pixel[rule] = (large.jobs[nut].memory.held - small.jobs[nut].memory.held) / 23
+    assert bytes_a_pixel == pytest.approx({"index_category": 2 * 9, "extract_features": 2 * 9, "read_masks": 4})
 
 
 def test_images_whose_size_cannot_be_told_count_as_a_megapixel(planned, tmp_path) -> None:
@@ -274,39 +218,39 @@ def test_images_whose_size_cannot_be_told_count_as_a_megapixel(planned, tmp_path
     assert image_pixels(plan, "mine", "nut") == MEGAPIXEL
 
 
-def test_a_job_of_a_rule_without_any_in_the_plan() -> None:
-    assert Estimate(0, 0, {}).mb(Job("index_category", "mine", "nut")) > 0
-    assert Estimate(0, 0, {}).seconds(Job("index_category", "mine", "nut")) > 0
+def test_a_plan_takes_its_longest_chain_or_its_work_on_all_cores(planned) -> None:
+    found = predicted(planned(axes=BOTH, figures={"qualitative": {}, "gallery": {}}))
+    path = found.critical_path()
+    rules = ["index_category", "extract_features", "train_representation", "select_coreset", "score_run"]
+    assert [job.rule for job in path[:5]] == rules
+    for job, after in itertools.pairwise(path):
+        assert job in found.jobs[after].after
+    chain = sum(need.time.wall(BY_RULE[job.rule].threads) for job, need in found.jobs.items() if job in path)
+    work = sum(need.time.start + need.time.work for need in found.jobs.values())
+    assert found.least_wall(10**6) == pytest.approx(chain)
+    assert found.least_wall(1) == pytest.approx(work) and work > chain
 
 
-def test_every_job_has_a_time(planned) -> None:
-    """Of an ensemble, too; seconds of a job are those of its rule's threads, a job outside the plan gets the most."""
-    combined = {"over": "backbone", "combine": ["zscore", "minmax"]}
-    found = predicted(planned(axes=BOTH | {"backbone": ["a", "b"]}, ensemble=combined))
-    assert found.times.keys() == found.jobs.keys()
-    for job, time in found.times.items():
-        threads = THREADS if job.rule in ("index_category", "extract_features") else 1
-        assert found.seconds(job) == time.start + time.work / threads
-    for rule, (total, job) in found.longest().items():
-        times = {j: t for j, t in found.times.items() if j.rule == rule}
-        assert total == pytest.approx(sum(t.start + t.work for t in times.values()))
-        assert found.seconds(job) == max(map(found.seconds, times)) == found.seconds(Job(rule, "mine", "other", "x"))
+JOBS = {
+    Job("extract_features", "mine", "nut", "net-1"): Memory(3000),
+    Job("train_representation", "mine", "nut", "dim=8-2"): Memory(900, 4000),
+    Job("make_table", name="x"): Memory(100),
+}
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"coreset": 0.9}, "select_coreset"),
-        ({"coreset": 0.9}, "score_run"),
-        ({"neighbours": 3}, "score_run"),
-        ({"epochs": 121}, "train_representation"),
-        ({"dim": 1024}, "train_representation"),
-        ({"crop": 256}, "extract_features"),
-        ({"crop": 256}, "read_masks"),
-        ({"levels": [1, 2]}, "extract_features"),
-    ],
-)
-def test_more_of_anything_takes_longer(change, rule, planned) -> None:
-    base = {"coreset": 0.5, "dim": 512}
-    more, less = predicted(planned(set=base | change)), predicted(planned(set=base))
-    assert more.longest()[rule][0] > less.longest()[rule][0]
+def test_what_does_not_fit_is_named_with_what_to_do() -> None:
+    """Of the training only its own memory counts: the system takes back what is mapped."""
+    check_fits(JOBS, 3000)
+    check_fits({}, 1)
+    with pytest.raises(ReconpatchError, match=r"about 3\.0 GB") as error:
+        check_fits(JOBS, 2999)
+    assert error.value.where == "extract_features of mine/nut/net-1"
+    assert "batch_images" in error.value.fix and "memory_gb=N" in error.value.fix
+    with pytest.raises(ReconpatchError, match="make_table of x"):
+        check_fits({Job("make_table", name="x"): Memory(100)}, 10)
+
+
+def test_a_cluster_is_asked_for_more_each_time() -> None:
+    first, second = (cluster_mb(1000, gpu=False, attempt=n) for n in (1, 2))
+    assert first > 1000 and second == 1.5 * first and cluster_mb(1000, gpu=True, attempt=1) > first
+    assert [minutes(seconds) for seconds in (0, 150, 151, 3600)] == [10, 10, 11, 240]

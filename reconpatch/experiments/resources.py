@@ -1,0 +1,314 @@
+"""What a plan needs before any job runs: images, disk, and memory and time of every job; and whether the jobs fit.
+
+Numbers of images are counted and sizes read from a header; the rest are formulas (`costs.py`) that the stage table
+names.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import NamedTuple
+
+from reconpatch.data.layouts import category_folder, count_images, list_items
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, Sizes, Time, features_bytes, sizes_of
+from reconpatch.experiments.plan import Plan, Target, sources, stage_names
+from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, TRAINING_FEATURES, Stage
+
+TYPICAL_PANELS = 12  # of a figure of one category: four kinds of image, each with two maps
+UNPLANNED_MB, UNPLANNED_S = 1000, 3600.0  # for a job whose rule has no job in the plan
+# MB of the two Snakemakes around a job of a cluster: 188 MB each with the smoke run's plan, 193 MB with the paper's.
+AROUND_MB = 400
+CUDA_MB = 2000  # MB of host memory of a job of a cluster that computes on a GPU: not measured, and rather too much
+SAFETY, LEAST_MINUTES = 4, 10  # schedulers end what runs longer: leave room for slower machines, disks and neighbours
+Counts = tuple[int, int]  # training and test images
+
+
+class Job(NamedTuple):
+    """What tells a job from all others: its rule and its wildcards, of which those it does not have are empty."""
+
+    rule: str
+    dataset: str = ""
+    category: str = ""
+    name: str = ""  # of the stage, run or experiment
+
+    @property
+    def about(self) -> str:
+        """The job's wildcards as messages show them."""
+        return "/".join(filter(None, self[1:]))
+
+
+class Need(NamedTuple):
+    """What a job needs: memory, time, and the jobs whose files it reads."""
+
+    memory: Memory
+    time: Time
+    after: frozenset[Job] = frozenset()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted needs of a plan."""
+
+    features: dict[Job, int] = field(default_factory=dict)  # bytes of each set of features
+    jobs: dict[Job, Need] = field(default_factory=dict)  # jobs whose needs follow from sizes
+
+    def add(self, stage: Stage, job: Job, sizes: Sizes, after: frozenset[Job] = frozenset()) -> None:
+        """Enter what a job of a stage needs, and the jobs whose files it reads."""
+        self.jobs[job] = Need(stage.memory_of(sizes), stage.time_of(sizes), after)
+
+    @property
+    def features_gb(self) -> float:
+        """Disk that all features take together."""
+        return sum(self.features.values()) / 1e9
+
+    @property
+    def largest_gb(self) -> float:
+        """Disk of the largest set of features."""
+        return max(self.features.values(), default=0) / 1e9
+
+    def mb(self, job: Job) -> int:
+        """Memory of a job in MB; of a job outside the plan, for instance on another category, the most of its rule."""
+        stage = BY_RULE[job.rule]
+        if stage.memory is None:
+            return round(stage.base_mb)
+        if job in self.jobs:
+            return self.jobs[job].memory.mb
+        return max(
+            (need.memory.mb for known, need in self.jobs.items() if known.rule == job.rule), default=UNPLANNED_MB
+        )
+
+    def seconds(self, job: Job) -> float:
+        """Wall time of a job with the threads of its rule; of a job outside the plan the longest of its rule."""
+        stage = BY_RULE[job.rule]
+        if stage.work is None:
+            return stage.base_s
+        if job in self.jobs:
+            return self.jobs[job].time.wall(stage.threads)
+        return max((self.seconds(known) for known in self.jobs if known.rule == job.rule), default=UNPLANNED_S)
+
+    def longest(self) -> dict[str, tuple[float, Job]]:
+        """Rule -> seconds of one core that all its jobs take, and the longest of them."""
+        totals: dict[str, tuple[float, Job]] = {}
+        for job, need in self.jobs.items():
+            total, most = totals.get(job.rule, (0.0, job))
+            totals[job.rule] = total + need.time.cpu, max(most, job, key=self.seconds)
+        return totals
+
+    def largest(self) -> dict[str, tuple[int, Job]]:
+        """Rule -> number of its jobs, and the one that needs most memory."""
+        counts = Counter(job.rule for job in self.jobs)
+        return {
+            rule: (count, max((j for j in self.jobs if j.rule == rule), key=lambda j: self.jobs[j].memory.mb))
+            for rule, count in counts.items()
+        }
+
+    def critical_path(self) -> list[Job]:
+        """The chain of jobs, first to last, that takes longest, whatever the number of cores."""
+
+        @cache
+        def end(job: Job) -> float:
+            return self.seconds(job) + max(map(end, self.jobs[job].after), default=0.0)
+
+        path = [max(self.jobs, key=end)] if self.jobs else []
+        while path and (before := self.jobs[path[-1]].after):
+            path.append(max(before, key=lambda job: (end(job), job)))
+        return path[::-1]
+
+    def least_wall(self, cores: int) -> float:
+        """Seconds that the plan takes at least on some cores: its longest chain of jobs, or its work shared evenly."""
+        work = sum(total for total, _ in self.longest().values())
+        return max(sum(map(self.seconds, self.critical_path())), work / cores)
+
+
+def image_counts(plan: Plan, dataset: str, category: str) -> Counts:
+    """(training, test) images of a category; those of the embedded sample are known before it is drawn."""
+    data = plan.dataset(dataset)
+    if data.layout == "sample":
+        from reconpatch.data.sample import COUNTS, DEFECTS
+
+        return COUNTS["train"], COUNTS["good"] + len(DEFECTS) * COUNTS["defect"]
+    return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))
+
+
+def image_pixels(plan: Plan, dataset: str, category: str) -> int:
+    """px of a category's first training image, from the header of its file: the other images are as large."""
+    data = plan.dataset(dataset)
+    if data.layout == "sample":
+        from reconpatch.data.sample import SIDE
+
+        return SIDE**2
+    folder = category_folder(data.layout, plan.root(dataset), category)
+    path = next((folder / item.path for item in list_items(data.layout, folder, []) if item.split == "train"), None)
+    try:
+        if path is None or not path.is_file():  # opening a pipe would never return
+            return MEGAPIXEL
+        from PIL import Image
+
+        from reconpatch.data.decoding import FORMATS, MAX_PIXELS
+
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            return min(image.width * image.height, MAX_PIXELS)
+    except Exception:  # Pillow's parsers raise anything on damaged files; the index says what is wrong with them
+        return MEGAPIXEL
+
+
+def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
+    """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk, memory and time."""
+    counted = cache(partial(image_counts, plan))
+    sized = cache(partial(image_pixels, plan))
+    found, index, table = Estimate(), STAGES["index"], STAGES["table"]
+    for experiment, targets in plan.targets.items():
+        members = plan.members(experiment)
+        for target in targets:
+            counts, pixels = counted(*target), sized(*target)
+            sizes = Sizes(train=counts[0], test=counts[1], pixels=pixels, threads=index.threads)
+            found.add(index, Job(index.rule, *target), sizes)
+            for key in members:
+                if key in plan.runs:
+                    _add_features(found, plan, networks[key], key, target, sum(counts))
+                    _add_run(found, plan, networks[key], key, target, counts, pixels)
+                else:
+                    _add_ensemble(found, plan, networks, key, target, counts)
+        if members and targets:
+            results = frozenset(_result(plan, key, target) for target in targets for key in members)
+            sizes = Sizes(test=max(counted(*target)[1] for target in targets), results=len(results))
+            found.add(table, Job(table.rule, name=experiment), sizes, results)
+            _add_pictures(found, plan, experiment)
+    return found
+
+
+def _add_features(found: Estimate, plan: Plan, network: Network, key: str, target: Target, images: int) -> None:
+    """Enter the size of the files of a run's features, which runs share."""
+    run = plan.runs[key]
+    names = stage_names(run)
+    for name in (names["features"], names[TRAINING_FEATURES]):
+        job = Job(STAGES["features"].rule, *target, name)
+        found.features[job] = features_bytes(run, network.stride, images)
+
+
+def _result(plan: Plan, key: str, target: Target) -> Job:
+    return Job(STAGES["score" if key in plan.runs else "ensemble"].rule, *target, key)
+
+
+def _jobs_of_run(plan: Plan, key: str, wanted: tuple[str, ...]) -> Iterator[tuple[Stage, str]]:
+    """The stages made for some kind of run, each with the names of its jobs behind a run."""
+    names = stage_names(plan.runs[key])
+    for stage in STAGES.values():
+        if stage.made_for in wanted:
+            yield stage, names.get(stage.name, key)
+            if stage.name == "features":
+                yield stage, names[TRAINING_FEATURES]
+
+
+def _after(plan: Plan, stage: Stage, key: str, target: Target) -> frozenset[Job]:
+    """The jobs whose files a stage reads for a run."""
+    made_by = sources(stage, plan.runs[key], key)
+    return frozenset(
+        Job(maker.rule, *target, name if maker.wildcards != ("dataset", "category") else "")
+        for _, maker, name in made_by
+    )
+
+
+def _add_run(
+    found: Estimate,
+    plan: Plan,
+    network: Network,
+    key: str,
+    target: Target,
+    counts: Counts,
+    pixels: int = MEGAPIXEL,
+    wanted: tuple[str, ...] = (),
+) -> None:
+    """Enter the jobs behind a run on a category: those made for every run of its method, or for `wanted` alone."""
+    run = plan.runs[key]
+    ratio = plan.ratios[*target, stage_names(run)["bank"]]
+    sizes = sizes_of(run, network, counts, ratio=ratio, batch_images=plan.config.batch_images, pixels=pixels)
+    for stage, name in _jobs_of_run(plan, key, wanted or ("run", run.method)):
+        job = Job(stage.rule, *target, name)
+        if job not in found.jobs:  # runs share stages
+            found.add(stage, job, sizes, _after(plan, stage, key, target))
+
+
+def _add_ensemble(
+    found: Estimate, plan: Plan, networks: Mapping[str, Network], key: str, target: Target, counts: Counts
+) -> None:
+    """Enter the ensemble's own job, and those that score the training images for it."""
+    combination, stage = plan.ensembles[key], STAGES["ensemble"]
+    reads_training = combination.combine == "zscore"
+    if reads_training:
+        for member in combination.members:
+            _add_run(found, plan, networks[member], member, target, counts, wanted=("zscore",))
+    each = [
+        sizes_of(plan.runs[member], networks[member], counts, ratio=1.0, batch_images=1)
+        for member in combination.members
+    ]
+    sizes = Sizes(
+        train=counts[0],
+        test=counts[1],
+        crop=max(s.crop for s in each),
+        grid=max(s.grid for s in each),
+        members=len(each),
+        references=reads_training,
+    )
+    unread = () if reads_training else (STAGES["training_scores"].rule,)
+    masks = Job(STAGES["masks"].rule, *target, stage_names(plan.runs[combination.members[0]])["masks"])
+    after = frozenset(
+        job
+        for member in combination.members
+        for job in _after(plan, stage, member, target)
+        if job.rule not in unread and (job.rule != masks.rule or job == masks)
+    )
+    found.add(stage, Job(stage.rule, *target, key), sizes, after)
+
+
+def _add_pictures(found: Estimate, plan: Plan, experiment: str) -> None:
+    """Enter an experiment's figures whose needs follow from sizes: those of photographs, with a map below each."""
+    targets = plan.targets[experiment]
+    for figure in FIGURES.values():
+        drawn = plan.drawn(experiment, figure.name)
+        if figure.memory is None or not drawn:
+            continue
+        crop = plan.runs[drawn[0]].crop
+        if figure.draws == "categories":
+            groups, drawn, panels = [targets], drawn[:1], 2 * len(targets)
+        else:
+            groups, panels = [[target] for target in targets], TYPICAL_PANELS
+        sizes = Sizes(crop=crop, panels=panels)
+        for group in groups:
+            where = group[0] if "category" in figure.wildcards else ("", "")
+            after = frozenset(job for target in group for key in drawn for job in _after(plan, figure, key, target))
+            found.add(figure, Job(figure.rule, *where, experiment), sizes, after)
+
+
+def check_fits(jobs: Mapping[Job, Memory], limit_mb: float) -> None:
+    """Raise ReconpatchError, with advice, if the job that holds most memory holds more than the limit.
+
+    Mapped files do not count: the system takes their memory back, which costs time only.
+    """
+    if not jobs:
+        return
+    job = max(jobs, key=lambda j: jobs[j].held)
+    if jobs[job].held > limit_mb:
+        advice = BY_RULE[job.rule].advice
+        raise ReconpatchError(
+            f"needs about {jobs[job].held / 1000:.1f} GB of memory, there are {limit_mb / 1000:.1f} GB",
+            where=f"{job.rule} of {job.about}",
+            fix=f"{f'either {advice}, or use' if advice else 'use'} a machine with more, or a cluster. To try all the "
+            "same, give the memory to count on: --config memory_gb=N",
+        )
+
+
+def cluster_mb(need_mb: int, gpu: bool, attempt: int) -> int:
+    """MB a job needs -> MB it asks a cluster for: it shares its memory with the two Snakemakes that run it, and asks
+    for half as much again each time it is tried again.
+    """
+    return round((need_mb + AROUND_MB + (CUDA_MB if gpu else 0)) * (1 + attempt) / 2)
+
+
+def minutes(seconds: float) -> int:
+    """Predicted seconds of a job -> minutes after which a scheduler may end it: several times as many, rounded up."""
+    return max(LEAST_MINUTES, math.ceil(SAFETY * seconds / 60))

@@ -1,0 +1,133 @@
+"""Formulas of memory and time against networks as they run, loops over every operation, and arrays that must fit."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconpatch.experiments import costs
+from reconpatch.experiments.costs import Memory, Sizes, Time
+from reconpatch.experiments.stages import STAGES
+from reconpatch.method import memory_bank
+from reconpatch.method.feature_files import RESIDENT
+
+MB = 1e6
+SIZES = Sizes(
+    train=40,
+    test=20,
+    backbone="resnet18",
+    parameters=10**7,
+    crop=224,
+    grid=28,
+    width=1024,
+    learnt=True,
+    dim=512,
+    projection_dim=128,
+    batch=1024,
+    epochs=3,
+    coreset_dim=128,
+    kept=300,
+    used=300,
+    results=10,
+    panels=12,
+)
+
+
+@pytest.mark.parametrize("name", costs.NETWORKS)
+def test_multiply_adds_are_those_of_the_network(name) -> None:
+    """Counted in every convolution as it runs, at 224 px: each value it gives is a sum over its weights."""
+    counted = [0]
+
+    def count(module, given, out) -> None:
+        counted[0] += out.numel() * module.weight[0].numel()
+
+    with torch.device("meta"):
+        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=(2, 3)).eval()
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(count)
+        net(torch.empty(1, 3, 224, 224))
+    seconds = 2 * counted[0] / costs.NETWORKS[name][1]
+    parameters = sum(p.numel() for p in net.parameters())
+    assert costs.network_seconds(f"{name}.tv_in1k", parameters, 224) == pytest.approx(seconds, rel=1e-3)
+    assert costs.network_seconds("another", parameters, 224) > 0.9 * seconds
+
+
+def test_products_of_a_training_step_counted_by_loops() -> None:
+    """Every multiply-add of a step, one at a time: W = g f and back, z = p W and back, distances and their gradient."""
+    n, c, d, p = 3, 5, 4, 2
+    adds = 0
+    for _ in ("student", "teacher"):
+        adds += sum(1 for _ in range(p) for _ in range(d) for _ in range(c))  # g f
+        adds += sum(1 for _ in range(n) for _ in range(c) for _ in range(p))  # p W
+        adds += sum(1 for _ in range(n) for _ in range(n) for _ in range(p))  # z z^T
+    adds += sum(1 for _ in range(n) for _ in range(n) for _ in range(p))  # S z
+    adds += sum(1 for _ in range(p) for _ in range(n) for _ in range(c))  # dz^T p
+    adds += 2 * sum(1 for _ in range(p) for _ in range(d) for _ in range(c))  # g^T dW, dW f^T
+    passes = n**2 * costs.STEP_PAIR + (c + p) * d * costs.STEP_PARAMETER + n * (c + 8 * p) * costs.STEP_VALUE
+    sizes = Sizes(train=n, grid=1, width=c, dim=d, projection_dim=p, batch=n, epochs=7)
+    assert costs.training_work(sizes)[0] == pytest.approx(7 * (2 * adds / costs.TRAINING_RATE + passes))
+
+
+def test_a_search_compares_every_patch_with_every_row() -> None:
+    one, two = (Sizes(width=6, dim=5, kept=rows, used=rows) for rows in (4, 8))
+    adds = sum(1 for _ in range(7) for _ in range(4) for _ in range(5))
+    seconds = costs.search_seconds(two, 7) - costs.search_seconds(one, 7)
+    assert seconds == pytest.approx(2 * adds / costs.SEARCH_RATE)
+
+
+@pytest.mark.parametrize("field", ["train", "test", "pixels", "crop", "grid", "width", "dim", "kept", "members"])
+def test_more_of_anything_needs_no_less(field) -> None:
+    """And some stage needs more."""
+    change = {field: 2 * getattr(SIZES, field)}
+    more = replace(SIZES, **change, **({"used": 600} if field == "kept" else {}))
+    pairs = [(stage.memory_of(more), stage.memory_of(SIZES)) for stage in STAGES.values()]
+    times = [(stage.time_of(more), stage.time_of(SIZES)) for stage in STAGES.values()]
+    assert all(a.held >= b.held and a.mapped >= b.mapped for a, b in pairs)
+    assert all(a.work >= b.work and 0 <= a.dense <= a.work for a, b in times)
+    assert any(a.mb > b.mb for a, b in pairs) and any(a.work > b.work for a, b in times)
+
+
+def test_files_up_to_a_limit_are_mapped() -> None:
+    """Above it they are read block by block, as `method.feature_files` does."""
+    assert costs.BLOCK == memory_bank.CHUNK
+    fits = RESIDENT // 2048
+    assert costs.features_file(fits, 1024) == (RESIDENT / MB, 0)
+    assert costs.features_file(fits + 1, 1024) == (0, 65536 * 2048 / MB)
+
+
+@given(st.integers(1, 300), st.integers(1, 2048), st.integers(1, 1024), st.integers(1, 1024), st.floats(0.001, 1))
+def test_a_coreset_holds_its_arrays(images, width, dim, coreset_dim, ratio) -> None:
+    """The projected patches with bounds, indices and picks, and later the bank."""
+    patches = images * 28**2
+    kept = max(1, int(patches * ratio))
+    sizes = Sizes(train=images, grid=28, width=width, dim=dim, coreset_dim=coreset_dim, kept=kept, used=kept)
+    d = min(dim, coreset_dim)
+    selecting = patches * d * 4 + 2 * kept * d * 4 + patches * (8 + 8 + 4 + 4)
+    assert costs.bank_memory(sizes).held > max(selecting, kept * dim * 4) / MB
+
+
+@given(st.integers(1, 3000), st.integers(32, 600))
+def test_metrics_hold_maps_masks_and_a_sorted_copy(images, crop) -> None:
+    assert costs.metrics_mb(images, crop) > images * crop**2 * (4 + 1 + 4) / MB
+
+
+def test_training_holds_two_matrices_of_pairs() -> None:
+    small, large = (costs.training_memory(replace(SIZES, batch=batch)).held for batch in (1024, 8192))
+    assert large - small > 2 * 4 * (8192**2 - 1024**2) / MB
+
+
+def test_a_network_is_held_three_times() -> None:
+    more = replace(SIZES, parameters=2 * 10**7)
+    assert costs.extraction_memory(more).held - costs.extraction_memory(SIZES).held == pytest.approx(3 * 4 * 10)
+    other = replace(SIZES, backbone="no such")
+    assert costs.extraction_memory(other).held > costs.extraction_memory(replace(SIZES, backbone="densenet")).held - 1
+    assert costs.extraction_memory(replace(SIZES, backbone="resnet18.tv_in1k")) == costs.extraction_memory(SIZES)
+
+
+def test_whole_megabytes_and_shared_work() -> None:
+    assert Memory(100.4, 20.3).mb == 121
+    assert Time(3, 8).wall(4) == 5 and Time(3, 8).wall() == Time(3, 8).cpu == 11
