@@ -204,7 +204,7 @@ def write_tables(root: Path, records: list[Record], measure: str = "auroc", name
         {"labels": {"place": n}, "method": r.description["method"], "seed": r.seed} | {"run": r.run, "departures": ()}
         for n, r in enumerate(records)
     ]
-    settings = {"title": "Small", "caption": "", "measure": measure, "absent": "", "places": places}
+    settings = {"title": "Small", "caption": "", "measure": measure, "absent": "", "cells": places}
     settings |= {"targets": [(DATASET, CATEGORY)], "layouts": {DATASET: "folder"}, "resamples": 100, "tolerance": 0.2}
     return write_table(settings, None, root, name)[-1]
 

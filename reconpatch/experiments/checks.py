@@ -61,7 +61,7 @@ def _sound(said: object) -> bool:
 
 
 def _users(plan: Plan, name: str) -> str:
-    return f"experiment {', '.join(e for e in plan.places if name in plan.members(e))}"
+    return f"experiment {', '.join(e for e in plan.cells if name in plan.members(e))}"
 
 
 def check_sizes(plan: Plan, strides: dict[str, int]) -> None:

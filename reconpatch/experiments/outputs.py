@@ -57,7 +57,7 @@ def figures_of(plan: "Plan", name: str) -> list[str]:
 
 def labels_of(plan: "Plan", name: str) -> list[str]:
     """What names the places of an experiment's table: its variant and axes."""
-    return list(dict.fromkeys(key for place in plan.places[name] for key in place.labels))
+    return list(dict.fromkeys(key for place in plan.cells[name] for key in place.labels))
 
 
 def table_settings(plan: "Plan", name: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def table_settings(plan: "Plan", name: str) -> dict[str, Any]:
         "measure": chosen.measure,
         "absent": plan.absent.get(name, ""),
         "targets": plan.targets[name],
-        "places": [asdict(place) for place in plan.places[name]],
+        "cells": [asdict(place) for place in plan.cells[name]],
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[name]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,

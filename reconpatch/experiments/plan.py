@@ -92,8 +92,8 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class Place:
-    """One place of a table: what it is labelled with, and the name of the run or ensemble that fills it."""
+class TableCell:
+    """One cell of a table, before its metrics: its labels, and the name of the run or ensemble that fills it."""
 
     labels: dict[str, Any]
     method: str
@@ -104,14 +104,14 @@ class Place:
 
 @dataclass
 class Plan:
-    """What is to be run. `runs` maps names to runs; an experiment lists its targets and its table's places."""
+    """What is to be run. `runs` maps names to runs; an experiment lists its targets and its table's cells."""
 
     config: Config
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     ensembles: dict[str, Combination] = field(default_factory=dict)
     targets: dict[str, list[Target]] = field(default_factory=dict)
-    places: dict[str, list[Place]] = field(default_factory=dict)
+    cells: dict[str, list[TableCell]] = field(default_factory=dict)
     stages: dict[str, Run] = field(default_factory=dict)  # stage name -> a run that uses it
     # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
     ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
@@ -120,25 +120,28 @@ class Plan:
 
     def members(self, experiment: str) -> list[str]:
         """Names of the runs and ensembles of an experiment, each once."""
-        return list(dict.fromkeys(place.run for place in self.places[experiment]))
+        return list(dict.fromkeys(cell.run for cell in self.cells[experiment]))
 
     def at_hand(self, experiment: str) -> bool:
         """Whether anything of an experiment can be run."""
-        return bool(self.targets[experiment] and self.places[experiment])
+        return bool(self.targets[experiment] and self.cells[experiment])
 
     def drawn(self, experiment: str, kind: str) -> list[str]:
         """Names of the runs a figure draws: those with the chosen variant and axis values, first seed only."""
         chosen = self.experiments[experiment].figures.get(kind)
-        places = self.places[experiment]
-        if chosen is None or not places:
+        cells = self.cells[experiment]
+        if chosen is None or not cells:
             return []
-        wanted: dict[str, object] = {"seed": places[0].seed, **chosen}
-        if "backbone" in wanted:  # places are labelled with what stands in for it
+        wanted: dict[str, object] = {"seed": cells[0].seed, **chosen}
+        if "backbone" in wanted:  # cells are labelled with what stands in for it
             stand_in = self.config.stand_ins.get(str(wanted["backbone"]), {})
             wanted["backbone"] = stand_in.get("backbone", wanted["backbone"])
-        fields = [p.labels | {"method": p.method, "seed": p.seed} for p in places]
-        fits = [all(same(f.get(k), v) for k, v in wanted.items()) for f in fields]
-        return list(dict.fromkeys(p.run for p, fit in zip(places, fits, strict=True) if fit and p.run in self.runs))
+        runs = []
+        for cell in cells:
+            values = cell.labels | {"method": cell.method, "seed": cell.seed}
+            if cell.run in self.runs and all(same(values.get(key), value) for key, value in wanted.items()):
+                runs.append(cell.run)
+        return list(dict.fromkeys(runs))
 
     def dataset(self, name: str) -> Dataset:
         """The configuration of a data set."""
@@ -256,7 +259,7 @@ def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
         if only and name not in only:
             continue
         experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
-        plan.experiments[name], plan.places[name] = experiment, []
+        plan.experiments[name], plan.cells[name] = experiment, []
         rows, out = expand(name, experiment, config)
         used |= {row.run.backbone for row in rows}
         plan.targets[name], why = _targets(name, experiment, config)
@@ -269,9 +272,9 @@ def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
         for row in rows if plan.targets[name] else []:
             if (row.run.backbone, row.run.weights) not in lacking:
                 key = plan.add(row.run, plan.targets[name])
-                plan.places[name].append(Place(row.labels, row.run.method, row.run.seed, key, row.departures))
+                plan.cells[name].append(TableCell(row.labels, row.run.method, row.run.seed, key, row.departures))
         if experiment.ensemble:
-            plan.places[name] += _combined(plan, name, experiment.ensemble)
+            plan.cells[name] += _combined(plan, name, experiment.ensemble)
     unused = sorted({*config.weight_digests} - used)
     if unused and not only:  # misspelt, it would be a pin that holds nothing
         raise ReconpatchError(f"weight_digests.{unused[0]}: no experiment uses it; they use {', '.join(sorted(used))}")
@@ -287,18 +290,18 @@ def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], 
             yield (row.run.backbone, row.run.weights), str(error)
 
 
-def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
-    """The places of the ensembles: one for every group of runs that differ only in the axis combined over.
+def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[TableCell]:
+    """The cells of the ensembles: one for every group of runs that differ only in the axis combined over.
 
     A group that lacks a member, for want of its weights or its epoch, is left out: it would be another ensemble.
     """
-    groups: dict[str, list[Place]] = {}
-    for place in plan.places[name]:
-        rest = place.labels | {ensemble.over: None, "method": place.method, "seed": place.seed}
-        groups.setdefault(json.dumps(rest), []).append(place)
+    groups: dict[str, list[TableCell]] = {}
+    for cell in plan.cells[name]:
+        rest = cell.labels | {ensemble.over: None, "method": cell.method, "seed": cell.seed}
+        groups.setdefault(json.dumps(rest), []).append(cell)
     size = len(plan.experiments[name].axes[ensemble.over])
     whole = [members for members in groups.values() if len(members) >= size]
-    found = []
+    cells = []
     for members, combine in itertools.product(whole, ensemble.combine):
         combination = Combination(tuple(m.run for m in members), combine)
         if len(set(combination.members)) < len(combination.members):
@@ -311,8 +314,8 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[Place]:
         plan.ensembles[key] = combination
         label = "ensemble" if combine == ensemble.combine[0] else f"ensemble, {combine}"
         departures = tuple(dict.fromkeys(d for m in members for d in m.departures))
-        found.append(Place(first.labels | {ensemble.over: label}, first.method, first.seed, key, departures))
-    return found
+        cells.append(TableCell(first.labels | {ensemble.over: label}, first.method, first.seed, key, departures))
+    return cells
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

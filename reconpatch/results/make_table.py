@@ -32,16 +32,16 @@ RENDER = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
 def gather(settings: Mapping[str, Any], folder: Path, stale: Collection[Path] = ()) -> list[Result]:
-    """Settings of a table (targets and places) and the folder of results -> a Result a place, category and seed.
+    """Settings of a table (targets and cells) and the folder of results -> a Result for each cell and category.
 
     Records that are not there, and those named as stale, are missing.
     """
     results = []
     for dataset, category in settings["targets"]:
-        for place in settings["places"]:
-            result = Result(dataset=dataset, category=category, **place)
+        for cell in settings["cells"]:
+            result = Result(dataset=dataset, category=category, **cell)
             for kind in ("runs", "ensembles"):
-                at = folder / kind / dataset / category / place["run"]
+                at = folder / kind / dataset / category / cell["run"]
                 files = (at / "record.json", at / "scores.safetensors")
                 if files[0] not in stale and all(file.is_file() for file in files):
                     result = _filled(result, at, folder)
@@ -82,7 +82,7 @@ def write_table(
         paper = None if paper_file is None else read_paper(paper_file)
         tolerance, count = settings["tolerance"] / 100, settings["resamples"]
         frame = cells(results, paper, settings["layouts"], count=count, tolerance=tolerance)
-        labels = list(dict.fromkeys(k for place in settings["places"] for k in place["labels"]))
+        labels = list(dict.fromkeys(k for cell in settings["cells"] for k in cell["labels"]))
         lines = caption + notes(results, frame, count=count, tolerance=tolerance) + made
         tables = [comparison_table(frame, labels, settings["title"], lines)]
         others = None if paper is None else published_table(paper, f"{settings['title']}: published by others")

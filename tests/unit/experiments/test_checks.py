@@ -13,7 +13,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights
 from reconpatch.experiments.config import Dataset, read_config
 from reconpatch.experiments.costs import Network, grid
-from reconpatch.experiments.plan import Place, Plan
+from reconpatch.experiments.plan import Plan, TableCell
 from reconpatch.experiments.run import vary
 from reconpatch.method.memory_bank import coreset_size
 from reconpatch.method.training import TrainingSettings, train
@@ -28,7 +28,7 @@ def plan_of(**experiments: dict) -> Plan:
     for name, changes in experiments.items():
         run = vary(config.baseline, changes, name)
         plan.runs[f"{name}'s run"] = run
-        plan.places[name] = [Place({}, run.method, run.seed, f"{name}'s run", ())]
+        plan.cells[name] = [TableCell({}, run.method, run.seed, f"{name}'s run", ())]
     return plan
 
 
@@ -158,7 +158,7 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
 
 def test_every_experiment_with_the_run_is_named(tmp_path) -> None:
     plan = plan_of(a={"backbone": "resnet10tt"})
-    plan.places["again"] = plan.places["a"]
+    plan.cells["again"] = plan.cells["a"]
     with pytest.raises(ReconpatchError, match="experiment a, again: backbone 'resnet10tt'"):
         check_backbones(plan, tmp_path / "cache.json")
 

@@ -152,11 +152,11 @@ def test_what_a_table_needs_is_plain_values(planned) -> None:
     expected |= {"layouts": {"mine": "mvtec_ad"}, "resamples": 100, "tolerance": 0.3}
     assert {k: v for k, v in settings.items() if k in expected} == expected
     assert settings["targets"] == [("mine", "nut")]
-    assert [(p["method"], p["run"], p["seed"]) for p in settings["places"]] == [
+    assert [(p["method"], p["run"], p["seed"]) for p in settings["cells"]] == [
         (run.method, name, 0) for name, run in plan.runs.items()
     ]
-    assert json.loads(json.dumps(settings))["places"][0]["departures"] == []
-    assert set(settings) == {*expected, "targets", "places"}
+    assert json.loads(json.dumps(settings))["cells"][0]["departures"] == []
+    assert set(settings) == {*expected, "targets", "cells"}
 
 
 @pytest.mark.parametrize("name", ["table_mvtec", "table_official", "table_cost", "figure_histogram", "smoke"])

@@ -64,7 +64,7 @@ def test_runs_are_every_combination_once(content) -> None:
     assert set(plan.ratios.values()) == {0.1}
     assert sum(name.startswith("dim=") for name in plan.stages) == 4  # trainings: dim x seed
     assert len(list(plan.rows())) == 16
-    assert len(plan.places["nuts"]) == 16 and {p.run for p in plan.places["nuts"]} == set(plan.runs)
+    assert len(plan.cells["nuts"]) == 16 and {p.run for p in plan.cells["nuts"]} == set(plan.runs)
 
 
 def test_names_tell_the_difference_from_the_baseline(content) -> None:
@@ -223,7 +223,7 @@ def test_an_ensemble_that_lacks_an_epoch_is_left_out(planned) -> None:
     }
     plan = planned(experiment)
     assert [len(c.members) for c in plan.ensembles.values()] == [3]
-    assert [p.labels["variant"] for p in plan.places["nuts"] if p.run in plan.ensembles] == ["long"]
+    assert [p.labels["variant"] for p in plan.cells["nuts"] if p.run in plan.ensembles] == ["long"]
     assert len(plan.runs) == 3 + 2 and "epochs 80 are beyond the last" in plan.absent["nuts"]
 
 
@@ -254,7 +254,7 @@ def test_weights_not_at_hand_are_named_and_the_rest_runs(given, planned, tmp_pat
     reason = "weight_files.b = /nowhere/w.safetensors: no such file" if given else "no entry for backbone 'b'"
     assert plan.absent["nuts"].endswith(reason) and plan.absent["nuts"].count("weight_files") == 1
     assert [(run.backbone, run.method) for run in plan.runs.values()] == [("a", "patchcore"), ("a", "reconpatch")]
-    assert {p.run for p in plan.places["nuts"]} == set(plan.runs)
+    assert {p.run for p in plan.cells["nuts"]} == set(plan.runs)
     assert plan.ensembles == {} and plan.at_hand("nuts")  # an ensemble without a member would be another one
     assert plan.weight_file(next(iter(plan.runs.values()))) == file
     plan = planned(experiment, weight_files={"a": str(file), "b": str(file)})
@@ -272,7 +272,7 @@ def test_one_backbones_random_weights_need_no_file(planned) -> None:
     }
     plan = planned(experiment)
     assert {run.weights for run in plan.runs.values()} == {"random"} and len(plan.runs) == 4
-    assert {p.labels["variant"] for p in plan.places["nuts"]} == {"random"} and len(plan.ensembles) == 2
+    assert {p.labels["variant"] for p in plan.cells["nuts"]} == {"random"} and len(plan.ensembles) == 2
     assert plan.absent == {"nuts": "weights: file, but weight_files has no entry for backbone 'a'"}
     assert plan.at_hand("nuts")
 
@@ -322,15 +322,15 @@ def test_epochs_share_one_training(planned) -> None:
     plan = planned({"axes": {"epoch": [1, 40, 58, 120, None]}})
     assert len(plan.runs) == 4  # the 120th is the last, so it needs no run of its own
     assert len(stages(plan, "training")) == 1 and len(stages(plan, "bank")) == 4
-    assert len(plan.places["nuts"]) == 5 and plan.places["nuts"][3].run == plan.places["nuts"][4].run
+    assert len(plan.cells["nuts"]) == 5 and plan.cells["nuts"][3].run == plan.cells["nuts"][4].run
     assert len(stages(planned({"axes": {"epochs": [60, 120]}}), "training")) == 2  # other schedules
 
 
 def test_patchcore_is_the_same_whatever_is_trained(planned) -> None:
     trained = {"epoch": [1, 40], "sigma": [0.3, 3], "learning_rate": [1e-3, 1e-5], "epochs": [60, 120]}
     plan = planned({"axes": trained | {"method": ["patchcore", "reconpatch"]}})
-    assert len(plan.places["nuts"]) == 32
-    runs = {m: {p.run for p in plan.places["nuts"] if p.method == m} for m in ("patchcore", "reconpatch")}
+    assert len(plan.cells["nuts"]) == 32
+    runs = {m: {p.run for p in plan.cells["nuts"] if p.method == m} for m in ("patchcore", "reconpatch")}
     assert len(runs["patchcore"]) == 1 and len(runs["reconpatch"]) == 16
 
 
@@ -358,7 +358,7 @@ def test_one_ensemble_for_every_group_and_way(planned) -> None:
 
 def test_ensembles_stand_where_their_members_do(planned) -> None:
     plan = planned(ENSEMBLE, seeds=[0, 1])
-    places = [p for p in plan.places["nuts"] if p.run in plan.ensembles]
+    places = [p for p in plan.cells["nuts"] if p.run in plan.ensembles]
     assert len({(*p.labels.values(), p.method, p.seed) for p in places}) == 16
     for place in places:
         combination = plan.ensembles[place.run]
@@ -377,8 +377,8 @@ def test_ensembles_stand_where_their_members_do(planned) -> None:
 def test_an_ensemble_departs_where_a_member_does(planned) -> None:
     plan = planned(ENSEMBLE, stand_ins={"b": {"backbone": "bb"}})
     paper = "wide_resnet50_2.tv_in1k"
-    assert paper not in str(plan.places["nuts"])  # the axis says which networks the paper uses
-    for place in plan.places["nuts"]:
+    assert paper not in str(plan.cells["nuts"])  # the axis says which networks the paper uses
+    for place in plan.cells["nuts"]:
         crop = ("crop = 256 (paper 224)",) if place.labels["variant"] == "large" else ()
         standing = place.run in plan.ensembles or place.labels["backbone"] == "bb"
         assert sorted(place.departures) == sorted(crop + (("backbone = bb (paper b)",) if standing else ()))
@@ -412,7 +412,7 @@ def test_overrides_reach_the_plan(planned, mvtec) -> None:
     assert plan.targets["nuts"] == [("mine", "bolt")]
     assert [(r.dim, r.coreset, r.blur) for r in plan.runs.values()] == [(512, 0.5, 1.0), (32, 0.5, 1.0)]
     assert [plan.runs[name].dim for name in plan.drawn("nuts", "umap")] == [32]
-    assert [p.departures for p in plan.places["nuts"]] == [
+    assert [p.departures for p in plan.cells["nuts"]] == [
         ("blur = 1.0 (not stated, assumed 4.0)",),
         ("dim = 32 (paper 512)", "blur = 1.0 (not stated, assumed 4.0)"),
     ]
@@ -458,7 +458,7 @@ def test_mistakes_in_an_experiment_name_it(content, tmp_path) -> None:
 
 def test_differences_from_the_paper_are_listed(content) -> None:
     content["baseline"]["epochs"] = 3
-    for place in make_plan(read_config(content)).places["nuts"]:
+    for place in make_plan(read_config(content)).cells["nuts"]:
         assert place.departures == (("epochs = 3 (paper 120)",) if place.method == "reconpatch" else ())
 
 
@@ -524,7 +524,7 @@ def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:
     content["datasets"]["btad"]["root"] = str(btad)
     content["experiments"] = {"table_btad": "configs/ablations/table_btad.yaml"}
     plan = make_plan(read_config(content))
-    assert [place.departures for place in plan.places["table_btad"]] == [(), ()] * 2
+    assert [place.departures for place in plan.cells["table_btad"]] == [(), ()] * 2
     assert plan.targets["table_btad"] == [("btad", "01"), ("btad", "03")]
 
 

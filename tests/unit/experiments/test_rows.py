@@ -77,7 +77,7 @@ def test_every_file_is_an_experiment_and_all_of_it_is_planned(shipped) -> None:
 
 @pytest.mark.parametrize("name", DEFAULT["experiments"])
 def test_places_are_every_combination_of_variants_axes_and_seeds(name, shipped) -> None:
-    content, places = content_of(name), shipped.places[name]
+    content, places = content_of(name), shipped.cells[name]
     axes = {"seed": [0]} | content.get("axes", {})
     count = math.prod(map(len, axes.values())) * len(content.get("variants", [None]))
     if ensemble := content.get("ensemble"):
@@ -107,7 +107,7 @@ def test_every_published_number_has_a_place_in_our_table(file, shipped) -> None:
         labels = {k: v for k, v in row.items() if k not in ("category", "method", "metric", "value", "caveat")}
         met = [
             place
-            for place in shipped.places[file.stem]
+            for place in shipped.cells[file.stem]
             if place.method == row["method"]
             and all(k in place.labels and agree(v, place.labels[k]) for k, v in labels.items())
         ]
@@ -123,7 +123,7 @@ def test_every_published_number_has_a_place_in_our_table(file, shipped) -> None:
     ],
 )
 def test_the_papers_tables_are_run_as_the_paper_states(name, shipped) -> None:
-    assert {d for place in shipped.places[name] for d in place.departures} == set()
+    assert {d for place in shipped.cells[name] for d in place.departures} == set()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_papers_tables_are_run_as_the_paper_states(name, shipped) -> None:
 )
 def test_settings_that_the_paper_prints(name, labels, settings, shipped) -> None:
     """Against values typed from the paper: the departures above only compare with what our own files call the paper."""
-    places = [p for p in shipped.places[name] if p.run in shipped.runs and p.labels.items() >= labels.items()]
+    places = [p for p in shipped.cells[name] if p.run in shipped.runs and p.labels.items() >= labels.items()]
     runs = [shipped.runs[p.run] for p in places if p.method == "reconpatch"]
     assert runs
     for run in runs:
@@ -162,7 +162,7 @@ def test_each_figure_draws_the_runs_its_file_chooses(shipped) -> None:
         for kind, chosen in content.get("figures", {}).items():
             wanted = [
                 p.run
-                for p in shipped.places[name]
+                for p in shipped.cells[name]
                 if p.seed == 0 and all(agree(str(v), p.labels[k]) for k, v in chosen.items())
             ]
             assert wanted and shipped.drawn(name, kind) == list(dict.fromkeys(wanted)), (name, kind)
@@ -180,7 +180,7 @@ def test_the_overlay_of_small_networks_says_what_stands_in(tmp_path, monkeypatch
         path.touch()
     monkeypatch.setenv("RECONPATCH_DATA", str(tmp_path))
     plan = load_plan([ROOT / "configs/real_small.yaml"])
-    chosen = {n: content_of(n)["datasets"] | overlay["overrides"].get(n, {}).get("datasets", {}) for n in plan.places}
+    chosen = {n: content_of(n)["datasets"] | overlay["overrides"].get(n, {}).get("datasets", {}) for n in plan.cells}
     partial = {name for name, wanted in chosen.items() if wanted.get("mvtec_ad") == "all"}
     assert set(plan.absent) == {"table_btad", "figure_qualitative", *partial} and partial
     rest = ", ".join(c for c in OBJECTS + TEXTURES if c not in ("bottle", "pill"))
@@ -190,11 +190,11 @@ def test_the_overlay_of_small_networks_says_what_stands_in(tmp_path, monkeypatch
         if "datasets" in override:  # the overlay's own choice of categories
             assert plan.targets[name] == [("mvtec_ad", c) for c in override["datasets"]["mvtec_ad"]]
     assert {run.backbone for run in plan.runs.values()}.isdisjoint(overlay["stand_ins"])
-    for name, places in plan.places.items():
+    for name, places in plan.cells.items():
         for place in places:
             assert any(d.startswith("backbone = ") for d in place.departures), (name, place.labels)
     variants = overlay["overrides"]["table_mvtec"]["variants"]
-    for place in plan.places["table_mvtec"]:
+    for place in plan.cells["table_mvtec"]:
         run = plan.runs[place.run]
         if run.method == "reconpatch":
             assert run.epochs == variants[place.labels["variant"]]["epochs"]
@@ -412,7 +412,7 @@ def test_axes_that_the_papers_table_does_not_have_are_departures(shipped) -> Non
     """Swept over table 5, whose columns are variant and category: its numbers are of 120 epochs and 1 %."""
     datasets = {name: {"layout": d.layout, "root": d.root} for name, d in shipped.config.datasets.items()}
     plan = make_plan(read_config(DEFAULT | {"datasets": datasets, "overrides": {"table_mvtec": {"axes": AXES}}}))
-    places = plan.places["table_mvtec"]
+    places = plan.cells["table_mvtec"]
     assert len(places) == 2 * 2 * 2 * 2
     paper = read_paper(ROOT / "configs/paper/table_mvtec.csv")
     results = [

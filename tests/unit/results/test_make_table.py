@@ -27,7 +27,7 @@ def place(method: str, dim: int, seed: int = 0) -> dict[str, Any]:
 def settings_of(**changes: Any) -> dict[str, Any]:
     """Settings of a table as the workflow gives them: both methods, two dimensions, two categories."""
     places = [place(method, dim) for method in ("patchcore", "reconpatch") for dim in DIMS]
-    fields = {"title": "A table", "caption": "A caption.", "measure": "auroc", "absent": "", "places": places}
+    fields = {"title": "A table", "caption": "A caption.", "measure": "auroc", "absent": "", "cells": places}
     fields |= {"targets": [("mine", c) for c in CATEGORIES], "layouts": {"mine": "folder"}}
     return fields | {"resamples": 200, "tolerance": 0.2} | changes
 
@@ -62,7 +62,7 @@ def write_run(
 def folder(tmp_path: Path) -> Path:
     """Results of every run of `settings_of`."""
     for category in CATEGORIES:
-        for made in settings_of()["places"]:
+        for made in settings_of()["cells"]:
             write_run(tmp_path, category, made["run"])
     return tmp_path
 
