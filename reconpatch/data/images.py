@@ -56,11 +56,11 @@ class View:
 
     def cut(self, scaled: NDArray[T]) -> NDArray[T]:
         """(scaled height, scaled width, ...) array -> (size, size, ...). For `crop`, as torchvision's CenterCrop."""
-        columns, rows = (
-            np.clip(np.arange(self.size) + shift, 0, length - 1)
-            for shift, length in zip(self.offset, self.scaled, strict=True)
-        )
-        return scaled[rows[:, None], columns]
+        (left, top), (width, height) = self.offset, self.scaled
+        inner = scaled[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
+        rows = max(-top, 0), max(top + self.size - height, 0)
+        columns = max(-left, 0), max(left + self.size - width, 0)
+        return np.pad(inner, [rows, columns, *[(0, 0)] * (scaled.ndim - 2)], mode="edge")
 
     def content(self, side: int) -> NDArray[np.bool_]:
         """Cells along a side of a grid over the square -> (side, side) bool, true where a cell's centre is on the
