@@ -21,7 +21,7 @@ cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here 
 	$(BIN)/python tests/cluster/smoke_on_slurm.py
 
 lint: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/reconpatch schemas --check
 	$(BIN)/snakefmt --check Snakefile workflow && $(BIN)/snakemake --lint
 
 # uv itself is installed from its pinned, hashed entry in the lock.

@@ -60,8 +60,10 @@ def parser() -> argparse.ArgumentParser:
         help="results, or a folder or file in it",
     )
     saved.set_defaults(call=lambda given: replication.verify_results(given.results, load_plan(given.configfile)))
-    does = "rewrite workflow/schemas/, workflow/backbones.json, the package's baseline and docs/configuration.md"
-    commands.add_parser("schemas", help=does).set_defaults(call=lambda _: replication.write_generated())
+    does = "write the files that follow from the code: configs/default.yaml, docs/configuration.md, schemas, backbones"
+    files = commands.add_parser("schemas", help=does, description=does)
+    files.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a file is not current")
+    files.set_defaults(call=lambda given: replication.write_generated(given.check))
     return top
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +11,19 @@ from pathlib import Path
 from reconpatch.data.index import index
 from reconpatch.data.published import data_flags
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.baseline import FILE as BASELINE
 from reconpatch.experiments.checks import check_backbones, stray_weights
-from reconpatch.experiments.config import Config, Experiment, read_yaml
 from reconpatch.experiments.costs import Network
+from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.outputs import reasons
-from reconpatch.experiments.plan import DEFAULT, Plan, load_plan
-from reconpatch.experiments.reference import reference
+from reconpatch.experiments.plan import Plan, load_plan
 from reconpatch.experiments.resources import Estimate, check_fits, estimate
 from reconpatch.files import write_text
 from reconpatch.runtime import machine_mb
 
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 RESULTS = Path("results")
-SCHEMAS = Path("workflow/schemas")
 SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
-REFERENCE = Path("docs/configuration.md")
 
 
 def show_plan(plan: Plan) -> None:
@@ -105,19 +102,20 @@ def check(plan: Plan) -> list[str]:
     return problems
 
 
-def write_schemas(folder: Path) -> None:
-    """Write the JSON schemas of the configuration and of experiment files, for editors."""
-    for model in (Config, Experiment):
-        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
-        write_text(folder / f"{model.__name__.lower()}.schema.json", text)
-
-
 def write_backbones(file: Path) -> None:
     """Ask timm about every network that runs without data being given, and write its answers for later checks."""
     draft = file.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     check_backbones(load_plan([]), draft)
     draft.replace(file)
+
+
+def knows_backbones(file: Path) -> bool:
+    """Whether a file answers all that would be asked of timm for the default plan."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "asked.json"
+        check_backbones(load_plan([]), asked, file)
+        return not asked.exists()
 
 
 def check_weights(plan: Plan) -> list[str]:
@@ -178,9 +176,14 @@ def verify_results(folder: Path, plan: Plan) -> None:
         raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
 
 
-def write_generated() -> None:
-    """Rewrite the schemas, the answers of timm, the package's baseline and docs/configuration.md."""
-    write_schemas(SCHEMAS)
-    write_text(REFERENCE, reference(DEFAULT.read_text(encoding="utf-8")))
-    write_text(BASELINE, json.dumps(read_yaml(DEFAULT)["baseline"], indent=1) + "\n")
-    write_backbones(SHIPPED)
+def write_generated(check: bool) -> None:
+    """Write the files that follow from the code, or with `check` raise ReconpatchError naming those that are stale."""
+    files = generated_files()
+    if not check:
+        for file, text in files.items():
+            write_text(file, text)
+        return write_backbones(SHIPPED)
+    stale = [str(file) for file, text in files.items() if not file.is_file() or file.read_text("utf-8") != text]
+    stale += [] if knows_backbones(SHIPPED) else [str(SHIPPED)]
+    if stale:
+        raise ReconpatchError("does not follow from the code", where=", ".join(stale), fix="run `reconpatch schemas`")

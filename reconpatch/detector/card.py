@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import from_json
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import Run
+from reconpatch.experiments.run import SavedRun
 from reconpatch.files import sha256_of
 
 CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"
@@ -31,7 +31,7 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA
-    run: Run  # every parameter of the method, as in the records of the workflow
+    run: SavedRun  # every parameter of the method, as in the records of the workflow
     aspect: Literal["crop", "stretch", "pad"]
     false_alarm_rate: float  # that the threshold is for, unless another is asked for
     scores: list[float]  # image scores of the held-out good images: thresholds of any rate follow from them

@@ -5,8 +5,7 @@ from typing import Any
 
 from reconpatch.data.images import default_resize
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import baseline
-from reconpatch.experiments.run import Run, vary
+from reconpatch.experiments.run import BASELINE, Run, vary
 
 # Keys of a run -> the option of `fit` that sets them.
 OWN = {key: key for key in ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")} | {
@@ -36,4 +35,4 @@ def product_run(
         raise ReconpatchError(f"{where}: {doubled[0]}: give size (the crop) and resize beside them instead")
     shorter = (resize or default_resize(size)) if aspect == "crop" else size
     given = {"weights": "file"} if weight_file is not None else {}
-    return vary(Run.model_validate(baseline()), given | dict(changes) | {"crop": size, "resize": shorter}, where)
+    return vary(BASELINE, given | dict(changes) | {"crop": size, "resize": shorter}, where)

@@ -1,5 +1,7 @@
-"""Typed configuration: what a run is, which data sets there are, what an experiment sweeps. No defaults live here:
-every value stands, with its meaning and source, in configs/default.yaml; docs/configuration.md is written from both.
+"""The configuration and experiment files. Every section is a model that says what its keys mean.
+
+`configs/default.yaml` has a value for every key of `Config`; its comments, the schemas that editors use and
+`docs/configuration.md` are written from these models by `reconpatch schemas`.
 """
 
 import os
@@ -12,38 +14,58 @@ from pydantic import Field, ValidationError, model_validator
 
 from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments import value_types as kinds
 from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import FIGURES, RULES
-from reconpatch.experiments.value_types import Section, shown
+from reconpatch.experiments.value_types import (
+    DISTINCT,
+    NUMBER,
+    ONCE,
+    AboveZero,
+    Amount,
+    Axes,
+    Backbone,
+    Caption,
+    Categories,
+    Digests,
+    Line,
+    Name,
+    PathText,
+    Positive,
+    Section,
+    Seeds,
+    Settings,
+    checked_path,
+    explained,
+    shown,
+)
 
 
 class Dataset(Section):
     """Where the categories of a data set lie."""
 
     layout: LayoutName = Field(
-        description="how its folders are called, as `reconpatch/data/layouts.py` says; `folder`: your own"
+        description="names of its folders, as `reconpatch/data/layouts.py` lists them; `folder`: for your own images"
     )
-    root: kinds.PathText | None = Field(
-        description="the folder that holds the categories (of the layout `folder` also a category itself); "
-        "`~` and $VARIABLES work; null: not at hand, experiments on it are skipped by `all`"
+    root: PathText | None = Field(
+        description="the folder that holds the categories (for the layout `folder` also a category itself); "
+        "`~` and $VARIABLES work; null: not at hand, and `all` leaves out experiments on it"
     )
-    categories: kinds.Categories = Field(default="all", description="those to use, `all` that are there or a list")
+    categories: Categories = Field(default="all", description="which to use: `all` that are there, or a list")
 
 
 class Variant(Section):
-    """A named change of several keys of a run at once, as "480 px"."""
+    """Several keys of a run that change together, under one label: "480 px" for example."""
 
-    set: kinds.Settings = Field(default={}, description="wins over the experiment's `set`")
-    paper: kinds.Settings = Field(default={}, description="what the paper states for this variant alone")
-    assumed: kinds.Settings = Field(default={}, description="what stands for settings the paper does not state for it")
+    set: Settings = Field(default={}, description="wins over the experiment's `set`")
+    paper: Settings = Field(default={}, description="what the paper states for this variant only")
+    assumed: Settings = Field(default={}, description="what we assume for settings that the paper does not state here")
 
 
 class Ensemble(Section):
-    """Runs that differ in one axis alone are combined, and the table shows the ensemble below its members."""
+    """Runs that differ only in one axis are combined. The table shows the ensemble below its members."""
 
     over: str = Field(description="the axis whose values are the members; it has at least two")
-    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1), kinds.DISTINCT] = Field(
+    combine: Annotated[list[Literal["zscore", "minmax"]], Field(min_length=1), DISTINCT] = Field(
         description="how scores become comparable before their mean: modified z-scores over the training images "
         "(the paper) or min-max over the test images (PatchCore)"
     )
@@ -56,62 +78,100 @@ else:
 
 
 class Experiment(Section):
-    """A file of its own: one table and its figures. Its runs are the combinations of its variants, axes and seeds."""
+    """One table and its figures. Its runs are all combinations of its variants, axes and seeds."""
 
-    title: kinds.Line = Field(description="heads the table and the figures")
-    caption: kinds.Caption = Field(default="", description="what a reader must know of the paper's table or figure")
+    title: Line = Field(description="title of the table and the figures")
+    caption: Caption = Field(default="", description="what a reader must know about the paper's table or figure")
     measure: Literal["auroc", "cost"] = Field(
         default="auroc", description="what the table shows: AUROCs, or time and memory"
     )
-    paper: kinds.Settings = Field(
-        default={}, description="what the paper states for this table otherwise than for its baseline"
+    paper: Settings = Field(
+        default={}, description="what the paper states for this table, where that differs from the defaults of a run"
     )
-    assumed: kinds.Settings = Field(default={}, description="what stands for settings the paper does not state for it")
-    datasets: dict[kinds.Name, kinds.Categories] = Field(
-        description="data sets of `datasets`, and which of their categories"
-    )
-    set: kinds.Settings = Field(default={}, description="what replaces the baseline's values")
-    variants: dict[kinds.Line, Variant] = Field(default={}, description="rows of the table that change several keys")
-    axes: kinds.Axes = Field(
+    assumed: Settings = Field(default={}, description="what we assume for settings that the paper does not state here")
+    datasets: dict[Name, Categories] = Field(description="data sets of `datasets`, and which of their categories")
+    set: Settings = Field(default={}, description="replaces values of the baseline")
+    variants: dict[Line, Variant] = Field(default={}, description="rows of the table that change several keys")
+    axes: Axes = Field(
         default={}, description="every combination of their values is a run; the first axis varies slowest"
     )
     ensemble: Ensemble | None = Field(default=None, description="which runs are combined")
-    figures: dict[Kind, kinds.Settings] = Field(
+    figures: dict[Kind, Settings] = Field(
         default={},
-        description="what to draw, and for which variant and axis values; `{}`: all of the first seed",
+        description="what to draw, and for which variant and axis values; `{}`: every run of the first seed",
     )
 
 
 class Override(Section):
-    """What an overlay changes in an experiment that is there. Values given here win over those of its file."""
+    """Changes of an experiment that exists. Values given here win over those in its file."""
 
-    datasets: dict[kinds.Name, kinds.Categories] | None = Field(default=None, description="replaces the file's")
-    set: kinds.Settings = Field(default={}, description="for all of the experiment's rows")
-    variants: dict[kinds.Line, kinds.Settings] = Field(
+    datasets: dict[Name, Categories] | None = Field(default=None, description="replaces the file's")
+    set: Settings = Field(default={}, description="for all rows of the experiment")
+    variants: dict[Line, Settings] = Field(
         default={}, description="for the rows of one of the file's variants; wins over `set` here"
     )
-    axes: kinds.Axes = Field(default={}, description="replaces the values of these axes, or adds the axis")
-    figures: dict[Kind, kinds.Settings] | None = Field(default=None, description="replaces the file's")
+    axes: Axes = Field(default={}, description="replaces the values of these axes, or adds the axis")
+    figures: dict[Kind, Settings] | None = Field(default=None, description="replaces the file's")
 
 
 class Config(Section):
     """The whole configuration."""
 
-    device: Literal["auto", "cpu", "cuda"]
-    batch_images: Annotated[int, Field(ge=1, le=1024), kinds.NUMBER]
-    features_gb: kinds.Amount
-    memory_gb: kinds.AboveZero | None
-    checkpoints: list[kinds.Positive]
-    seeds: kinds.Seeds
-    resamples: Annotated[int, Field(ge=100, le=10**5), kinds.NUMBER]
-    tolerance: kinds.AboveZero
-    datasets: Annotated[dict[kinds.Name, Dataset], kinds.ONCE]
-    weight_files: dict[kinds.Backbone, kinds.PathText]
-    weight_digests: dict[kinds.Backbone, kinds.Digests]
-    stand_ins: dict[kinds.Backbone, kinds.Settings]
-    experiments: Annotated[dict[kinds.Name, kinds.PathText], kinds.ONCE]
-    overrides: dict[kinds.Name, Override]
-    baseline: Run
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU where there is one")
+    batch_images: Annotated[int, Field(ge=1, le=1024), NUMBER] = Field(
+        description="images in one pass through the network; changes memory and speed, not results"
+    )
+    features_gb: Amount = Field(
+        description="GB of patch features that are kept. They take 2 bytes a value: 1.6 MB an image at 224 px and "
+        "1,024 dimensions. While all features of a plan fit, they are kept, and a later seed, ratio or figure costs "
+        "only its own stage. Otherwise they are deleted once used, so that about one set per core is on the disk, and "
+        "whatever is added later repeats the stages of its category. `reconpatch plan` prints what a plan needs."
+    )
+    memory_gb: AboveZero | None = Field(
+        description="GB (10^9 bytes) that all local jobs together may use; null: what this machine has"
+    )
+    checkpoints: list[Positive] = Field(
+        description="f is kept after these epochs, and after the last: figure_umap, figure_curve"
+    )
+    seeds: Seeds = Field(description="every experiment without a seed axis of its own runs once for each seed")
+    resamples: Annotated[int, Field(ge=100, le=10**5), NUMBER] = Field(
+        description="bootstrap resamples of test images (and seeds) behind every interval"
+    )
+    tolerance: AboveZero = Field(
+        description="points of AUROC (x 100) by which our value may differ from the paper's and still agree with it. "
+        "Coresets of different seeds alone move the image AUROC of a category by more, a mean over 15 categories by "
+        "less."
+    )
+    datasets: Annotated[dict[Name, Dataset], ONCE] = Field(
+        description="where the data are. A root of null: not at hand, and `all` leaves out experiments on it. `~` and "
+        "$VARIABLES work. layout: mvtec_ad, btad, folder (your own images: train/, test/good, test/<defect>, masks "
+        "optional) or sample."
+    )
+    weight_files: dict[Backbone, PathText] = Field(
+        description="backbone: path of a file, for runs with `weights: file` (safetensors, or .pth of plain tensors)"
+    )
+    weight_digests: dict[Backbone, Digests] = Field(
+        description="backbone: the SHA-256 that its weights must have, or a list of them where the network is cut "
+        "after several levels. Records and `reconpatch check` show it; it is of the tensors up to the last level, not "
+        "of a file. It is compared by `reconpatch check` and whenever patch features are extracted, wherever the "
+        "weights come from, except random ones. Other weights stop the run before it starts."
+    )
+    stand_ins: dict[Backbone, Settings] = Field(
+        description="backbone: {backbone: another, weights: file, ...}. Runs of the first use the second, and tables "
+        "say so."
+    )
+    experiments: Annotated[dict[Name, PathText], ONCE] = Field(
+        description="every experiment is a target: one table and its figures. `all` makes those whose data are at "
+        "hand, in this order."
+    )
+    overrides: dict[Name, Override] = Field(
+        description="changes of single experiments, for files given with --configfile: `table_mvtec: {datasets: ..., "
+        "set: {epochs: 5}, axes: ..., figures: ...}`"
+    )
+    baseline: Run = Field(
+        description="the run that experiments start from: ReConPatch as the paper's single model at 224 px (Tables 2 "
+        "and 3)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -131,16 +191,18 @@ class Config(Section):
 
 
 def expand_path(path: str, key: str) -> Path:
-    """A path from the configuration with `~` and `$VARIABLES` replaced.
+    """A path from the configuration -> the same with `~` and `$VARIABLES` replaced.
 
-    Raises ReconpatchError naming the key when a variable is not set, `~` is of no one, or no file can be called so.
+    Raises ReconpatchError naming the key where a variable is not set, the home of `~name` is unknown, or no file can
+    have this name.
     """
+    where = f"{key} = {shown(path)}"
     try:
-        expanded = kinds.checked_path(os.path.expandvars(Path(path).expanduser()))
-    except (ValueError, RuntimeError) as error:  # a name in `~name` that the system does not know
-        raise ReconpatchError(f"{key} = {kinds.shown(path)}: {error}") from None
+        expanded = checked_path(os.path.expandvars(Path(path).expanduser()))
+    except (ValueError, RuntimeError) as error:
+        raise ReconpatchError(str(error), where=where) from None
     if "$" in expanded:
-        raise ReconpatchError(f"{key} = {path!r}: the environment variable in it is not set; set it or write the path")
+        raise ReconpatchError("the environment variable is not set", where=where, fix="set it or write the path")
     return Path(expanded)
 
 
@@ -149,90 +211,54 @@ def read_config(content: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise kinds.explained(error, "configuration") from None
+        raise explained(error, "configuration") from None
 
 
 def read_experiment(file: Path) -> Experiment:
     """Experiment file -> Experiment; raises ReconpatchError naming the file and key."""
     content = read_yaml(file)
     if content is None:
-        raise ReconpatchError(f"{file}: empty; an experiment has at least a title and datasets")
+        raise ReconpatchError("empty", where=file, fix="give at least a title and datasets")
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        raise kinds.explained(error, str(file)) from None
+        raise explained(error, str(file)) from None
 
 
-LARGEST = 10**6  # bytes; the shipped files have a few thousand
-MOST_VALUES = 10**5  # with every alias written out
-PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
-KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: other readers silently keep the last value."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.value in keys:
+                where = f"{self.name}, line {key.start_mark.line + 1}"
+                raise ReconpatchError(f"key {shown(key.value)} is there twice", where=where, fix="keep one of them")
+            keys |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return node
 
 
 def read_yaml(file: Path) -> Any:
-    """YAML file -> its content: None where it is empty, else nested dictionaries with text as keys, lists, text,
-    numbers, true, false and null.
+    """YAML file -> its content: None where it is empty.
 
-    Raises ReconpatchError naming the file, and the line where there is one, for what is missing, no regular file, not
-    UTF-8, above a megabyte or no YAML; and for what YAML allows but no one means: a key given twice (other readers
-    silently keep the last), keys that are no text, tags, dates, and aliases that contain themselves or unfold into
-    more than 100,000 values.
+    Raises ReconpatchError naming the file, and the line where there is one, for a file that is missing, not UTF-8 or
+    not valid YAML, and for a key that is there twice.
     """
     try:
         if not file.is_file():
-            there = "a folder" if file.is_dir() else "no regular file" if file.exists() else "no such file"
-            raise ReconpatchError(f"{file}: {there}; give the path of a YAML file from {Path.cwd()}")
-        if file.stat().st_size > LARGEST:
-            raise ReconpatchError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {LARGEST}")
-        text = file.read_text(encoding="utf-8-sig")
+            what = "a folder" if file.is_dir() else "no regular file" if file.exists() else "no such file"
+            raise ReconpatchError(what, where=file, fix=f"give the path of a YAML file, seen from {Path.cwd()}")
+        loader = _Loader(file.read_text(encoding="utf-8-sig"))
+        loader.name = str(file)
+        return loader.get_single_data()
     except UnicodeDecodeError as error:
-        raise ReconpatchError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (OSError, ValueError) as error:
-        raise ReconpatchError(f"{shown(str(file))}: cannot be read ({error})") from None
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _check(node, file, {})
-        return loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        parts = [getattr(error, name, None) for name in ("context", "problem")]
-        said = " ".join((", ".join(filter(None, parts)) or str(error)).split())
-        hint = "; indent with spaces" if "'\\t'" in said else ""
-        where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
-        raise ReconpatchError(f"{where}: not valid YAML ({said}){hint}") from None
-    except RecursionError:
-        raise ReconpatchError(f"{file}: not valid YAML: nested too deeply") from None
-    except (ValueError, LookupError) as error:  # of a tag's reader, as for an integer of 5,000 digits or `!!bool 3`
-        raise ReconpatchError(f"{file}: not valid YAML: a value cannot be read ({error})") from None
-
-
-def _check(node: yaml.Node, file: Path, sizes: dict[int, int]) -> int:
-    """Raise ReconpatchError for what `read_yaml` refuses; else the number of values below, aliases written out."""
-    where = f"{file}, line {node.start_mark.line + 1}"
-    if id(node) in sizes:
-        if not sizes[id(node)]:
-            raise ReconpatchError(f"{where}: this value contains itself through an alias; write it out")
-        return sizes[id(node)]
-    sizes[id(node)] = 0
-    if node.tag not in PLAIN:
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
-        what = shown(node.value) if isinstance(node, yaml.ScalarNode) else "this value"
-        raise ReconpatchError(f"{where}: {what} would be read as {shown(kind)}; write it in quotes, without a tag")
-    below: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else []
-    if isinstance(node, yaml.MappingNode):
-        below = [value for _, value in node.value]
-        seen: set[str] = set()
-        for key, _ in node.value:
-            at = f"{file}, line {key.start_mark.line + 1}"
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in KEYS:
-                raise ReconpatchError(f"{at}: key {shown(key.value)} is no text; write it in quotes")
-            if key.value in seen:
-                raise ReconpatchError(f"{at}: key {shown(key.value)} is there twice; keep one of them")
-            seen.add(key.value)
-    sizes[id(node)] = 1 + sum(_check(child, file, sizes) for child in below)
-    if sizes[id(node)] > MOST_VALUES:
-        raise ReconpatchError(f"{where}: its aliases unfold into more than {MOST_VALUES} values; write them out")
-    return sizes[id(node)]
+        raise ReconpatchError(f"not UTF-8 text (byte {error.start})", where=file, fix="save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        fix = "indent with spaces" if "'\\t'" in str(error.problem) else ""
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        where = f"{file}, line {mark.line + 1}" if mark else file
+        raise ReconpatchError(f"not valid YAML ({problem})", where=where, fix=fix) from None
+    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
+        raise ReconpatchError(f"cannot be read ({' '.join(str(error).split())})", where=shown(str(file))) from None

@@ -318,19 +318,12 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[TableCell]:
     return cells
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Two configurations -> one, the second winning key by key at every depth, as Snakemake merges them."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
     """Default configuration and overlays -> Plan of all experiments, or of those named; raises ReconpatchError naming
     what is wrong.
     """
+    from snakemake.utils import update_config  # loads all of Snakemake
+
     content: dict[str, Any] = {}
     for file in [DEFAULT, *files]:
         if not file.exists():
@@ -338,7 +331,7 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
         over = read_yaml(file) or {}
         if not isinstance(over, dict):
             raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
-        content = merge(content, over)
+        update_config(content, over)  # as Snakemake merges them
     config = read_config(content)
     if strange := [name for name in experiments if name not in config.experiments]:
         raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")

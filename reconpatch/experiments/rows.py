@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, Experiment, Override, Variant, read_yaml
-from reconpatch.experiments.run import Run, description, vary
+from reconpatch.experiments.config import Config, Experiment, Override, Variant
+from reconpatch.experiments.run import BASELINE, ORIGINS, Run, description, vary
 from reconpatch.experiments.value_types import shown
 
-PAPER = "configs/paper/baseline.yaml"  # the paper's settings, apart from the baseline that users edit
+# The paper's settings, or ours where it is silent, whatever baseline the user's configuration has.
+PAPER = {key: value for key, value in BASELINE if ORIGINS[key].stated is not None}
+SILENT = {key for key, origin in ORIGINS.items() if origin.stated is False}  # keys that the paper does not state
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
     variants = list((experiment.variants or {"": Variant()}).items())
     _check(where, experiment, override, list(axes))
     order = [k for k in axes if k != "seed"] + ["seed"]
-    rows, out, (common, unstated) = [], [], _paper()
+    rows, out = [], []
     # An axis is the row's own place in the paper's table, not a departure, if the table has it; others are settings.
     swept = {"method", "seed", *(experiment.ensemble.over if experiment.ensemble else "",), *_swept(name, axes)}
     for (label, variant), values in itertools.product(variants, itertools.product(*(axes[k] for k in order))):
@@ -66,8 +68,8 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         labels |= {k: _plain(getattr(run, k)) for k in order if k not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {k: v for k, v in place.items() if k in swept}
         assumed = experiment.assumed | variant.assumed
-        silent = (unstated | set(assumed)) - set(stated)
-        rows.append(Row(labels, run, tuple(_departures(run, common | assumed | stated, silent))))
+        silent = (SILENT | set(assumed)) - set(stated)
+        rows.append(Row(labels, run, tuple(_departures(run, PAPER | assumed | stated, silent))))
     _distinct(where, experiment, rows)
     why = f"epochs {', '.join(dict.fromkeys(out))} are beyond the last or not among checkpoints {config.checkpoints}"
     return rows, [why] if out else []
@@ -147,12 +149,6 @@ def _swept(name: str, axes: Collection[str]) -> Collection[str]:
         return axes
     with file.open(encoding="utf-8") as lines:
         return next(lines).strip().split(",")
-
-
-def _paper() -> tuple[dict[str, Any], set[str]]:
-    """The paper's settings, ours where it is silent, and the keys where it is."""
-    content: dict[str, Any] = read_yaml(Path(PAPER))
-    return content["stated"] | content["assumed"], set(content["assumed"])
 
 
 def _departures(run: Run, paper: Mapping[str, Any], assumed: Collection[str]) -> Iterator[str]:

@@ -90,7 +90,7 @@ class Run(Section):
         source="ours",
         stated=None,
         meaning="seed of every random choice: projection and start of the coreset, initialisation of f, order of "
-        "batches",
+        "batches, augmentation, random weights",
     )
     backbone: Backbone = parameter(
         "wide_resnet50_2.tv_in1k",

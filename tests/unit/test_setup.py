@@ -18,32 +18,6 @@ def test_conda_environment_is_the_lock() -> None:
     assert module.environment(lock).count('      - "') == len(re.findall(r"^[A-Za-z0-9].*==", lock, re.MULTILINE))
 
 
-def test_schemas_are_current(tmp_path) -> None:
-    """`reconpatch schemas` has been run since the models changed."""
-    from reconpatch.cli.replication import write_schemas
-
-    write_schemas(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-    for made in tmp_path.iterdir():
-        assert made.read_text() == (ROOT / "workflow/schemas" / made.name).read_text()
-
-
-def test_a_changed_model_changes_its_schema(tmp_path, monkeypatch) -> None:
-    """What the test above would see: another limit, and a key more."""
-    from pydantic import create_model
-
-    from reconpatch.cli import replication as cli
-    from reconpatch.experiments import value_types as kinds
-
-    for name, kind in (("tolerance", kinds.Share), ("more", int)):
-        changed = create_model("Config", __base__=cli.Config, **{name: (kind, ...)})
-        monkeypatch.setattr(cli, "Config", changed)
-        cli.write_schemas(tmp_path)
-        shipped = (ROOT / "workflow/schemas/config.schema.json").read_text()
-        assert (tmp_path / "config.schema.json").read_text() != shipped
-        monkeypatch.undo()
-
-
 def test_lock_has_hashes_and_no_address() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock and "index-url" not in lock and "find-links" not in lock

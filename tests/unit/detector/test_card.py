@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reconpatch.detector.card import BANK, CARD, IMAGES, NETWORK, SCHEMA, Card, digest_of, read_card
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import baseline
+from reconpatch.experiments.run import BASELINE
 
 FILES = {NETWORK: b"weights", BANK: b"bank", IMAGES: b"image,sha256,width,height,use\n"}
 
@@ -16,7 +16,7 @@ def content(**changes) -> dict:
     """What a card holds, by hand."""
     told = {
         "schema_version": SCHEMA,
-        "run": baseline(),
+        "run": BASELINE.model_dump(mode="json"),
         "aspect": "crop",
         "false_alarm_rate": 0.05,
         "scores": [1.0, 2.5],
@@ -65,7 +65,7 @@ def test_digests_are_of_canonical_json(folder) -> None:
 @given(st.sampled_from(sorted(content())), st.integers(0, 5))
 def test_identity_depends_on_all_but_how_it_was_made(key, by) -> None:
     changes = {
-        "run": baseline() | {"seed": by},
+        "run": BASELINE.model_dump(mode="json") | {"seed": by},
         "aspect": ["crop", "stretch", "pad"][by % 3],
         "schema_version": SCHEMA,
         "images": {"fitted": 8 + by, "held out": 2, "different": 10},
@@ -157,9 +157,9 @@ WRONG = {
     "a file more": {"files": content()["files"] | {"../x": "ab"}},
     "more scores than peaks": {"scores": [1.0, 2.0, 3.0]},
     "another aspect": {"aspect": "squash"},
-    "a run that cannot be": {"run": baseline() | {"crop": 512}},
-    "a run with a key more": {"run": baseline() | {"more": 1}},
-    "a run without a key": {"run": {k: v for k, v in baseline().items() if k != "dim"}},
+    "a run that cannot be": {"run": BASELINE.model_dump(mode="json") | {"crop": 512}},
+    "a run with a key more": {"run": BASELINE.model_dump(mode="json") | {"more": 1}},
+    "a run without a key": {"run": {k: v for k, v in BASELINE.model_dump(mode="json").items() if k != "dim"}},
     "text as score": {"scores": ["high", 1.0]},
 }
 

@@ -6,14 +6,14 @@ from reconpatch.detector.card import BANK, IMAGES, NETWORK, Card
 from reconpatch.detector.descriptions import described, thresholds, told
 from reconpatch.detector.threshold import choose
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.baseline import baseline
+from reconpatch.experiments.run import BASELINE
 
 SCORES, PEAKS = [1.0, 5.0, 3.0, 2.0, 4.0], [0.1, 0.5, 0.3, 0.2, 0.4]
 
 
 def card(**changes) -> Card:
     fields = {
-        "run": baseline() | {"epochs": 7},
+        "run": BASELINE.model_dump(mode="json") | {"epochs": 7},
         "aspect": "crop",
         "false_alarm_rate": 0.34,
         "scores": SCORES,
@@ -63,7 +63,13 @@ def test_copies_among_held_out_images_are_told() -> None:
 
 
 def test_lines_of_what_limits_a_model() -> None:
-    poor = card(run=baseline() | {"weights": "random", "method": "patchcore"}, seen=0.5, scores=[], peaks=[], made={})
+    poor = card(
+        run=BASELINE.model_dump(mode="json") | {"weights": "random", "method": "patchcore"},
+        seen=0.5,
+        scores=[],
+        peaks=[],
+        made={},
+    )
     said = "\n".join(described(poor))
     assert "none, as no images were held out" in said and "threshold of maps" not in said
     assert "weights are random" in said and "--aspect stretch or pad" in said and "commit unknown" in said

@@ -14,7 +14,7 @@ from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network
-from reconpatch.experiments.plan import Plan, load_plan, make_plan, merge, run_name, stage_name
+from reconpatch.experiments.plan import Plan, load_plan, make_plan, run_name, stage_name
 from reconpatch.experiments.run import description, of_training
 
 ROOT = Path(__file__).parents[3]
@@ -489,10 +489,6 @@ def test_check_counts_weights_that_are_not_there_as_a_problem(content, tmp_path,
     assert "nowhere.safetensors: no such file (nuts)" in problem
 
 
-def test_merge_is_deep() -> None:
-    assert merge({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": [2]}) == {"a": {"b": 3, "c": 2}, "d": [2]}
-
-
 def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monkeypatch, damage, mvtec) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({k: content[k] for k in ("datasets", "seeds")} | {"experiments": {}}))
@@ -511,15 +507,6 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
     assert "train/good/000.png" in check(plan)[0]
 
 
-def test_the_papers_settings_stand_apart_from_the_baseline() -> None:
-    """The file that deviations are measured against holds what configs/default.yaml ships with."""
-    shipped = yaml.safe_load((ROOT / "configs/default.yaml").read_text())["baseline"]
-    paper = yaml.safe_load((ROOT / "configs/paper/baseline.yaml").read_text())
-    assert set(paper) == {"stated", "assumed"} and not set(paper["stated"]) & set(paper["assumed"])
-    merged = paper["stated"] | paper["assumed"]
-    assert merged == {k: v for k, v in shipped.items() if k not in ("method", "seed")}
-
-
 def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:
     content["datasets"]["btad"]["root"] = str(btad)
     content["experiments"] = {"table_btad": "configs/ablations/table_btad.yaml"}
@@ -532,7 +519,6 @@ def test_categories_whose_results_would_be_mixed_up(planned, mvtec) -> None:
     for name, message in (
         ("mean", "tables call the mean"),
         ("Nut", "'Nut' and 'nut' would be one file"),
-        ("aux", "'aux'"),
     ):
         shutil.copytree(mvtec / "nut", mvtec / name)
         with pytest.raises(ReconpatchError, match=rf"datasets\.mine\.root = .*{message}"):
