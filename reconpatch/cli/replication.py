@@ -164,14 +164,21 @@ def compare_records(a: Path, b: Path) -> None:
 
 def verify_results(folder: Path, plan: Plan) -> None:
     """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
+    from reconpatch.cli.verify_tables import check_table
     from reconpatch.experiments.outputs import result_folder
     from reconpatch.records.provenance import stage_codes
-    from reconpatch.records.verification import verify
+    from reconpatch.records.verify import verify
 
     planned = {
         result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)
     }
-    problems = verify(folder, lambda line: print(line, flush=True), codes=stage_codes(SCRIPTS), planned=planned)
+    problems = verify(
+        folder,
+        lambda line: print(line, flush=True),
+        codes=stage_codes(SCRIPTS),
+        planned=planned,
+        check_table=lambda file, results, findings: check_table(plan, file, results, findings),
+    )
     if problems:
         raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
 

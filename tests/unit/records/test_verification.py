@@ -10,6 +10,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reconpatch.records.findings import Findings, Source
+from reconpatch.records.locations import stage_names
+from reconpatch.records.record_checks import check_record
+from reconpatch.records.table_checks import DERIVED, is_at_place
+from reconpatch.records.verification import verify
 from results_folder import CATEGORY, CONFIG, DATASET, TRAIN, Results, code, items_of, run_of, write_results, write_run
 from safetensors.numpy import load_file, save_file
 
@@ -22,13 +27,8 @@ from reconpatch.experiments.run import description
 from reconpatch.experiments.stages import STAGES
 from reconpatch.files import sha256_of, write_text
 from reconpatch.method.memory_bank import MemoryBank
-from reconpatch.records.findings import Findings, Source
-from reconpatch.records.locations import stage_names
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.records.record import USAGE, Record, content_digest, read_record, repeatable
-from reconpatch.records.record_checks import check_record
-from reconpatch.records.table_checks import DERIVED, is_at_place
-from reconpatch.records.verification import verify
 
 ROOT = Path(__file__).parents[3]
 PLACE = f"{DATASET}/{CATEGORY}"
