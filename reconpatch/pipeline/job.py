@@ -19,16 +19,16 @@ from reconpatch.runtime import peak_bytes
 
 
 def end_with_parent() -> None:
-    """Have Linux kill this process when the one that started it ends, however that ends: a job that outlives a killed
-    scheduler would write over what the next call makes. Elsewhere nothing is done.
+    """On Linux, have the system kill this process when its parent ends: a job that outlives a killed scheduler would
+    overwrite results of the next call.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 def process_age() -> float:
-    """Seconds since this process began, to the hundredth; where the system does not tell, its CPU time, which is close
-    while all it has done is import.
+    """Seconds since this process began, to the hundredth. Where the system does not say it, the CPU time of the
+    process: that is close as long as the process has only imported modules.
     """
     try:
         after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
@@ -40,28 +40,31 @@ def process_age() -> float:
 
 @dataclass
 class Job:
-    """A running job. `note` writes to its log, `progress` to the log and, every few seconds, to the terminal."""
+    """A running job: what the workflow gives it besides files and settings, its log, and its use of time and memory."""
 
     name: str
     log: TextIO
     threads: int = 1
-    device: str = "cpu"  # that is wanted: auto, cpu or cuda
-    code: str = ""  # digest of the modules it runs
+    device: str = "cpu"  # the device that the user wants: auto, cpu or cuda
+    code: str = ""  # digest of the modules that the job runs
     started: float = field(default_factory=time.perf_counter)
-    shown: float = 0.0
-    start: float = field(default_factory=process_age)  # seconds from the process to the job: its imports
-    latest: float = 0.0  # when progress was last reported
+    imports: float = field(default_factory=process_age)  # seconds from the start of the process to that of the job
+    latest: float = 0.0  # when progress was last reported, in seconds since the start, as the next two
+    shown: float = 0.0  # when progress was last shown on the terminal
     since: dict[str, float] = field(default_factory=dict)  # when each kind of progress began
 
     def note(self, text: str) -> None:
-        """Write a line to the log, or to the terminal where the disk takes no more."""
+        """Write a line to the log, or to the terminal if the disk is full."""
         try:
             self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError:
             print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
     def progress(self, text: str, done: int, total: int) -> None:
-        """Report done of total, with an estimate of what is left."""
+        """Report done of total with an estimate of the time left: to the log and, every few seconds, to the terminal.
+
+        The first word of `text` is the kind of progress: its time starts where the kind before it ended.
+        """
         elapsed = time.perf_counter() - self.started
         taken = elapsed - self.since.setdefault(text.split()[0], elapsed if done == 0 else self.latest)
         self.latest = elapsed
@@ -72,13 +75,13 @@ class Job:
             print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
 
     def usage(self) -> dict[str, float]:
-        """Seconds of wall time so far, from the start of the process to that of the job, and of the process's CPU time;
-        peak memory of the process in MB.
+        """-> `wall_s`, seconds since the start of the job; `start_s`, seconds from the start of the process to that of
+        the job; `cpu_s`, CPU time of the process; `peak_mb`, its largest memory in MB.
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "wall_s": round(time.perf_counter() - self.started, 3),
-            "start_s": round(self.start, 3),
+            "start_s": round(self.imports, 3),
             "cpu_s": round(used.ru_utime + used.ru_stime, 3),
             "peak_mb": round(peak_bytes() / 2**20, 1),
         }
@@ -97,7 +100,7 @@ def run_job(log: Path, name: str, *, threads: int = 1, device: str = "cpu", code
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
         running = Job(name, file, threads, device, code)
-        running.note(f"{name}, process {os.getpid()}, begun {running.start:.2f} s ago")
+        running.note(f"{name}, process {os.getpid()}, begun {running.imports:.2f} s ago")
         try:
             yield running
         except BaseException as error:
@@ -117,5 +120,5 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; if the file was removed meanwhile, run the same command again"
     if isinstance(error, MemoryError):
-        return f"out of memory ({error}); `reconpatch plan` shows what jobs need: run fewer at once, or smaller ones"
+        return f"out of memory ({error}); `reconpatch plan` shows what jobs need; run fewer at once, or smaller ones"
     return None

@@ -20,7 +20,7 @@ from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts
-from reconpatch.records.record import Bank, Data, Record, read_stage, write_record
+from reconpatch.records.record import Bank, Data, Record, StageFacts, Weights, read_stage, write_record
 from reconpatch.runtime import take_device
 
 
@@ -69,12 +69,11 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     take_device(job.device, job.note)
     items, manifest_digest = read_manifest(files.manifest)
     labels = np.array([item.label for item in items if item.split == "test"])
-    features, masks = np.load(files.test, mmap_mode="r"), np.load(files.masks)
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     began = time.perf_counter()
     image, patch, device = score_features(
-        features,
+        np.load(files.test, mmap_mode="r"),
         bank,
         neighbours=run["neighbours"],
         reweight_map=run["reweight"] == "map",
@@ -83,23 +82,12 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     )
     maps = anomaly_maps(patch, run["crop"], run["blur"])
     seconds = round((time.perf_counter() - began) / len(labels), 6)
-    metrics, wins = evaluate(image, labels, maps, masks)
+    metrics, wins = evaluate(image, labels, maps, np.load(files.masks))
     with replacing(files.scores) as temporary:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
-        digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)}
-    features_facts, bank_facts = read_stage(files.features), read_stage(files.bank_facts)
-    if features_facts.weights is None:
-        raise ReconpatchError(
-            "does not say which weights made the features", where=files.features, fix="remove its folder"
-        )
-    stages = {"features": features_facts.stage, "bank": bank_facts.stage}
-    if files.training is not None:
-        stages["training"] = read_stage(files.training).stage
-    stages["score"] = stage_facts(
-        job.code, job.threads, device, job.usage(), folder=target.run, s_per_image={"test": seconds}
-    )
-    digests["test_features"] = features_facts.digests["test_features"]
-    digests["train_features"] = bank_facts.digests["train_features"]
+        digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)} | bank_digests(bank)
+    own = stage_facts(job.code, job.threads, device, job.usage(), folder=target.run, s_per_image={"test": seconds})
+    earlier = _EarlierStages.read(files)
     record = Record(
         dataset=target.dataset,
         category=target.category,
@@ -109,16 +97,42 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         metrics=metrics,
         flags=record_flags(run["weights"], target.layout, target.category, items),
         data=_data(target.layout, manifest_digest, items),
-        weights=features_facts.weights,
+        weights=earlier.weights,
         bank=Bank(patches=len(bank.patches), of=bank.training_patches, grid=list(patch.shape[1:])),
         masks=files.masks.parent.name,
-        digests=digests | bank_digests(bank),
-        stages=stages,
+        digests=digests | earlier.digests,
+        stages=earlier.stages | {"score": own},
         # Where only the test images are augmented, the bank is made of other features than those that are scored.
-        training_features=bank_facts.features if run.get("augment") == "test" else None,
+        training_features=earlier.training_features if run.get("augment") == "test" else None,
     )
     write_record(files.record, record)
     job.note(json.dumps(metrics))
+
+
+@dataclass(frozen=True)
+class _EarlierStages:
+    """What the stages before this one say of the weights, of the features and of themselves."""
+
+    weights: Weights
+    digests: dict[str, str]
+    stages: dict[str, StageFacts]
+    training_features: StageFacts | None
+
+    @staticmethod
+    def read(files: ScoreFiles) -> "_EarlierStages":
+        features, bank = read_stage(files.features), read_stage(files.bank_facts)
+        if features.weights is None:
+            raise ReconpatchError(
+                "does not say which weights made the features", where=files.features, fix="remove its folder"
+            )
+        stages = {"features": features.stage, "bank": bank.stage}
+        if files.training is not None:
+            stages["training"] = read_stage(files.training).stage
+        digests = {
+            "test_features": features.digests["test_features"],
+            "train_features": bank.digests["train_features"],
+        }
+        return _EarlierStages(features.weights, digests, stages, bank.features)
 
 
 def _data(layout: str, manifest_digest: str, items: Sequence[Item]) -> Data:
