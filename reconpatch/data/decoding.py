@@ -1,4 +1,4 @@
-"""From a file to pixels: one read, whole images only, every mode by a stated rule."""
+"""From a file to pixels: each file is read once, only whole images are accepted, every mode has a stated rule."""
 
 import stat
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reconpatch.errors import ReconpatchError, quote
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # what a file holds counts, not its suffix; no other parser is run
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # by content, not by suffix; no other parser is run
 MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
-MAX_RATIO = 50  # of the sides; a strip's shorter side is brought to the size of `resize`, the longer grows with it
-MAX_BYTES = 8 * MAX_PIXELS  # a file larger than that many pixels with nothing compressed
+MAX_RATIO = 50  # of the sides: the shorter is scaled to `resize` px, and the longer side of a strip would be huge
+MAX_BYTES = 8 * MAX_PIXELS  # more than an uncompressed image of that many pixels has
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 ORIENTATION = 0x0112  # of EXIF
-HEADS = {  # how files begin that are often named as if they were images
+BEGINNINGS = {  # of files that are often named as if they were images
     b"GIF8": "a GIF; save it as png",
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the image",
     b"<": "text of the web (HTML or XML), perhaps a failed download",
@@ -29,7 +29,7 @@ HEADS = {  # how files begin that are often named as if they were images
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file: the pixels, turned as EXIF says, what format it holds, and its EXIF orientation (1: as it is)."""
+    """A decoded file: its pixels, turned as EXIF says, its format, and its EXIF orientation (1: not turned)."""
 
     image: Image.Image
     format: str
@@ -37,7 +37,7 @@ class Picture:
 
 
 def read_file(path: Path) -> bytes:
-    """file -> its bytes. Raises ReconpatchError naming the file, unless it can be read and is no larger than any image.
+    """file -> its bytes. Raises ReconpatchError naming the file if it cannot be read or is larger than any image.
 
     Folders, devices and pipes are refused unopened: reading one might never end.
     """
@@ -45,17 +45,19 @@ def read_file(path: Path) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-            raise ReconpatchError(f"{quote(path)}: {kind}, not an image file; move or rename it")
+            raise ReconpatchError(f"{kind}, not an image file", where=path, fix="move or rename it")
         if status.st_size > MAX_BYTES:
-            raise ReconpatchError(
-                f"{quote(path)}: refused, {status.st_size} bytes are no photograph of a product; scale it"
-            )
+            raise _refused(f"{status.st_size} bytes are", path, "scale it")
         return path.read_bytes()
     except FileNotFoundError:
         what = f"broken link to {quote(path.readlink())}" if path.is_symlink() else "no such file"
-        raise ReconpatchError(f"{quote(path)}: {what}") from None
+        raise ReconpatchError(what, where=path) from None
     except OSError as error:
-        raise ReconpatchError(f"{quote(path)}: cannot be read ({error.strerror or error})") from None
+        raise ReconpatchError(f"cannot be read ({error.strerror or error})", where=path) from None
+
+
+def _refused(size: str, path: Path, fix: str) -> ReconpatchError:
+    return ReconpatchError(f"refused, {size} no photograph of a product", where=path, fix=fix)
 
 
 def decode(content: bytes, path: Path) -> Picture:
@@ -64,44 +66,40 @@ def decode(content: bytes, path: Path) -> Picture:
     Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, several pictures
     in one file (of a camera's MPO the first is the photograph), no or too many pixels, strips.
     """
-    name = quote(path)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             short, long = sorted(image.size)
+            size = f"{image.width}x{image.height} px is"
             if not 0 < short * long <= MAX_PIXELS:
-                raise ReconpatchError(
-                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; scale it"
-                )
+                raise _refused(size, path, "scale it")
             if long > MAX_RATIO * short:
+                raise _refused(size, path, "cut a part out")
+            file_format, frames = image.format or "", getattr(image, "n_frames", 1)
+            if frames > 1 and file_format != "MPO":
                 raise ReconpatchError(
-                    f"{name}: refused, {image.width}x{image.height} px is no photograph of a product; cut a part out"
+                    f"holds {frames} pictures (frames or pages)", where=path, fix="save each as a file of its own"
                 )
-            kind, frames = image.format or "", getattr(image, "n_frames", 1)
-            if frames > 1 and kind != "MPO":
-                raise ReconpatchError(
-                    f"{name}: holds {frames} pictures (frames or pages); save each as a file of its own"
-                )
-            given = image.getexif().get(ORIENTATION, 1)  # before load: TIFFs are turned by it
+            orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
             image.load()
             turned = ImageOps.exif_transpose(image)
-            return Picture(turned, kind, given if isinstance(given, int) and 1 <= given <= 8 else 1)
+            known = isinstance(orientation, int) and 1 <= orientation <= 8
+            return Picture(turned, file_format, orientation if known else 1)
     except ReconpatchError:
         raise
     except UnidentifiedImageError:
-        raise ReconpatchError(f"{name}: not an image that can be read ({_guess(content)})") from None
+        raise ReconpatchError(f"not an image that can be read ({_guess(content)})", where=path) from None
     except Exception as error:  # Pillow's parsers raise anything on damaged files; warnings where those are errors
-        raise ReconpatchError(
-            f"{name}: cannot be decoded ({error or type(error).__name__}); replace the file"
-        ) from None
+        reason = str(error) or type(error).__name__
+        raise ReconpatchError(f"cannot be decoded ({reason})", where=path, fix="replace the file") from None
 
 
 def _guess(content: bytes) -> str:
-    """What a file that is no image might be, from how it begins."""
+    """What a file that is no image might be, by its beginning."""
     if not content:
         return "it is empty: 0 bytes"
     if content[4:8] == b"ftyp":
         return "it holds HEIC, AVIF or a video; save it as png"
-    known = (what for head, what in HEADS.items() if content.lstrip().startswith(head))
+    known = (what for head, what in BEGINNINGS.items() if content.lstrip().startswith(head))
     return "it holds " + next(known, f"none of {', '.join(FORMATS)}, or its beginning is damaged")
 
 
@@ -114,14 +112,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT:
         values = np.asarray(image, np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ReconpatchError(f"grey values from {values.min()} to {values.max()}: save with 8 or 16 bits")
+            raise ReconpatchError(f"grey values from {values.min()} to {values.max()}", fix="save with 8 or 16 bits")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
-        raise ReconpatchError("floating-point images have no stated range: save them with 8 or 16 bits")
+        raise ReconpatchError("floating-point images have no stated range", fix="save them with 8 or 16 bits")
     elif image.mode not in EIGHT_BIT:
-        raise ReconpatchError(f"colours in mode {image.mode} have no rule here: save the image as RGB")
+        raise ReconpatchError(f"colours in mode {image.mode} have no rule here", fix="save the image as RGB")
     elif image.mode in ("P", "PA") and "transparency" in image.info:
-        image = image.convert("RGBA")  # else Pillow warns of what it drops
+        image = image.convert("RGBA")  # otherwise Pillow warns of what it drops
     return image.convert("RGB")
 
 

@@ -19,7 +19,7 @@ from reconpatch.rng import named_rng
 
 SIDE = 160  # px of a crop; the photographs are 512 px square
 TRAIN_ROWS = 320  # rows of the photograph above this belong to training, the rest to the test
-COUNTS = {"train": 48, "good": 20, "defect": 6}  # images: training, normal test, of each defect
+COUNTS = {"train": 48, "good": 20, "defect": 6}  # images: training, normal test, of each defect type
 
 Grey = NDArray[np.uint8]
 Region = NDArray[np.bool_]
@@ -96,12 +96,12 @@ DEFECTS = {"blur": _blur, "cut_paste": _cut_paste, "missing": _missing, "scratch
 
 
 def write_sample(folder: Path, category: str, seed: int) -> None:
-    """Write one category in MVTec AD layout below `folder`; same seed, same bytes.
+    """Write one category in MVTec AD's layout below `folder`. The same seed gives the same bytes.
 
     Raises ReconpatchError for a category that is not in the sample.
     """
     if category not in SAMPLE:
-        raise ReconpatchError(f"sample category {category!r}: choose from {', '.join(SAMPLE)}")
+        raise ReconpatchError("unknown", where=f"sample category {category!r}", fix=f"choose from {', '.join(SAMPLE)}")
     photograph: Grey = getattr(photographs, category)()
     upper, lower = photograph[:TRAIN_ROWS], photograph[TRAIN_ROWS:]
     rng = named_rng(seed, f"sample/{category}")
@@ -115,8 +115,8 @@ def write_sample(folder: Path, category: str, seed: int) -> None:
         save(_crop(upper, rng), f"train/good/{i:03}.png")
     for i in range(COUNTS["good"]):
         save(_crop(lower, rng), f"test/good/{i:03}.png")
-    for defect, draw in DEFECTS.items():
+    for defect_type, draw in DEFECTS.items():
         for i in range(COUNTS["defect"]):
             image, region = draw(_crop(lower, rng), lower, rng)
-            save(image, f"test/{defect}/{i:03}.png")
-            save(np.where(region, np.uint8(255), np.uint8(0)), f"ground_truth/{defect}/{i:03}_mask.png")
+            save(image, f"test/{defect_type}/{i:03}.png")
+            save(np.where(region, np.uint8(255), np.uint8(0)), f"ground_truth/{defect_type}/{i:03}_mask.png")

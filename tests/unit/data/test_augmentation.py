@@ -11,10 +11,6 @@ from hypothesis import strategies as st
 from reconpatch.data.augmentation import Augmentation, augment_image, augment_mask, draw, drawn_augmentations
 from reconpatch.errors import ReconpatchError
 
-RUN = {
-    **{"augment_rotation": 10, "augment_translation": 0.05, "augment_brightness": 0.1, "augment_contrast": 0.2},
-    **{"augment_blur": 1.0},
-}
 RANGES = {"rotation": 10.0, "translation": 0.05, "brightness": 0.2, "contrast": 0.3, "blur": 1.5}
 
 
@@ -86,12 +82,6 @@ def test_mask_and_image_move_together(angle, dx, dy) -> None:
     assert moved[image > 191].all() and not moved[image < 64].any()
 
 
-def test_no_corner_turns_black() -> None:
-    flat = np.full((12, 16, 3), 77, np.uint8)
-    assert np.array_equal(augment_image(flat, Augmentation(45, (0.4, -0.4), blur=2)), flat)
-    assert augment_mask(np.ones((12, 16), bool), Augmentation(45, (0.4, -0.4))).all()
-
-
 @pytest.mark.parametrize(("contrast", "brightness"), [(0.6, 1.0), (1.7, 1.0), (1.0, 0.5), (1.0, 1.8), (1.8, 0.6)])
 def test_light_against_torchvision(contrast, brightness) -> None:
     image = noise(24, 20)
@@ -121,11 +111,6 @@ def test_ranges_of_zero_change_nothing(height, width, seed) -> None:
     assert np.array_equal(augment_mask(image[..., 0] > 127, a), image[..., 0] > 127)
 
 
-def test_light_leaves_masks_alone() -> None:
-    mask = noise(9, 9)[..., 0] > 127
-    assert np.array_equal(augment_mask(mask, Augmentation(brightness=0.1, contrast=3, blur=5)), mask)
-
-
 def test_draws_fill_their_ranges_evenly() -> None:
     rng = np.random.default_rng(0)
     draws = [draw(rng, **RANGES) for _ in range(4000)]
@@ -137,13 +122,6 @@ def test_draws_fill_their_ranges_evenly() -> None:
     assert share.min() >= 0 and share.max() <= 1
     assert np.abs(share - even).max() < 0.04  # Kolmogorov-Smirnov: above 0.031 once in a thousand
     assert np.abs(np.corrcoef(values.T) - np.eye(6)).max() < 0.07
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10**6))
-def test_one_seed_one_augmentation(seed) -> None:
-    first, again, other = (draw(np.random.default_rng(s), **RANGES) for s in (seed, seed, seed + 1))
-    assert first == again and first != other
 
 
 @pytest.mark.parametrize(
@@ -160,46 +138,22 @@ def test_one_range_of_zero_leaves_the_other_draws(name, nothing) -> None:
     one, two = np.random.default_rng(5), np.random.default_rng(5)
     for _ in range(3):  # the next image's draws stay the same as well
         assert draw(one, **{**RANGES, name: 0}) == replace(draw(two, **RANGES), **nothing)
+    for value in (-0.1, math.nan, math.inf):
+        with pytest.raises(ReconpatchError) as caught:
+            draw(one, **{**RANGES, name: value})
+        assert caught.value.where == f"augmentation {name} {value}"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [(n, v) for n in RANGES for v in (-0.1, math.nan, math.inf)] + [("brightness", 1.1), ("contrast", 2)],
-)
-def test_impossible_ranges_are_named(name, value) -> None:
-    with pytest.raises(ReconpatchError, match=f"{name} {value}: must be"):
-        draw(np.random.default_rng(0), **{**RANGES, name: value})
-
-
-def drawn(paths, seed=0, augment="drawn", **ranges):
-    return drawn_augmentations(paths, {"augment": augment, "seed": seed} | RUN | ranges)
-
-
-def test_without_augmentation_there_is_none() -> None:
-    assert drawn_augmentations(["a", "b"], {"augment": "none"}) == [None, None]
-    assert drawn_augmentations(["a", "b"], {}) == [None, None]  # the features of such a run do not mention it
+def drawn(paths: list[str], seed: int = 0, augment: str = "drawn") -> list[Augmentation | None]:
+    ranges = {f"augment_{name}": value for name, value in RANGES.items()}
+    return drawn_augmentations(paths, {"augment": augment, "seed": seed} | ranges)
 
 
 def test_an_image_is_changed_by_its_seed_and_path_alone() -> None:
     paths = [f"test/good/{n:03}.png" for n in range(20)]
     every = drawn(paths)
     assert len(set(every)) == 20
-    assert drawn(paths[::-1]) == every[::-1] and drawn(paths[7:9]) == every[7:9]
+    assert drawn(paths[::-1]) == every[::-1] and drawn(paths[7:9]) == every[7:9] == drawn(paths[7:9], augment="both")
     assert set(drawn(paths, seed=1)).isdisjoint(every)
-    for reading in ("test", "both"):
-        assert drawn(paths, augment=reading) == every
-
-
-def test_every_range_bounds_its_own_change() -> None:
-    found = drawn([str(n) for n in range(400)])
-    values = {
-        "augment_rotation": [a.angle for a in found],
-        "augment_translation": [part for a in found for part in a.shift],
-        "augment_brightness": [a.brightness - 1 for a in found],
-        "augment_contrast": [a.contrast - 1 for a in found],
-        "augment_blur": [2 * a.blur - 1 for a in found],  # from 0 to the range, which is 1
-    }
-    for key, drawn_values in values.items():
-        assert max(drawn_values) <= RUN[key] and min(drawn_values) >= -RUN[key]
-        assert max(drawn_values) > 0.9 * RUN[key] and min(drawn_values) < -0.9 * RUN[key]
-    assert drawn(["a"], **dict.fromkeys(RUN, 0)) == [Augmentation()]
+    assert drawn_augmentations(["a", "b"], {"augment": "none"}) == [None, None]
+    assert drawn_augmentations(["a", "b"], {}) == [None, None]  # the features of such a run do not mention it

@@ -1,15 +1,21 @@
+"""What the index says of files once they are opened."""
+
 import hashlib
-import json
 import os
 import shutil
+import warnings
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawing import write_image, write_mask
+from PIL import Image
 
+from reconpatch.data.decoding import decode
 from reconpatch.data.index import index
-from reconpatch.data.layouts import categories, category_folder, count_images
-from reconpatch.data.manifest import check_unchanged, listing, manifest_json, read_manifest
+from reconpatch.data.manifest import manifest_json
+from reconpatch.data.published import KNOWN, remarks
 from reconpatch.errors import ReconpatchError
 
 
@@ -35,21 +41,6 @@ def test_btad_pairs_masks_by_folder_not_by_stem(btad) -> None:
         assert {i.defect for i in items} == {"good", "ko"}
 
 
-def test_btad_mask_may_have_another_suffix(btad) -> None:
-    for mask in (btad / "01/ground_truth/ko").iterdir():
-        write_mask(mask.with_suffix(".bmp"), (40, 40))
-        mask.unlink()
-    assert next(i.mask for i in index("btad", btad, "01") if i.label) == "ground_truth/ko/0000.bmp"
-
-
-def test_folder_without_masks(own) -> None:
-    assert categories("folder", own) == ["own"]
-    assert category_folder("folder", own, "own") == own
-    items = index("folder", own, "own")
-    assert [i.split for i in items].count("train") == 5
-    assert {(i.defect, i.label, i.mask) for i in items if i.split == "test"} == {("good", 0, None), ("broken", 1, None)}
-
-
 def test_folder_masks_are_all_or_none(own) -> None:
     write_mask(own / "ground_truth/broken/0.png")
     with pytest.raises(ReconpatchError, match=r"all or none"):
@@ -59,207 +50,185 @@ def test_folder_masks_are_all_or_none(own) -> None:
     assert all(i.mask for i in index("folder", own, "own") if i.label)
 
 
-def test_categories_in_the_papers_order(tmp_path) -> None:
-    for name in ("wood", "cable", "bottle", "zzz", "carpet"):
-        (tmp_path / name / "train").mkdir(parents=True)
-    (tmp_path / "notes").mkdir()
-    assert categories("mvtec_ad", tmp_path) == ["bottle", "cable", "carpet", "wood", "zzz"]
-
-
-def test_missing_root_and_category_are_named(tmp_path, mvtec) -> None:
-    with pytest.raises(ReconpatchError, match="absent: no such folder"):
-        categories("mvtec_ad", tmp_path / "absent")
-    with pytest.raises(ReconpatchError, match="no mvtec_ad category"):
-        categories("mvtec_ad", mvtec / "nut" / "train")
-    with pytest.raises(ReconpatchError, match="bolt"):
-        index("mvtec_ad", mvtec, "bolt")
-
-
-def test_all_problems_are_listed_at_once(mvtec, rng, damage) -> None:
-    nut = mvtec / "nut"
-    damage(nut / "train/good/001.png")
-    write_mask(nut / "ground_truth/bent/000_mask.png", size=(40, 40))
-    (nut / "ground_truth/bent/001_mask.png").unlink()
-    write_mask(nut / "ground_truth/scratch/009_mask.png")
-    write_mask(nut / "ground_truth/scratch/000_mask.png", box=(0, 0, 0, 0))
+def problems_of(root: Path, layout: str = "mvtec_ad", category: str = "nut", threads: int = 2) -> list[str]:
     with pytest.raises(ReconpatchError) as caught:
-        index("mvtec_ad", mvtec, "nut", threads=2)
-    message = str(caught.value)
-    assert "5 problem(s)" in message
-    for part in (
-        "train/good/001.png",
-        "000_mask.png: mask is 40x40 px",
-        "bent/001.png: no mask",
-        "009_mask.png: mask without a defective image",
-        "scratch/000_mask.png: mask of a defective image is empty",
-    ):
-        assert part in message
-
-
-def test_empty_splits_are_errors(mvtec) -> None:
-    shutil.rmtree(mvtec / "nut/train/good")
-    with pytest.raises(ReconpatchError, match="train/good: no images"):
-        index("mvtec_ad", mvtec, "nut")
-
-
-def test_manifest_round_trip_and_place_independence(mvtec, tmp_path) -> None:
-    items = index("mvtec_ad", mvtec, "nut")
-    shutil.copytree(mvtec, tmp_path / "moved")
-    assert manifest_json(items) == manifest_json(index("mvtec_ad", tmp_path / "moved", "nut"))
-    file = tmp_path / "m.json"
-    file.write_text(manifest_json(items))
-    again, digest = read_manifest(file)
-    assert again == items and digest == json.loads(file.read_text())["digest"]
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda text: "",
-        lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"label": 0', '"label": 1', 1),
-        lambda text: text.replace('"width": 48', '"width": 49', 1),
-        lambda text: text.replace('"digest": "', '"digest": "0', 1),
-        lambda text: text.replace('"mode"', '"mood"', 1),
-        lambda text: text.replace('"images"', '"image"', 1),
-        lambda text: text.replace("{", '{"more": 1,', 1),
-        lambda text: "[]",
-        lambda text: '{"digest": "", "images": ["abc"]}',
-        lambda text: '{"digest": "", "images": 3}',
-        lambda text: "[" * 100_000,
-    ],
-)
-def test_spoilt_manifests_are_refused(spoil, mvtec, tmp_path) -> None:
-    file = tmp_path / "m.json"
-    text = manifest_json(index("mvtec_ad", mvtec, "nut"))
-    file.write_text(spoil(text))
-    assert file.read_text() != text
-    with pytest.raises(ReconpatchError, match=r"m\.json: not a manifest as the index wrote it .*delete it"):
-        read_manifest(file)
-
-
-def test_manifests_of_other_fields_or_no_text_are_refused(tmp_path) -> None:
-    """Written by another version, its digest right: a missing field must not become a default."""
-    row = {"path": "a.png", "split": "test", "label": 1, "defect": "x", "mask": None}
-    digest = hashlib.sha256(json.dumps([row], sort_keys=True).encode()).hexdigest()
-    (tmp_path / "old.json").write_text(json.dumps({"digest": digest, "images": [row]}))
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
-    for name in ("old.json", "bytes.json", "absent.json"):
-        with pytest.raises(ReconpatchError, match=name):
-            read_manifest(tmp_path / name)
-
-
-def test_digest_does_not_depend_on_the_order_of_the_file_system(mvtec, tmp_path, monkeypatch) -> None:
-    before = manifest_json(index("mvtec_ad", mvtec, "nut"))
-    listed = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(listed(path), reverse=True)))
-    assert manifest_json(index("mvtec_ad", mvtec, "nut", threads=3)) == before
-
-
-def test_odd_names_survive_the_manifest(mvtec, tmp_path) -> None:
-    (mvtec / "nut/train/good/000.png").rename(mvtec / "nut/train/good/ü\n .png")
-    (mvtec / "nut/train/good/001.png").rename(mvtec / "nut/train/good" / os.fsdecode(b"\xff.png"))
-    items = index("mvtec_ad", mvtec, "nut")
-    (tmp_path / "m.json").write_text(manifest_json(items))
-    assert read_manifest(tmp_path / "m.json")[0] == items
-    check_unchanged(mvtec / "nut", items)
-
-
-def test_what_is_extracted_is_what_was_indexed(mvtec, rng) -> None:
-    nut, items = mvtec / "nut", index("mvtec_ad", mvtec, "nut")
-    check_unchanged(nut, items, "images", threads=2)
-    check_unchanged(nut, items, "masks")
-    write_image(nut / "train/good/001.png", rng, (50, 40))
-    content = bytearray((nut / "train/good/002.png").read_bytes())
-    content[-20] ^= 1
-    (nut / "train/good/002.png").write_bytes(content)
-    (nut / "test/good/000.png").unlink()
-    with pytest.raises(ReconpatchError) as caught:
-        check_unchanged(nut, items, "images", threads=2)
+        index(layout, root, category, threads)
     first, *rest = str(caught.value).split("\n  ")
-    assert first.startswith("3 of 11 images changed since they were indexed; put them back, or run again with")
-    assert [line.removeprefix(f"{nut}/") for line in rest] == [
-        f"train/good/001.png: {(nut / 'train/good/001.png').stat().st_size} bytes, were {items[1].bytes}",
-        "train/good/002.png: other bytes",
-        "test/good/000.png: gone",
-    ]
-    check_unchanged(nut, items, "masks")
-    write_mask(nut / "ground_truth/bent/001_mask.png", box=(0, 0, 9, 9))
-    with pytest.raises(ReconpatchError, match=r"1 of 5 masks changed(?s:.*)bent/001_mask\.png"):
-        check_unchanged(nut, items, "masks")
+    assert first == f"{category}: {len(rest)} problem(s) in the data:"
+    return rest
 
 
-def test_listing_changes_with_a_file(mvtec, rng) -> None:
-    before = listing("mvtec_ad", mvtec, "nut")
-    assert before == listing("mvtec_ad", mvtec, "nut")
-    write_image(mvtec / "nut/train/good/000.png", rng)
-    assert before != listing("mvtec_ad", mvtec, "nut")
+def exif(orientation: int) -> Image.Exif:
+    made = Image.Exif()
+    made[0x0112] = orientation
+    return made
 
 
-def test_masks_in_a_misnamed_folder_are_not_ignored(own) -> None:
-    write_mask(own / "ground_truth/brokne/0.png")
-    with pytest.raises(ReconpatchError, match=r"brokne: masks for a folder .*broken|brokne: masks for a folder"):
-        index("folder", own, "own")
+def test_what_is_hashed_is_what_is_decoded(mvtec, monkeypatch) -> None:
+    """A file replaced by every read: one read, so digest, size and pixels are of the same content."""
+    reads: list[Path] = []
+    contents = {}
+    for side in (30, 31):
+        buffer = BytesIO()
+        Image.new("RGB", (side, side)).save(buffer, "PNG")
+        contents[side] = buffer.getvalue()
+
+    def read(path: Path) -> bytes:
+        reads.append(path)
+        return contents[30 + len(reads) % 2]
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    shutil.rmtree(mvtec / "nut/test/bent"), shutil.rmtree(mvtec / "nut/test/scratch")
+    shutil.rmtree(mvtec / "nut/ground_truth")
+    items = index("mvtec_ad", mvtec, "nut")
+    assert len(reads) == len(items) == 6
+    assert {i.width for i in items} == {30, 31}
+    for item in items:
+        assert item.sha256 == hashlib.sha256(contents[item.width]).hexdigest()
+        assert item.bytes == len(contents[item.width])
 
 
-def test_a_mac_archives_second_tree_is_no_category(mvtec) -> None:
-    for name in ("__MACOSX", ".trash"):
-        (mvtec / name / "train").mkdir(parents=True)
-    assert categories("mvtec_ad", mvtec) == ["nut"]
+def test_facts_of_masks_are_counted(mvtec) -> None:
+    values = np.zeros((40, 48), np.uint8)
+    values[0, :7], values[1, :5], values[2, 0] = 255, 128, 1
+    mask = mvtec / "nut/ground_truth/bent/000_mask.png"
+    Image.fromarray(values).save(mask)
+    items = {i.path: i for i in index("mvtec_ad", mvtec, "nut")}
+    bent = items["test/bent/000.png"]
+    assert (bent.mask_pixels, bent.mask_between) == (13, 6)
+    assert bent.mask_bytes == len(mask.read_bytes())
+    assert bent.mask_sha256 == hashlib.sha256(mask.read_bytes()).hexdigest()
+    plain = items["test/bent/001.png"]
+    assert (plain.mask_pixels, plain.mask_between) == (14 * 12, 0)
+    assert (items["test/good/000.png"].mask, items["test/good/000.png"].mask_bytes) == (None, 0)
 
 
-def test_roots_that_may_not_be_listed_are_named(mvtec, monkeypatch) -> None:
-    def denied(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(ReconpatchError, match=r"data root .*: Permission denied"):
-        categories("mvtec_ad", mvtec)
-
-
-def test_listing_sees_broken_links_and_linked_folders(mvtec, rng) -> None:
-    """A category whose images lie elsewhere, as on a shared disk."""
-    nut, elsewhere = mvtec / "nut", mvtec.parent / "elsewhere"
-    shutil.move(nut / "train/good", elsewhere)
-    (nut / "train/good").symlink_to(elsewhere)
-    before = listing("mvtec_ad", mvtec, "nut")
-    write_image(elsewhere / "000.png", rng)
-    between = listing("mvtec_ad", mvtec, "nut")
-    (elsewhere / "009.png").symlink_to("away.png")
-    assert len({before, between, listing("mvtec_ad", mvtec, "nut")}) == 3
-
-
-def test_category_names_that_cannot_be_folders_of_results(tmp_path) -> None:
-    (tmp_path / "a b" / "train").mkdir(parents=True)
-    with pytest.raises(ReconpatchError, match=r"'a b'.*rename it"):
-        categories("mvtec_ad", tmp_path)
-
-
-def test_listing_ignores_what_is_no_image(mvtec) -> None:
-    before = listing("mvtec_ad", mvtec, "nut")
-    (mvtec / "nut/.DS_Store").touch()
-    (mvtec / "nut/test/readme.txt").touch()
-    assert listing("mvtec_ad", mvtec, "nut") == before
-
-
-def test_images_are_counted_as_they_are_indexed(mvtec, btad, own) -> None:
-    assert count_images("mvtec_ad", mvtec / "nut") == (4, 7)  # as drawn in conftest.py
-    assert count_images("btad", btad / "01") == count_images("btad", btad / "03") == (4, 6)
-    assert count_images("folder", own) == (5, 10)
-    for layout, root, category in (("mvtec_ad", mvtec, "nut"), ("btad", btad, "03"), ("folder", own, "own")):
-        splits = [item.split for item in index(layout, root, category)]
-        assert count_images(layout, category_folder(layout, root, category)) == (
-            splits.count("train"),
-            splits.count("test"),
-        )
-
-
-def test_counting_opens_nothing_and_minds_no_problems(mvtec) -> None:
+def test_masks_are_compared_after_each_is_turned_by_its_own_exif(mvtec, rng) -> None:
+    """Turned by 90 degrees, 48x40 px are 40x48: a mask drawn upright fits, one that lies like the file does not."""
     nut = mvtec / "nut"
-    for file in nut.rglob("*.png"):
-        file.write_bytes(b"")
-    shutil.rmtree(nut / "ground_truth/bent")
-    (nut / "test/good/readme.txt").touch()
-    (nut / "train/good/004.JPG").touch()
-    assert count_images("mvtec_ad", nut) == (5, 7)
-    assert count_images("mvtec_ad", mvtec / "absent") == (0, 0)
+    turned = Image.fromarray(rng.integers(0, 256, (40, 48, 3)).astype(np.uint8))
+    for name in ("000", "001"):
+        turned.save(nut / f"test/bent/{name}.png", exif=exif(6))
+    write_mask(nut / "ground_truth/bent/000_mask.png", (40, 48))
+    assert problems_of(mvtec) == [
+        f"{nut}/ground_truth/bent/001_mask.png: mask is 48x40 px, {nut}/test/bent/001.png is 40x48; make them equal"
+    ]
+    Image.open(nut / "ground_truth/bent/001_mask.png").save(nut / "ground_truth/bent/001_mask.png", exif=exif(6))
+    items = {i.path: i for i in index("mvtec_ad", mvtec, "nut")}
+    upright, lying = items["test/bent/000.png"], items["test/bent/001.png"]
+    assert (upright.width, upright.height, upright.orientation, upright.mask_orientation) == (40, 48, 6, 1)
+    assert (lying.width, lying.height, lying.orientation, lying.mask_orientation) == (40, 48, 6, 6)
+
+
+def test_warnings_go_to_the_image_they_are_about(mvtec, monkeypatch) -> None:
+    """Whatever Python is told to do with warnings; from several threads; each file's own."""
+
+    def warn(content: bytes, path: Path) -> object:
+        if path.name in ("001.png", "001_mask.png"):
+            warnings.warn(f"strange\n {path.parent.name}", stacklevel=1)
+        return decode(content, path)
+
+    monkeypatch.setattr("reconpatch.data.index.decode", warn)
+    texts, show = [], warnings.showwarning
+    for action in ("error", "ignore", "once"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(action)
+            items = index("mvtec_ad", mvtec, "nut", threads=4)
+        texts.append(manifest_json(items))
+    assert {i.path: i.warning for i in items if i.warning} == {
+        "train/good/001.png": "strange good",
+        "test/good/001.png": "strange good",
+        "test/bent/001.png": "strange bent",
+        "test/scratch/001.png": "strange scratch",
+    }
+    assert len(set(texts)) == 1 and warnings.showwarning is show
+
+
+def test_a_warning_is_a_remark(mvtec, rng) -> None:
+    """A JPEG whose EXIF data are cut: Pillow reads it and warns."""
+    image = Image.fromarray(rng.integers(0, 256, (40, 48, 3)).astype(np.uint8))
+    described = Image.Exif()
+    described[0x010E] = "a description that is longer than what is left of it"
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", exif=described)
+    content = buffer.getvalue()
+    at = content.index(b"Exif")
+    size = int.from_bytes(content[at - 2 : at])
+    cut = content[: at - 2] + (26).to_bytes(2) + content[at : at + 24] + content[at + size - 2 :]
+    (mvtec / "nut/train/good/new.jpg").write_bytes(cut)
+    found = [r for r in remarks(index("mvtec_ad", mvtec, "nut")) if "warning" in r]
+    assert len(found) == 1 and "EXIF" in found[0] and found[0].endswith(": 1 (train/good/new.jpg)")
+
+
+def test_published_categories_at_hand_have_no_problem_and_only_true_remarks(real) -> None:
+    root = real / "mvtec_ad"
+    items = index("mvtec_ad", root, "bottle", threads=2)
+    assert remarks(items) == []
+    assert {i.format for i in items} == {"JPEG"} and all(i.mask_pixels for i in items if i.label)
+
+
+def test_an_empty_mask_of_a_published_category_is_remarked_on(mvtec, monkeypatch) -> None:
+    """What stops on one's own images must not make a published data set impossible to run."""
+    write_mask(mvtec / "nut/ground_truth/bent/000_mask.png", box=(0, 0, 0, 0))
+    assert "bent/000_mask.png: mask of a defective image is empty" in problems_of(mvtec)[0]
+    monkeypatch.setitem(KNOWN["mvtec_ad"], "nut", (4, 2, 5))
+    said = remarks(index("mvtec_ad", mvtec, "nut"))
+    assert any("empty masks of defective images" in remark and "bent/000_mask.png" in remark for remark in said)
+
+
+def test_every_kind_of_trouble_at_once(mvtec, rng, damage) -> None:
+    """A bad file or two of each kind; each problem has the path first, and nothing else is wrong."""
+    nut = mvtec / "nut"
+    good = nut / "train/good"
+    bad = {
+        "cut.png": "cannot be decoded",
+        "empty.png": "not an image that can be read (it is empty: 0 bytes)",
+        "text.png": "not an image that can be read (it holds none of",
+        "gif.png": "not an image that can be read (it holds a GIF; save it as png)",
+        "frames.tif": "holds 2 pictures",
+        "float.tif": "floating-point images have no stated range",
+        "link.png": "broken link to nowhere.png",
+        "pipe.png": "a device or pipe, not an image file",
+        "folder.png": "a folder, not an image file",
+        "other.heic": "images in this format are not read",
+    }
+    write_image(good / "cut.png", rng)
+    damage(good / "cut.png")
+    (good / "empty.png").touch()
+    (good / "text.png").write_text("not an image")
+    noise = Image.fromarray(rng.integers(0, 256, (40, 48, 3)).astype(np.uint8))
+    noise.save(good / "gif.png", "GIF")
+    noise.save(good / "frames.tif", save_all=True, append_images=[noise])
+    Image.new("F", (48, 40)).save(good / "float.tif")
+    (good / "link.png").symlink_to("nowhere.png")
+    os.mkfifo(good / "pipe.png")
+    (good / "folder.png").mkdir()
+    (good / "other.heic").touch()
+    damage(nut / "ground_truth/bent/000_mask.png")
+    write_mask(nut / "ground_truth/bent/001_mask.png", (40, 48))
+    write_mask(nut / "ground_truth/scratch/000_mask.png", box=(0, 0, 0, 0))
+    Image.new("F", (48, 40)).save(nut / "ground_truth/scratch/001_mask.png", "TIFF")
+    (nut / "ground_truth/scratch/002_mask.png").unlink()
+    for name in ("000", "001"):  # of normal images, one of them empty
+        write_mask(nut / f"ground_truth/good/{name}_mask.png", box=(0, 0, 4, 3) if name == "000" else (0, 0, 0, 0))
+    expected = {good / name: message for name, message in bad.items()} | {
+        nut / "ground_truth/bent/000_mask.png": "",
+        nut / "ground_truth/bent/001_mask.png": f"mask is 40x48 px, {nut}/test/bent/001.png is 48x40",
+        nut / "ground_truth/scratch/000_mask.png": "mask of a defective image is empty",
+        nut / "ground_truth/scratch/001_mask.png": "floating-point images have no stated range",
+        nut / "test/scratch/002.png": f"no mask in {nut}/ground_truth/scratch",
+        nut / "ground_truth/good/000_mask.png": f"marks 12 px of a normal image, {nut}/test/good/000.png; move",
+    }
+    problems = problems_of(mvtec)
+    assert len(problems) == len(expected)
+    for path, message in expected.items():
+        (problem,) = [p for p in problems if p.startswith(f"{path}: ")]
+        assert problem.removeprefix(f"{path}: ").startswith(message)
+    assert problems_of(mvtec, threads=1) == problems
+
+
+def test_missing_categories_and_splits_are_named(mvtec) -> None:
+    with pytest.raises(ReconpatchError, match="bolt: no such folder"):
+        index("mvtec_ad", mvtec, "bolt")
+    shutil.rmtree(mvtec / "nut/train/good")
+    assert [line for line in problems_of(mvtec) if "train/good: no images" in line]
