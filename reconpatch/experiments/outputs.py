@@ -4,13 +4,46 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:  # the report, made last, needs none of what it imports
     from reconpatch.experiments.plan import Plan
 
 SUFFIXES = {"qualitative": "png", "gallery": "png"}  # the other figures are svg
 OVERALL = ("sweep", "gallery")  # one figure an experiment; the others are one a category
+
+
+class CellSettings(TypedDict):
+    """A cell of a plan as plain values."""
+
+    labels: dict[str, Any]
+    method: str
+    seed: int
+    run: str
+    departures: tuple[str, ...]
+
+
+class TableSettings(TypedDict):
+    """What a table needs besides records, as plain values: Snakemake compares them with those of the last run."""
+
+    title: str
+    caption: str
+    measure: str  # "auroc" or "cost"
+    absent: str
+    targets: list[tuple[str, str]]  # data set and category
+    cells: list[CellSettings]
+    layouts: dict[str, str]  # of every data set
+    resamples: int
+    tolerance: float  # points within which ours and the paper's agree
+
+
+class Section(TypedDict):
+    """What the report shows of an experiment; files count from the folder of results."""
+
+    name: str
+    title: str
+    table: str
+    figures: list[str]
 
 
 def result_folder(plan: "Plan", run: str, dataset: str, category: str) -> str:
@@ -60,7 +93,7 @@ def labels_of(plan: "Plan", name: str) -> list[str]:
     return list(dict.fromkeys(key for place in plan.cells[name] for key in place.labels))
 
 
-def table_settings(plan: "Plan", name: str) -> dict[str, Any]:
+def table_settings(plan: "Plan", name: str) -> TableSettings:
     """What a table needs besides records, as plain values: texts, places and the numbers' treatment."""
     chosen = plan.experiments[name]
     return {
@@ -69,7 +102,7 @@ def table_settings(plan: "Plan", name: str) -> dict[str, Any]:
         "measure": chosen.measure,
         "absent": plan.absent.get(name, ""),
         "targets": plan.targets[name],
-        "cells": [asdict(place) for place in plan.cells[name]],
+        "cells": [cast("CellSettings", asdict(cell)) for cell in plan.cells[name]],
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[name]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,
@@ -82,7 +115,7 @@ def paper_file(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def sections(plan: "Plan", names: Iterable[str]) -> list[dict[str, Any]]:
+def sections(plan: "Plan", names: Iterable[str]) -> list[Section]:
     """What the report shows of each experiment that can be run."""
     return [
         {

@@ -1,27 +1,27 @@
 """Every number of a table: ours with its interval, the paper's, the difference, a verdict, and the gain over PatchCore.
 
-One cell per place, category (or mean over categories), method and metric. A cell's bootstrap draws test images, and
-seeds where there are several; the same draws serve both methods, so gains are paired.
+There is one cell per place in the table, category (or mean over categories), method and metric. The bootstrap of a cell
+draws test images, and seeds where there are several. Both methods use the same draws, so gains are paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.data.published import KNOWN, TEXTURES
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
-from reconpatch.method.metrics import METRICS, SavedScores, resampled
+from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
-from reconpatch.results.paper import paper_mean, paper_value
+from reconpatch.results.paper import Paper, PaperNumber
 from reconpatch.rng import named_rng
 
-BETWEEN = " | "  # reasons of a cell: the paper's caveats have semicolons of their own
 Draws = NDArray[np.float64]
-Key = tuple[str, str, tuple[tuple[str, Any], ...], str]  # data set, category, labels, method
+NAN = float("nan")
+Labels = tuple[tuple[str, Any], ...]
+Key = tuple[str, str, Labels, str]  # data set, category, labels, method
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,57 @@ class Result:
     dataset: str
     category: str
     run: str
-    departures: Sequence[str]
+    departures: Sequence[str]  # settings other than the paper's
     record: Record | None = None
     link: str = ""  # where the record lies, relative to the report
     saved: SavedScores | None = None  # what its intervals are drawn from
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table with all that is said of it. Numbers are in [0, 1], NaN where undefined.
+
+    category may also name a mean over several `categories`. sd is the standard deviation over seeds, low and high are
+    the ends of the 95 % interval. paper is None where the paper has no number, gain where PatchCore has no such cell;
+    a positive gain is always an improvement over PatchCore.
+    """
+
+    dataset: str
+    category: str
+    categories: int
+    labels: Mapping[str, Any]
+    method: str
+    metric: str
+    value: float
+    sd: float
+    low: float
+    high: float
+    paper: float | None
+    difference: float  # ours - the paper's
+    verdict: str  # "" where the paper has no number
+    reasons: Sequence[str]  # why ours and the paper's cannot be compared
+    gain: float | None
+    gain_low: float
+    gain_high: float
+    seeds: Sequence[int]
+    runs: Sequence[str]
+    links: Sequence[str]  # records behind a single category
+    flags: Sequence[str]  # what must be known of the records: a number never stands without them
+
+
+def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Cells -> the rows of the CSV file of a table. Columns of gains are left out where no cell has one."""
+    gains = ("gain", "gain_low", "gain_high") if any(cell.gain is not None for cell in cells) else ()
+    return [
+        {"dataset": cell.dataset, "category": cell.category, "categories": cell.categories}
+        | dict(cell.labels)
+        | {"method": cell.method, "metric": cell.metric, "value": cell.value, "sd": cell.sd}
+        | {"low": cell.low, "high": cell.high, "paper": cell.paper, "difference": cell.difference}
+        | {"verdict": cell.verdict, "reasons": " | ".join(cell.reasons), "seeds": " ".join(map(str, cell.seeds))}
+        | {"runs": " ".join(cell.runs), "links": " ".join(cell.links), "flags": "; ".join(cell.flags)}
+        | {name: getattr(cell, name) for name in gains}
+        for cell in cells
+    ]
 
 
 @dataclass(frozen=True)
@@ -48,58 +95,65 @@ class Entry:
     sd: float
     draws: Draws | None
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the 95 % interval, NaN without draws."""
+        return (NAN, NAN) if self.draws is None else interval(self.draws)
+
     @staticmethod
     def mean(entries: Sequence["Entry"]) -> "Entry":
         """The unweighted mean over categories, whose draws are independent."""
         if len(entries) == 1:
             return entries[0]
-        every = [e.draws for e in entries if e.draws is not None]
+        every = [entry.draws for entry in entries if entry.draws is not None]
         draws = np.mean(every, axis=0) if len(every) == len(entries) else None
-        return Entry(float(np.mean([e.value for e in entries])), float("nan"), draws)
+        return Entry(float(np.mean([entry.value for entry in entries])), NAN, draws)
+
+    def over(self, other: "Entry", metric: Metric) -> "Entry":
+        """The improvement over another entry, from paired draws."""
+        sign = 1 if metric.higher_is_better else -1
+        paired = None if self.draws is None or other.draws is None else sign * (self.draws - other.draws)
+        return Entry(sign * (self.value - other.value), NAN, paired)
 
 
-def entries(results: Sequence[Result], count: int) -> dict[str, Entry]:
-    """Results of all seeds of one place, method and category -> per metric an Entry; NaN where a run is missing."""
-    found = {}
-    first, saved = results[0], [r.saved for r in results if r.saved is not None]
-    for name, metric in METRICS.items():
-        if not metric.in_tables:
-            continue
-        values = [np.nan if r.record is None else _number(r.record.metrics.get(name)) for r in results]
-        draws = None
-        if metric.interval is not None and len(saved) == len(results) and not np.isnan(values).any():
-            rng = f"bootstrap/{first.dataset}/{first.category}"  # the same for both methods and at every place
-            images = resamples(saved[0].labels, count, named_rng(0, f"{rng}/images"))
-            seeds = seed_resamples(len(saved), count, named_rng(0, f"{rng}/seeds"))
-            draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
-        sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        found[name] = Entry(float(np.mean(values)), sd, draws)
-    return found
+def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:
+    """Results of all seeds of one place, method and category -> an Entry; NaN where a run is missing."""
+    values = [_number(r.record.metrics.get(metric.name)) if r.record is not None else NAN for r in results]
+    saved = [r.saved for r in results if r.saved is not None]
+    draws = None
+    if metric.interval is not None and len(saved) == len(results) and not np.isnan(values).any():
+        # The same draws for both methods and at every place of the table.
+        name = f"bootstrap/{results[0].dataset}/{results[0].category}"
+        images = resamples(saved[0].labels, count, named_rng(0, f"{name}/images"))
+        seeds = seed_resamples(len(saved), count, named_rng(0, f"{name}/seeds"))
+        draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
+    return Entry(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else NAN, draws)
 
 
 def groups(layout: str, categories: Sequence[str]) -> dict[str, list[str]]:
     """Categories of a table -> the means it shows: object, texture and all, as the paper, where they are several."""
     if len(categories) < 2:
         return {}
-    found = {"mean": list(categories)}
+    means = {"mean": list(categories)}
     if layout == "mvtec_ad":
-        kinds = {"object": [c for c in categories if c not in TEXTURES]}
-        kinds["texture"] = [c for c in categories if c in TEXTURES]
-        found = {name: chosen for name, chosen in kinds.items() if 1 < len(chosen) < len(categories)} | found
-    return found
+        parts = {"object": [c for c in categories if c not in TEXTURES]}
+        parts["texture"] = [c for c in categories if c in TEXTURES]
+        means = {name: members for name, members in parts.items() if 1 < len(members) < len(categories)} | means
+    return means
 
 
 def published(
-    paper: pd.DataFrame | None,
+    paper: Paper | None,
     labels: Mapping[str, Any],
     group: str,
     members: Sequence[str],
     layout: str,
     key: tuple[str, str],
-) -> tuple[float, str] | None:
-    """The paper's value in [0, 1] for a category or a mean, with the reason why it cannot be compared, if there is one.
+) -> PaperNumber | None:
+    """The paper's number for a category or a mean, its caveat being why it cannot be compared, if there is a reason.
 
-    A mean over some of the categories is compared with the paper's over the same, where it gives them.
+    `group` is the category's or the mean's name, `members` its categories, `key` (method, metric). A mean over some of
+    the categories is compared with the paper's over the same, where it gives them.
     """
     if paper is None or layout not in KNOWN:  # someone's own "bottle" is not the paper's
         return None
@@ -107,17 +161,14 @@ def published(
     means = {"mean": set(KNOWN[layout]), "texture": textures, "object": set(KNOWN[layout]) - textures}
     whole = group if group in members else next((m for m, all_ in means.items() if all_ == set(members)), None)
     if whole is not None:
-        found = paper_value(paper, labels, whole, *key)
-    elif strange := sorted(set(members) - means["mean"]):
-        found = paper_value(paper, labels, group, *key)
-        found = found and (found[0], f"the paper does not have {', '.join(strange)}")
-    else:
-        found = paper_mean(paper, labels, members, *key)
-        if found is None:
-            mean = paper_value(paper, labels, group, *key)
-            part = f"{len(members)} of the paper's {len(means[group])} categories."
-            found = mean and (mean[0], f"{part} {mean[1]}".strip())
-    return found and (found[0] / 100, found[1])
+        return paper.number(labels, whole, *key)
+    number = paper.number(labels, group, *key)
+    if unknown := sorted(set(members) - means["mean"]):
+        return number and PaperNumber(number.value, f"the paper does not have {', '.join(unknown)}")
+    part = f"{len(members)} of the paper's {len(means[group])} categories."
+    return paper.mean(labels, members, *key) or (
+        number and PaperNumber(number.value, f"{part} {number.caveat}".strip())
+    )
 
 
 def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]) -> str:
@@ -132,91 +183,89 @@ def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]
 
 
 def cells(
-    results: Sequence[Result],
-    paper: pd.DataFrame | None,
-    layouts: Mapping[str, str],
-    *,
-    count: int,
-    tolerance: float,
-) -> pd.DataFrame:
-    """Results -> one row per data set, category or mean, place, method and metric; values in [0, 1].
+    results: Sequence[Result], paper: Paper | None, layouts: Mapping[str, str], *, count: int, tolerance: float
+) -> list[Cell]:
+    """Results -> one cell per data set, category or mean, place, method and metric.
 
-    value is the mean over seeds, sd their standard deviation, low and high the ends of the 95 % interval of `count`
-    bootstrap draws; gain is ReConPatch - PatchCore at the same place with the interval of the paired draws. Paper's
-    values are compared within `tolerance`, in [0, 1].
+    `layouts` names the layout of every data set, `count` is the number of bootstrap draws. Values that differ from the
+    paper's by at most `tolerance`, in [0, 1], agree.
     """
     placed: dict[Key, list[Result]] = {}
     for r in results:
         placed.setdefault((r.dataset, r.category, tuple(r.labels.items()), r.method), []).append(r)
-    computed: dict[tuple[str, ...], dict[str, Entry]] = {}  # places that share their runs share the work
-    found: dict[Key, dict[str, Entry]] = {}
-    for key, chosen in placed.items():
-        runs = (*key[:2], *(r.run for r in chosen))
+    entries = _entries(placed, count)
+    made = []
+    for dataset, category, members, labels, method in _rows(placed, layouts):
+        keys = [(dataset, c, labels, method) for c in members]
+        partners = [(dataset, c, labels, "patchcore") for c in members] if method == "reconpatch" else []
+        behind = [r for key in keys for r in placed[key]]
+        for name, metric in METRICS.items():
+            if not metric.in_tables:
+                continue
+            ours = Entry.mean([entries[key][name] for key in keys])
+            theirs = [entries[key][name] for key in partners if key in entries]
+            gain = ours.over(Entry.mean(theirs), metric) if len(theirs) == len(members) else None
+            number = published(paper, dict(labels), category, members, layouts[dataset], (method, name))
+            reasons = [] if number is None else _reasons(behind, number)
+            printed = None if number is None else number.value / 100
+            made.append(
+                Cell(
+                    dataset=dataset,
+                    category=category,
+                    categories=len(members),
+                    labels=dict(labels),
+                    method=method,
+                    metric=name,
+                    value=ours.value,
+                    sd=ours.sd,
+                    low=ours.ends[0],
+                    high=ours.ends[1],
+                    paper=printed,
+                    difference=NAN if printed is None else ours.value - printed,
+                    verdict="" if printed is None else verdict(ours.value, printed, tolerance, reasons),
+                    reasons=reasons,
+                    gain=None if gain is None else gain.value,
+                    gain_low=NAN if gain is None else gain.ends[0],
+                    gain_high=NAN if gain is None else gain.ends[1],
+                    seeds=sorted({r.seed for r in behind}),
+                    runs=list(dict.fromkeys(r.run for r in behind)),
+                    links=[r.link for r in behind if r.record is not None] if len(members) == 1 else [],
+                    flags=list(dict.fromkeys(str(flag) for r in behind if r.record for flag in r.record.flags)),
+                )
+            )
+    return made
+
+
+def _entries(placed: Mapping[Key, Sequence[Result]], count: int) -> dict[Key, dict[str, Entry]]:
+    """The entry of every metric in tables. Places that share their runs share the work."""
+    computed: dict[tuple[str, ...], dict[str, Entry]] = {}
+    entries = {}
+    for key, results in placed.items():
+        runs = (key[0], key[1], *(r.run for r in results))
         if runs not in computed:
-            computed[runs] = entries(chosen, count)
-        found[key] = computed[runs]
-    rows = []
+            computed[runs] = {n: entry(results, metric, count) for n, metric in METRICS.items() if metric.in_tables}
+        entries[key] = computed[runs]
+    return entries
+
+
+def _rows(
+    placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str, str]
+) -> Iterator[tuple[str, str, list[str], Labels, str]]:
+    """Data set, category or mean, its categories, labels and method of every row of a table, in their order."""
     for dataset, layout in layouts.items():
-        names = list(dict.fromkeys(k[1] for k in placed if k[0] == dataset))
-        places = dict.fromkeys(k[2:] for k in placed if k[0] == dataset)
-        for group, members in ({name: [name] for name in names} | groups(layout, names)).items():
+        names = list(dict.fromkeys(key[1] for key in placed if key[0] == dataset))
+        places = dict.fromkeys(key[2:] for key in placed if key[0] == dataset)
+        for category, members in ({name: [name] for name in names} | groups(layout, names)).items():
             for labels, method in places:
-                keys = [(dataset, c, labels, method) for c in members]
-                flat = [r for key in keys for r in placed[key]]
-                partners = [(dataset, c, labels, "patchcore") for c in members] if method == "reconpatch" else []
-                for metric in (m.name for m in METRICS.values() if m.in_tables):
-                    mine = Entry.mean([found[key][metric] for key in keys])
-                    theirs = [found[key][metric] for key in partners if key in found]
-                    gain = _gain(mine, Entry.mean(theirs)) if len(theirs) == len(members) else {}
-                    known = published(paper, dict(labels), group, members, layout, (method, metric))
-                    rows.append(
-                        {"dataset": dataset, "category": group, "categories": len(members)}
-                        | dict(labels)
-                        | {"method": method, "metric": metric, "value": mine.value, "sd": mine.sd}
-                        | dict(zip(("low", "high"), _ends(mine.draws), strict=True))
-                        | _against(mine.value, known, flat, tolerance)
-                        | gain
-                        | _origin(flat, len(members))
-                    )
-    return pd.DataFrame(rows)
+                yield dataset, category, members, labels, method
 
 
-def _against(
-    value: float, known: tuple[float, str] | None, results: Sequence[Result], tolerance: float
-) -> dict[str, Any]:
-    """The paper's value, the difference, the verdict, and what forbids a comparison."""
-    if known is None:
-        return {"paper": np.nan, "difference": np.nan, "verdict": "", "reasons": ""}
+def _reasons(results: Sequence[Result], number: PaperNumber) -> list[str]:
+    """Why ours cannot be compared with the paper's number: settings, flags, and the number's own caveat."""
+    departures = [departure for r in results for departure in r.departures]
     flags = [flag.text for r in results if r.record for flag in r.record.flags if flag.forbids_comparison]
-    reasons = [*(departure for r in results for departure in r.departures), *flags]
-    reasons = list(dict.fromkeys([*reasons, *([known[1]] if known[1] else [])]))
-    said = verdict(value, known[0], tolerance, reasons)
-    return {"paper": known[0], "difference": value - known[0], "verdict": said, "reasons": BETWEEN.join(reasons)}
-
-
-def _gain(ours: Entry, theirs: Entry) -> dict[str, float]:
-    """ReConPatch - PatchCore, with the interval of the paired draws."""
-    paired = None if ours.draws is None or theirs.draws is None else ours.draws - theirs.draws
-    low, high = _ends(paired)
-    return {"gain": ours.value - theirs.value, "gain_low": low, "gain_high": high}
-
-
-def _origin(results: Sequence[Result], categories: int) -> dict[str, Any]:
-    """Seeds, runs and flags behind a cell; links to the records where it is one category's."""
-    links = [r.link for r in results if r.record is not None] if categories == 1 else []
-    seeds = sorted({r.seed for r in results})
-    flags = dict.fromkeys(str(flag) for r in results if r.record is not None for flag in r.record.flags)
-    return {
-        "seeds": " ".join(map(str, seeds)),
-        "runs": " ".join(dict.fromkeys(r.run for r in results)),
-        "links": " ".join(links),
-        "flags": "; ".join(flags),  # a number never stands without them
-    }
-
-
-def _ends(draws: Draws | None) -> tuple[float, float]:
-    return (float("nan"), float("nan")) if draws is None else interval(draws)
+    return list(dict.fromkeys([*departures, *flags, *([number.caveat] if number.caveat else [])]))
 
 
 def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+    return NAN if value is None else value

@@ -1,24 +1,64 @@
 """The published numbers beside ours: configs/paper/<experiment>.csv, one value of one table of the paper per row.
 
-Columns: the table's own labels (a setting, as in "dim"), then category, method, metric, value, caveat. Values are in
-percent, as printed. A caveat says why the number cannot be compared as it stands.
+Columns: the labels of our table, for example "dim", then category, method, metric, value, caveat. Values are
+in percent, as printed. A caveat says why the number cannot be compared as it stands.
 """
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.metrics import METRICS
 
 COLUMNS = ("category", "method", "metric", "value", "caveat")
+Key = tuple[str, str, str, tuple[float | str, ...]]  # category, method, metric, labels
 
 
-def read_paper(file: Path) -> pd.DataFrame:
-    """CSV file -> one row per published number: labels, category, method, metric and caveat as text, value as float.
+@dataclass(frozen=True)
+class PaperNumber:
+    """A published value in percent, and why it cannot be compared, or ""."""
+
+    value: float
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The numbers of one table: `labels` names its label columns, `numbers` is keyed by their values, too."""
+
+    labels: Sequence[str]
+    numbers: Mapping[Key, PaperNumber]
+
+    def number(self, labels: Mapping[str, object], category: str, method: str, metric: str) -> PaperNumber | None:
+        """A run's labels, which number -> the number, or None where the paper has none.
+
+        Every label column must equal the run's label of that name, numbers as numbers (0.1 is "0.10"); labels of the
+        run that the table lacks do not matter.
+        """
+        if any(name not in labels for name in self.labels):
+            return None
+        return self.numbers.get((category, method, metric, tuple(_comparable(labels[name]) for name in self.labels)))
+
+    def mean(
+        self, labels: Mapping[str, object], categories: Sequence[str], method: str, metric: str
+    ) -> PaperNumber | None:
+        """A run's labels, categories -> the mean over exactly these, with their caveats, each once.
+
+        None where the paper lacks one of them, or `categories` is empty. The mean is over the printed, rounded values.
+        """
+        every = [self.number(labels, category, method, metric) for category in categories]
+        numbers = [number for number in every if number is not None]
+        if not numbers or len(numbers) < len(every):
+            return None
+        caveats = dict.fromkeys(number.caveat for number in numbers if number.caveat)
+        return PaperNumber(sum(number.value for number in numbers) / len(numbers), " ".join(caveats))
+
+
+def read_paper(file: Path) -> Paper:
+    """CSV file -> its numbers.
 
     Raises ReconpatchError, naming file and line, for a missing column, a row of another length, an unknown metric, a
     value that is no number in [0, 100] and a number given twice.
@@ -29,70 +69,46 @@ def read_paper(file: Path) -> pd.DataFrame:
             header = next(reader, [])
             lines = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReconpatchError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from None
+        raise ReconpatchError(f"cannot be read as CSV in UTF-8 ({error})", where=file) from None
     if missing := [c for c in COLUMNS if c not in header]:
-        raise ReconpatchError(f"{file}, line 1: no column {', '.join(missing)}; add it to the header")
+        raise ReconpatchError(f"no column {', '.join(missing)}", where=f"{file}, line 1", fix="add it to the header")
     if len(set(header)) < len(header):
-        raise ReconpatchError(f"{file}, line 1: the columns {', '.join(header)} repeat a name; rename one")
-    seen: dict[tuple[object, ...], int] = {}
+        raise ReconpatchError(
+            f"the columns {', '.join(header)} repeat a name", where=f"{file}, line 1", fix="rename one"
+        )
+    labels = [c for c in header if c not in COLUMNS]
+    numbers: dict[Key, PaperNumber] = {}
+    line_of: dict[Key, int] = {}
     for line, cells in lines:
         where = f"{file}, line {line}"
         if len(cells) != len(header):
-            raise ReconpatchError(f"{where}: {len(cells)} cells for {len(header)} columns; quote text with commas")
+            raise ReconpatchError(
+                f"{len(cells)} cells for {len(header)} columns", where=where, fix="quote text with commas"
+            )
         row = dict(zip(header, cells, strict=True))
-        _check_value(where, row["metric"], row["value"])
-        key = (row["category"], row["method"], row["metric"], *(_comparable(row[c]) for c in _labels(header)))
-        if key in seen:
-            raise ReconpatchError(f"{where}: the number of line {seen[key]} again ({', '.join(cells)}); remove one")
-        seen[key] = line
-    return pd.DataFrame([cells for _, cells in lines], columns=header, dtype="str").astype({"value": "float64"})
+        key = (row["category"], row["method"], row["metric"], tuple(_comparable(row[c]) for c in labels))
+        if key in line_of:
+            raise ReconpatchError(
+                f"the number of line {line_of[key]} again ({', '.join(cells)})", where=where, fix="remove one"
+            )
+        numbers[key], line_of[key] = PaperNumber(_percent(where, row["metric"], row["value"]), row["caveat"]), line
+    return Paper(labels, numbers)
 
 
-def paper_value(
-    frame: pd.DataFrame, labels: Mapping[str, object], category: str, method: str, metric: str
-) -> tuple[float, str] | None:
-    """(read_paper, a run's labels, which number) -> (value in percent, caveat), or None where the paper has none.
-
-    Every label column must equal the run's label of that name, numbers as numbers (0.1 is "0.10"); labels of the run
-    that the table lacks do not matter.
-    """
-    columns = _labels(list(frame.columns))
-    for row in frame.to_dict("records"):
-        if (row["category"], row["method"], row["metric"]) == (category, method, metric) and all(
-            c in labels and _comparable(row[c]) == _comparable(labels[c]) for c in columns
-        ):
-            return float(row["value"]), str(row["caveat"])
-    return None
-
-
-def paper_mean(
-    frame: pd.DataFrame, labels: Mapping[str, object], categories: Sequence[str], method: str, metric: str
-) -> tuple[float, str] | None:
-    """(read_paper, a run's labels, categories) -> (mean over exactly these in percent, their caveats, each once).
-
-    None where the paper lacks one of them, or `categories` is empty. The mean is over the printed, rounded values.
-    """
-    found = [paper_value(frame, labels, category, method, metric) for category in categories]
-    given = [number for number in found if number is not None]
-    if not given or len(given) < len(found):
-        return None
-    caveats = dict.fromkeys(caveat for _, caveat in given if caveat)
-    return sum(value for value, _ in given) / len(given), " ".join(caveats)
-
-
-def _labels(header: Sequence[str]) -> list[str]:
-    return [c for c in header if c not in COLUMNS]
-
-
-def _check_value(where: str, metric: str, text: str) -> None:
-    names = [name for name, known in METRICS.items() if known.in_tables]
-    if metric not in names:
-        raise ReconpatchError(f"unknown metric {metric!r}", where=where, fix=f"choose from {', '.join(names)}")
+def _percent(where: str, metric: str, text: str) -> float:
+    known = [name for name, entry in METRICS.items() if entry.in_tables]
+    if metric not in known:
+        raise ReconpatchError(f"unknown metric {metric!r}", where=where, fix=f"choose from {', '.join(known)}")
     value = _comparable(text)
     if isinstance(value, str):
-        raise ReconpatchError(f"{where}: value {text!r} is not a number; leave the row out where the paper has none")
+        raise ReconpatchError(
+            f"value {text!r} is not a number", where=where, fix="leave the row out where the paper has none"
+        )
     if not 0 <= value <= 100:
-        raise ReconpatchError(f"{where}: value {text} of {metric} must be between 0 and 100; give it in percent")
+        raise ReconpatchError(
+            f"value {text} of {metric} must be between 0 and 100", where=where, fix="give it in percent"
+        )
+    return value
 
 
 def _comparable(value: object) -> float | str:

@@ -1,18 +1,25 @@
-"""Tables as text: cells -> Markdown, LaTeX and HTML with AUROC x 100, the paper beside ours, and what must be said."""
+"""Tables as text: numbers become Markdown, LaTeX and HTML, with notes that say how to read them.
+
+AUROCs are printed x 100, the paper's numbers beside ours.
+"""
 
 import html
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import BETWEEN, Result
+from reconpatch.records.record import Record
+from reconpatch.results.comparison import Cell, Result
 from reconpatch.results.names import METHODS
+from reconpatch.results.paper import Paper
 
 MISSING = "–"
 MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
+COST_STAGES = {"features": "features", "training": "training", "bank": "coreset", "score": "scores"}
 
 
 @dataclass(frozen=True)
@@ -30,90 +37,106 @@ class Table:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
-def comparison_table(cells: pd.DataFrame, labels: Sequence[str], title: str, notes: Sequence[str]) -> Table:
-    """cells -> a row per data set, category, place and method, columns per metric.
+# --- numbers beside the paper's --------------------------------------------------------------------------------------
+
+
+def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) -> Table:
+    """Cells -> a row per data set, category, place and method, columns per metric.
 
     Ours with its 95 % interval; where the paper has numbers, the paper's and the verdict with the difference; where
     PatchCore ran too, the gain over it with its interval. PatchCore's row is not repeated where a place changes only
     what PatchCore does not have.
     """
-    keys = ["dataset", "category", *labels, "method"]
-    hidden = {"dataset"} if cells["dataset"].nunique() == 1 else set()
-    # AUPRO has no interval, so its gain would say little
-    given = {"paper": "paper", "gain": "gain_low"}
-    extra = {
-        metric: [name for name, column in given.items() if column in part and part[column].notna().any()]
-        for metric, part in cells.groupby("metric")
-    }
+    labels = list(dict.fromkeys(label for cell in cells for label in cell.labels))
+    several = len({cell.dataset for cell in cells}) > 1
+    with_paper = {cell.metric for cell in cells if cell.paper is not None}
+    with_gain = {cell.metric for cell in cells if cell.gain_low == cell.gain_low}  # without interval it says little
     rows, links, seen = [], [], set()
-    for _, part in cells.groupby(keys, sort=False, dropna=False):
-        first = part.iloc[0]
-        same = (first["dataset"], first["category"], first["runs"])
-        if first["method"] == "patchcore" and same in seen:
+    for _, group in itertools.groupby(cells, lambda c: (c.dataset, c.category, tuple(c.labels.items()), c.method)):
+        part = list(group)
+        first = part[0]
+        same = (first.dataset, first.category, tuple(first.runs))
+        if first.method == "patchcore" and same in seen:
             continue
         seen.add(same)
-        row = {key: _text(first[key]) for key in keys if key not in hidden}
-        name = MEANS.get(first["category"], "") if first["categories"] > 1 else ""  # a category may be called so
-        row["category"] = name.format(first["categories"]) if name else first["category"].replace("_", " ")
-        row["method"] = METHODS[first["method"]]
-        link = {}
-        for _, cell in part.iterrows():
-            shown = METRICS[cell["metric"]].label
-            row |= {shown: _value(cell)} | _beside(cell, shown, extra[cell["metric"]])
-            link[shown] = cell["links"].split()
+        mean = MEANS.get(first.category, "") if first.categories > 1 else ""  # a category may be called "mean"
+        category = mean.format(first.categories) if mean else first.category.replace("_", " ")
+        row = ({"dataset": first.dataset} if several else {}) | {"category": category}
+        row |= {label: _text(first.labels.get(label)) for label in labels} | {"method": METHODS[first.method]}
+        for cell in part:
+            label = METRICS[cell.metric].label
+            row[label] = _value(cell)
+            if cell.metric in with_paper:
+                row |= _paper_columns(cell, label)
+            if cell.metric in with_gain:
+                row[f"{label}, gain over PatchCore"] = _gain(cell)
         rows.append(row)
-        links.append(link)
+        links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
 
 
-def _value(cell: pd.Series) -> str:
+def _value(cell: Cell) -> str:
     """Ours, with its interval."""
-    if cell["value"] != cell["value"]:  # NaN differs from itself
+    if cell.value != cell.value:  # NaN differs from itself
         return MISSING
-    ends = "" if cell["low"] != cell["low"] else f" [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
-    return f"{100 * cell['value']:.2f}{ends}"
+    ends = "" if cell.low != cell.low else f" [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+    return f"{100 * cell.value:.2f}{ends}"
 
 
-def _beside(cell: pd.Series, shown: str, extra: Sequence[str]) -> dict[str, str]:
-    """The columns beside a metric: the paper's number, the verdict, the gain over PatchCore."""
-    row = {}
-    if "paper" in extra:
-        known = cell["paper"] == cell["paper"]
-        row[f"{shown}, paper"] = f"{100 * cell['paper']:.2f}" if known else MISSING
-        difference = "" if cell["difference"] != cell["difference"] else f" ({100 * cell['difference']:+.2f})"
-        row[f"{shown}, verdict"] = f"{cell['verdict']}{difference}" if known else MISSING
-    if "gain" in extra:
-        known = cell["gain"] == cell["gain"]
-        ends = f" [{100 * cell['gain_low']:+.1f}, {100 * cell['gain_high']:+.1f}]"
-        ends = "" if cell["gain_low"] != cell["gain_low"] else ends
-        row[f"{shown}, gain over PatchCore"] = f"{100 * cell['gain']:+.2f}{ends}" if known else ""
-    return row
+def _paper_columns(cell: Cell, label: str) -> dict[str, str]:
+    if cell.paper is None:
+        return {f"{label}, paper": MISSING, f"{label}, verdict": MISSING}
+    difference = "" if cell.difference != cell.difference else f" ({100 * cell.difference:+.2f})"
+    return {f"{label}, paper": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
 
 
-def notes(results: Sequence[Result], cells: pd.DataFrame, *, count: int, tolerance: float) -> list[str]:
+def _gain(cell: Cell) -> str:
+    if cell.gain is None or cell.gain != cell.gain:
+        return ""
+    ends = f" [{100 * cell.gain_low:+.1f}, {100 * cell.gain_high:+.1f}]" if cell.gain_low == cell.gain_low else ""
+    return f"{100 * cell.gain:+.2f}{ends}"
+
+
+def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, tolerance: float) -> list[str]:
     """How to read the numbers of a table: units, intervals, gains, verdicts and what forbids a comparison."""
     several = len({r.seed for r in results}) > 1
     drawn = "test images and seeds" if several else "test images (one seed: what another would give is not in it)"
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
-    if "gain" in cells and cells["gain"].notna().any():
+    metrics = [METRICS[name] for name in dict.fromkeys(cell.metric for cell in cells)]
+    lower = [metric.label for metric in metrics if not metric.higher_is_better]
+    if any(cell.gain is not None and cell.gain == cell.gain for cell in cells):
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 leaves open which is better.")
-    if "verdict" in cells and cells["paper"].notna().any():
+    if lower:
+        lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
+    if any(cell.paper is not None for cell in cells):
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
         lines += _caveats(results, cells)
-    if cells["value"].isna().any():
+    if any(cell.value != cell.value for cell in cells):
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines
+
+
+def _caveats(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
+    """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
+    named = {d for r in results for d in r.departures} | {flag.text for r in _records(results) for flag in r.flags}
+    methods: dict[str, set[str]] = {}  # reason, "" for those that other notes name -> methods
+    for cell in cells:
+        for reason in cell.reasons:
+            methods.setdefault("" if reason in named else reason, set()).add(METHODS[cell.method])
+    lines = ["Not comparable: rows with settings, weights or data other than the paper's, named below."]
+    return (lines if "" in methods else []) + [
+        f"Not comparable, {' and '.join(sorted(of))}: {reason.rstrip('.')}." for reason, of in methods.items() if reason
+    ]
 
 
 def provenance(results: Sequence[Result], absent: str) -> list[str]:
     """What every table says of its runs: seeds, weights, flags, departures from the paper, what is missing."""
     seeds = sorted({r.seed for r in results})
     lines = [f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}."]
-    records = [r.record for r in results if r.record is not None]
-    backbones = sorted({f"{r.description['backbone']} ({r.weights.source})" for r in records})
+    backbones = sorted({f"{r.description['backbone']} ({r.weights.source})" for r in _records(results)})
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
-    for said, remarks in (("Not a result of the paper", False), ("Of the data", True)):
-        lines += [f"{said}{where}: {'; '.join(flags)}." for where, flags in _flags(results, remarks).items()]
+    for opening, forbids in (("Not a result of the paper", True), ("Of the data", False)):
+        lines += [f"{opening}{where}: {'; '.join(flags)}." for where, flags in _flags(results, forbids).items()]
     lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
@@ -121,32 +144,16 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     return lines + ([f"Not run: {absent}."] if absent else [])
 
 
-def _caveats(results: Sequence[Result], cells: pd.DataFrame) -> list[str]:
-    """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
-    said = {d for r in results for d in r.departures} | {f.text for r in results if r.record for f in r.record.flags}
-    found: dict[str, set[str]] = {}
-    for text, method in zip(cells["reasons"], cells["method"], strict=True):
-        for reason in filter(None, text.split(BETWEEN)):
-            found.setdefault("" if reason in said else reason, set()).add(METHODS[method])
-    lines = ["Not comparable: rows with settings, weights or data other than the paper's, named below."]
-    return (lines if "" in found else []) + [
-        f"Not comparable, {' and '.join(sorted(methods))}: {reason.rstrip('.')}."
-        for reason, methods in found.items()
-        if reason
-    ]
-
-
-def _flags(results: Sequence[Result], remarks: bool) -> dict[str, list[str]]:
-    """Where -> flags of the records there, by category, or remarks on their data instead; "" is everywhere."""
-    made = [r for r in results if r.record is not None]
-    every = {r.category for r in made}
-    found: dict[str, set[str]] = {}
-    for r in made:
-        for flag in r.record.flags if r.record else ():
-            if flag.forbids_comparison != remarks:
-                found.setdefault(flag.text, set()).add(r.category)
+def _flags(results: Sequence[Result], forbids: bool) -> dict[str, list[str]]:
+    """Where -> flags of the records there that forbid a comparison, or the others; "" is everywhere."""
+    every = {record.category for record in _records(results)}
+    categories: dict[str, set[str]] = {}
+    for record in _records(results):
+        for flag in record.flags:
+            if flag.forbids_comparison == forbids:
+                categories.setdefault(flag.text, set()).add(record.category)
     by_place: dict[str, list[str]] = {}
-    for text, where in found.items():
+    for text, where in categories.items():
         by_place.setdefault("" if where == every else f", {', '.join(sorted(where))}", []).append(text)
     return by_place
 
@@ -154,31 +161,75 @@ def _flags(results: Sequence[Result], remarks: bool) -> dict[str, list[str]]:
 def _departures(results: Sequence[Result]) -> dict[str, list[str]]:
     """Where in the table -> departures from the paper there; "" is everywhere."""
     places = {tuple(r.labels.items()) for r in results}
-    found: dict[str, set[tuple[Any, ...]]] = {}
+    labels_of: dict[str, set[tuple[tuple[str, Any], ...]]] = {}
     for r in results:
         for departure in r.departures:
-            found.setdefault(departure, set()).add(tuple(r.labels.items()))
+            labels_of.setdefault(departure, set()).add(tuple(r.labels.items()))
     by_place: dict[str, list[str]] = {}
-    for departure, where in found.items():
+    for departure, where in labels_of.items():
         names = sorted(", ".join(_text(value) for _, value in labels) for labels in where)
         by_place.setdefault("" if len(where) == len(places) else f" ({' | '.join(names)})", []).append(departure)
     return by_place
 
 
-def published_table(paper: pd.DataFrame, title: str) -> Table | None:
+def _records(results: Sequence[Result]) -> Iterator[Record]:
+    return (r.record for r in results if r.record is not None)
+
+
+def published_table(paper: Paper, title: str) -> Table | None:
     """The paper's numbers of other methods: image and pixel AUROC, a column a method."""
-    others = paper[~paper["method"].isin(list(METHODS))]
-    if others.empty:
-        return None
+    others = {key[:3]: number.value for key, number in paper.numbers.items() if key[1] not in METHODS}
+    methods = list(dict.fromkeys(method for _, method, _ in others))
     rows = []
-    for category, part in others.groupby("category", sort=False):
-        row = {"category": str(category).replace("_", " ")}
-        for method in dict.fromkeys(others["method"]):
-            values = part[part["method"] == method].set_index("metric")["value"]
-            pair = [f"{values[m]:.2f}" if m in values else MISSING for m in ("image_auroc", "pixel_auroc")]
-            row[method] = ", ".join(pair)
+    for category in dict.fromkeys(category for category, _, _ in others):
+        row = {"category": category.replace("_", " ")}
+        for method in methods:
+            values = [others.get((category, method, metric)) for metric in ("image_auroc", "pixel_auroc")]
+            row[method] = ", ".join(MISSING if value is None else f"{value:.2f}" for value in values)
         rows.append(row)
-    return Table(title, rows, ["Image AUROC, pixel AUROC of other methods as the paper prints them."])
+    note = "Image AUROC, pixel AUROC of other methods as the paper prints them."
+    return Table(title, rows, [note]) if rows else None
+
+
+# --- costs -----------------------------------------------------------------------------------------------------------
+
+
+def cost_table(results: Sequence[Result], title: str, notes: Sequence[str]) -> Table:
+    """Results -> a row per run: seconds of every stage, the largest process, bank and images per second.
+
+    Images per second counts the features and the scores of a test image, each in the bulk of the test set.
+    """
+    rows: list[dict[str, str]] = []
+    links: list[dict[str, list[str]]] = []
+    for r in results:
+        row = {"category": r.category.replace("_", " ")} | {k: str(v) for k, v in r.labels.items()}
+        row |= {"method": METHODS[r.method], "seed": str(r.seed)}
+        row["backbone"] = MISSING if r.record is None else str(r.record.description["backbone"])
+        if r.record is None or r.record.members:  # an ensemble's members have rows of their own
+            rows.append(row)
+            links.append({})
+        else:
+            rows.append(row | _costs(r.record))
+            links.append({"all, s": [r.link]})
+    machines = {f"{s.processor}, {s.cores} cores" for record in _records(results) for _, _, s in record.all_stages()}
+    return Table(title, rows, [*notes, *(f"Machine: {machine}." for machine in sorted(machines))], links)
+
+
+def _costs(record: Record) -> dict[str, str]:
+    """Record of a run -> time, memory and sizes."""
+    stages, bank = record.stages, record.bank
+    row = {f"{n}, s": f"{stages[s].wall_s:.1f}" if s in stages else MISSING for s, n in COST_STAGES.items()}
+    row["all, s"] = f"{sum(stages[s].wall_s for s in COST_STAGES if s in stages):.1f}"
+    row["largest process, MB"] = f"{max(stages[s].peak_mb for s in COST_STAGES if s in stages):.0f}"
+    row["bank, patches"] = f"{bank.patches} of {bank.of}"
+    row["bank, MB"] = f"{bank.patches * record.description['dim'] * 4 / 1e6:.1f}"
+    taken = stages["features"].s_per_image["test"] + stages["score"].s_per_image["test"]
+    row["images per second"] = f"{1 / taken:.1f}"
+    row["on"] = f"{stages['score'].device}, {stages['features'].threads} threads"
+    return row
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
 
 
 def to_markdown(table: Table) -> str:
@@ -203,7 +254,7 @@ def to_html(table: Table) -> str:
     body = ""
     for row, link in zip(table.rows, links, strict=True):
         fields = ((_linked(row.get(c, ""), link.get(c, ())), row.get(c, "")) for c in table.columns)
-        body += "<tr>" + "".join(f'<td class="{_kind(text)}">{shown}</td>' for shown, text in fields) + "</tr>\n"
+        body += "<tr>" + "".join(f'<td class="{_css_class(text)}">{shown}</td>' for shown, text in fields) + "</tr>\n"
     items = "".join(f"<li>{html.escape(line)}</li>" for line in table.notes)
     title = html.escape(table.title)
     return (
@@ -213,14 +264,14 @@ def to_html(table: Table) -> str:
 
 
 def _linked(text: str, links: Sequence[str]) -> str:
-    shown = html.escape(text)
+    escaped = html.escape(text)
     if not links or text == MISSING:
-        return shown
+        return escaped
     more = "".join(f' <a href="{html.escape(link, quote=True)}">{n}</a>' for n, link in enumerate(links[1:], 2))
-    return f'<a href="{html.escape(links[0], quote=True)}">{shown}</a>{more}'
+    return f'<a href="{html.escape(links[0], quote=True)}">{escaped}</a>{more}'
 
 
-def _kind(text: str) -> str:
+def _css_class(text: str) -> str:
     return next((word for word in ("agrees", "above", "below") if text.startswith(word)), "")
 
 
@@ -233,6 +284,7 @@ def _markdown(text: str) -> str:
 
 
 def _latex(text: str) -> str:
+    """Text as LaTeX prints it. pandas' own escape leaves <, >, | and the minus sign, which then print otherwise."""
     special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "^": r"\textasciicircum{}"}
     special |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}

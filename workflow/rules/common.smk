@@ -35,7 +35,7 @@ from reconpatch.experiments.resources import (
 )
 from reconpatch.experiments.stages import BY_RULE, STAGES
 from reconpatch.records.provenance import code_digest, stage_codes
-from reconpatch.results.unfinished import report_what_is_there, shows_a_failure
+from reconpatch.results.report import report_what_is_there, shows_a_failure
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec

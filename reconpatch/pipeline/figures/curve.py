@@ -6,8 +6,7 @@ from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record, read_record
-from reconpatch.results.captions import footnote
-from reconpatch.results.figures.maps import save
+from reconpatch.results.figures.common import footnote, save
 from reconpatch.results.figures.sweeps import curve
 
 PANELS = ("image_auroc", "pixel_auroc")

@@ -18,9 +18,8 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.record import read_record
-from reconpatch.results.captions import footnote, panels
-from reconpatch.results.examples import middle, typical_examples
-from reconpatch.results.figures.maps import Example, gallery, qualitative, save
+from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.maps import Example, gallery, median_image, qualitative, typical_images
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class QualitativeFiles:
 def draw_qualitative(files: QualitativeFiles) -> None:
     """Scores of the test images by several runs -> figure of typical images with the maps of each run."""
     records = [read_record(file) for file in files.runs]
-    titles, run = panels(records), records[0].description
+    titles, run = panel_titles(records), records[0].description
     tensors = [load_file(file) for file in files.scores]
     tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
-    chosen = typical_examples(tensors[0]["image"], [item.defect for item in tests])
+    chosen = typical_images(tensors[0]["image"], [item.defect for item in tests])
     maps = [anomaly_maps(each["patch"][chosen], run["crop"], run["blur"]) for each in tensors]
     examples = [
         _example(tests[i], tests[i].defect, files.folder, run, [each[n] for each in maps]) for n, i in enumerate(chosen)
@@ -77,11 +76,11 @@ def draw_gallery(files: GalleryFiles) -> None:
             raise ReconpatchError(
                 f"{record.category} has no masks", where="figures: gallery", fix="leave it out of the experiment"
             )
-        i = middle(tensors["image"], masked)
+        i = median_image(tensors["image"], masked)
         maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
         examples.append(_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
-    save(gallery(examples, panels(records[:1])[0], thresholds), files.figure, footnote(records))
+    save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, footnote(records))
 
 
 def _example(item: Item, title: str, folder: Path, run: Mapping[str, Any], maps: list[NDArray[np.float32]]) -> Example:

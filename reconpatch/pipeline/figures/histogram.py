@@ -8,8 +8,8 @@ from safetensors.numpy import load_file
 
 from reconpatch.data.manifest import read_manifest
 from reconpatch.records.record import read_record
-from reconpatch.results.captions import footnote, panels
-from reconpatch.results.figures.maps import histogram, save
+from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.maps import histogram
 
 
 @dataclass(frozen=True)
@@ -26,5 +26,5 @@ def draw_histogram(files: HistogramFiles) -> None:
     """Scores of the test images -> figure, one panel a run."""
     records = [read_record(file) for file in files.runs]
     labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
-    figure = histogram([load_file(file)["image"] for file in files.scores], labels, panels(records))
+    figure = histogram([load_file(file)["image"] for file in files.scores], labels, panel_titles(records))
     save(figure, files.figure, footnote(records))

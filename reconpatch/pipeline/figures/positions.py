@@ -11,9 +11,8 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.pipeline.figures.curve import epoch_of
 from reconpatch.records.record import read_record
-from reconpatch.results.captions import footnote, panels
-from reconpatch.results.figures.maps import embed, save
-from reconpatch.results.figures.sweeps import positions
+from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.embedding import embed, positions
 
 PAPER_POSITIONS = ((9, 14), (15, 15), (10, 16), (16, 17))  # (x, y) of the paper's figure, on a grid of 28 x 28
 PAPER_GRID = 28
@@ -50,7 +49,7 @@ def draw_positions(files: PositionFiles) -> None:
     image = image_array(files.folder / path, run["resize"], run["crop"], run["interpolation"], augmentation)
     titles = [
         title if record.description["method"] == "patchcore" else f"ReConPatch, epoch {epoch_of(record)}"
-        for title, record in zip(panels(records), records, strict=True)
+        for title, record in zip(panel_titles(records), records, strict=True)
     ]
     save(positions(layouts, which, titles, image, chosen, grid), files.figure, footnote(records))
 

@@ -8,10 +8,8 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
-from reconpatch.results.captions import footnote
-from reconpatch.results.figures.maps import save
-from reconpatch.results.figures.sweeps import sweep
-from reconpatch.results.make_table import series
+from reconpatch.results.figures.common import footnote, save
+from reconpatch.results.figures.sweeps import series, sweep
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import read_record
-from reconpatch.results.captions import footnote, panels
-from reconpatch.results.figures.maps import embed, save, scatter
+from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.embedding import embed, scatter
 from reconpatch.rng import named_rng
 
 SHOWN = 500  # patches of each kind at most
@@ -35,7 +35,7 @@ def draw_umap(files: UmapFiles) -> None:
     records = [read_record(file) for file in files.runs]
     seed = records[0].seed
     rng = named_rng(seed, "umap")
-    names, masks = panels(records), np.load(files.masks[0])
+    names, masks = panel_titles(records), np.load(files.masks[0])
     labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
     chosen: list[NDArray[np.int64]] = []
     layouts = []

@@ -1,38 +1,33 @@
-"""Figures of maps, image scores and patches. Drawing only; values come from records. More figures are in plots.py."""
+"""Figures of test images with their anomaly maps, and histograms of image scores."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from textwrap import fill
-from typing import Any
 
-import matplotlib
 import numpy as np
-from numpy.typing import NDArray
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from reconpatch.files import replacing
+from reconpatch.results.figures.common import ANOMALOUS, NORMAL, STYLE
 
 GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
-NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
 
 
-def save(figure: Figure, path: Path, footnote: str = "") -> None:
-    """Write, with a footnote, and close; no time stamp, so the same figure is the same file."""
-    lines = fill(footnote, max(60, int(20 * figure.get_figwidth())))  # about 20 characters of this size fit in an inch
-    figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top")
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with plt.rc_context(STYLE), replacing(path) as destination:
-        figure.savefig(destination, dpi=144, bbox_inches="tight", metadata=metadata)
-    plt.close(figure)
+def typical_images(scores: NDArray[np.float32], defect_types: Sequence[str], most: int = 7) -> list[int]:
+    """((N,) image scores, N defect types) -> indices of up to `most` images: of each type the one of median score.
+
+    A rule rather than a choice, so that a figure shows neither the best nor the worst. Defects come before "good".
+    """
+    types = sorted(set(defect_types), key=lambda name: (name == "good", name))[:most]
+    by_type = [[i for i, name in enumerate(defect_types) if name == chosen] for chosen in types]
+    return [median_image(scores, group) for group in by_type]
+
+
+def median_image(scores: NDArray[np.float32], group: Sequence[int]) -> int:
+    """((N,) scores, indices of some of them) -> the index of the median score, the upper one of two."""
+    return sorted(group, key=lambda i: scores[i])[len(group) // 2]
 
 
 @dataclass(frozen=True)
@@ -132,47 +127,4 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
         figure.tight_layout(rect=(0, 0.08, 1, 1))
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="lower center", ncols=2, frameon=False)
-        return figure
-
-
-def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
-    """(N, D) -> (N, 2) by UMAP, reproducible on one machine. For some thousand points: takes all their distances.
-
-    UMAP's own search finds the same neighbours, but every process would compile it first, for longer than all the rest.
-    """
-    from umap import UMAP, umap_
-
-    for name in ("smooth_knn_dist", "compute_membership_strengths"):
-        if compiled := getattr(umap_, name, None):
-            compiled.enable_caching()  # once for all processes, as numba does for what asks for it
-    count = min(15, len(points) - 1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="precomputed_knn")  # that further points could not be placed
-        known = (*nearest(points, count), None)
-        layout = UMAP(count, random_state=seed, n_jobs=1, precomputed_knn=known).fit_transform(points)
-    return np.asarray(layout, np.float32)
-
-
-def nearest(points: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(N, D) -> ((N, count) rows of the nearest points, each point first among its own, (N, count) distances)."""
-    from scipy.spatial.distance import cdist  # heavy, and only layouts need it
-
-    distances = cdist(points, points).astype(np.float32)
-    np.fill_diagonal(distances, -1)  # before any other point at the same place
-    rows = np.argsort(distances, axis=1, kind="stable")[:, :count]
-    return rows, np.maximum(np.take_along_axis(distances, rows, axis=1), 0)
-
-
-def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], methods: Sequence[str]) -> Figure:
-    """One panel a method: (N, 2) layouts coloured by the (N,) groups' names, rarest group on top."""
-    colours = {"memory bank": "#c8c8c8", "normal patch": NORMAL, "patch in a defect": ANOMALOUS}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 4), squeeze=False)
-        for axis, layout, method in zip(axes[0], layouts, methods, strict=True):
-            for name in (name for name in colours if name in groups):
-                chosen, colour = layout[groups == name], colours[name]
-                axis.scatter(*chosen.T, s=5, color=colour, label=f"{name} ({len(chosen)})", linewidths=0)
-            axis.set(xticks=[], yticks=[], title=method)
-        axes[0, 0].legend(frameon=False, markerscale=3, fontsize=8)
-        figure.tight_layout()
         return figure

@@ -1,32 +1,55 @@
-"""Figures of ablations, training and patch positions. Drawing only; AUROC comes in percent, NaN where missing."""
+"""Figures of sweeps and of training. Drawing only; values come in percent, NaN where missing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import fill
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.figures.maps import STYLE as COMMON
-from reconpatch.results.series import Series
+from reconpatch.results.figures.common import MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.names import METHODS
 
-STYLE = COMMON | {"axes.formatter.useoffset": False, "axes.axisbelow": True}  # ticks read 99.2, not 0.2 plus 99
+if TYPE_CHECKING:  # the step that draws sweeps reads the CSV; training curves need no pandas
+    import pandas as pd
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-MARKERS = "osD^vP*"
 GREY = "#555555"
 WRAP = 24  # characters in a line of an x label
-# Red, green, blue and purple, as in the paper's Fig. 3, of unequal lightness.
-POSITIONS = ("#c8102e", "#3cb44b", "#1f4fc0", "#b36ae2")
 
-Edge = Literal["outside upper center", "outside lower center"]
+
+@dataclass(frozen=True)
+class Series:
+    """One line of an ablation, a value per position of the swept axis; NaN and None: missing."""
+
+    name: str
+    values: Sequence[float]
+    low: Sequence[float]  # ends of the 95 % interval
+    high: Sequence[float]
+    paper: Sequence[float | None]
+
+
+def series(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
+    """Cells of a table's CSV, the swept labels -> (per metric a Series a method, x 100; the swept places in words;
+    which mean or category the values are of).
+    """
+    wide = cells[cells["categories"] == cells["categories"].max()]
+    wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
+    wide = wide[wide["category"] == wide["category"].iloc[-1]]
+    x = [", ".join(map(str, v)) for v in wide[list(labels)].drop_duplicates().itertuples(index=False)]
+    by_metric: dict[str, list[Series]] = {}
+    for (metric, method), part in wide.groupby(["metric", "method"], sort=False):
+        columns = [(100 * part[c]).tolist() for c in ("value", "low", "high", "paper")]
+        by_metric.setdefault(str(metric), []).append(Series(METHODS[str(method)], *columns))
+    count = int(wide["categories"].iloc[0])
+    return by_metric, x, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
 
 
 def sweep(
@@ -46,7 +69,7 @@ def sweep(
     width = min(max(3.4, 0.6 * len(x) + 1.2), 10)
     longest = min(max((len(label) for label in x), default=0), WRAP)
     crowded = longest * len(x) > 12 * width  # about 12 characters fit in an inch
-    with plt.rc_context(STYLE):
+    with plt.rc_context(PLOT_STYLE):
         size = (width * len(panels), 3.6 + 0.05 * longest * crowded)  # room for slanted labels
         figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
         for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
@@ -63,7 +86,7 @@ def sweep(
                 axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", color="#777777")
         axes[0, 0].set_ylabel(ylabel)
         _sweep_legends(figure, names, every)
-        return _settled(figure)
+        return settled(figure)
 
 
 def _draw_series(axis: Axes, series: Series, place: int, shift: float, joined: bool) -> None:
@@ -82,32 +105,18 @@ def _sweep_legends(figure: Figure, names: Sequence[str], every: Sequence[Series]
     """What colours mean above the panels, what lines mean below them; nothing that is not drawn."""
     colours = [Line2D([], [], color=COLOURS[i], marker=MARKERS[i], label=name) for i, name in enumerate(names) if name]
     if colours:
-        _legend(figure, colours, "outside upper center", min(len(colours), int(figure.get_figwidth() / 1.5)))
+        add_legend(figure, colours, "outside upper center", min(len(colours), int(figure.get_figwidth() / 1.5)))
     lines = [Line2D([], [], color=GREY, marker="o", label="ours")]
     if any(_any_finite(series.low, series.high) for series in every):
         lines.append(Line2D([], [], color=GREY, alpha=0.4, linewidth=4, label="95 % interval"))
     if any(_any_finite(series.paper) for series in every):
         lines.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="--", label="paper"))
-    _legend(figure, lines, "outside lower center", len(lines))
+    add_legend(figure, lines, "outside lower center", len(lines))
 
 
 def _any_finite(*lists: Sequence[float | None]) -> bool:
     """Whether any number is neither None nor NaN."""
     return any(np.isfinite(np.asarray(values, float)).any() for values in lists)
-
-
-def _legend(figure: Figure, handles: Sequence[Line2D], place: Edge, columns: int, title: str | None = None) -> None:
-    """A legend at an edge of the figure, for which the layout makes room."""
-    figure.legend(handles=handles, loc=place, ncols=columns, title=title, frameon=False, fontsize=8, handlelength=3)
-
-
-def _settled(figure: Figure) -> Figure:
-    """The figure with its layout done and its legends pinned: else saving with a footnote moves them on top of it."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
-    return figure
 
 
 def curve(
@@ -123,7 +132,7 @@ def curve(
 
     `reference` is PatchCore's image and pixel AUROC, drawn as dashed lines.
     """
-    with plt.rc_context(STYLE):
+    with plt.rc_context(PLOT_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained", sharex=True)
         similarity = left.twinx()
         marker = "." if len(epochs) <= 20 else ""  # many points would hide the dashes
@@ -149,44 +158,4 @@ def curve(
         for axis in (left, right):
             axis.set_xlabel("epoch")
         left.xaxis.set_major_locator(MaxNLocator(integer=True))  # the panels share it
-        return _settled(figure)
-
-
-def positions(
-    layouts: Sequence[NDArray[np.float32]],
-    which: NDArray[np.int64],
-    names: Sequence[str],
-    image: NDArray[np.uint8],
-    places: Sequence[tuple[int, int]],
-    grid: tuple[int, int],
-) -> Figure:
-    """Fig. 3: where patches of the same few positions of all training images lie, one panel per model.
-
-    ((N*P, 2) layout per model, (N*P,) index into `places` of each point, a title per layout, (S, S, 3) training image,
-    P places (x, y) = (column, row) on the patch grid of (H, W) cells). The first panel is the image, with a box the
-    size of a cell at every place. Raises ReconpatchError for more places than colours.
-    """
-    if len(places) > len(POSITIONS):
-        raise ReconpatchError(f"{len(places)} patch positions: at most {len(POSITIONS)} can be drawn; name fewer")
-    with plt.rc_context(STYLE):
-        panels = 1 + len(layouts)
-        figure, axes = plt.subplots(1, panels, figsize=(2.6 * panels, 3.3), layout="compressed")
-        first, *rest = np.atleast_1d(axes)
-        first.imshow(image)
-        first.set(xticks=[], yticks=[], title="training image")
-        first.spines[:].set_visible(False)
-        height, width = image.shape[0] / grid[0], image.shape[1] / grid[1]
-        handles = []
-        for (x, y), colour, marker in zip(places, POSITIONS, MARKERS, strict=False):
-            corner = (x * width - 0.5, y * height - 0.5)  # imshow puts pixel centres at whole numbers
-            first.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.8))
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=f"({x}, {y})"))
-        for axis, layout, name in zip(rest, layouts, names, strict=True):
-            for place in range(len(places)):
-                points, colour, marker = layout[which == place], POSITIONS[place], MARKERS[place]
-                axis.scatter(*points.T, s=9, marker=marker, color=colour, alpha=0.7, linewidths=0)
-            axis.set(xticks=[], yticks=[], title=name)
-            axis.set_box_aspect(1)
-        title = f"patch position (x, y) on the grid of {grid[1]} x {grid[0]}"
-        _legend(figure, handles, "outside lower center", len(places), title)
-        return _settled(figure)
+        return settled(figure)

@@ -29,7 +29,7 @@ from reconpatch.experiments.outputs import (
 from reconpatch.experiments.plan import Plan, make_plan
 from reconpatch.method.bootstrap import image_wins, to_tensors
 from reconpatch.records.record import Record, read_record, write_record
-from reconpatch.results.unfinished import current, report_what_is_there
+from reconpatch.results.report import is_current, report_what_is_there
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
@@ -193,23 +193,23 @@ def test_reasons_are_named_once_with_all_they_are_of(absent) -> None:
 def test_a_record_is_current_until_its_code_or_its_data_change(planned, tmp_path) -> None:
     plan, folder = planned({"e": BOTH}), tmp_path / "results"
     record = write_result(plan, folder, next(iter(plan.runs)), "nut")
-    assert current(record, folder, CODES)
-    assert current(record, folder, CODES | {"ensemble": "e1"})  # it is none
+    assert is_current(record, folder, CODES)
+    assert is_current(record, folder, CODES | {"ensemble": "e1"})  # it is none
     for stage in ("features", "training", "bank", "score"):
-        assert not current(record, folder, CODES | {stage: "other"}), stage
+        assert not is_current(record, folder, CODES | {stage: "other"}), stage
     write_manifest(folder, "bolt", "another image")
-    assert current(record, folder, CODES)  # another category's
+    assert is_current(record, folder, CODES)  # another category's
     write_manifest(folder, "nut", "another image")
-    assert not current(record, folder, CODES)
+    assert not is_current(record, folder, CODES)
     write_manifest(folder, "nut")
-    assert current(record, folder, CODES)
+    assert is_current(record, folder, CODES)
     (folder / "index/mine/nut.json").unlink()
-    assert not current(record, folder, CODES)
+    assert not is_current(record, folder, CODES)
     write_manifest(folder, "nut")
     record.write_text('{"schema_version": 1}')  # of an earlier version, to be made anew
-    assert not current(record, folder, CODES)
+    assert not is_current(record, folder, CODES)
     record.unlink()
-    assert not current(record, folder, CODES)
+    assert not is_current(record, folder, CODES)
 
 
 @pytest.mark.parametrize(
@@ -226,23 +226,23 @@ def test_a_record_of_other_content_is_not_current(changes, planned, tmp_path) ->
     record = write_result(plan, folder, next(iter(plan.runs)), "nut")
     content = json.loads(record.read_text()) | changes | {"digest": ""}
     write_record(record, Record.model_validate(content))
-    assert read_record(record) and not current(record, folder, CODES)
+    assert read_record(record) and not is_current(record, folder, CODES)
 
 
 def test_an_edited_record_is_not_current(planned, tmp_path) -> None:
     plan, folder = planned({"e": BOTH}), tmp_path / "results"
     record = write_result(plan, folder, next(iter(plan.runs)), "nut")
     record.write_text(json.dumps(json.loads(record.read_text()) | {"flags": [{"kind": "remark", "text": "made up"}]}))
-    assert not current(record, folder, CODES)
+    assert not is_current(record, folder, CODES)
 
 
 def test_an_ensemble_is_as_current_as_its_members(planned, tmp_path) -> None:
     plan, folder = planned({"e": ENSEMBLE}), tmp_path / "results"
     (name,) = plan.ensembles
     record = write_result(plan, folder, name, "nut")
-    assert current(record, folder, CODES)
+    assert is_current(record, folder, CODES)
     for stage in CODES:
-        assert not current(record, folder, CODES | {stage: "other"}), stage
+        assert not is_current(record, folder, CODES | {stage: "other"}), stage
 
 
 def test_what_is_missing_is_listed_and_the_rest_is_shown(planned, tmp_path) -> None:

@@ -1,5 +1,4 @@
 import math
-import statistics
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from scipy.ndimage import gaussian_filter
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
-from reconpatch.results.examples import middle, typical_examples
 
 
 def bank_of(rows: np.ndarray) -> MemoryBank:
@@ -71,21 +69,6 @@ def test_maps_are_interpolation_and_filter(grid, size, blur, rng) -> None:
     up = torch.nn.functional.interpolate(torch.from_numpy(patch)[None], size=(size, size), mode="bilinear")[0].numpy()
     expected = np.stack([gaussian_filter(m, blur) if blur else m for m in up])
     np.testing.assert_allclose(anomaly_maps(patch, size, blur), expected, atol=1e-5)
-
-
-def test_typical_examples_are_medians_with_defects_first() -> None:
-    scores = np.array([5, 1, 3, 9, 8, 7, 0], np.float32)
-    defects = ["cut", "cut", "cut", "good", "good", "good", "bent"]
-    assert typical_examples(scores, defects) == [6, 2, 4]
-
-
-@given(st.lists(st.integers(-50, 50), min_size=1, max_size=9), st.data())
-def test_the_middle_is_the_median_the_upper_of_two(values, data) -> None:
-    group = data.draw(st.sets(st.integers(0, len(values) - 1), min_size=1))
-    index = middle(np.array(values, np.float32), sorted(group))
-    chosen = [values[i] for i in group]
-    assert index in group
-    assert values[index] == statistics.median_high(chosen)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])

@@ -125,14 +125,14 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("results.tables", {"table", "sweep"}),
-        ("results.paper", {"table", "sweep"}),
-        ("results.comparison", {"table", "sweep"}),
+        ("results.tables", {"table"}),
+        ("results.paper", {"table"}),
+        ("results.comparison", {"table"}),
         ("results.names", PICTURES | {"table"}),
-        ("results.figures.maps", PICTURES),
-        ("results.figures.sweeps", {"curve", "draw_positions", "sweep"}),
-        ("results.series", {"curve", "draw_positions", "sweep", "table"}),
-        ("results.captions", PICTURES),
+        ("results.figures.common", PICTURES),
+        ("results.figures.maps", {"gallery", "histogram", "qualitative"}),
+        ("results.figures.sweeps", {"curve", "sweep"}),
+        ("results.figures.embedding", {"draw_positions", "draw_umap"}),
         ("method.loss", {"training"}),
         ("method.training", {"training"}),
         # Figures that show images move them as `features` does.
@@ -142,8 +142,7 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         ("method.features", {"features"}),
         ("method.patches", {"features"}),
         ("method.coreset", {"bank"}),
-        ("method.metrics", {"score", "ensemble"}),
-        ("results.examples", {"qualitative", "gallery"}),
+        ("method.metrics", {"score", "ensemble", "table", "sweep"}),
         ("method.ensemble", {"ensemble"}),
         *(
             (name, set())

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from drawing import make_record
+from reconpatch.results.cost import cost_table
 
 from reconpatch.records.record import Record
 from reconpatch.results.comparison import Result
-from reconpatch.results.cost import cost_table
 from reconpatch.results.tables import MISSING
 
 SECONDS = {"features": 10.04, "training": 100.0, "bank": 5.25, "score": 2.5}
