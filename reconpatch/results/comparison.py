@@ -111,9 +111,9 @@ class Entry:
 
     def over(self, other: "Entry", metric: Metric) -> "Entry":
         """The improvement over another entry, from paired draws."""
-        sign = 1 if metric.higher_is_better else -1
-        paired = None if self.draws is None or other.draws is None else sign * (self.draws - other.draws)
-        return Entry(sign * (self.value - other.value), NAN, paired)
+        better, worse = (self, other) if metric.higher_is_better else (other, self)
+        paired = None if better.draws is None or worse.draws is None else better.draws - worse.draws
+        return Entry(better.value - worse.value, NAN, paired)
 
 
 def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:

@@ -17,8 +17,8 @@ def test_page_is_self_contained_and_escaped(tmp_path) -> None:
         "table": "t.html",
         "figures": ["figures/exp/mine/<nut>/qualitative.png"],
     }
-    absent = {"table_btad": "<b>no data</b>", "figure_umap": "<b>no data</b>"}
-    page = render(tmp_path, [section], absent, {"commit": "abc", "changed": True}, ["exp: runs/<i>"])
+    left_out = {"<b>no data</b>": ["table_btad", "figure_umap"]}
+    page = render(tmp_path, [section], left_out, {"commit": "abc", "changed": True}, ["exp: runs/<i>"])
     assert "<script>" not in page and "<b>" not in page and "<nut>" not in page and "<i>" not in page
     assert page.count("&lt;b&gt;no data&lt;/b&gt;") == 1 and "table_btad, figure_umap" in page  # each reason once
     assert "Planned results are missing" in page and "exp: runs/&lt;i&gt;" in page

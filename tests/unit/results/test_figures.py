@@ -1,0 +1,288 @@
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+from drawing import make_record
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reconpatch.errors import ReconpatchError
+from reconpatch.records.record import Record
+from reconpatch.results.figures.common import ANOMALOUS, footnote, panel_titles, save
+from reconpatch.results.figures.embedding import POSITIONS, embed, nearest, positions, scatter
+from reconpatch.results.figures.maps import (
+    GROUND_TRUTH,
+    THRESHOLD,
+    Example,
+    gallery,
+    histogram,
+    median_image,
+    qualitative,
+    separation,
+    typical_images,
+)
+from reconpatch.results.figures.sweeps import COLOURS, Series, curve, sweep
+
+NAN = float("nan")
+OURS = Series("ReConPatch", [98.0, NAN, 99.0], [97.5, NAN, 98.0], [98.5, NAN, 99.5], [99.49, 99.56, None])
+BASE = Series("PatchCore", [97.0, 97.5, 98.0], [NAN] * 3, [NAN] * 3, [None] * 3)
+IMAGE = np.full((56, 56, 3), 128, np.uint8)
+PLACES = [(9, 14), (15, 15), (10, 16), (16, 17)]
+GEOMETRY = {"method": "patchcore", "resize": 256, "crop": 224, "interpolation": "bilinear", "blur": 4.0}
+GEOMETRY |= {"augment": "none", "mask_rule": "any"}
+
+
+def made(*, flags: tuple[str, ...] = (), source: str = "random", run: str = "base-1", **description: Any) -> Record:
+    fields = GEOMETRY | {"backbone": "net", "dim": 64, "coreset": 0.01} | description
+    return make_record(description=fields, flags=list(flags), weights={"source": source}, run=run)
+
+
+def legends(figure: Figure) -> list[str]:
+    every = [*figure.legends, *(a.get_legend() for a in figure.axes)]
+    return [text.get_text() for legend in every if legend for text in legend.get_texts()]
+
+
+def draw_sweep() -> Figure:
+    return sweep({"image AUROC": [BASE, OURS], "pixel AUROC": [OURS]}, ["64", "128", "256"], "dimension", "AUROC in %")
+
+
+def draw_curve() -> Figure:
+    return curve([1, 2, 3], [3.0, 2.0, NAN], [0.9, 0.8, 0.7], [1, 3], [98.0, 99.0], [97.0, NAN], (98.5, 96.5))
+
+
+def draw_positions() -> Figure:
+    layouts = [np.random.default_rng(n).standard_normal((40, 2)).astype(np.float32) for n in range(2)]
+    return positions(layouts, np.tile(np.arange(4), 10), ["PatchCore", "epoch 1"], IMAGE, PLACES, (28, 28))
+
+
+def draw_histogram() -> Figure:
+    scores = np.random.default_rng(0).random(20).astype(np.float32)
+    return histogram([scores, scores], np.repeat([0, 1], 10), ["PatchCore", "ReConPatch"])
+
+
+def draw_gallery(thresholds: tuple[float | None, ...] = (95.0, 10_100.0, None)) -> Figure:
+    """Two categories whose maps differ in scale a hundredfold, cones around (row, column), and a normal image."""
+    y, x = np.mgrid[:64, :64]
+    examples = []
+    for title, (row, column), scale in (("cable", (20, 40), 1.0), ("tile", (44, 12), 100.0), ("wood", (5, 5), 7.0)):
+        distance = np.hypot(y - row, x - column)
+        mask = (distance < 8) & (title != "wood")
+        examples.append(Example(title, np.zeros((64, 64, 3), np.uint8), mask, [np.float32(scale * (105 - distance))]))
+    return gallery(examples, "ReConPatch", thresholds)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("draw", [draw_sweep, draw_positions, draw_histogram, draw_gallery])
+def test_same_figure_same_bytes(draw, suffix, tmp_path) -> None:
+    for name in ("a", "b"):
+        save(draw(), tmp_path / f"{name}.{suffix}", "a footnote")
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("draw", [draw_sweep, draw_positions])
+def test_a_footnote_moves_nothing(draw, tmp_path) -> None:
+    """What stands above the footnote, a gap away, is as high as the figure without one."""
+    inked = []
+    for name, text in (("plain", ""), ("noted", "a footnote")):
+        save(draw(), tmp_path / f"{name}.png", text)
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        inked.append(np.flatnonzero((picture < 250).any(1)))
+    plain, noted = inked
+    body = noted[: np.flatnonzero(np.diff(noted) > 5)[-1] + 1]
+    assert len(body) < len(noted) and np.ptp(body) == pytest.approx(np.ptp(plain), abs=2)
+
+
+# --- titles and footnotes --------------------------------------------------------------------------------------------
+
+
+def test_panels_are_named_by_method_and_by_run_where_methods_repeat() -> None:
+    assert panel_titles([made(), made(method="reconpatch")]) == ["PatchCore", "ReConPatch"]
+    records = [made(), made(run="dim=512-2"), made(method="reconpatch")]
+    assert panel_titles(records) == ["PatchCore base-1", "PatchCore dim=512-2", "ReConPatch"]
+
+
+@pytest.mark.parametrize("change", [{"resize": 366}, {"blur": 2.0}, {"augment": "both"}, {"mask_rule": "official"}])
+def test_figures_of_different_geometry_are_refused(change) -> None:
+    with pytest.raises(ReconpatchError, match=f"differ in {next(iter(change))}"):
+        panel_titles([made(), made(**change)])
+
+
+def test_footnote_tells_backbone_settings_and_flags_once() -> None:
+    flag = "untrained (random) weights"
+    records = [made(flags=(flag,)), made(method="reconpatch", flags=(flag, "a flag")), made(dim=512, source="file")]
+    assert footnote(records).split("; ") == [
+        *("net (file weights)", "net (random weights)", "512 dimensions, coreset 0.01", "64 dimensions, coreset 0.01"),
+        *("a flag", flag),
+    ]
+
+
+# --- maps and histograms ---------------------------------------------------------------------------------------------
+
+
+def test_typical_images_are_medians_with_defects_first() -> None:
+    scores = np.array([5, 1, 3, 9, 8, 7, 0], np.float32)
+    assert typical_images(scores, ["cut", "cut", "cut", "good", "good", "good", "bent"]) == [6, 2, 4]
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=9))
+def test_the_median_image_is_the_upper_of_two(values) -> None:
+    assert values[median_image(np.array(values, np.float32), range(len(values)))] == statistics.median_high(values)
+
+
+def test_separation_by_hand() -> None:
+    normal, anomalous = np.array([0, 2], np.float32), np.array([4, 8], np.float32)
+    assert separation(normal, anomalous) == pytest.approx((6 - 1) / np.sqrt((1 + 4) / 2))
+
+
+def contours(axis: Axes) -> dict[str, tuple[float, ...]]:
+    """Colour of each contour that has any points -> its (x, y, width, height)."""
+    paths = {to_hex(c.get_edgecolor()[0]): c.get_paths()[0] for c in axis.collections}
+    return {colour: path.get_extents().bounds for colour, path in paths.items() if len(path.vertices)}
+
+
+def test_contours_and_maps_share_pixels() -> None:
+    """A map that is 1 exactly on the mask: threshold contour and ground truth coincide, the star lies inside."""
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 10:30] = True
+    examples = [
+        Example("cut", np.zeros((64, 64, 3), np.uint8), mask, [mask.astype(np.float32)]),
+        Example("good", np.zeros((64, 64, 3), np.uint8), np.zeros_like(mask), [0.1 * mask]),
+    ]
+    axes = qualitative(examples, ["PatchCore"], [0.5]).axes
+    drawn = contours(axes[2])
+    assert drawn[GROUND_TRUTH] == pytest.approx(drawn[THRESHOLD], abs=1)
+    star = axes[2].lines[0].get_xydata()[0]
+    assert mask[int(star[1]), int(star[0])]
+    assert not axes[1].collections  # no ground truth on a normal image
+
+
+def test_gallery_scales_each_map_and_cuts_it_at_its_own_threshold() -> None:
+    figure = draw_gallery()
+    top, bottom = figure.axes[:3], figure.axes[3:]
+    assert [axis.get_title() for axis in top] == ["cable", "tile", "wood"]
+    for axis, (row, column), radius in zip(bottom, ((20, 40), (44, 12), (5, 5)), (10, 4, None), strict=True):
+        drawn = axis.images[0]
+        scaled = drawn.norm(drawn.get_array())
+        assert (scaled.min(), scaled.max()) == (0, 1) and tuple(axis.lines[0].get_xydata()[0]) == (column, row)
+        assert (THRESHOLD in contours(axis)) == (radius is not None)
+        if radius is not None:
+            box = (column - radius, row - radius, 2 * radius, 2 * radius)
+            assert contours(axis)[THRESHOLD] == pytest.approx(box, abs=0.5)
+            assert contours(axis)[GROUND_TRUTH] == pytest.approx((column - 8, row - 8, 16, 16), abs=1)
+    assert [set(contours(axis)) for axis in top] == [{GROUND_TRUTH}, {GROUND_TRUTH}, set()]
+    assert legends(draw_gallery((None, NAN, None))) == ["ground truth", "maximum of the map"]
+
+
+# --- sweeps and training ---------------------------------------------------------------------------------------------
+
+
+def test_sweep_draws_our_values_the_intervals_and_the_paper() -> None:
+    figure = draw_sweep()
+    left, right = figure.axes
+    assert [left.get_title(), right.get_title()] == ["image AUROC", "pixel AUROC"]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["64", "128", "256"]
+    for axis in (left, right):
+        ours = [line for line in axis.lines if line.get_color() == COLOURS[1]]
+        dashed, solid = sorted(ours, key=lambda line: line.get_linestyle() == "-")
+        np.testing.assert_array_equal(solid.get_ydata(), OURS.values)
+        np.testing.assert_array_equal(dashed.get_ydata(), [99.49, 99.56, NAN])
+        assert dashed.get_markerfacecolor() == "white" and dashed.get_linestyle() == "--"
+        bars = [s for c in axis.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+        assert [tuple(bar[:, 1]) for bar in bars] == [(97.5, 98.5), (98.0, 99.5)]  # none where missing
+    assert legends(figure) == ["PatchCore", "ReConPatch", "ours", "95 % interval", "paper"]
+
+
+def test_sweep_without_paper_intervals_values_or_scale() -> None:
+    nothing = Series("PatchCore", [NAN], [NAN], [NAN], [None])
+    figure = sweep({"a": [BASE], "b": [nothing]}, ["x"] * 3, "x", "y", joined=False)
+    assert legends(figure) == ["PatchCore", "ours"]
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [[], ["no values"]]
+    assert {line.get_linestyle() for line in figure.axes[0].lines} == {"None"}
+    with pytest.raises(ReconpatchError, match=f"{len(COLOURS) + 1} series"):
+        sweep({"a": [Series(str(n), [1.0], [NAN], [NAN], [None]) for n in range(len(COLOURS) + 1)]}, ["x"], "x", "y")
+
+
+def test_sweep_of_long_labels_keeps_them_apart() -> None:
+    """Slanted, neighbouring labels are at least their own height apart, measured across their direction."""
+    names = [f"wide_resnet{n}_2, levels 2 and 3" for n in range(8)]
+    figure = sweep({"a": [Series("s", *[[98.0] * 8] * 4)]}, names, "backbone", "y")
+    labels = figure.axes[0].get_xticklabels()
+    angle = np.radians(labels[0].get_rotation())
+    assert angle > 0 and " ".join(labels[3].get_text().split()) == names[3]
+    step = np.diff([figure.axes[0].transData.transform((n, 0))[0] for n in (0, 1)])[0] * np.sin(angle)
+    for label in labels:
+        label.set_rotation(0)
+    assert all(label.get_window_extent().height <= step for label in labels)
+
+
+def test_curve_draws_loss_similarity_checkpoints_and_reference() -> None:
+    figure = draw_curve()
+    loss, auroc, similarity = figure.axes
+    np.testing.assert_array_equal(loss.lines[0].get_ydata(), [3.0, 2.0, NAN])
+    np.testing.assert_array_equal(similarity.lines[0].get_ydata(), [0.9, 0.8, 0.7])
+    drawn = {line.get_label(): (list(line.get_ydata()), line.get_linestyle()) for line in auroc.lines}
+    assert drawn["ReConPatch, image"] == ([98.0, 99.0], "-")
+    assert drawn["PatchCore, image"] == ([98.5, 98.5], "--") and drawn["PatchCore, pixel"] == ([96.5, 96.5], "--")
+    assert legends(figure) == list(drawn)
+    assert legends(curve([1], [1.0], [NAN], [1], [98.0], [NAN], None)) == ["ReConPatch, image"]
+    assert legends(curve([1], [1.0], [1.0], [], [], [], None)) == []
+
+
+# --- layouts of patches ----------------------------------------------------------------------------------------------
+
+
+def test_positions_draws_each_cell_and_each_point_in_its_colour() -> None:
+    figure = draw_positions()
+    first, *others = figure.axes
+    boxes = [
+        (to_hex(p.get_edgecolor()), p.get_extents().transformed(first.transData.inverted())) for p in first.patches
+    ]
+    for (x, y), colour, (edge, box) in zip(PLACES, POSITIONS, boxes, strict=True):
+        corners = (2 * x - 0.5, 2 * x + 1.5, 2 * y - 0.5, 2 * y + 1.5)  # two pixels a cell, centres at whole numbers
+        assert edge == colour and (box.xmin, box.xmax, *sorted((box.ymin, box.ymax))) == pytest.approx(corners)
+    for n, axis in enumerate(others):
+        layout = np.random.default_rng(n).standard_normal((40, 2)).astype(np.float32)
+        clouds = [c for c in axis.collections if isinstance(c, PathCollection)]
+        assert [to_hex(c.get_facecolor()[0]) for c in clouds] == list(POSITIONS)
+        for position, cloud in enumerate(clouds):
+            np.testing.assert_array_equal(cloud.get_offsets(), layout[position::4])
+    assert legends(figure) == ["(9, 14)", "(15, 15)", "(10, 16)", "(16, 17)"]
+    with pytest.raises(ReconpatchError, match="5 patch positions"):
+        positions([], np.zeros(0, int), [], IMAGE, [(0, 0)] * 5, (28, 28))
+
+
+def test_nearest_against_a_loop(rng) -> None:
+    points = rng.standard_normal((40, 5)).astype(np.float32)
+    points[30:] = points[:10]  # ten pairs at the same place
+    rows, distances = nearest(points, 6)
+    for i, point in enumerate(points):
+        every = sorted(
+            (float(np.linalg.norm(point.astype(float) - other)), j != i, j) for j, other in enumerate(points)
+        )
+        assert rows[i].tolist() == [j for *_, j in every[:6]] and rows[i, 0] == i
+        np.testing.assert_allclose(distances[i], [d for d, *_ in every[:6]], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_umap_separates_clusters_repeats_and_finds_the_same_neighbours_itself(tmp_path, rng) -> None:
+    """The graph that is laid out is that of a plain UMAP; the layouts differ, as rounding alone makes them."""
+    from umap import UMAP
+
+    points = np.concatenate([rng.standard_normal((40, 8)), rng.standard_normal((40, 8)) + 30]).astype(np.float32)
+    layout = embed(points, 0)
+    assert np.array_equal(layout, embed(points, 0))
+    gap = np.linalg.norm(layout[:40].mean(0) - layout[40:].mean(0))
+    assert gap > 2 * max(layout[:40].std(), layout[40:].std())
+    save(scatter([layout], np.repeat(["memory bank", "patch in a defect"], 40), ["PatchCore"]), tmp_path / "u.svg")
+    assert ANOMALOUS in (tmp_path / "u.svg").read_text()
+    few = embed(rng.standard_normal((9, 4)).astype(np.float32), 0)  # fewer than neighbours
+    assert few.shape == (9, 2) and np.isfinite(few).all()
+    ours = UMAP(15, random_state=0, n_jobs=1, precomputed_knn=(*nearest(points, 15), None)).fit(points)
+    plain = UMAP(random_state=0, n_jobs=1).fit(points)
+    np.testing.assert_allclose(ours.graph_.toarray(), plain.graph_.toarray(), atol=1e-4)
