@@ -9,7 +9,7 @@ from drawing import make_record
 from safetensors.numpy import save_file
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.outputs import PlaceSettings, TableSettings
+from reconpatch.experiments.outputs import CellSettings, TableSettings
 from reconpatch.method.metrics import evaluate
 from reconpatch.results.figures.sweeps import series
 from reconpatch.results.make_table import gather, write_table
@@ -20,10 +20,10 @@ DIMS = (64, 512)
 FLAG = "embedded sample: defects drawn by us"
 
 
-def place(method: str, dim: int, seed: int = 0, **changes: Any) -> PlaceSettings:
+def place(method: str, dim: int, seed: int = 0, **changes: Any) -> CellSettings:
     fields = {"labels": {"dim": dim}, "method": method, "seed": seed, "run": f"{method},dim={dim},seed={seed}"}
     fields |= {"departures": ("epochs = 3 (paper 120)",) if method == "reconpatch" else ()}
-    return PlaceSettings(**(fields | changes))
+    return CellSettings(**(fields | changes))
 
 
 def settings_of(**changes: Any) -> TableSettings:
@@ -91,7 +91,7 @@ def test_every_place_of_every_category_is_gathered(folder) -> None:
 def test_ensembles_are_found_beside_runs_and_undefined_metrics_are_dashes(tmp_path) -> None:
     write_run(tmp_path, "nut", "both", kind="ensembles", masks=False)
     write_table(
-        settings_of(targets=[("mine", "nut")], places=[place("reconpatch", 64, run="both")]), None, tmp_path, "t"
+        settings_of(targets=[("mine", "nut")], cells=[place("reconpatch", 64, run="both")]), None, tmp_path, "t"
     )
     (row,) = markdown(tmp_path)[1]
     assert row["pixel AUROC"] == row["AUPRO (30 %)"] == MISSING and "[" in row["image AUROC"]
@@ -128,7 +128,7 @@ def test_csv_has_every_cell_with_the_flags_of_its_runs(tmp_path) -> None:
     """The same run on three categories, of which some are flagged; the mean has the flags of all."""
     given = {"nut": ["altered", "x"], "bolt": [], "screw": ["x"]}
     metrics = {category: write_run(tmp_path, category, "r", flags=flags) for category, flags in given.items()}
-    settings = settings_of(targets=[("mine", c) for c in given], places=[place("reconpatch", 64, run="r")])
+    settings = settings_of(targets=[("mine", c) for c in given], cells=[place("reconpatch", 64, run="r")])
     write_table(settings, None, tmp_path, "t")
     rows = rows_of(tmp_path)
     assert {(row["category"], row["flags"]) for row in rows} == {
@@ -174,7 +174,7 @@ def test_tolerance_is_in_percent(tmp_path, off, word) -> None:
     paper = tmp_path / "paper.csv"
     paper.write_text(f"category,method,metric,value,caveat\nnut,patchcore,pixel_auroc,{100 * value + off},\n")
     places = [place("patchcore", 64, run="r")]
-    settings = settings_of(targets=[("mine", "nut")], places=places, layouts={"mine": "mvtec_ad"})
+    settings = settings_of(targets=[("mine", "nut")], cells=places, layouts={"mine": "mvtec_ad"})
     write_table(settings, paper, tmp_path, "t")
     (row,) = markdown(tmp_path)[1]
     assert row["pixel AUROC, verdict"] == f"{word} ({-off:+.2f})"
