@@ -1,16 +1,27 @@
-"""What a plan's tables, figures and report consist of: names of files and plain settings."""
+"""Files of the workflow: what the jobs of a plan read, and what tables, figures and report of an experiment consist of.
+
+Paths begin where Snakemake is called. Rules look them up here; wildcards are those of a job.
+"""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
-if TYPE_CHECKING:  # the report, made last, needs none of what it imports
-    from reconpatch.experiments.plan import Plan
+from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
+from reconpatch.experiments.run import Run
+from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
 
-SUFFIXES = {"qualitative": "png", "gallery": "png"}  # the other figures are svg
-OVERALL = ("sweep", "gallery")  # one figure an experiment; the others are one a category
+
+class Wildcards(Protocol):
+    """The values of a job's wildcards. A job has those that the files of its stage name."""
+
+    dataset: str
+    category: str
+    stage: str
+    run: str
+    experiment: str
 
 
 class CellSettings(TypedDict):
@@ -46,93 +57,169 @@ class Section(TypedDict):
     figures: list[str]
 
 
-def result_folder(plan: "Plan", run: str, dataset: str, category: str) -> str:
+Files = dict[str, list[str]]  # name of a rule's input -> its files
+
+
+def result_folder(plan: Plan, run: str, dataset: str, category: str) -> str:
     """Folder of a run or an ensemble, below the results."""
     return f"{'runs' if run in plan.runs else 'ensembles'}/{dataset}/{category}/{run}"
 
 
-def kept_files(plan: "Plan", name: str) -> list[str]:
-    """Files behind an experiment's table that stay, below the results: all but features, which may be gone by plan."""
-    from reconpatch.experiments.plan import stage_name
-    from reconpatch.experiments.run import of_training
-
-    files = []
-    for (dataset, category), key in itertools.product(plan.targets[name], plan.members(name)):
-        below = f"{dataset}/{category}"
-        own = result_folder(plan, key, dataset, category)
-        files += [f"index/{below}.json", f"{own}/record.json", f"{own}/scores.safetensors"]
-        for member in [key] if key in plan.runs else plan.ensembles[key].members:
-            run, at = plan.runs[member], f"runs/{below}/{member}"
-            training = of_training(run)
-            bank = f"bank/{below}/{stage_name(training, 'bank')}"
-            files += [f"{at}/record.json", f"{at}/scores.safetensors", f"{bank}/bank.safetensors", f"{bank}/bank.json"]
-            files += [f"masks/{below}/{stage_name(run, 'masks')}/masks.npy"]
-            files += [f"features/{below}/{stage_name(run, 'features')}/features.json"]
-            if run.method == "reconpatch":
-                f = f"training/{below}/{stage_name(training, 'training')}"
-                files += [f"{f}/f.safetensors", f"{f}/training.json"]
-            if key not in plan.runs and plan.ensembles[key].combine == "zscore":
-                files.append(f"{at}/training.safetensors")
-    return list(dict.fromkeys(files))
+def results_of(plan: Plan, experiment: str, file: str) -> list[str]:
+    """The file `record` or `scores` of every run and ensemble of an experiment."""
+    return [
+        _result(plan, key).file(file, dataset=dataset, category=category, run=key)
+        for dataset, category in plan.targets[experiment]
+        for key in plan.members(experiment)
+    ]
 
 
-def figures_of(plan: "Plan", name: str) -> list[str]:
-    """Figures of an experiment, below the results."""
-    files = []
-    for kind in plan.experiments[name].figures:
-        if not plan.drawn(name, kind):
-            continue  # its runs lack their weights
-        file = f"{kind}.{SUFFIXES.get(kind, 'svg')}"
-        places = [""] if kind in OVERALL else [f"{dataset}/{category}/" for dataset, category in plan.targets[name]]
-        files += [f"figures/{name}/{place}{file}" for place in places]
+def _result(plan: Plan, key: str) -> Stage:
+    """The stage that makes the result of a run or of an ensemble."""
+    return STAGES["score" if key in plan.runs else "ensemble"]
+
+
+def _files_read(stage: Stage, run: Run, key: str, target: Target) -> Iterator[tuple[str, str]]:
+    """What a stage reads for a run -> (name of the input, file)."""
+    dataset, category = target
+    for read, maker, name in sources(stage, run, key):
+        yield read.name, maker.file(read.file, dataset=dataset, category=category, stage=name, run=name)
+
+
+def files_of_run(plan: Plan, stage: Stage, wildcards: Wildcards) -> Files:
+    """What a job of a stage of runs reads. An input that the run does not have, as f of PatchCore, is empty."""
+    key = wildcards.run if "run" in stage.wildcards else ""
+    run = plan.runs[key] if key else plan.stages[wildcards.stage]
+    files: Files = {read.name: [] for read in stage.reads}
+    for name, file in _files_read(stage, run, key, (wildcards.dataset, wildcards.category)):
+        files[name].append(file)
     return files
 
 
-def labels_of(plan: "Plan", name: str) -> list[str]:
-    """What names the places of an experiment's table: its variant and axes."""
-    return list(dict.fromkeys(key for place in plan.cells[name] for key in place.labels))
+def files_of_ensemble(plan: Plan, wildcards: Wildcards) -> Files:
+    """What an ensemble reads of its members.
+
+    Scores of the training images are read for z-scores alone. The masks are those of the first member.
+    """
+    combination, stage = plan.ensembles[wildcards.run], STAGES["ensemble"]
+    files: Files = {read.name: [] for read in stage.reads}
+    for member in combination.members:
+        for name, file in _files_read(stage, plan.runs[member], member, (wildcards.dataset, wildcards.category)):
+            files[name].append(file)
+    files |= {name: files[name][:1] for name in ("manifest", "masks")}
+    return files if combination.combine == "zscore" else files | {"training": []}
 
 
-def table_settings(plan: "Plan", name: str) -> TableSettings:
-    """What a table needs besides records, as plain values: texts, places and the numbers' treatment."""
-    chosen = plan.experiments[name]
+def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
+    """What a figure reads: of one category the chosen runs, of all categories the first chosen run, or all results."""
+    experiment = wildcards.experiment
+    if figure.draws == "results":
+        cells = STAGES["table"].file("cells", experiment=experiment)
+        return {"cells": [cells], "records": results_of(plan, experiment, "record")}
+    runs, targets = plan.drawn(experiment, figure.name), targets_of_figure(plan, figure, wildcards)
+    files: Files = {read.name: [] for read in figure.reads}
+    for target, key in itertools.product(targets, runs[:1] if figure.draws == "categories" else runs):
+        for name, file in _files_read(figure, plan.runs[key], key, target):
+            files[name].append(file)
+    return files | ({"manifest": files["manifest"][:1]} if "manifest" in files else {})
+
+
+def targets_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Sequence[Target]:
+    """The categories that a figure shows."""
+    if figure.draws == "category":
+        return [(wildcards.dataset, wildcards.category)]
+    return plan.targets[wildcards.experiment]
+
+
+def kept_files(plan: Plan, experiment: str) -> list[str]:
+    """Files behind an experiment's table that stay: all but features, which may be deleted once they are used."""
+    index, files = STAGES["index"], []
+    for (dataset, category), key in itertools.product(plan.targets[experiment], plan.members(experiment)):
+        where = {"dataset": dataset, "category": category}
+        files += [index.file("manifest", **where)]
+        files += [_result(plan, key).file(file, run=key, **where) for file in ("record", "scores")]
+        combination = plan.ensembles.get(key)
+        more = ("zscore",) if combination and combination.combine == "zscore" else ()
+        for member in combination.members if combination else (key,):
+            run = plan.runs[member]
+            for stage, name in stages_behind(run, member, ("run", run.method, *more)):
+                kept = (file for file in stage.files if file not in stage.temporary)
+                files += [stage.file(file, stage=name, run=name, **where) for file in kept]
+    return list(dict.fromkeys(files))
+
+
+def lost_files(plan: Plan, experiments: Iterable[str]) -> list[str]:
+    """Files behind the tables of experiments that are gone: Snakemake asks for them only when it makes a table."""
+    made = [name for name in experiments if Path(STAGES["table"].file("cells", experiment=name)).is_file()]
+    files = {file for name in made for file in kept_files(plan, name)}
+    return sorted(file for file in files if not Path(file).is_file())
+
+
+def figures_of(plan: Plan, experiment: str) -> list[str]:
+    """The figures of an experiment, below the results. Those whose runs lack their weights are left out."""
+    files = []
+    for kind in plan.experiments[experiment].figures:
+        if plan.drawn(experiment, kind):
+            pattern, each = FIGURES[kind].files["figure"], FIGURES[kind].draws == "category"
+            targets = plan.targets[experiment] if each else [("", "")]
+            files += [pattern.format(experiment=experiment, dataset=d, category=c) for d, c in targets]
+    return files
+
+
+def outputs_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
+    """Tables and figures of experiments."""
+    table, files = STAGES["table"], []
+    for name in (name for name in experiments if name in plan.experiments):
+        files += [table.file(file, experiment=name) for file in table.files]
+        files += [f"results/{figure}" for figure in figures_of(plan, name)]
+    return files
+
+
+def labels_of(plan: Plan, experiment: str) -> list[str]:
+    """What labels the cells of an experiment's table: its variant and axes."""
+    return list(dict.fromkeys(key for cell in plan.cells[experiment] for key in cell.labels))
+
+
+def table_settings(plan: Plan, experiment: str) -> TableSettings:
+    """What a table needs besides records, as plain values: texts, cells and how numbers are treated."""
+    chosen = plan.experiments[experiment]
     return {
         "title": chosen.title,
         "caption": chosen.caption,
         "measure": chosen.measure,
-        "absent": plan.absent.get(name, ""),
-        "targets": plan.targets[name],
-        "cells": [cast("CellSettings", asdict(cell)) for cell in plan.cells[name]],
-        "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[name]},
+        "absent": plan.absent.get(experiment, ""),
+        "targets": plan.targets[experiment],
+        "cells": [cast("CellSettings", asdict(cell)) for cell in plan.cells[experiment]],
+        "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,
     }
 
 
-def paper_file(name: str) -> Path | None:
+def paper_file(experiment: str) -> Path | None:
     """The published numbers of a table, if there are any."""
-    file = Path(f"configs/paper/{name}.csv")
+    file = Path(f"configs/paper/{experiment}.csv")
     return file if file.is_file() else None
 
 
-def sections(plan: "Plan", names: Iterable[str]) -> list[Section]:
+def sections(plan: Plan, experiments: Iterable[str]) -> list[Section]:
     """What the report shows of each experiment that can be run."""
     return [
         {
             "name": name,
             "title": plan.experiments[name].title,
-            "table": f"tables/{name}.html",
+            "table": STAGES["table"].files["html"].format(experiment=name),
             "figures": figures_of(plan, name),
         }
-        for name in names
+        for name in experiments
         if name in plan.experiments and plan.at_hand(name)
     ]
 
 
 def reasons(absent: Mapping[str, str]) -> dict[str, list[str]]:
-    """Experiment -> what it lacks, of which it may lack a part; turned round, so that each reason is named once."""
-    found: dict[str, list[str]] = {}
-    for name, why in absent.items():
-        for reason in why.split("; "):
-            found.setdefault(reason, []).append(name)
-    return found
+    """Experiment -> what it, or a part of it, lacks -> each reason with the experiments it is true of."""
+    by_reason: dict[str, list[str]] = {}
+    for name, lacking in absent.items():
+        for reason in lacking.split("; "):
+            by_reason.setdefault(reason, []).append(name)
+    return by_reason

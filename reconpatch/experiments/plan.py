@@ -65,6 +65,16 @@ def stage_names(run: Run) -> dict[str, str]:
     return names | {TRAINING_FEATURES: stage_name(of_training(run), "features")}
 
 
+def stages_behind(run: Run, key: str, made_for: Collection[str]) -> Iterator[tuple[Stage, str]]:
+    """The stages that are made for some kind of run -> each with the name of its job behind a run of the name `key`."""
+    names = stage_names(run)
+    for stage in STAGES.values():
+        if stage.made_for in made_for:
+            yield stage, names.get(stage.name, key)
+            if stage.name == "features":
+                yield stage, names[TRAINING_FEATURES]
+
+
 def sources(stage: Stage, run: Run, key: str) -> Iterator[tuple[Read, Stage, str]]:
     """What a stage reads for a run of the name `key` -> each with the stage that makes it and the name of its job.
 

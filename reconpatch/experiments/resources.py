@@ -7,7 +7,7 @@ names.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from reconpatch.data.layouts import category_folder, count_images, list_items
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, Sizes, Time, features_bytes, sizes_of
-from reconpatch.experiments.plan import Plan, Target, sources, stage_names
+from reconpatch.experiments.plan import Plan, Target, sources, stage_names, stages_behind
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, TRAINING_FEATURES, Stage
 
 TYPICAL_PANELS = 12  # of a figure of one category: four kinds of image, each with two maps
@@ -39,6 +39,13 @@ class Job(NamedTuple):
     def about(self) -> str:
         """The job's wildcards as messages show them."""
         return "/".join(filter(None, self[1:]))
+
+
+def job_of(rule: str, wildcards: object) -> Job:
+    """A rule and a job's wildcards -> the job as a plan names it."""
+    dataset, category = (getattr(wildcards, key, "") for key in ("dataset", "category"))
+    names = (getattr(wildcards, key, "") for key in ("stage", "run", "experiment"))
+    return Job(rule, dataset, category, next(filter(None, names), ""))
 
 
 class Need(NamedTuple):
@@ -194,16 +201,6 @@ def _result(plan: Plan, key: str, target: Target) -> Job:
     return Job(STAGES["score" if key in plan.runs else "ensemble"].rule, *target, key)
 
 
-def _jobs_of_run(plan: Plan, key: str, wanted: tuple[str, ...]) -> Iterator[tuple[Stage, str]]:
-    """The stages made for some kind of run, each with the names of its jobs behind a run."""
-    names = stage_names(plan.runs[key])
-    for stage in STAGES.values():
-        if stage.made_for in wanted:
-            yield stage, names.get(stage.name, key)
-            if stage.name == "features":
-                yield stage, names[TRAINING_FEATURES]
-
-
 def _after(plan: Plan, stage: Stage, key: str, target: Target) -> frozenset[Job]:
     """The jobs whose files a stage reads for a run."""
     made_by = sources(stage, plan.runs[key], key)
@@ -227,7 +224,7 @@ def _add_run(
     run = plan.runs[key]
     ratio = plan.ratios[*target, stage_names(run)["bank"]]
     sizes = sizes_of(run, network, counts, ratio=ratio, batch_images=plan.config.batch_images, pixels=pixels)
-    for stage, name in _jobs_of_run(plan, key, wanted or ("run", run.method)):
+    for stage, name in stages_behind(run, key, wanted or ("run", run.method)):
         job = Job(stage.rule, *target, name)
         if job not in found.jobs:  # runs share stages
             found.add(stage, job, sizes, _after(plan, stage, key, target))

@@ -59,6 +59,15 @@ class Stage:
         return tuple(re.findall(r"{(\w+)}", first))
 
     @property
+    def script(self) -> str:
+        """Its file in workflow/scripts, without the suffix."""
+        return self.name
+
+    def file(self, name: str, **wildcards: str) -> str:
+        """The path of one of its files, from where Snakemake is called."""
+        return f"results/{self.files[name]}".format(**wildcards)
+
+    @property
     def log(self) -> str:
         """The path of its jobs' logs, with the wildcards."""
         return "/".join(["logs", self.rule, *(f"{{{name}}}" for name in self.wildcards)]) + ".log"
@@ -81,6 +90,11 @@ class Figure(Stage):
     photographs: bool = field(default=False, kw_only=True)  # whether it opens images of the data set
     # Whose files it reads: the chosen runs of one category; the first chosen run of every category; all results.
     draws: Literal["category", "categories", "results"] = field(default="category", kw_only=True)
+
+    @property
+    def script(self) -> str:
+        """Its file in workflow/scripts: `umap.py` would be taken for the package of this name."""
+        return self.rule
 
 
 _KEYED = "{dataset}/{category}/{stage}"

@@ -2,12 +2,12 @@ rule draw_sample:
     output:
         directory(f"{SAMPLE}/{{category}}"),
     log:
-        "logs/draw_sample/{category}.log",
+        STAGES["sample"].log,
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=memory("draw_sample"),
-        runtime=runtime("draw_sample"),
+        mem_mb=memory("sample"),
+        runtime=runtime("sample"),
     params:
         seed=0,
         code=code("sample"),
@@ -19,16 +19,16 @@ rule index_category:
     input:
         drawn,
     output:
-        manifest="results/index/{dataset}/{category}.json",
+        manifest=path("index", "manifest"),
     log:
-        "logs/index_category/{dataset}/{category}.log",
-    priority: BY_RULE["index_category"].priority
+        STAGES["index"].log,
+    priority: STAGES["index"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["index_category"].threads
+    threads: STAGES["index"].threads
     resources:
-        mem_mb=memory("index_category"),
-        runtime=runtime("index_category"),
+        mem_mb=memory("index"),
+        runtime=runtime("index"),
     params:
         layout=lambda w: PLAN.dataset(w.dataset).layout,
         root=lambda w: str(PLAN.root(w.dataset)),
@@ -40,14 +40,15 @@ rule index_category:
 
 rule write_plan:
     output:
-        "results/plan.csv",
+        path("plan", "plan"),
     log:
-        "logs/plan.log",
+        STAGES["plan"].log,
+    localrule: True
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=memory("write_plan"),
-        runtime=runtime("write_plan"),
+        mem_mb=memory("plan"),
+        runtime=runtime("plan"),
     params:
         rows=list(PLAN.rows()),
     script:
@@ -56,15 +57,16 @@ rule write_plan:
 
 rule fetch_weights:
     output:
-        "results/weights/{backbone}.json",
+        path("weights", "weights"),
     log:
-        "logs/fetch_weights/{backbone}.log",
-    priority: BY_RULE["fetch_weights"].priority
+        STAGES["weights"].log,
+    priority: STAGES["weights"].priority
+    localrule: True  # a cluster's machines often have no network
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=memory("fetch_weights"),
-        runtime=runtime("fetch_weights"),
+        mem_mb=memory("weights"),
+        runtime=runtime("weights"),
     params:
         code=code("weights"),
     script:

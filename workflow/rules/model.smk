@@ -2,24 +2,25 @@ rule extract_features:
     input:
         drawn,
         fetched,
-        manifest="results/index/{dataset}/{category}.json",
+        unpack(reads("features")),
         weights=weight_file,
     output:
-        train=kept("results/features/{dataset}/{category}/{stage}/train.npy"),
-        test=kept("results/features/{dataset}/{category}/{stage}/test.npy"),
-        facts="results/features/{dataset}/{category}/{stage}/features.json",
+        train=path("features", "train"),
+        test=path("features", "test"),
+        facts=path("features", "facts"),
     log:
-        "logs/extract_features/{dataset}/{category}/{stage}.log",
+        STAGES["features"].log,
+    priority: STAGES["features"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["extract_features"].threads
+    threads: STAGES["features"].threads
     resources:
-        mem_mb=memory("extract_features"),
-        runtime=runtime("extract_features"),
+        mem_mb=memory("features"),
+        runtime=runtime("features"),
         gpu=GPUS,
     params:
         folder=folder,
-        run=stage_of("features"),
+        run=settings("features"),
         code=code("features"),
     script:
         "../scripts/features.py"
@@ -28,20 +29,21 @@ rule extract_features:
 rule read_masks:
     input:
         drawn,
-        manifest="results/index/{dataset}/{category}.json",
+        unpack(reads("masks")),
     output:
-        masks="results/masks/{dataset}/{category}/{stage}/masks.npy",
+        masks=path("masks", "masks"),
     log:
-        "logs/read_masks/{dataset}/{category}/{stage}.log",
-    priority: BY_RULE["read_masks"].priority
+        STAGES["masks"].log,
+    priority: STAGES["masks"].priority
     conda:
         "../../environment.yml"
+    threads: STAGES["masks"].threads
     resources:
-        mem_mb=memory("read_masks"),
-        runtime=runtime("read_masks"),
+        mem_mb=memory("masks"),
+        runtime=runtime("masks"),
     params:
         folder=folder,
-        run=stage_of("masks"),
+        run=settings("masks"),
         code=code("masks"),
     script:
         "../scripts/masks.py"
@@ -49,22 +51,22 @@ rule read_masks:
 
 rule train_representation:
     input:
-        train=train_features,
+        unpack(reads("training")),
     output:
-        f="results/training/{dataset}/{category}/{stage}/f.safetensors",
-        facts="results/training/{dataset}/{category}/{stage}/training.json",
+        f=path("training", "f"),
+        facts=path("training", "facts"),
     log:
-        "logs/train_representation/{dataset}/{category}/{stage}.log",
-    priority: BY_RULE["train_representation"].priority
+        STAGES["training"].log,
+    priority: STAGES["training"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["train_representation"].threads
+    threads: STAGES["training"].threads
     resources:
-        mem_mb=memory("train_representation"),
-        runtime=runtime("train_representation"),
+        mem_mb=memory("training"),
+        runtime=runtime("training"),
         gpu=GPUS,
     params:
-        run=stage_of("training"),
+        run=settings("training"),
         checkpoints=PLAN.config.checkpoints,
         code=code("training"),
     script:
@@ -73,23 +75,21 @@ rule train_representation:
 
 rule select_coreset:
     input:
-        train=train_features,
-        features=train_facts,
-        f=below("training", "f.safetensors"),
+        unpack(reads("bank")),
     output:
-        bank="results/bank/{dataset}/{category}/{stage}/bank.safetensors",
-        facts="results/bank/{dataset}/{category}/{stage}/bank.json",
+        bank=path("bank", "bank"),
+        facts=path("bank", "facts"),
     log:
-        "logs/select_coreset/{dataset}/{category}/{stage}.log",
-    priority: BY_RULE["select_coreset"].priority
+        STAGES["bank"].log,
+    priority: STAGES["bank"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["select_coreset"].threads
+    threads: STAGES["bank"].threads
     resources:
-        mem_mb=memory("select_coreset"),
-        runtime=runtime("select_coreset"),
+        mem_mb=memory("bank"),
+        runtime=runtime("bank"),
     params:
-        run=stage_of("bank"),
+        run=settings("bank"),
         ratio=lambda w: PLAN.ratios[w.dataset, w.category, w.stage],
         code=code("bank"),
     script:
@@ -98,19 +98,19 @@ rule select_coreset:
 
 rule score_run:
     input:
-        unpack(scored),
+        unpack(reads("score")),
     output:
-        record="results/runs/{dataset}/{category}/{run}/record.json",
-        scores="results/runs/{dataset}/{category}/{run}/scores.safetensors",
+        record=path("score", "record"),
+        scores=path("score", "scores"),
     log:
-        "logs/score_run/{dataset}/{category}/{run}.log",
-    priority: BY_RULE["score_run"].priority
+        STAGES["score"].log,
+    priority: STAGES["score"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["score_run"].threads
+    threads: STAGES["score"].threads
     resources:
-        mem_mb=memory("score_run"),
-        runtime=runtime("score_run"),
+        mem_mb=memory("score"),
+        runtime=runtime("score"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -122,19 +122,18 @@ rule score_run:
 
 rule score_training:
     input:
-        train=train_features,
-        bank=below("bank", "bank.safetensors"),
+        unpack(reads("training_scores")),
     output:
-        scores="results/runs/{dataset}/{category}/{run}/training.safetensors",
+        scores=path("training_scores", "scores"),
     log:
-        "logs/score_training/{dataset}/{category}/{run}.log",
-    priority: BY_RULE["score_training"].priority
+        STAGES["training_scores"].log,
+    priority: STAGES["training_scores"].priority
     conda:
         "../../environment.yml"
-    threads: BY_RULE["score_training"].threads
+    threads: STAGES["training_scores"].threads
     resources:
-        mem_mb=memory("score_training"),
-        runtime=runtime("score_training"),
+        mem_mb=memory("training_scores"),
+        runtime=runtime("training_scores"),
         gpu=GPUS,
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
@@ -145,22 +144,19 @@ rule score_training:
 
 rule combine_ensemble:
     input:
-        manifest="results/index/{dataset}/{category}.json",
-        records=member_files("record.json"),
-        scores_of_members=member_files("scores.safetensors"),
-        training=training_scores,
-        masks=member_masks,
+        unpack(lambda w: outputs.files_of_ensemble(PLAN, w)),
     output:
-        record="results/ensembles/{dataset}/{category}/{run}/record.json",
-        scores="results/ensembles/{dataset}/{category}/{run}/scores.safetensors",
+        record=path("ensemble", "record"),
+        scores=path("ensemble", "scores"),
     log:
-        "logs/combine_ensemble/{dataset}/{category}/{run}.log",
-    priority: BY_RULE["combine_ensemble"].priority
+        STAGES["ensemble"].log,
+    priority: STAGES["ensemble"].priority
     conda:
         "../../environment.yml"
+    threads: STAGES["ensemble"].threads
     resources:
-        mem_mb=memory("combine_ensemble"),
-        runtime=runtime("combine_ensemble"),
+        mem_mb=memory("ensemble"),
+        runtime=runtime("ensemble"),
     params:
         combine=lambda w: PLAN.ensembles[w.run].combine,
         code=code("ensemble"),

@@ -29,7 +29,7 @@ class QualitativeFiles:
     """
 
     manifest: Path
-    folder: Path
+    folders: list[Path]
     runs: list[Path]
     scores: list[Path]
     figure: Path
@@ -44,7 +44,8 @@ def draw_qualitative(files: QualitativeFiles) -> None:
     chosen = typical_images(tensors[0]["image"], [item.defect for item in tests])
     maps = [anomaly_maps(each["patch"][chosen], run["crop"], run["blur"]) for each in tensors]
     examples = [
-        _example(tests[i], tests[i].defect, files.folder, run, [each[n] for each in maps]) for n, i in enumerate(chosen)
+        _example(tests[i], tests[i].defect, files.folders[0], run, [each[n] for each in maps])
+        for n, i in enumerate(chosen)
     ]
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
     save(qualitative(examples, titles, thresholds), files.figure, footnote(records))

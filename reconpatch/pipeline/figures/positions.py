@@ -25,7 +25,7 @@ class PositionFiles:
     """
 
     manifest: Path
-    folder: Path
+    folders: list[Path]
     runs: list[Path]
     features: list[Path]
     banks: list[Path]
@@ -46,7 +46,7 @@ def draw_positions(files: PositionFiles) -> None:
     run = records[0].description
     path = next(item.path for item in read_manifest(files.manifest)[0] if item.split == "train")
     augmentation = drawn_augmentations([path], run)[0] if run.get("augment") == "both" else None
-    image = image_array(files.folder / path, run["resize"], run["crop"], run["interpolation"], augmentation)
+    image = image_array(files.folders[0] / path, run["resize"], run["crop"], run["interpolation"], augmentation)
     titles = [
         title if record.description["method"] == "patchcore" else f"ReConPatch, epoch {epoch_of(record)}"
         for title, record in zip(panel_titles(records), records, strict=True)
