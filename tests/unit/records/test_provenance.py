@@ -18,7 +18,15 @@ from reconpatch.records.provenance import (
 )
 
 ROOT = Path(__file__).parents[3]
-PICTURES = {"curve", "draw_positions", "draw_umap", "gallery", "histogram", "qualitative", "sweep"}
+PICTURES = {
+    "draw_curve",
+    "draw_positions",
+    "draw_umap",
+    "draw_gallery",
+    "draw_histogram",
+    "draw_qualitative",
+    "draw_sweep",
+}
 ANEW = {"report", "plan"}  # made by every call of `all`, whatever has changed
 
 
@@ -130,19 +138,19 @@ def test_a_package_with_metadata_of_the_old_kind_has_a_version_too(tmp_path, mon
         ("results.comparison", {"table"}),
         ("results.names", PICTURES | {"table"}),
         ("results.figures.common", PICTURES),
-        ("results.figures.maps", {"gallery", "histogram", "qualitative"}),
-        ("results.figures.sweeps", {"curve", "sweep"}),
+        ("results.figures.maps", {"draw_gallery", "draw_histogram", "draw_qualitative"}),
+        ("results.figures.sweeps", {"draw_curve", "draw_sweep"}),
         ("results.figures.embedding", {"draw_positions", "draw_umap"}),
         ("method.loss", {"training"}),
         ("method.training", {"training"}),
         # Figures that show images move them as `features` does.
-        ("data.augmentation", {"masks", "features", "qualitative", "gallery", "draw_positions"}),
+        ("data.augmentation", {"masks", "features", "draw_qualitative", "draw_gallery", "draw_positions"}),
         ("data.index", {"index"}),
         ("data.published", {"index", "score"}),
         ("method.features", {"features"}),
         ("method.patches", {"features"}),
         ("method.coreset", {"bank"}),
-        ("method.metrics", {"score", "ensemble", "table", "sweep"}),
+        ("method.metrics", {"score", "ensemble", "table", "draw_sweep"}),
         ("method.ensemble", {"ensemble"}),
         *(
             (name, set())
