@@ -19,10 +19,11 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Wins:
-    """(N, N) pairs, (N,) positives, (N,) negatives of N images. With image weights w: AUROC = w'Aw / ((w.p)(w.n)).
+    """Counts of N images: (N, N) pairs A, (N,) positives p, (N,) negatives n. With image weights w, the AUROC of the
+    weighted images is w'Aw / ((w.p)(w.n)).
 
     pairs[i, j] is the number of pairs of a positive of image i and a negative of image j in which the positive scores
-    higher, ties counting half; `positives` and `negatives` are counts. float32 keeps pairs to a relative 6e-8.
+    higher, ties counting half. float32 keeps pairs to a relative 6e-8.
     """
 
     pairs: Floats
@@ -45,13 +46,14 @@ def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
 def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins:
     """((N, H, W) maps, (N, H, W) masks) -> wins of the pixels, from histograms of every image.
 
-    Cuts are bins / 2 quantiles of the positives and as many of the negatives, of all images: high scores, where the
-    positives are, are resolved as finely as the rest. Every cut is a bin and so is every gap between two: ties at a cut
-    stay ties, and up to bins / 2 positives and as many negatives are counted exactly. Pairs within a gap count half.
-    For even bins, less than 1 / (bins / 2 - 1) of the positives lie in any gap, so the AUROC of all pixels errs by less
-    than 1 / (bins - 2); far less in practice, since over- and undercounted pairs cancel.
-    Beside the maps it needs a sorted copy of the pixels and 8 * N * bins float64. Raises ReconpatchError when
-    the shapes differ, masks are not boolean, there are no images, a score is not finite, or bins is below 4.
+    The histograms have a bin at every cut and one between every two cuts. The cuts are bins / 2 quantiles of the
+    positives and as many of the negatives, of all images, so high scores, where the positives are, are resolved as
+    finely as the rest. Ties at a cut stay ties; up to bins / 2 positives and as many negatives are counted exactly.
+    Pairs between two cuts count half. For even bins, less than 1 / (bins / 2 - 1) of the positives lie between two
+    cuts, so the AUROC of all pixels errs by less than 1 / (bins - 2); far less in practice, because overcounted and
+    undercounted pairs cancel. Besides the maps, this needs a sorted copy of the pixels and 8 * N * bins float64.
+    Raises ReconpatchError when the shapes differ, masks are not boolean, there are no images, a score is not finite,
+    or bins is below 4.
     """
     _check_scores("masks", maps, masks)
     if masks.dtype != np.bool_ or masks.ndim != 3 or not len(masks):
@@ -92,9 +94,9 @@ def auroc(wins: Wins, weights: NDArray[Any]) -> Doubles:
 
 
 def image_aurocs(scores: Floats, labels: NDArray[np.int64], weights: NDArray[Any]) -> Doubles:
-    """((N,) scores, (N,) labels, 1 anomalous, (R, N) weights) -> (R,) AUROCs: those of `auroc(image_wins(...))`.
+    """((N,) scores, (N,) labels, 1 anomalous, (R, N) weights) -> (R,) AUROCs, equal to `auroc(image_wins(...))`.
 
-    From the weights below every distinct score, so that no array is N x N. Raises ReconpatchError as these two do.
+    It sums the weights below every distinct score, so that no array is N x N. Raises ReconpatchError as these two do.
     """
     check_labels(scores, labels)
     weights = check_weights(weights, len(scores))
@@ -109,9 +111,9 @@ def image_aurocs(scores: Floats, labels: NDArray[np.int64], weights: NDArray[Any
 
 
 def resamples(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
-    """(N,) labels -> (count, N): how often each image is drawn, normal and anomalous ones apart, with replacement.
+    """(N,) labels -> (count, N): how often each image is drawn, with replacement.
 
-    Both classes keep their sizes, so no resample lacks one. Raises ReconpatchError for count < 1.
+    Normal and anomalous images are drawn apart: both classes keep their sizes, so no resample lacks one. Raises ReconpatchError for count < 1.
     """
     weights = np.zeros((_positive("count", count), len(labels)), np.float32)
     for label in np.unique(labels):
@@ -174,14 +176,14 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]], prefix: str) -> Wins:
     try:
         wins = Wins(**{field.name: tensors[f"{prefix}_{field.name}"] for field in fields(Wins)})
     except KeyError as error:
-        raise ReconpatchError(f"tensor {error} is missing: run the step that wrote the file again") from error
+        raise ReconpatchError(f"tensor {error} is missing", fix="run the step that wrote the file again") from error
     n = wins.positives.size
     for field, shape in zip(fields(Wins), ((n, n), (n,), (n,)), strict=True):
         values = getattr(wins, field.name)
         if values.shape != shape or not (np.isfinite(values) & (values >= 0)).all():
             raise ReconpatchError(
-                f"tensor '{prefix}_{field.name}' {values.shape} is damaged, {shape} finite counts are expected: run "
-                "the step that wrote the file again"
+                f"tensor '{prefix}_{field.name}' {values.shape} is damaged, {shape} finite counts are expected",
+                fix="run the step that wrote the file again",
             )
     return wins
 
@@ -206,7 +208,9 @@ def _check_scores(name: str, scores: Floats, truth: NDArray[Any]) -> None:
     if scores.shape != truth.shape:
         raise ReconpatchError(f"scores {scores.shape} and {name} {truth.shape} differ in shape")
     if not np.isfinite(scores).all():
-        raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
+        raise ReconpatchError(
+            f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite", fix="check the features"
+        )
 
 
 def _positive(name: str, value: int) -> int:

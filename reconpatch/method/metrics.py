@@ -310,7 +310,9 @@ def region_weights(masks: Masks) -> Doubles:
 
 def _check_finite(scores: Floats) -> None:
     if not np.isfinite(scores).all():
-        raise ReconpatchError(f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite: check the features")
+        raise ReconpatchError(
+            f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite", fix="check the features"
+        )
 
 
 def _check_masks(masks: Masks) -> None:

@@ -11,7 +11,9 @@ A block of a document is known by its language:
 A new example without an entry fails here, and so does an entry without its example.
 """
 
+import csv
 import io
+import json
 import os
 import re
 import shlex
@@ -313,6 +315,12 @@ def script(example: Example, place: Path) -> None:
         assert status == 0, f"{example.where}:\n{said[-6000:]}"
 
 
+def change_of(file: str) -> Example:
+    """The diff of a file that a document shows."""
+    (example,) = [example for example in ALL if example.kind == "diff" and f"+++ b/{file}\n" in example.text]
+    return example
+
+
 def patched(example: Example, folder: Path) -> Path:
     """A copy of the package with the change of a diff: every hunk's lines stand there once."""
     (file,) = re.findall(r"^\+\+\+ b/(\S+)$", example.text, re.MULTILINE)
@@ -343,7 +351,7 @@ def test_the_layout_of_the_documents_finds_its_images(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docs/extending.md: the lines it adds are all that a layout needs."""
-    (example,) = [example for example in ALL if example.kind == "diff"]
+    example = change_of("reconpatch/data/layouts.py")
     content = {"datasets": {"parts": {"layout": "parts", "root": str(place / "data/parts")}}}
     content["experiments"] = {"my_parts": "parts_experiment.yaml"}
     experiment = {"title": "Parts", "datasets": {"parts": "all"}, "set": {"weights": "random"}}
@@ -355,6 +363,31 @@ def test_the_layout_of_the_documents_finds_its_images(
     monkeypatch.chdir(place)
     status, said = call(command, place)
     assert status == 1 and "datasets.parts.layout = 'parts'" in said, said
+
+
+def test_the_metric_of_the_documents_stands_in_records_and_with_its_interval_in_tables(
+    place: Path, tmp_path: Path
+) -> None:
+    """docs/extending.md: its entry is all that a metric with an interval needs."""
+    chosen = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "method": "patchcore"}
+    (place / "rates_experiment.yaml").write_text(
+        yaml.safe_dump({"title": "Rates", "datasets": {"screws": "all"}, "set": chosen})
+    )
+    screws = {"screws": {"layout": "folder", "root": str(place / "data/screws")}}
+    (place / "rates.yaml").write_text(
+        yaml.safe_dump({"datasets": screws, "experiments": {"my_rates": "rates_experiment.yaml"}})
+    )
+    folder = shlex.quote(str(patched(change_of("reconpatch/method/metrics.py"), tmp_path)))
+    command = "snakemake --cores 2 --configfile rates.yaml quicker.yaml -- my_rates"
+    status, printed = call(f"PYTHONPATH={folder} {command}", place)
+    assert status == 0, printed[-6000:]
+    with (place / "results/tables/my_rates.csv").open(newline="") as stream:
+        (cell,) = (row for row in csv.DictReader(stream) if row["metric"] == "image_fpr_95")
+    record = json.loads((place / "results" / cell["links"]).read_text())
+    assert record["metrics"]["image_fpr_95"] == float(cell["value"])
+    assert float(cell["low"]) <= float(cell["value"]) <= float(cell["high"])
+    table = (place / "results/tables/my_rates.md").read_text()
+    assert "image FPR at 95 % TPR" in table and "Lower is better" in table
 
 
 def test_no_placeholder_is_left() -> None:

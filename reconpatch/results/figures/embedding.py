@@ -19,9 +19,10 @@ POSITIONS = ("#c8102e", "#3cb44b", "#1f4fc0", "#b36ae2")
 
 
 def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
-    """(N, D) -> (N, 2) by UMAP, reproducible on one machine. For some thousand points: takes all their distances.
+    """(N, D) points -> (N, 2) layout by UMAP, reproducible on one machine.
 
-    UMAP's own search finds the same neighbours, but every process would compile it first, for longer than all the rest.
+    Computes all distances, so it is for some thousand points. UMAP's own search finds the same neighbours, but every
+    process would compile it first, which takes longer than all the rest.
     """
     from umap import UMAP, umap_
 
@@ -47,7 +48,10 @@ def nearest(points: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArra
 
 
 def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], methods: Sequence[str]) -> Figure:
-    """One panel a method: (N, 2) layouts coloured by the (N,) groups' names, rarest group on top."""
+    """((N, 2) layout per method, (N,) name of every point's group, methods' names) -> one panel per method.
+
+    The rarest group is on top.
+    """
     colours = {"memory bank": "#c8c8c8", "normal patch": NORMAL, "patch in a defect": ANOMALOUS}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 4), squeeze=False)
@@ -76,7 +80,7 @@ def positions(
     size of a cell at every place. Raises ReconpatchError for more places than colours.
     """
     if len(places) > len(POSITIONS):
-        raise ReconpatchError(f"{len(places)} patch positions: at most {len(POSITIONS)} can be drawn; name fewer")
+        raise ReconpatchError(f"{len(places)} patch positions: at most {len(POSITIONS)} can be drawn", fix="name fewer")
     with plt.rc_context(PLOT_STYLE):
         panels = 1 + len(layouts)
         figure, axes = plt.subplots(1, panels, figsize=(2.6 * panels, 3.3), layout="compressed")

@@ -41,8 +41,10 @@ class Example:
 
 
 def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds: Sequence[float | None]) -> Figure:
-    """Fig. 5: images with the ground truth's contour, below them each method's map, with the same contour, the contour
-    of the threshold that maximises pixel F1 and a star at the maximum. Maps of a method share one colour scale.
+    """(examples with a map per method, methods' names, a threshold per method) -> Fig. 5.
+
+    Images with the contour of the ground truth, below them the maps with the same contour, the contour of the
+    threshold, and a star at the maximum. Maps of a method share one colour scale.
     """
     limits = [
         (min(e.maps[m].min() for e in examples), max(e.maps[m].max() for e in examples)) for m, _ in enumerate(methods)
@@ -55,7 +57,7 @@ def qualitative(examples: Sequence[Example], methods: Sequence[str], thresholds:
 def gallery(examples: Sequence[Example], method: str, thresholds: Sequence[float | None]) -> Figure:
     """(examples of one map each, one threshold per example in the map's units, None to draw none) -> Fig. 5.
 
-    A column per example, of another category each, drawn as in `qualitative`; but every map is scaled to [0, 1] by
+    Each example is a column and shows another category. In contrast to `qualitative`, every map is scaled to [0, 1] by
     its own minimum and maximum, because categories share neither a memory bank nor a threshold.
     """
     return _grid(examples, [method], [[(e.maps[0].min(), e.maps[0].max()) for e in examples]], [thresholds])
@@ -110,7 +112,10 @@ def separation(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> f
 
 
 def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], methods: Sequence[str]) -> Figure:
-    """Fig. 4: image scores of the test set, scaled to [0, 1], 50 bins, with d'."""
+    """((N,) scores per method, (N,) labels, methods' names) -> Fig. 4: a histogram of 50 bins per method, with d'.
+
+    Scores are scaled to [0, 1].
+    """
     with plt.rc_context(STYLE):
         size = (4 * len(methods), 3.0)
         figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, sharey=True)

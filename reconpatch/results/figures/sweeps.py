@@ -37,8 +37,8 @@ class Series:
 
 
 def series(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
-    """Cells of a table's CSV, the swept labels -> (per metric a Series a method, x 100; the swept places in words;
-    which mean or category the values are of).
+    """Cells of a table's CSV, the swept labels -> (metric -> a Series per method, x 100; the x labels; what the values
+    are of, a category or a mean).
     """
     wide = cells[cells["categories"] == cells["categories"].max()]
     wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
@@ -65,7 +65,9 @@ def sweep(
     every = [series for shown in panels.values() for series in shown]
     names = list(dict.fromkeys(series.name for series in every))
     if len(names) > len(COLOURS):
-        raise ReconpatchError(f"{len(names)} series in one figure: at most {len(COLOURS)}; split the experiment")
+        raise ReconpatchError(
+            f"{len(names)} series in one figure, at most {len(COLOURS)} can be told apart", fix="split the experiment"
+        )
     width = min(max(3.4, 0.6 * len(x) + 1.2), 10)
     longest = min(max((len(label) for label in x), default=0), WRAP)
     crowded = longest * len(x) > 12 * width  # about 12 characters fit in an inch

@@ -4,7 +4,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from scipy import ndimage
-from scipy.special import ndtr
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
@@ -21,7 +20,6 @@ from reconpatch.method.bootstrap import (
     seed_resamples,
     to_tensors,
 )
-from reconpatch.method.metrics import image_metrics, pixel_metrics
 
 seeds = st.integers(0, 10**6)
 
@@ -89,17 +87,6 @@ def test_binning_errs_within_its_bound(seed, bins, decimals, spread) -> None:
     assert abs(got - roc_auc_score(masks.ravel(), maps.ravel())) < 1 / (bins - 2) + 1e-6
 
 
-@pytest.mark.parametrize("decimals", [None, 2])
-def test_pixel_wins_of_realistic_size(decimals) -> None:
-    maps, masks = draw_maps(0, 24, 160, decimals)
-    wins = pixel_wins(maps, masks)
-    assert auroc(wins, np.ones((1, 24)))[0] == pytest.approx(pixel_metrics(maps, masks)["pixel_auroc"], abs=1e-4)
-    for weights in resamples(masks.any((1, 2)).astype(np.int64), 3, np.random.default_rng(0)):
-        drawn = np.repeat(np.arange(24), weights.astype(int))
-        expected = pixel_metrics(maps[drawn], masks[drawn])["pixel_auroc"]
-        assert auroc(wins, weights[None])[0] == pytest.approx(expected, abs=1e-4)
-
-
 def test_few_defect_pixels_with_the_highest_scores_are_resolved() -> None:
     """One pixel in 90000 is positive: 64 bins by quantiles of all pixels together would put them all in the last."""
     rng = np.random.default_rng(0)
@@ -108,37 +95,6 @@ def test_few_defect_pixels_with_the_highest_scores_are_resolved() -> None:
     maps[masks] = np.linspace(3.3, 4.2, 10)
     assert (roc := roc_auc_score(masks.ravel(), maps.ravel())) < 0.9999
     assert auroc(pixel_wins(maps, masks, 64), np.ones((1, 10)))[0] == pytest.approx(roc, abs=1e-9)
-
-
-def test_heavy_ties_stay_ties() -> None:
-    """Most scores are zero: pairs of zeros count half, and those of a zero and a small score count whole."""
-    rng = np.random.default_rng(0)
-    masks = rng.random((6, 50, 50)) < 0.3
-    maps = (rng.random(masks.shape) * (rng.random(masks.shape) < 0.2 + 0.2 * masks)).astype(np.float32)
-    expected = roc_auc_score(masks.ravel(), maps.ravel())
-    assert auroc(pixel_wins(maps, masks, 64), np.ones((1, 6)))[0] == pytest.approx(expected, abs=1e-3)
-
-
-@given(seeds, st.lists(st.integers(0, 4), min_size=12, max_size=12))
-def test_image_auroc_is_that_of_the_repeated_images(seed, times) -> None:
-    scores, labels = draw_images(seed)
-    wins, drawn = image_wins(scores, labels), repeated(labels, times)
-    assume(0 < drawn.sum() < len(drawn))
-    got = auroc(wins, np.array([np.ones(12), times]))
-    assert got[0] == pytest.approx(roc_auc_score(labels, scores))
-    assert got[0] == pytest.approx(image_metrics(scores, labels)["image_auroc"])
-    assert got[1] == pytest.approx(roc_auc_score(drawn, repeated(scores, times)))
-
-
-@settings(deadline=None)
-@given(seeds, st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from([None, 1]))
-def test_pixel_auroc_is_that_of_the_repeated_images(seed, times, decimals) -> None:
-    maps, masks = draw_maps(seed, 6, 8, decimals)
-    drawn = repeated(masks, times)
-    assume(drawn.any())
-    got = auroc(pixel_wins(maps, masks), np.array([np.ones(6), times]))
-    assert got[0] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()))
-    assert got[1] == pytest.approx(roc_auc_score(drawn, repeated(maps, times)))
 
 
 def test_auroc_without_a_class_is_nan() -> None:
@@ -161,13 +117,6 @@ def test_resamples_draw_each_class_with_replacement() -> None:
         assert abs((weights[:, image] == 0).mean() - missed) < 5 * np.sqrt(missed * (1 - missed) / 20000)
     assert np.array_equal(weights, resamples(labels, 20000, np.random.default_rng(1)))
     assert (resamples(np.zeros(3, np.int64), 5, np.random.default_rng(1)).sum(1) == 3).all()
-
-
-def test_seed_resamples_sum_to_the_seeds() -> None:
-    weights = seed_resamples(4, 20000, np.random.default_rng(2))
-    assert weights.shape == (20000, 4) and weights.dtype == np.float32 and (weights.sum(1) == 4).all()
-    assert np.allclose((weights == 0).mean(0), 0.75**4, atol=5 * np.sqrt(0.25 / 20000))
-    assert np.array_equal(seed_resamples(1, 3, np.random.default_rng(2)), np.ones((3, 1)))
 
 
 def test_mean_over_seeds_against_loops() -> None:
@@ -213,23 +162,6 @@ def test_interval_agrees_with_scipy() -> None:
     for got, oracle, level in zip(interval(values), expected, (0.025, 0.975), strict=True):
         low, high = np.quantile(values, np.clip([level - slack, level + slack], 0, 1))
         assert low <= got <= high and low <= oracle <= high
-
-
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(6)
-    truth, labels, covered = ndtr(1 / np.sqrt(2)), np.repeat([0, 1], 40), []
-    for _ in range(300):
-        wins = image_wins(rng.normal(labels, 1).astype(np.float32), labels)
-        low, high = interval(auroc(wins, resamples(labels, 400, rng)), 0.9)
-        covered.append(low <= truth <= high)
-    assert 0.82 < np.mean(covered) < 0.96  # 0.9 within about four standard errors and the bias of a small sample
-
-
-def test_interval_of_known_values() -> None:
-    assert interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
-    assert interval(np.arange(1001.0)) == pytest.approx((25, 975))
-    for values in (np.array([1, np.nan]), np.array([])):
-        assert np.isnan(interval(values)).all()
 
 
 def test_wins_survive_a_safetensors_file() -> None:

@@ -9,12 +9,10 @@ import pytest
 from drawing import make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
-from sklearn.metrics import roc_auc_score
 
-from reconpatch.method.bootstrap import image_wins, pixel_wins
+from reconpatch.method.bootstrap import image_wins
 from reconpatch.method.metrics import METRICS, SavedScores, image_metrics
-from reconpatch.results.comparison import Cell, Result, cells, columns, groups, verdict
+from reconpatch.results.comparison import Cell, Result, cells, columns, verdict
 from reconpatch.results.paper import Paper, PaperNumber, read_paper
 
 FOLDER = Path(__file__).parents[3] / "configs" / "paper"
@@ -129,11 +127,6 @@ def test_means_over_categories(chosen, data) -> None:
         assert shown[group].categories == len(members) and bool(shown[group].links) == (len(members) == 1)
 
 
-def test_only_mvtec_ad_has_objects_and_textures() -> None:
-    assert groups("folder", ["bottle", "cable", "carpet", "grid"]) == {"mean": ["bottle", "cable", "carpet", "grid"]}
-    assert groups("btad", ["01"]) == {}
-
-
 def test_intervals_against_images_and_seeds_drawn_one_by_one() -> None:
     """Two categories, three seeds of very different quality: seeds matter as much as images."""
     truths, results = [], []
@@ -149,26 +142,6 @@ def test_intervals_against_images_and_seeds_drawn_one_by_one() -> None:
         cell = one(made, category=category)
         assert_ends((cell.low, cell.high), draws)
         assert cell.low < cell.value < cell.high
-
-
-def test_pixel_interval_draws_images_not_pixels() -> None:
-    rng = np.random.default_rng(0)
-    masks = np.zeros((18, 12, 12), bool)
-    for mask in masks[::2]:
-        y, x = rng.integers(0, 8, 2)
-        mask[y : y + 4, x : x + 4] = True
-    maps = ndimage.gaussian_filter(rng.standard_normal(masks.shape), (0, 2, 2)) + 0.2 * masks
-    maps = (maps + rng.normal(0, 0.15, (len(maps), 1, 1))).astype(np.float32)
-    labels = masks.any((1, 2)).astype(np.int64)
-    value = roc_auc_score(masks.ravel(), maps.ravel())
-    saved = SavedScores(maps.max((1, 2)), labels, {"pixel": pixel_wins(maps, masks)})
-    cell = one(cells_of([given_values({"pixel_auroc": value}, saved=saved)], count=COUNT), metric="pixel_auroc")
-    draws = []
-    for _ in range(500):
-        drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 9) for label in (0, 1)])
-        draws.append(roc_auc_score(masks[drawn].ravel(), maps[drawn].ravel()))
-    assert cell.value == value
-    assert_ends((cell.low, cell.high), np.array(draws))
 
 
 def compared(noise: float, seeds: int = 1) -> tuple[list[Result], list[Any], list[np.ndarray]]:
@@ -237,14 +210,6 @@ def test_gain_is_over_patchcore_at_the_same_place_and_data_set() -> None:
     assert all(c.gain is None for c in cells_of([r for r in results if r.method == "reconpatch"]))
 
 
-def test_a_cell_does_not_depend_on_what_else_is_in_the_table() -> None:
-    results = compared(0.4)[0]
-    alone = cells_of([r for r in reversed(results) if r.category == "carpet"])
-    for method in ("patchcore", "reconpatch"):
-        a, b = (one(made, category="carpet", method=method) for made in (cells_of(results), alone))
-        assert (a.value, a.low, a.high, a.gain) == (b.value, b.low, b.high, b.gain)
-
-
 @given(st.integers(5000, 9500), st.integers(1, 200), st.integers(-300, 300))
 def test_verdict_at_inside_and_outside_the_tolerance(value, tolerance, difference) -> None:
     """In hundredths of a percent, where the comparison is one of integers."""
@@ -273,12 +238,6 @@ def test_a_remark_on_the_data_forbids_no_comparison_and_stands_beside_the_number
     remark = "data: images of mode 1 (black and white): 3"
     cell = one(cells_of([given_values({"image_auroc": 0.99}, [remark])], printed(("bottle", 99.0, ""))))
     assert (cell.verdict, cell.reasons, len(cell.flags)) == ("agrees", [], 1)
-
-
-def test_all_reasons_are_given_each_once() -> None:
-    result = given_values({"image_auroc": 0.9}, ["flag", "flag"], departures=("a = 1", "b = 2"))
-    cell = one(cells_of([result], printed(("bottle", 99.0, "caveat"))))
-    assert cell.reasons == ["a = 1", "b = 2", "flag", "caveat"]
 
 
 @pytest.mark.parametrize(
@@ -363,17 +322,3 @@ def test_undefined_metrics_do_not_spoil_others() -> None:
     pixel = {c.category: c.value for c in made if c.metric == "pixel_auroc"}
     assert np.isnan(pixel["nut"]) and pixel["bolt"] == 0.8 and np.isnan(pixel["mean"])
     assert one(made, category="mean").value == pytest.approx(0.9)
-
-
-def test_places_that_share_a_run_share_its_numbers() -> None:
-    results = [
-        scored(*draw(seed), labels={"sigma": sigma}, method=method, run=run)
-        for n, sigma in enumerate((0.5, 1.0))
-        for method, run, seed in (("patchcore", "same", 0), ("reconpatch", f"r{sigma}", n + 1))
-    ]
-    made = cells_of(results)
-    first, second = (one(made, {"sigma": sigma}, method="patchcore") for sigma in (0.5, 1.0))
-    assert replace(first, labels={}) == replace(second, labels={})
-    for n, sigma in enumerate((0.5, 1.0)):
-        gain = one(made, {"sigma": sigma}).gain
-        assert gain == pytest.approx(roc_auc_score(*draw(n + 1)[::-1]) - first.value)

@@ -77,17 +77,6 @@ def markdown(folder: Path) -> tuple[str, list[dict[str, str]]]:
     return text, [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_every_place_of_every_category_is_gathered(folder) -> None:
-    results = gather(settings_of(), folder)
-    assert [(r.category, r.method, r.labels["dim"]) for r in results] == [
-        (c, m, dim) for c in CATEGORIES for m in ("patchcore", "reconpatch") for dim in DIMS
-    ]
-    for r in results:
-        assert r.record is not None and (r.record.run, r.record.category) == (r.run, r.category)
-        assert (folder / r.link).is_file()
-        assert r.saved is not None and r.saved.labels.tolist() == (np.arange(12) % 3 % 2).tolist()
-
-
 def test_ensembles_are_found_beside_runs_and_undefined_metrics_are_dashes(tmp_path) -> None:
     write_run(tmp_path, "nut", "both", kind="ensembles", masks=False)
     write_table(
@@ -112,16 +101,6 @@ def test_a_file_cut_in_half_is_named_and_one_that_lacks_is_a_missing_run(folder,
     dashes = [(row["category"], row["dim"], row["method"]) for row in rows if row["image AUROC"] == MISSING]
     assert dashes == [(c, "64", "ReConPatch") for c in ("bolt", "mean of 2")] and f"mine/bolt {run}" in text
     assert {(r["category"], r["dim"]) for r in rows_of(folder) if not r["value"]} == {("bolt", "64"), ("mean", "64")}
-
-
-def test_stale_records_are_missing(folder) -> None:
-    """Each by its own file: the same run of another category stays, as does a file that is not there to be stale."""
-    runs = [place("patchcore", 64)["run"], place("reconpatch", 512)["run"]]
-    stale = [folder / f"runs/mine/{c}/{r}/record.json" for c, r in zip(CATEGORIES, runs, strict=True)]
-    files = write_table(settings_of(), None, folder, "t", [*stale, folder / "x"])
-    empty = {(r["category"], r["runs"]) for r in rows_of(folder) if not r["value"]}
-    assert empty == {("nut", runs[0]), ("bolt", runs[1]), ("mean", runs[0]), ("mean", runs[1])}
-    assert sorted(files) == sorted((folder / "tables").iterdir()) and len(files) == 4
 
 
 def test_csv_has_every_cell_with_the_flags_of_its_runs(tmp_path) -> None:
@@ -203,16 +182,3 @@ def test_series_of_a_figure(folder) -> None:
         assert line.name == names[method] and np.isnan(np.array(line.paper, float)).all()
         for values, column in ((line.values, "value"), (line.low, "low"), (line.high, "high")):
             assert values == pytest.approx([100 * float(rows[method, dim][column]) for dim in x])
-
-
-def test_series_of_several_data_sets_are_of_the_first_with_most_categories() -> None:
-    def frame(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
-        cells = pd.DataFrame(rows, columns=["dataset", "category", "categories", "value"])
-        fields = {"method": "reconpatch", "metric": "image_auroc", "low": np.nan, "high": np.nan, "paper": 0.99}
-        return cells.assign(variant="s = 3", dim=64, **fields)
-
-    shown, x, what = series(frame(("a", "nut", 1, 0.9), ("b", "bolt", 1, 0.8)), ["variant", "dim"])
-    assert shown["image_auroc"][0].values == pytest.approx([90]) and (x, what) == (["s = 3, 64"], "nut")
-    means = (("a", "nut", 1, 0.9), ("b", "mean", 2, 0.8), ("c", "object", 2, 0.1), ("c", "mean", 4, 0.7))
-    shown, _, what = series(frame(*means), ["variant"])
-    assert shown["image_auroc"][0].values == pytest.approx([70]) and what == "mean of 4 categories"

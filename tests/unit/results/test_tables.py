@@ -132,13 +132,6 @@ def test_paper_verdict_and_gain_have_columns_where_there_are_any() -> None:
     assert (table_of(cell()).columns) == ["category", "method", "image AUROC"]
 
 
-def test_missing_is_a_dash_without_link() -> None:
-    table = table_of(cell(value=NAN, low=NAN, high=NAN, paper=0.9, verdict="not run"))
-    (row,) = table.rows
-    assert row["image AUROC"] == MISSING and row["image AUROC, verdict"] == "not run"
-    assert not any(Page(to_html(table)).links)
-
-
 def test_rows_say_what_they_are_means_of_and_of_which_data_set() -> None:
     shown = [("nut", 1), ("metal_nut", 1), ("object", 2), ("texture", 3), ("mean", 5), ("object", 1)]
     table = table_of(*(cell(category=c, categories=n, runs=[c]) for c, n in shown))
@@ -296,8 +289,3 @@ def test_costs_by_hand() -> None:
     assert second["largest process, MB"] == "1200"
     assert third["backbone"] == MISSING and fourth["backbone"] == "net" and len(third) == len(fourth) == 5
     assert table.links[0] == {"all, s": ["runs/r/record.json"]} and table.links[2] == {}
-
-
-def test_every_machine_is_named_once() -> None:
-    table = cost_table([costly(), costly("patchcore"), costly(processor="another")], "Cost", ["As it is."])
-    assert list(table.notes) == ["As it is.", "Machine: a processor, 8 cores.", "Machine: another, 8 cores."]
