@@ -113,7 +113,8 @@ def image_aurocs(scores: Floats, labels: NDArray[np.int64], weights: NDArray[Any
 def resamples(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
     """(N,) labels -> (count, N): how often each image is drawn, with replacement.
 
-    Normal and anomalous images are drawn apart: both classes keep their sizes, so no resample lacks one. Raises ReconpatchError for count < 1.
+    Normal and anomalous images are drawn apart: both classes keep their sizes, so no resample lacks one. Raises
+    ReconpatchError for count < 1.
     """
     weights = np.zeros((_positive("count", count), len(labels)), np.float32)
     for label in np.unique(labels):

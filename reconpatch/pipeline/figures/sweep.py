@@ -9,7 +9,7 @@ import pandas as pd
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
 from reconpatch.results.figures.common import footnote, save
-from reconpatch.results.figures.sweeps import series, sweep
+from reconpatch.results.figures.sweeps import series_of, sweep
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
     """Cells of an experiment's table, records of its runs, the names of what it varies -> figure."""
     table = pd.read_csv(files.cells, dtype={"category": str})
     records = [read_record(file) for file in files.records]
-    shown, x, what = series(table, labels)
+    shown, x, what = series_of(table, labels)
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
     unlike = (table["verdict"] == "not comparable").any()

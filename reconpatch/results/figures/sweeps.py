@@ -36,7 +36,7 @@ class Series:
     paper: Sequence[float | None]
 
 
-def series(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
+def series_of(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, list[Series]], list[str], str]:
     """Cells of a table's CSV, the swept labels -> (metric -> a Series per method, x 100; the x labels; what the values
     are of, a category or a mean).
     """

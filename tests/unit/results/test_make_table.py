@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.outputs import CellSettings, TableSettings
 from reconpatch.method.metrics import evaluate
-from reconpatch.results.figures.sweeps import series
+from reconpatch.results.figures.sweeps import series_of
 from reconpatch.results.make_table import gather, write_table
 from reconpatch.results.tables import MISSING
 
@@ -172,7 +172,7 @@ def test_cost_is_a_table_of_its_own(folder) -> None:
 def test_series_of_a_figure(folder) -> None:
     """From the file, as the workflow reads it: the mean over categories at every place, a series a method."""
     write_table(settings_of(), None, folder, "t")
-    shown, x, what = series(pd.read_csv(folder / "tables/t.csv", dtype={"category": str}), ["dim"])
+    shown, x, what = series_of(pd.read_csv(folder / "tables/t.csv", dtype={"category": str}), ["dim"])
     assert x == ["64", "512"] and what == "mean of 2 categories"
     rows = {
         (r["method"], r["dim"]): r for r in rows_of(folder) if r["metric"] == "image_auroc" and r["category"] == "mean"
