@@ -17,7 +17,7 @@ from reconpatch.data.images import read_masks
 from reconpatch.method.bootstrap import image_wins, pixel_wins
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.metrics import image_metrics, pixel_metrics
-from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, score_features
 
 
 def run(
@@ -43,9 +43,7 @@ def run(
 
     def score() -> Any:
         patches = np.load(scratch / "test.npy", mmap_mode="r")
-        found = patch_scores(patches.reshape(-1, DIM), made, threads=threads())
-        distances, weights = (x.reshape(patches.shape[:3]) for x in found[:2])
-        image, patch = image_scores(distances, weights, False)
+        image, patch, _ = score_features(patches, made, neighbours=1, reweight_map=False, threads=threads())
         return image, anomaly_maps(patch, crop, 4.0)
 
     def metrics() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from reconpatch.method.bootstrap import pixel_wins
 from reconpatch.method.feature_files import read_rows, write_header
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
 from reconpatch.method.metrics import pixel_metrics
-from reconpatch.method.scoring import anomaly_maps, patch_scores
+from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.method.training import TrainingSettings, train
 
 
@@ -88,8 +88,9 @@ def main() -> None:
             bank = MemoryBank(f(read_rows(patches, rows)), rows, f, len(patches))
 
             def call() -> Any:
-                distances = patch_scores(patches[: given.scored * grid * grid], bank, threads=threads())[0]
-                every = np.resize(distances, (given.maps, grid, grid))
+                some = patches[: given.scored * grid * grid].reshape(given.scored, grid, grid, -1)
+                patch = score_features(some, bank, neighbours=1, reweight_map=False, threads=threads()).patch
+                every = np.resize(patch, (given.maps, grid, grid))
                 return anomaly_maps(every, given.side, 4.0)
 
     with Held() as held:

@@ -1,4 +1,9 @@
-"""Anomaly scores of patches and images, equations 9 and 10, and their maps (section 3.3). Higher: more anomalous."""
+"""Anomaly scores of patches and images, equations 9 and 10, and their maps (section 3.3). Higher: more anomalous.
+
+Every image is scored on its own. Libraries of linear algebra compute a row of a matrix product in another order of
+sums when the matrix has other rows, or the row has another position. With products of one image's patches the scores
+of an image are the same to the last bit, whatever images are scored with it.
+"""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +12,7 @@ from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_slice
-from reconpatch.method.memory_bank import MemoryBank, Search, batches
+from reconpatch.method.memory_bank import MemoryBank, Search
 
 Scores = NDArray[np.float32]
 
@@ -16,7 +21,7 @@ class Scored(NamedTuple):
     """Scores of N images on a grid of H x W patches, and what computed them."""
 
     image: Scores  # (N,)
-    patch: Scores  # (N, H, W), which `anomaly_maps` makes maps of
+    patch: Scores  # (N, H, W), from which `anomaly_maps` makes maps
     device: str  # cpu or cuda
 
 
@@ -31,64 +36,52 @@ def score_features(
     device: str = "cpu",
     search: Search | None = None,
 ) -> Scored:
-    """(N, H, W, C) patch features, possibly a memory map -> scores of images and patches.
+    """(N, H, W, C) patch features, possibly a memory map -> scores of N images and their patches.
 
-    The arguments are those of `patch_scores` and `image_scores`. `cells` (N, H, W) says which patches lie on an image:
-    the others, on padding, get 0.
+    `cells` (N, H, W) says which patches lie on an image: the others, on padding, get 0. `neighbours` and errors are
+    those of `patch_scores`, `reweight_map` that of `image_scores`. Pass a `search` in the bank that was made once to
+    score many small batches; otherwise one is made on `device`.
     """
-    grid = features.shape[:3]
-    distances, weights, used = patch_scores(
-        features.reshape(-1, features.shape[-1]),
-        bank,
-        neighbours=neighbours,
-        threads=threads,
-        device=device,
-        search=search,
-    )
-    distances = distances.reshape(grid)
+    search = search or Search(bank.patches, threads, device)
+    n, h, w, c = features.shape
+    patches = features.reshape(-1, c)
+    distances, weights = np.empty((n, h, w), np.float32), np.empty((n, h, w), np.float32)
+    for i in range(n):
+        rows = slice(i * h * w, (i + 1) * h * w)
+        scores = patch_scores(read_slice(patches, rows), bank, search, neighbours)
+        distances[i], weights[i] = (values.reshape(h, w) for values in scores)
     if cells is not None:
-        distances = np.where(cells, distances, np.float32(0))
-    return Scored(*image_scores(distances, weights.reshape(grid), reweight_map), used)
+        distances[~cells] = 0
+    return Scored(*image_scores(distances, weights, reweight_map), search.device)
 
 
-def patch_scores(
-    patches: NDArray[Any],
-    bank: MemoryBank,
-    *,
-    neighbours: int = 1,
-    threads: int = 1,
-    device: str = "cpu",
-    search: Search | None = None,
-) -> tuple[Scores, Scores, str]:
-    """(N, C) patch features -> ((N,) Euclidean distances to the nearest row, eq. 9; (N,) weights, eq. 10; device used).
+def patch_scores(patches: NDArray[Any], bank: MemoryBank, search: Search, neighbours: int = 1) -> tuple[Scores, Scores]:
+    """((P, C) patch features of one image, memory bank, search in it) -> ((P,) distances, (P,) weights).
 
-    The weight is 1 - softmax over the b = `neighbours` rows nearest to that row, the row among them, of the patch's
-    distances to them. b = 1 is plain nearest neighbour search: all weights are 1. Who scores many small batches gives
-    the bank's `search`, made once. Raises ReconpatchError for b < 1, b above the size of the bank, and features that
-    are not finite.
+    A distance is the Euclidean one to the nearest row of the bank (eq. 9). Weights are those of `reweighting` with
+    b = `neighbours`; for b = 1 they are 1. Raises ReconpatchError for b below 1 or above the size of the bank, and if
+    a feature or a distance is not finite.
     """
     size = len(bank.patches)
     if not 1 <= neighbours <= size:
-        raise ReconpatchError(f"neighbours {neighbours}: must be between 1 and the {size} patches of the memory bank")
-    search = search or Search(bank.patches, threads, device)
-    distances, weights = np.empty(len(patches), np.float32), np.ones(len(patches), np.float32)
-    for rows in batches(patches):
-        r = bank.representation(read_slice(patches, rows))
-        nearest, places = search(r, 1)
-        if (places < 0).any() or not np.isfinite(nearest).all():  # faiss gives a NaN the largest float as its distance
-            raise ReconpatchError("some patch features, or their distances, are not finite: check the weights")
-        distances[rows] = nearest[:, 0]
-        if neighbours > 1:
-            stars, place = np.unique(places, return_inverse=True)
-            around = search(bank.patches[stars], neighbours)[1]  # N_b of every row that is some patch's nearest
-            weights[rows] = reweighting(r, nearest[:, 0], bank.patches, around[place.ravel()])
-    return distances, weights, search.device
+        raise ReconpatchError(f"must be between 1 and the {size} patches of the bank", where=f"neighbours {neighbours}")
+    r = bank.representation(patches)
+    distances, nearest = search(r, 1)
+    if (nearest < 0).any() or not np.isfinite(distances).all():  # for NaN, faiss returns the largest float
+        raise ReconpatchError("some patch features, or their distances, are not finite", fix="check the weights")
+    if neighbours == 1:
+        return distances[:, 0], np.ones(len(patches), np.float32)
+    different, which = np.unique(nearest, return_inverse=True)
+    around = search(bank.patches[different], neighbours)[1]
+    return distances[:, 0], reweighting(r, distances[:, 0], bank.patches, around[which.ravel()])
 
 
 def reweighting(r: Scores, nearest: Scores, bank: Scores, around: NDArray[np.int64]) -> Scores:
-    """((N, D), (N,), (M, D), (N, b) rows) -> (N,) weights in [0, 1): 1 - e^s' / sum over N_b of e^D (eq. 10).
+    """((N, D) patches, (N,) their distances s', (M, D) bank, (N, b) rows of it) -> (N,) weights in [0, 1) (eq. 10).
 
-    In logarithms: e^D overflows float32 for features that are not normalised.
+    The rows are the b nearest to the row that is nearest to the patch, that row among them. The weight is
+    1 - e^s' / sum of e^D over the distances D from the patch to them. It is computed from logarithms, since e^D
+    overflows float32 for features that are not normalised.
     """
     to_around = np.stack([np.linalg.norm(r - bank[rows], axis=1) for rows in around.T], 1)
     return np.asarray(-np.expm1(np.minimum(nearest - np.logaddexp.reduce(to_around, axis=1), 0)), np.float32)
@@ -97,8 +90,8 @@ def reweighting(r: Scores, nearest: Scores, bank: Scores, around: NDArray[np.int
 def image_scores(distances: Scores, weights: Scores, reweight_map: bool) -> tuple[Scores, Scores]:
     """((N, H, W) distances, (N, H, W) weights) -> ((N,) image scores, (N, H, W) patch scores for the map).
 
-    Eq. 10 read per patch (`reweight_map`): every patch is weighted and the image score is the maximum. Read as in
-    PatchCore: the map keeps the distances and the largest alone is weighted, for the image score.
+    With `reweight_map` every patch is weighted, and the image score is the largest patch score. Without it, as in
+    PatchCore, the map keeps the distances, and the largest distance times its weight is the image score.
     """
     if reweight_map:
         patch = distances * weights
@@ -110,10 +103,10 @@ def image_scores(distances: Scores, weights: Scores, reweight_map: bool) -> tupl
 
 
 def upsampling(inputs: int, outputs: int, blur: float) -> Scores:
-    """(h -> H, sigma in output px) -> (H, h) matrix: bilinear up-sampling (half-pixel centres), then a Gaussian.
+    """(h, H, sigma in output px) -> (H, h) matrix U: bilinear up-sampling (half-pixel centres), then a Gaussian.
 
     Both are linear and separable, so a map is U @ scores @ U.T: the same numbers as interpolating and filtering the
-    image (reflected edges, kernel cut at 4 sigma), for a fraction of the time.
+    image (edges reflected, kernel cut at 4 sigma), in a fraction of the time.
     """
     centres = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
     low = np.minimum(centres.astype(int), max(inputs - 2, 0))
@@ -134,10 +127,10 @@ def anomaly_maps(patch: Scores, size: int, blur: float) -> Scores:
 
 
 def content_map(padded: Scores, cells: NDArray[np.bool_], content: NDArray[np.bool_], blur: float) -> Scores:
-    """((size, size) map made with scores of 0 on padding, (H, W) cells that are none, (size, size) pixels that are
-    none, the map's `blur`) -> the map of the cells' scores alone, 0 on padding.
+    """((size, size) map made with scores of 0 on padding, (H, W) cells on the image, (size, size) pixels on the image,
+    the map's `blur`) -> the map of the cells' scores alone, 0 on padding.
 
-    Divided by what a score of 1 everywhere would give: without that a map fades towards padding.
+    The map is divided by the map of a score of 1 in every cell. Without that it would fade towards the padding.
     """
     share = anomaly_maps(cells[None].astype(np.float32), len(padded), blur)[0]
     return np.asarray(np.divide(padded, share, out=np.zeros_like(padded), where=content & (share > 0)))

@@ -24,7 +24,7 @@ from reconpatch.experiments.rows import expand
 from reconpatch.experiments.run import description
 from reconpatch.experiments.value_types import shown
 from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
-from reconpatch.method.memory_bank import MemoryBank, Representation
+from reconpatch.method.memory_bank import MemoryBank, Representation, Search
 from reconpatch.method.metrics import image_metrics, pixel_metrics
 from reconpatch.method.scoring import patch_scores
 from reconpatch.records.record import Record, read_record, write_record
@@ -266,7 +266,9 @@ def test_damaged_banks_are_refused_or_can_be_searched(data, learnt, tmp_path) ->
         assert file.name in str(error)
         return
     inputs = read.representation.dim if read.representation.weight is None else read.representation.weight.shape[1]
-    distances, weights, _ = patch_scores(np.zeros((2, inputs), np.float16), read, neighbours=min(2, len(read.order)))
+    distances, weights = patch_scores(
+        np.zeros((2, inputs), np.float16), read, Search(read.patches), min(2, len(read.order))
+    )
     assert distances.shape == weights.shape == (2,) and np.isfinite(weights).all()
 
 
@@ -369,4 +371,4 @@ def test_scores_that_are_not_finite_are_refused_everywhere(pairs, bad, data) -> 
     patches[data.draw(st.integers(0, 3)), data.draw(st.integers(0, 2))] = bad
     for neighbours in (1, 2):
         with pytest.raises(ReconpatchError, match="not finite"):
-            patch_scores(patches, bank, neighbours=neighbours)
+            patch_scores(patches, bank, Search(bank.patches), neighbours)

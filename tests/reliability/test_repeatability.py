@@ -16,7 +16,7 @@ from reconpatch.method.backbones import load_backbone
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.metrics import image_metrics, pixel_metrics
-from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.method.training import TrainingSettings, train
 
 CROP = 128
@@ -63,9 +63,7 @@ def chain(sample: Path, scratch: Path, threads: int) -> dict[str, Any]:
         bank = build_bank(flat, representation, ratio=0.1, coreset_dim=32, seed=0, threads=threads)
         found["order"] = bank.order
         tests = [i for i in items if i.split == "test"]
-        distances, weights, _ = patch_scores(found["test"].reshape(-1, 128), bank, neighbours=3, threads=threads)
-        grid = found["test"].shape[:3]
-        found["image"], patch = image_scores(distances.reshape(grid), weights.reshape(grid), True)
+        found["image"], patch, _ = score_features(found["test"], bank, neighbours=3, reweight_map=True, threads=threads)
         maps = anomaly_maps(patch, CROP, 4.0)
         masks = [sample / "brick" / i.mask if i.mask else None for i in tests]
         truth = read_masks(masks, CROP, CROP, "any", threads, [None] * len(tests))

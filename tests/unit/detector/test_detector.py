@@ -17,7 +17,7 @@ from reconpatch.experiments.config import read_yaml
 from reconpatch.method.backbones import load_backbone
 from reconpatch.method.features import features_of, write_features
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank
-from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.method.training import TrainingSettings, train
 
 
@@ -47,9 +47,7 @@ def in_a_row(run, train_paths, test_paths, folder, batch):
         last = run.epoch or run.epochs
         f = Representation(run.dim, tensors[f"{last}.weight"].numpy(), tensors[f"{last}.bias"].numpy())
     bank = build_bank(flat, f, ratio=run.coreset, coreset_dim=run.coreset_dim, seed=run.seed)
-    distances, weights, _ = patch_scores(test.reshape(-1, test.shape[-1]), bank, neighbours=run.neighbours)
-    grid = test.shape[:3]
-    image, patch = image_scores(distances.reshape(grid), weights.reshape(grid), run.reweight == "map")
+    image, patch, _ = score_features(test, bank, neighbours=run.neighbours, reweight_map=run.reweight == "map")
     return bank, image, anomaly_maps(patch, run.crop, run.blur)
 
 
@@ -144,12 +142,11 @@ def normalised(scores, on, content, blur) -> np.ndarray:
 @pytest.mark.parametrize("blur", [0.0, 4.0])
 def test_maps_do_not_fade_towards_padding(small, size, blur, monkeypatch) -> None:
     """Where all of a photograph scores the same, its map is the same everywhere."""
-    from reconpatch.detector import detector
 
-    def same(flat, *_, **__):
-        return np.full(len(flat), 7, np.float32), np.ones(len(flat), np.float32), "cpu"
+    def same(patches, *_):
+        return np.full(len(patches), 7, np.float32), np.ones(len(patches), np.float32)
 
-    monkeypatch.setattr(detector, "patch_scores", same)
+    monkeypatch.setattr("reconpatch.method.scoring.patch_scores", same)
     changed = replace(small, run=small.run.model_copy(update={"blur": blur}))
     for got in changed([product(5, size=size), product(1, size=(40, 40))]):
         content = got.view.content(SIZE)
@@ -165,9 +162,7 @@ def test_without_padding_nothing_is_divided(small) -> None:
     stretched = list(replace(small, aspect="stretch")([square, wide.resize((40, 40))]))
     squares, run = [pixels(image, small.run, "pad")[0] for image in (square, wide)], small.run
     features = features_of(squares, small.backbone, run.patch_size, run.level_dim, small.width)
-    flat = features.reshape(-1, features.shape[-1])
-    distances, weights, _ = patch_scores(flat, small.bank, neighbours=run.neighbours)
-    _, patch = image_scores(distances.reshape(features.shape[:3]), weights.reshape(features.shape[:3]), True)
+    _, patch, _ = score_features(features, small.bank, neighbours=run.neighbours, reweight_map=True)
     np.testing.assert_array_equal(together[0].map, anomaly_maps(patch, SIZE, run.blur)[0])
     np.testing.assert_allclose(together[0].map, stretched[0].map, rtol=1e-3, atol=1e-5)
 
