@@ -53,79 +53,91 @@ def bank_digests(bank: "MemoryBank") -> dict[str, str]:
 
 
 @cache
-def _owners() -> dict[str, importlib.metadata.Distribution]:
-    """Top-level package -> the distribution that brings it, for everything installed but the engine and this package.
+def _distributions() -> dict[str, importlib.metadata.Distribution]:
+    """Top-level package -> the installed distribution that brings it.
 
-    As `importlib.metadata.packages_distributions`, but without an object for every installed file: every job asks.
+    `importlib.metadata.packages_distributions` gives the same in 12 times the time: it makes an object for every
+    installed file, and every job asks.
     """
-    owners: dict[str, importlib.metadata.Distribution] = {}
+    found: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
-        tops = (distribution.read_text("top_level.txt") or "").split()
-        if not tops:
-            files = (line.split(",", 1)[0] for line in (distribution.read_text("RECORD") or "").splitlines())
-            tops = [file.split("/", 1)[0].removesuffix(".py") for file in files if file.endswith(".py")]
-        for top in tops:
-            owners.setdefault(top, distribution)
-    return {top: owner for top, owner in owners.items() if top not in ("snakemake", "reconpatch")}
-
-
-def _versions(tops: Iterable[str]) -> dict[str, str]:
-    """Top-level packages -> the distribution that brings each, and its version; what none brings is left out.
-
-    The two come from the head of its metadata: its `version` would parse the whole, with the package's README.
-    """
-    found = {}
-    for top in tops:
-        if top in _owners():
-            owner = _owners()[top]
-            head = (owner.read_text("METADATA") or owner.read_text("PKG-INFO") or "").split("\n\n", 1)[0]
-            fields = dict(line.split(": ", 1) for line in head.splitlines() if line.startswith(("Name: ", "Version: ")))
-            if len(fields) == 2:
-                found[top] = f"{fields['Name']} {fields['Version']}"
+        packages = (distribution.read_text("top_level.txt") or "").split()
+        if not packages:
+            files = [line.split(",", 1)[0] for line in (distribution.read_text("RECORD") or "").splitlines()]
+            packages = [file.split("/", 1)[0].removesuffix(".py") for file in files if file.endswith(".py")]
+        for package in packages:
+            found.setdefault(package, distribution)
     return found
 
 
-@cache
-def _read(source: str) -> tuple[str, set[str], set[str]]:
-    """Python source -> (digest of its syntax tree without docstrings, so that prose and layout do not count as changes;
-    modules of this package and other top-level packages that it imports, at any depth of nesting).
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Top-level packages -> name and version of the distributions that bring them, but the engine and this package.
+
+    They are read from the head of the metadata: `Distribution.version` parses the whole, with the package's README.
     """
+    versions = {}
+    for package in {*packages} & _distributions().keys() - {"snakemake", "reconpatch"}:
+        distribution = _distributions()[package]
+        metadata = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = metadata.split("\n\n", 1)[0].splitlines()
+        fields = dict(line.split(": ", 1) for line in head if line.startswith(("Name: ", "Version: ")))
+        if len(fields) == 2:
+            versions[fields["Name"]] = fields["Version"]
+    return versions
+
+
+class _Source(NamedTuple):
+    """What one Python file contributes to the digest of a stage."""
+
+    digest: str  # of its syntax tree without docstrings: prose and layout do not count as changes
+    modules: set[str]  # of this package, "method.loss", that it imports at any depth of nesting
+    packages: set[str]  # other top-level packages that it imports
+
+
+@cache
+def _parse(source: str) -> _Source:
     tree = ast.parse(source)
-    ours, others = set(), set()
+    modules: set[str] = set()
+    packages: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            others |= {alias.name.split(".")[0] for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            top, *rest = node.module.split(".")
-            if top == "reconpatch":
-                # A name may be a module of the package it comes from: `code_parts` takes those that are there.
-                ours |= {".".join([*rest, alias.name]) for alias in node.names} | {".".join(rest)}
-            else:
-                others.add(top)
-        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return sha256(ast.dump(tree).encode()).hexdigest(), ours, others
+            # A name may be a module of the package it comes from: `code_parts` takes those that are there.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = []
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        for top, _, rest in (name.partition(".") for name in names):
+            (modules if top == "reconpatch" else packages).add(rest if top == "reconpatch" else top)
+    return _Source(sha256(ast.dump(tree).encode()).hexdigest(), modules, packages)
 
 
 def code_parts(script: str, files: Collection[str], read: Callable[[str], str]) -> tuple[dict[str, str], set[str]]:
-    """(source of a stage's script, names of the package's files, how to read one) -> (name of every module the script
-    imports, directly or not, "" itself and templates, each with a digest or its text; other packages these import).
+    """(source of a stage's script, names of the package's files, how to read one) -> (parts, other packages imported).
+
+    The parts are the modules that the script imports, directly or not, each with the digest of its logic, the script
+    itself as "", and their templates with their text.
     """
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     packages: set[str] = set()
     waiting = [("", script)]
     while waiting:
-        name, source = waiting.pop()
-        found[name], ours, others = _read(source)
+        name, text = waiting.pop()
+        source = _parse(text)
+        parts[name] = source.digest
+        packages |= source.packages
         path = name.replace(".", "/")
-        for template in sorted(f for f in files if f.startswith(f"{path}.") and f.endswith(".j2")):
-            found[template] = read(template)
-        packages |= others
-        if ours & {"records.record", "records.provenance"}:  # the only part of the plumbing that asks for a new run
-            found["schema of records"] = str(SCHEMA)
-        paths = {m: f"{m.replace('.', '/')}.py" for m in ours - set(found) - PLUMBING}
-        waiting += [(m, read(paths[m])) for m in sorted(paths) if paths[m] in files]
-    return found, packages
+        for template in sorted(file for file in files if file.startswith(f"{path}.") and file.endswith(".j2")):
+            parts[template] = read(template)
+        if source.modules & {"records.record", "records.provenance"}:
+            parts["schema of records"] = str(SCHEMA)  # the only part of the plumbing whose change asks for a new run
+        for module in sorted(source.modules - parts.keys() - PLUMBING):
+            file = f"{module.replace('.', '/')}.py"
+            if file in files:
+                waiting.append((module, read(file)))
+    return parts, packages
 
 
 @cache
@@ -133,27 +145,27 @@ def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
     """Script of a stage -> digest of its logic, of every module it imports, directly or not, and of the versions of
     the packages these import.
 
-    Snakemake notices only the script's own text; given as a parameter of the rule, this reruns exactly the stages
-    that use an edited module or an upgraded package.
+    Snakemake notices only the script's own text. Given as a parameter of the rule, the digest reruns exactly the
+    stages that use an edited module or an upgraded package.
     """
-    names = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix in (".py", ".j2")}
-    found, packages = code_parts(script.read_text(), names, lambda name: (package / name).read_text())
-    versions = sorted(_versions(packages).values())
-    return sha256(json.dumps([found, versions], sort_keys=True).encode()).hexdigest()[:16]
+    files = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix in (".py", ".j2")}
+    parts, packages = code_parts(script.read_text(), files, lambda name: (package / name).read_text())
+    versions = sorted(f"{name} {version}" for name, version in _versions(packages).items())
+    return sha256(json.dumps([parts, versions], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def stage_codes(scripts: Path) -> dict[str, str]:
-    """Folder of the workflow's scripts -> digest of the present code of every stage a record tells of.
+    """Folder of the workflow's scripts -> digest of the present code of every stage that a record tells of.
 
     Raises ReconpatchError when a script is not there.
     """
-    from reconpatch.experiments.stages import STAGES  # which jobs, who import this module, do not need
+    from reconpatch.experiments.stages import STAGES  # jobs, which import this module, do not need it
 
-    recorded = [name for name, stage in STAGES.items() if stage.recorded]
-    for stage in recorded:
-        if not (scripts / f"{stage}.py").is_file():
-            raise ReconpatchError(f"{scripts / stage}.py: no such file; call this from the root of the repository")
-    return {stage: code_digest(scripts / f"{stage}.py") for stage in recorded}
+    files = {name: scripts / f"{name}.py" for name, stage in STAGES.items() if stage.recorded}
+    for file in files.values():
+        if not file.is_file():
+            raise ReconpatchError("no such file", where=file, fix="call this from the root of the repository")
+    return {name: code_digest(file) for name, file in files.items()}
 
 
 def git(*arguments: str, where: Path = PACKAGE_FOLDER) -> bytes | None:
@@ -195,14 +207,14 @@ def stage_facts(
     `usage` has seconds and MB: "wall_s", "cpu_s", "peak_mb" and, for a job, "start_s". `folder` is the name of the
     folder of the stage's files.
     """
-    loaded = set(_versions({name.split(".")[0] for name in sys.modules}).values())
+    loaded = {name.partition(".")[0] for name in sys.modules}
     commit, changed = code_state()
     return StageFacts(
         folder=folder,
         code=code,
         commit=commit,
         changed=changed,
-        packages=dict(sorted(entry.rsplit(" ", 1) for entry in loaded)),
+        packages=dict(sorted(_versions(loaded).items())),
         python=platform.python_version(),
         platform=platform.platform(),
         processor=_processor(),

@@ -65,7 +65,7 @@ def test_an_edited_template_counts_as_a_module(package: Path) -> None:
 STAGES = ("index_category", "read_masks", "extract_features", "train_representation", "select_coreset", "score_run")
 OUTPUTS = ("make_table", "draw_histogram", "draw_umap")
 EDITS = {
-    "data/indexing": STAGES + OUTPUTS,
+    "data/index": STAGES + OUTPUTS,
     "method/fused_inference": ("extract_features", "train_representation", "select_coreset", "score_run", *OUTPUTS),
     "method/loss": ("train_representation", "select_coreset", "score_run", *OUTPUTS),
     "method/coreset": ("select_coreset", "score_run", *OUTPUTS),
