@@ -60,6 +60,8 @@ class View:
         inner = scaled[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
         rows = max(-top, 0), max(top + self.size - height, 0)
         columns = max(-left, 0), max(left + self.size - width, 0)
+        if not any(rows + columns):  # np.pad takes 0.2 ms even then
+            return np.ascontiguousarray(inner)
         return np.pad(inner, [rows, columns, *[(0, 0)] * (scaled.ndim - 2)], mode="edge")
 
     def content(self, side: int) -> NDArray[np.bool_]:
