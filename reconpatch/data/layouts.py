@@ -18,8 +18,8 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from reconpatch.errors import ReconpatchError, quote
+from reconpatch.files import NAME
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of data sets and categories
 # Order of the paper's Table 5: objects, then textures.
 MVTEC_AD = (
     *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from reconpatch.data.layouts import Item
 from reconpatch.errors import quote
@@ -71,7 +71,9 @@ class Flag:
     kind: Literal["weights", "sample", "altered", "remark"]
     text: str
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # records hold flags as {"kind": ..., "text": ...}
+    __pydantic_config__: ClassVar[dict[str, str]] = {
+        "extra": "forbid"
+    }  # records hold flags as {"kind": ..., "text": ...}
 
     @property
     def forbids_comparison(self) -> bool:
@@ -152,9 +154,9 @@ def _counted(what: str, names: Sequence[str]) -> Iterator[str]:
 
 def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Iterator[str]:
     if not defective:
-        yield "no defective test images, so that AUROC and AUPRO are undefined"
+        yield "no defective test images: AUROC and AUPRO are undefined"
     if not normal:
-        yield "no normal test images, so that the image AUROC is undefined"
+        yield "no normal test images: the image AUROC is undefined"
 
 
 def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
@@ -175,7 +177,7 @@ def _masks(items: Sequence[Item]) -> Iterator[str]:
     """What the rule "every value above 0 is a defect" hides."""
     masks = [(i.mask, i) for i in items if i.mask is not None]
     total = sum(i.mask_between for i in items)
-    between = f"masks with values between black and white, {total} px in all, a defect as all above 0"
+    between = f"masks with values between black and white, {total} px in all, which count as defects"
     yield from _counted(between, [mask for mask, i in masks if i.mask_between])
     yield from _counted("masks of the whole image", [mask for mask, i in masks if i.mask_pixels == i.width * i.height])
     empty = [mask for mask, i in masks if i.label and not i.mask_pixels]

@@ -91,7 +91,7 @@ def changed(**changes: dict) -> list[Item]:
         ),
         (
             {"cut_0": {"mask_between": 3}, "cut_2": {"mask_between": 4}},
-            "masks with values between black and white, 7 px in all, a defect as all above 0: 2 (g/cut/0.png, "
+            "masks with values between black and white, 7 px in all, which count as defects: 2 (g/cut/0.png, "
             "g/cut/2.png)",
         ),
         ({"cut_0": {"mask_pixels": 1200}}, "masks of the whole image: 1 (g/cut/0.png)"),
