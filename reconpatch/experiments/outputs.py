@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, cast
+from typing import Protocol, TypedDict, cast
 
 from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
 from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
+from reconpatch.experiments.table_settings import CellSettings, TableSettings
 
 
 class Wildcards(Protocol):
@@ -22,30 +23,6 @@ class Wildcards(Protocol):
     stage: str
     run: str
     experiment: str
-
-
-class CellSettings(TypedDict):
-    """A cell of a plan as plain values."""
-
-    labels: dict[str, Any]
-    method: str
-    seed: int
-    run: str
-    departures: tuple[str, ...]
-
-
-class TableSettings(TypedDict):
-    """What a table needs besides records, as plain values: Snakemake compares them with those of the last run."""
-
-    title: str
-    caption: str
-    measure: str  # "auroc" or "cost"
-    absent: str
-    targets: list[tuple[str, str]]  # data set and category
-    cells: list[CellSettings]
-    layouts: dict[str, str]  # of every data set
-    resamples: int
-    tolerance: float  # points within which ours and the paper's agree
 
 
 class Section(TypedDict):
@@ -189,7 +166,7 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "measure": chosen.measure,
         "absent": plan.absent.get(experiment, ""),
         "targets": plan.targets[experiment],
-        "cells": [cast("CellSettings", asdict(cell)) for cell in plan.cells[experiment]],
+        "cells": [cast(CellSettings, asdict(cell)) for cell in plan.cells[experiment]],
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,

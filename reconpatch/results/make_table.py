@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.outputs import TableSettings
+from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.files import write_text
 from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record

@@ -9,7 +9,7 @@ from drawing import make_record
 from safetensors.numpy import save_file
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.outputs import CellSettings, TableSettings
+from reconpatch.experiments.table_settings import CellSettings, TableSettings
 from reconpatch.method.metrics import evaluate
 from reconpatch.results.figures.sweeps import series_of
 from reconpatch.results.make_table import gather, write_table

@@ -1,0 +1,29 @@
+"""What a plan hands to a table, as plain values. It is a module of its own: no table is made again because the planning
+changed.
+"""
+
+from typing import Any, TypedDict
+
+
+class CellSettings(TypedDict):
+    """A cell of a plan as plain values."""
+
+    labels: dict[str, Any]
+    method: str
+    seed: int
+    run: str
+    departures: tuple[str, ...]
+
+
+class TableSettings(TypedDict):
+    """What a table needs besides records, as plain values: Snakemake compares them with those of the last run."""
+
+    title: str
+    caption: str
+    measure: str  # "auroc" or "cost"
+    absent: str
+    targets: list[tuple[str, str]]  # data set and category
+    cells: list[CellSettings]
+    layouts: dict[str, str]  # of every data set
+    resamples: int
+    tolerance: float  # points within which ours and the paper's agree
