@@ -59,13 +59,6 @@ def test_networks_are_asked_about_once(tmp_path, asked) -> None:
     assert asked[4:] == [("resnet34", (2, 3))]
 
 
-def test_another_timm_is_asked_again(tmp_path, asked, monkeypatch) -> None:
-    check_backbones(plan_of(a={}), tmp_path / "cache.json")
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "99")
-    check_backbones(plan_of(a={}), tmp_path / "cache.json")
-    assert len(asked) == 2
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -154,13 +147,6 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
         one = run.model_copy(update={"coreset": ratio, "neighbours": 1, "method": "patchcore"})
         more = one.model_copy(update={"neighbours": coreset_size(n, ratio) + 1})
         assert (one.problem_with(n) is None) == (n * ratio >= 1) and more.problem_with(n) is not None
-
-
-def test_every_experiment_with_the_run_is_named(tmp_path) -> None:
-    plan = plan_of(a={"backbone": "resnet10tt"})
-    plan.cells["again"] = plan.cells["a"]
-    with pytest.raises(ReconpatchError, match="experiment a, again: backbone 'resnet10tt'"):
-        check_backbones(plan, tmp_path / "cache.json")
 
 
 def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:

@@ -3,12 +3,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from drawing import make_record, make_stage
+from drawing import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,16 +20,19 @@ from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.outputs import (
     figures_of,
-    labels_of,
-    paper_file,
+    files_of_ensemble,
+    files_of_figure,
+    files_of_run,
+    kept_files,
+    lost_files,
     reasons,
     result_folder,
     sections,
     table_settings,
 )
 from reconpatch.experiments.plan import Plan, make_plan
+from reconpatch.experiments.stages import FIGURES, STAGES
 from reconpatch.method.bootstrap import image_wins, to_tensors
-from reconpatch.records.record import Record, read_record, write_record
 from reconpatch.results.report import is_current, report_what_is_there
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +112,45 @@ def test_runs_and_ensembles_have_folders_of_their_own(planned) -> None:
     assert found == [*(f"runs/mine/nut/{run}" for run in plan.runs), f"ensembles/mine/nut/{ensemble}"]
 
 
+def test_files_behind_a_table_that_are_gone_are_found(planned, tmp_path, monkeypatch) -> None:
+    """All that its runs and ensembles were made from, but features, which may be deleted by plan."""
+    plan = planned({"e": ENSEMBLE})
+    kept = kept_files(plan, "e")
+    assert not [file for file in kept if file.endswith("test.npy") or file.endswith("train.npy")]
+    folders = [file.split("/")[1] for file in kept if "/nut" in file]
+    counts = {"index": 1, "ensembles": 2, "runs": 2 * 3, "bank": 2 * 2, "masks": 1, "features": 2}
+    assert {folder: folders.count(folder) for folder in folders} == counts
+    monkeypatch.chdir(tmp_path)
+    for file in ("results/tables/e.csv", *kept[1:]):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert lost_files(plan, ["e"]) == kept[:1]
+    (tmp_path / "results/tables/e.csv").unlink()
+    assert lost_files(plan, ["e"]) == []  # a table that is not there asks for them itself
+
+
+def test_what_jobs_read(planned) -> None:
+    """An ensemble reads the training images' scores for z-scores alone; a gallery the first run of every category."""
+    axes = {"axes": {"dim": [64, 128], "method": ["patchcore"]}, "figures": {"gallery": {}, "histogram": {}}}
+    both = axes | {"ensemble": {"over": "dim", "combine": ["zscore", "minmax"]}}
+    plan = planned({"e": both})
+    where = {"dataset": "mine", "category": "nut"}
+    counts = {}
+    for key, combination in plan.ensembles.items():
+        files = files_of_ensemble(plan, SimpleNamespace(run=key, **where))
+        counts[combination.combine] = {name: len(paths) for name, paths in files.items()}
+    same = {"manifest": 1, "records": 2, "scores_of_members": 2, "masks": 1}
+    assert counts == {"zscore": same | {"training": 2}, "minmax": same | {"training": 0}}
+    gallery = files_of_figure(plan, FIGURES["gallery"], SimpleNamespace(experiment="e"))
+    first = next(iter(plan.runs))
+    assert gallery["runs"] == [f"results/runs/mine/{c}/{first}/record.json" for c in ("nut", "bolt")]
+    assert gallery["manifests"] == ["results/index/mine/nut.json", "results/index/mine/bolt.json"]
+    histogram = files_of_figure(plan, FIGURES["histogram"], SimpleNamespace(experiment="e", **where))
+    assert {name: len(paths) for name, paths in histogram.items()} == {"runs": 2, "scores": 2, "manifest": 1}
+    files = files_of_run(plan, STAGES["score"], SimpleNamespace(run=first, **where))
+    assert files["training"] == [] and len(files["test"]) == 1  # PatchCore has no training
+
+
 def test_figures_are_one_a_category_or_one_an_experiment(planned) -> None:
     kinds = ("qualitative", "gallery", "histogram", "umap", "positions", "curve", "sweep")
     plan = planned({"e": BOTH | {"figures": {kind: {} for kind in kinds}}})
@@ -136,12 +179,6 @@ def test_figures_that_would_draw_nothing_are_none(planned) -> None:
     assert figures_of(plan, "e") == []
 
 
-def test_labels_are_variant_and_axes_without_method_and_seed(planned) -> None:
-    axes = {"dim": [64], "method": ["patchcore"], "seed": [1], "blur": [1, 2]}
-    assert labels_of(planned({"e": {"variants": {"v": {}}, "axes": axes}}), "e") == ["variant", "dim", "blur"]
-    assert labels_of(planned({"e": {}}), "e") == []
-
-
 def test_what_a_table_needs_is_plain_values(planned) -> None:
     """They are a parameter of the job: a change of any of them makes the table anew."""
     content = BOTH | {"caption": "A caption.", "measure": "cost", "datasets": {"mine": ["nut"], "btad": "all"}}
@@ -157,14 +194,6 @@ def test_what_a_table_needs_is_plain_values(planned) -> None:
     ]
     assert json.loads(json.dumps(settings))["cells"][0]["departures"] == []
     assert set(settings) == {*expected, "targets", "cells"}
-
-
-@pytest.mark.parametrize("name", ["table_mvtec", "table_official", "table_cost", "figure_histogram", "smoke"])
-def test_published_numbers_are_looked_for_by_name(name, monkeypatch) -> None:
-    monkeypatch.chdir(ROOT)
-    known = {file.stem for file in (ROOT / "configs/paper").glob("*.csv")}
-    assert (paper_file(name) is not None) == (name in known)
-    assert paper_file("table_mvtec") == Path("configs/paper/table_mvtec.csv")
 
 
 def test_sections_are_of_what_can_be_run(planned) -> None:
@@ -209,30 +238,6 @@ def test_a_record_is_current_until_its_code_or_its_data_change(planned, tmp_path
     record.write_text('{"schema_version": 1}')  # of an earlier version, to be made anew
     assert not is_current(record, folder, CODES)
     record.unlink()
-    assert not is_current(record, folder, CODES)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"stages": {"unheard of": make_stage(code="x").model_dump()}},
-        {"stages": {"": make_stage(code="x").model_dump()}},
-        {"category": "../../nut"},
-        {"dataset": "\0"},
-    ],
-)
-def test_a_record_of_other_content_is_not_current(changes, planned, tmp_path) -> None:
-    plan, folder = planned({"e": BOTH}), tmp_path / "results"
-    record = write_result(plan, folder, next(iter(plan.runs)), "nut")
-    content = json.loads(record.read_text()) | changes | {"digest": ""}
-    write_record(record, Record.model_validate(content))
-    assert read_record(record) and not is_current(record, folder, CODES)
-
-
-def test_an_edited_record_is_not_current(planned, tmp_path) -> None:
-    plan, folder = planned({"e": BOTH}), tmp_path / "results"
-    record = write_result(plan, folder, next(iter(plan.runs)), "nut")
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"flags": [{"kind": "remark", "text": "made up"}]}))
     assert not is_current(record, folder, CODES)
 
 
@@ -316,24 +321,3 @@ def test_a_whole_table_is_left_alone_and_one_without_its_last_records_is_not(pla
 def write_result_again(plan: Plan, folder: Path, record: Path) -> None:
     shutil.rmtree(record.parent)
     write_result(plan, folder, record.parent.name, record.parent.parent.name)
-
-
-def test_ensembles_that_are_missing_are_listed_too(planned, tmp_path) -> None:
-    plan, folder = planned({"e": ENSEMBLE}), tmp_path / "results"
-    for run in plan.runs:
-        for category in ("nut", "bolt"):
-            write_result(plan, folder, run, category)
-    (name,) = plan.ensembles
-    assert report_what_is_there(plan, folder, CODES) == [f"e: ensembles/mine/{c}/{name}" for c in ("nut", "bolt")]
-    for category in ("nut", "bolt"):
-        write_result(plan, folder, name, category)
-    assert report_what_is_there(plan, folder, CODES) == []
-    assert all(values_of(folder, "e").values())
-
-
-def test_nothing_at_all_is_a_report_of_that(planned, tmp_path) -> None:
-    plan, folder = planned({"a": BOTH, "b": {}}), tmp_path / "results"
-    folder.mkdir()
-    assert report_what_is_there(plan, folder, CODES) == ["a: all 4", "b: all 2"]
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "a: all 4" in page and "<table" not in page

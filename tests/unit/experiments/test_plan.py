@@ -14,7 +14,7 @@ from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network
-from reconpatch.experiments.plan import Plan, load_plan, make_plan, run_name, stage_name
+from reconpatch.experiments.plan import Plan, load_plan, make_plan, stage_name
 from reconpatch.experiments.run import description, of_training
 
 ROOT = Path(__file__).parents[3]
@@ -65,15 +65,6 @@ def test_runs_are_every_combination_once(content) -> None:
     assert sum(name.startswith("dim=") for name in plan.stages) == 4  # trainings: dim x seed
     assert len(list(plan.rows())) == 16
     assert len(plan.cells["nuts"]) == 16 and {p.run for p in plan.cells["nuts"]} == set(plan.runs)
-
-
-def test_names_tell_the_difference_from_the_baseline(content) -> None:
-    config = read_config(content)
-    plan = make_plan(config)
-    assert run_name(config.baseline, config.baseline).startswith("base-")
-    labels = {name.rsplit("-", 1)[0] for name in plan.members("nuts")}
-    assert {"base", "method=patchcore", "dim=64_coreset=0.1", "seed=1_coreset=0.1"} <= labels
-    assert all(len(name) < 80 for name in plan.runs)
 
 
 def test_names_reach_other_machines_as_they_are(planned) -> None:
@@ -227,12 +218,6 @@ def test_an_ensemble_that_lacks_an_epoch_is_left_out(planned) -> None:
     assert len(plan.runs) == 3 + 2 and "epochs 80 are beyond the last" in plan.absent["nuts"]
 
 
-@pytest.mark.parametrize("wanted", [["bottel"], ["nut", "Bottle"], ["01"]])
-def test_a_misspelt_category_is_an_error(wanted, planned) -> None:
-    with pytest.raises(ReconpatchError, match=f"category '{wanted[-1]}' is not in data set mine; it has nut"):
-        planned({"datasets": {"mine": wanted}})
-
-
 def test_a_category_that_the_user_promised_must_be_there(planned, content, mvtec) -> None:
     """Known or not: the data set's own list is what the user says is on the disk."""
     mine = {"layout": "mvtec_ad", "root": str(mvtec), "categories": ["nut", "pill"]}
@@ -263,25 +248,6 @@ def test_weights_not_at_hand_are_named_and_the_rest_runs(given, planned, tmp_pat
     assert plan.absent["nuts"].count("no entry for backbone") == 2 and not plan.at_hand("nuts") and not plan.runs
 
 
-def test_one_backbones_random_weights_need_no_file(planned) -> None:
-    experiment = {
-        "set": {"backbone": "a"},
-        "variants": {"random": {"set": {"weights": "random"}}, "file": {"set": {"weights": "file"}}},
-        "axes": {"method": ["patchcore", "reconpatch"], "dim": [64, 512]},
-        "ensemble": {"over": "dim", "combine": ["zscore"]},
-    }
-    plan = planned(experiment)
-    assert {run.weights for run in plan.runs.values()} == {"random"} and len(plan.runs) == 4
-    assert {p.labels["variant"] for p in plan.cells["nuts"]} == {"random"} and len(plan.ensembles) == 2
-    assert plan.absent == {"nuts": "weights: file, but weight_files has no entry for backbone 'a'"}
-    assert plan.at_hand("nuts")
-
-
-def test_weights_are_not_looked_for_without_data(planned) -> None:
-    plan = planned({"datasets": {"btad": "all"}, "set": {"weights": "file"}})
-    assert plan.absent == {"nuts": "data set btad is not at hand: give its folder as datasets.btad.root"}
-
-
 def test_augmented_test_images_share_all_that_is_trained(planned) -> None:
     plan = planned({"axes": {"augment": ["none", "test", "both"], "method": ["patchcore", "reconpatch"]}})
     runs = {(r.augment, r.method): r for r in plan.runs.values()}
@@ -296,12 +262,6 @@ def test_augmented_test_images_share_all_that_is_trained(planned) -> None:
             assert names[0] != names[1] == names[2], (method, stage)  # either reading augments the same test images
     assert len(stages(plan, "features") | stages(plan, "features", training=True)) == 2
     assert len(stages(plan, "training", training=True)) == 2 and len(stages(plan, "bank", training=True)) == 4
-
-
-def test_augmentation_is_drawn_anew_for_every_seed(planned) -> None:
-    plan = planned({"axes": {"augment": ["none", "test"], "seed": [0, 1, 2]}})
-    assert len(stages(plan, "features")) == 1 + 3 and len(stages(plan, "features", training=True)) == 1
-    assert len(stages(plan, "bank", training=True)) == 3
 
 
 @pytest.mark.parametrize("augment", [["test"], ["both"], ["none", "test", "both"]])
@@ -324,14 +284,6 @@ def test_epochs_share_one_training(planned) -> None:
     assert len(stages(plan, "training")) == 1 and len(stages(plan, "bank")) == 4
     assert len(plan.cells["nuts"]) == 5 and plan.cells["nuts"][3].run == plan.cells["nuts"][4].run
     assert len(stages(planned({"axes": {"epochs": [60, 120]}}), "training")) == 2  # other schedules
-
-
-def test_patchcore_is_the_same_whatever_is_trained(planned) -> None:
-    trained = {"epoch": [1, 40], "sigma": [0.3, 3], "learning_rate": [1e-3, 1e-5], "epochs": [60, 120]}
-    plan = planned({"axes": trained | {"method": ["patchcore", "reconpatch"]}})
-    assert len(plan.cells["nuts"]) == 32
-    runs = {m: {p.run for p in plan.cells["nuts"] if p.method == m} for m in ("patchcore", "reconpatch")}
-    assert len(runs["patchcore"]) == 1 and len(runs["reconpatch"]) == 16
 
 
 ENSEMBLE = {
@@ -374,16 +326,6 @@ def test_ensembles_stand_where_their_members_do(planned) -> None:
     assert all(row["ensemble"] == " + ".join(plan.ensembles[row["run"]].members) for row in rows)
 
 
-def test_an_ensemble_departs_where_a_member_does(planned) -> None:
-    plan = planned(ENSEMBLE, stand_ins={"b": {"backbone": "bb"}})
-    paper = "wide_resnet50_2.tv_in1k"
-    assert paper not in str(plan.cells["nuts"])  # the axis says which networks the paper uses
-    for place in plan.cells["nuts"]:
-        crop = ("crop = 256 (paper 224)",) if place.labels["variant"] == "large" else ()
-        standing = place.run in plan.ensembles or place.labels["backbone"] == "bb"
-        assert sorted(place.departures) == sorted(crop + (("backbone = bb (paper b)",) if standing else ()))
-
-
 def test_an_ensemble_of_a_run_with_itself_is_refused(planned) -> None:
     stand_ins = {name: {"backbone": "small"} for name in ("a", "b")}
     with pytest.raises(ReconpatchError, match=r"experiment nuts: two members .* backbone have the same stand-in"):
@@ -398,70 +340,6 @@ def test_an_ensemble_of_a_run_with_itself_is_refused(planned) -> None:
         )
 
 
-def test_overrides_reach_the_plan(planned, mvtec) -> None:
-    shutil.copytree(mvtec / "nut", mvtec / "bolt")
-    override = {
-        "datasets": {"mine": ["bolt"]},
-        "set": {"blur": 1},
-        "variants": {"b": {"dim": 32}},
-        "axes": {"coreset": [0.5]},
-        "figures": {"umap": {"variant": "b"}},
-    }
-    experiment = {"variants": {"a": {}, "b": {"set": {"dim": 64}}}, "axes": {"coreset": [0.1, 0.2]}}
-    plan = planned(experiment, overrides={"nuts": override})
-    assert plan.targets["nuts"] == [("mine", "bolt")]
-    assert [(r.dim, r.coreset, r.blur) for r in plan.runs.values()] == [(512, 0.5, 1.0), (32, 0.5, 1.0)]
-    assert [plan.runs[name].dim for name in plan.drawn("nuts", "umap")] == [32]
-    assert [p.departures for p in plan.cells["nuts"]] == [
-        ("blur = 1.0 (not stated, assumed 4.0)",),
-        ("dim = 32 (paper 512)", "blur = 1.0 (not stated, assumed 4.0)"),
-    ]
-
-
-def test_overrides_of_no_experiment_are_an_error(planned) -> None:
-    with pytest.raises(ReconpatchError, match=r"overrides\.bolts: no such experiment; there are nuts"):
-        planned({}, overrides={"bolts": {}})
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("datasets", "mine", "root"), "/nowhere/at/all", "data root /nowhere/at/all: no such folder"),
-        (("datasets", "mine", "categories"), ["bolt"], "category 'bolt' is not in data set mine; it has nut"),
-        (("experiments", "nuts"), "configs/absent.yaml", "configs/absent.yaml: no such file"),
-        (("baseline", "crop"), 300, "crop 300 is larger than resize 256; lower crop or raise resize"),
-    ],
-)
-def test_mistakes_stop_the_plan(path, value, message, content) -> None:
-    part = content
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
-    with pytest.raises(ReconpatchError, match=message):
-        make_plan(read_config(content))
-
-
-def test_mistakes_in_an_experiment_name_it(content, tmp_path) -> None:
-    for change, message in (
-        ({"axes": {"ratio": [1]}}, "experiment nuts: 'ratio' is no parameter of a run"),
-        ({"axes": {"dim": [0]}}, "experiment nuts: dim = 0"),
-        ({"set": {"dim": 8}, "axes": {"dim": [8]}}, "'dim' is both set and an axis"),
-        ({"datasets": {"yours": "all"}}, "data set 'yours' is not under datasets"),
-        ({"axes": {"dim": [8]}, "figures": {"umap": {"dmi": 8}}}, "figures: umap: 'dmi' is no axis"),
-        ({"axes": {"dim": [8]}, "figures": {"umap": {"dim": 9}}}, r"figures: umap: dim = 9 is not among \[8\]"),
-        ({"axes": {"dim": [8]}, "figures": {"bars": {}}}, "figures.bars"),
-    ):
-        (tmp_path / "e.yaml").write_text(yaml.safe_dump({"title": "x", "datasets": {"mine": "all"}} | change))
-        with pytest.raises(ReconpatchError, match=message):
-            make_plan(read_config(content))
-
-
-def test_differences_from_the_paper_are_listed(content) -> None:
-    content["baseline"]["epochs"] = 3
-    for place in make_plan(read_config(content)).cells["nuts"]:
-        assert place.departures == (("epochs = 3 (paper 120)",) if place.method == "reconpatch" else ())
-
-
 def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
     """A file that belongs to another network is found before anything runs."""
     save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
@@ -472,21 +350,6 @@ def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
     content["weight_files"] = {"resnet10t": str(tmp_path / "w.safetensors")}
     assert check_weights(make_plan(read_config(content))) == []
     assert "resnet10t, levels (2,): file weights fit; SHA-256 " in capsys.readouterr().out
-
-
-def test_only_the_experiments_named_are_planned(content, tmp_path) -> None:
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"title": "y", "datasets": {"mine": "all"}}))
-    content["experiments"] |= {"other": str(tmp_path / "other.yaml")}
-    assert list(make_plan(read_config(content)).experiments) == ["nuts", "other"]
-    assert list(make_plan(read_config(content), ["other"]).experiments) == ["other"]
-
-
-def test_check_counts_weights_that_are_not_there_as_a_problem(content, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("reconpatch.cli.replication.check_backbones", lambda *_: None)
-    content["baseline"]["weights"] = "file"
-    content["weight_files"] = {content["baseline"]["backbone"]: str(tmp_path / "nowhere.safetensors")}
-    (problem,) = check(make_plan(read_config(content)))
-    assert "nowhere.safetensors: no such file (nuts)" in problem
 
 
 def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monkeypatch, damage, mvtec) -> None:
@@ -505,14 +368,6 @@ def test_plan_and_check_print_what_a_user_needs(content, tmp_path, capsys, monke
     assert "4 training, 2 normal and 5 anomalous test images, 5 masks" in capsys.readouterr().out
     damage(mvtec / "nut/train/good/000.png")
     assert "train/good/000.png" in check(plan)[0]
-
-
-def test_table_7_is_compared_with_its_own_settings(content, btad) -> None:
-    content["datasets"]["btad"]["root"] = str(btad)
-    content["experiments"] = {"table_btad": "configs/ablations/table_btad.yaml"}
-    plan = make_plan(read_config(content))
-    assert [place.departures for place in plan.cells["table_btad"]] == [(), ()] * 2
-    assert plan.targets["table_btad"] == [("btad", "01"), ("btad", "03")]
 
 
 def test_categories_whose_results_would_be_mixed_up(planned, mvtec) -> None:
