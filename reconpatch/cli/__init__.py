@@ -1,1 +1,3 @@
-"""The `reconpatch` command."""
+"""The `reconpatch` command. `main` is the entry point. Other rooms import nothing from here."""
+
+__all__ = ["main", "replication"]

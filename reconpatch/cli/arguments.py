@@ -1,4 +1,4 @@
-"""The command line of fit, predict, evaluate, show and sample."""
+"""The command line: one function per command. Each command's parser sets `call`, a function of the parsed arguments."""
 
 import argparse
 import math
@@ -7,9 +7,18 @@ from typing import Any
 
 import yaml
 
-from reconpatch.cli import photographs as commands
+from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
+from reconpatch.experiments.run import BASELINE, Run
+
+Subparsers = argparse._SubParsersAction  # has no public name
+
+DESCRIPTION = (
+    "Find defects on your own photographs (fit, predict, evaluate, show, sample), or plan and check the replication of "
+    "the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
+    "`reconpatch COMMAND --help` says more."
+)
 
 EXAMPLES = {
     "fit": """\
@@ -25,13 +34,13 @@ examples:
   reconpatch predict model photos/new --out found --masks --false-alarms 0.01
   reconpatch predict model photos/new --out found --no-overlays --profile --json
 
-exit status: 0 all were scored, 3 some could not be read and were left out, 1 nothing was done, 2 wrong usage.
+exit status: 0 all images were scored, 3 some could not be read and were left out, 1 an error, 2 wrong usage.
 """,
     "evaluate": """\
 examples:
-  reconpatch evaluate model photos/test                      folders good/ and one for every kind of defect
+  reconpatch evaluate model photos/test                      folders good/ and one for each type of defect
   reconpatch evaluate model photos/test --masks photos/ground_truth
-  reconpatch evaluate model photos/all --labels labels.csv   columns image,label and perhaps mask
+  reconpatch evaluate model photos/all --labels labels.csv   columns image,label and, if you like, mask
 """,
     "show": "example:\n  reconpatch show model\n",
     "sample": "example:\n  reconpatch sample demo\n",
@@ -39,132 +48,284 @@ examples:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE -> both, the value as YAML reads it; argparse's error for anything else."""
+    """KEY=VALUE -> (key, value as YAML reads it); argparse's error for anything else."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, as sigma=0.5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, for example sigma=0.5")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"{text!r}: the value cannot be read") from None
 
 
-def whole(text: str) -> int:
-    """Text -> a whole number above 0; argparse's error for anything else."""
+def whole_number(text: str) -> int:
+    """Text -> an integer above 0; argparse's error for anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
 
 
 def number(text: str) -> float:
-    """Text -> a number that is neither infinite nor NaN; argparse's error for anything else."""
+    """Text -> a finite number; argparse's error for anything else."""
     if not math.isfinite(value := float(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
     return value
 
 
-def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add these commands to the parser of `reconpatch`."""
-    shape = argparse.RawDescriptionHelpFormatter
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="reconpatch", description=DESCRIPTION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_fit, add_predict, add_evaluate, add_show, add_sample):
+        add(commands)
+    for add in (add_plan, add_check, add_download, add_compare, add_verify, add_schemas):
+        add(commands)
+    return parser
 
-    def command(name: str, does: str) -> argparse.ArgumentParser:
-        return subparsers.add_parser(
-            name, help=does, description=does, epilog=EXAMPLES[name], formatter_class=shape, allow_abbrev=False
-        )
 
-    def machine(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there")
-        parser.add_argument("--threads", type=whole, help="processor cores to use; all if not given")
-        parser.add_argument(
-            "--batch-images",
-            type=whole,
-            default=8,
-            metavar="N",
-            help="images a pass: memory and speed alone (8)",
-        )
-        parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+# Your own photographs
 
-    def cut(parser: argparse.ArgumentParser) -> None:
-        one = parser.add_mutually_exclusive_group()
-        one.add_argument("--false-alarms", **rate)
-        one.add_argument("--threshold", type=number, metavar="SCORE", help="image score above which one is anomalous")
 
-    images: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "IMAGES"}
-    rate: dict[str, Any] = {"type": number, "metavar": "RATE", "help": "threshold for this share of good images"}
-
-    p = command("fit", "learn from photographs of good products alone; the defaults are the paper's")
-    p.add_argument("images", **images, help="folders, looked through at any depth, or files; good products only")
+def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch fit`."""
+    p = _command(commands, "fit", "learn from photographs of good products; the defaults are the paper's")
+    p.set_defaults(call=photographs.fit)
+    _add_images(p, "folders, searched at any depth, or files; good products only")
     p.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model")
-    p.add_argument("--method", choices=["reconpatch", "patchcore"], help="reconpatch if not given")
-    p.add_argument("--backbone", help="any network of timm with feature maps (wide_resnet50_2.tv_in1k)")
-    p.add_argument("--weights", choices=["pretrained", "embedded", "random"], help="pretrained: downloaded by timm")
+    p.add_argument("--method", choices=["reconpatch", "patchcore"], help=_meaning("method"))
+    p.add_argument("--backbone", help=_meaning("backbone"))
+    p.add_argument(
+        "--weights",
+        choices=["pretrained", "embedded", "random"],
+        help="pretrained: downloaded by timm; embedded: those of tf_efficientnet_lite0, which are installed; random: "
+        f"for tests only (default: {BASELINE.weights})",
+    )
     p.add_argument("--weight-file", type=Path, metavar="FILE", help="weights from a .safetensors or .pth file instead")
-    p.add_argument("--size", type=whole, help="px of the square the network sees (224)")
-    p.add_argument("--resize", type=whole, help="px of the shorter side before the crop (256 at 224)")
+    p.add_argument("--size", type=whole_number, help=_meaning("crop"))
+    p.add_argument(
+        "--resize",
+        type=whole_number,
+        help=f"px of the shorter side before the crop (default: in the ratio of {BASELINE.resize} to {BASELINE.crop})",
+    )
     p.add_argument(
         "--aspect",
         choices=ASPECTS,
-        help="crop: the centre, as the paper does; stretch: all, squeezed; pad: all, filled up at the edges (crop)",
+        help="crop: the centre, as in the paper; stretch: everything, squeezed to a square; pad: everything, with the "
+        "edges repeated to fill the square (default: crop)",
     )
-    p.add_argument("--dim", type=whole, help="dimensions of the representation (512)")
-    p.add_argument("--coreset", type=number, help="share of the patches that is kept (0.01)")
-    p.add_argument("--epochs", type=whole, help="of the training of reconpatch (120)")
+    p.add_argument("--dim", type=whole_number, help=_meaning("dim"))
+    p.add_argument("--coreset", type=number, help=_meaning("coreset"))
+    p.add_argument("--epochs", type=whole_number, help=_meaning("epochs"))
     p.add_argument(
         "--set",
         type=setting,
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="other keys of a run, as sigma=0.5",
+        help="another parameter from docs/configuration.md, for example sigma=0.5 (repeatable)",
     )
-    p.add_argument("--hold-out", type=number, metavar="SHARE", help="of the images, for the threshold; 0: none (0.2)")
+    _add_threshold_of_fit(p)
+    p.add_argument("--seed", type=int, help=_meaning("seed"))
+    p.add_argument("--profile", action="store_true", help="print how long each step took")
+    _add_machine(p)
+
+
+def _meaning(parameter: str) -> str:
+    """A parameter of a run -> its meaning and its default, for `--help`."""
+    text = f"{Run.model_fields[parameter].description} (default: {getattr(BASELINE, parameter)})"
+    return text.replace("%", "%%")
+
+
+def _add_threshold_of_fit(p: argparse.ArgumentParser) -> None:
+    """From which images the threshold follows."""
+    p.add_argument(
+        "--hold-out",
+        type=number,
+        metavar="SHARE",
+        help="share of the images kept for the threshold; 0: no threshold (default: 0.2)",
+    )
     p.add_argument(
         "--calibrate",
         type=Path,
         action="append",
         metavar="IMAGES",
-        help="good images for the threshold (repeatable)",
+        help="other good images for the threshold, instead of --hold-out (repeatable)",
     )
     p.add_argument(
         "--false-alarms",
         dest="false_alarm_rate",
-        **rate | {"help": "of good images that may be called anomalous (0.05)"},
+        type=number,
+        metavar="RATE",
+        help="share of good images that may be called anomalous (default: 0.05)",
     )
-    p.add_argument("--seed", type=int, help="of every random choice (0)")
-    p.add_argument("--profile", action="store_true", help="print how long each step took")
-    machine(p)
-    p.set_defaults(call=commands.fit)
 
-    p = command("predict", "score photographs: scores.csv, and overlays of where they look wrong")
+
+def add_predict(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch predict`."""
+    p = _command(commands, "predict", "score photographs and draw overlays that show where they look wrong")
+    p.set_defaults(call=photographs.predict)
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("images", **images, help="folders, looked through at any depth, or files")
+    _add_images(p, "folders, searched at any depth, or files")
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for scores.csv, overlays/ and masks/")
-    p.add_argument("--masks", action="store_true", help="write masks of what is above the maps' threshold, too")
+    p.add_argument("--masks", action="store_true", help="also write masks of what is above the threshold of maps")
     p.add_argument("--no-overlays", action="store_true", help="write no overlays")
-    cut(p)
-    p.add_argument("--map-threshold", type=number, metavar="SCORE", help="the same of the maps, for masks and lines")
-    p.add_argument("--profile", action="store_true", help="print throughput, its parts, and latency of single images")
-    machine(p)
-    p.set_defaults(call=commands.predict)
+    _add_threshold(p)
+    p.add_argument("--map-threshold", type=number, metavar="SCORE", help="threshold of maps, for masks and outlines")
+    p.add_argument(
+        "--profile", action="store_true", help="print throughput, where the time went, and latency of single images"
+    )
+    _add_machine(p)
 
-    p = command("evaluate", "compare scores with the truth: AUROC, false alarms and defects found at the threshold")
+
+def add_evaluate(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch evaluate`."""
+    does = "compare scores with the truth: metrics, and false alarms and detected defects at the threshold"
+    p = _command(commands, "evaluate", does)
+    p.set_defaults(call=photographs.evaluate)
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("images", **images, help="folders of folders named good and after defects")
+    _add_images(p, "folders that hold a folder good and one for each type of defect")
     p.add_argument("--labels", type=Path, metavar="FILE", help="CSV with columns image,label[,mask] instead of folders")
-    known = ", ".join(sorted(NORMAL))
-    p.add_argument("--good", action="append", metavar="NAME", help=f"folders of normal images ({known}); repeatable")
-    p.add_argument("--masks", type=Path, metavar="FOLDER", help="masks at the same places, <stem>.* or <stem>_mask.*")
-    cut(p)
-    p.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there, too")
-    machine(p)
-    p.set_defaults(call=commands.evaluate)
+    p.add_argument(
+        "--good",
+        action="append",
+        metavar="NAME",
+        help=f"folder of normal images (default: {', '.join(sorted(NORMAL))}; repeatable)",
+    )
+    p.add_argument(
+        "--masks", type=Path, metavar="FOLDER", help="masks in the same folders, called <image>.* or <image>_mask.*"
+    )
+    _add_threshold(p)
+    p.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")
+    _add_machine(p)
 
-    p = command("show", "check a saved model and say what it is and how it was made")
+
+def add_show(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch show`."""
+    p = _command(commands, "show", "check a saved model and print what it is and how it was made")
+    p.set_defaults(call=photographs.show)
     p.add_argument("model", type=Path, metavar="MODEL")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    p.set_defaults(call=commands.show)
 
-    p = command("sample", "draw photographs to try the other commands with: a wall with drawn defects")
+
+def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch sample`."""
+    p = _command(commands, "sample", "write photographs with drawn defects, to try the other commands with")
+    p.set_defaults(call=photographs.sample)
     p.add_argument("out", type=Path, metavar="FOLDER", help="for <category>/train, test and ground_truth")
-    p.add_argument("--category", choices=SAMPLE, default="brick", help="which texture (brick)")
-    p.set_defaults(call=commands.sample)
+    p.add_argument("--category", choices=SAMPLE, default="brick", help="texture (default: brick)")
+
+
+def _command(
+    commands: "Subparsers[argparse.ArgumentParser]", name: str, does: str, **options: Any
+) -> argparse.ArgumentParser:
+    """A command with its examples."""
+    return commands.add_parser(
+        name,
+        help=does,
+        description=does,
+        epilog=EXAMPLES.get(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+
+
+def _add_images(p: argparse.ArgumentParser, help_text: str) -> None:
+    p.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help=help_text)
+
+
+def _add_machine(p: argparse.ArgumentParser) -> None:
+    """Options that change speed and output, not results."""
+    p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
+    p.add_argument("--threads", type=whole_number, help="processor cores to use (default: all)")
+    p.add_argument(
+        "--batch-images",
+        type=whole_number,
+        default=8,
+        metavar="N",
+        help="images per pass; more need more memory (default: 8)",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_threshold(p: argparse.ArgumentParser) -> None:
+    """A threshold in the place of the model's own."""
+    group = p.add_mutually_exclusive_group()
+    group.add_argument(
+        "--false-alarms", type=number, metavar="RATE", help="use the threshold for this share of good images"
+    )
+    group.add_argument(
+        "--threshold", type=number, metavar="SCORE", help="call images with a higher score than this anomalous"
+    )
+
+
+# The replication
+
+
+def add_plan(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch plan`."""
+    p = _command(commands, "plan", "print what would run, and the memory, disk and time it is predicted to need")
+    p.set_defaults(call=replication.show_plan)
+    _add_experiments(p)
+
+
+def add_check(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch check`."""
+    p = _command(commands, "check", "check data sets, weights and networks before anything runs")
+    p.set_defaults(call=replication.check_inputs)
+    _add_experiments(p)
+
+
+def add_download(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch download`."""
+    p = _command(commands, "download", "download, check and unpack a published data set after you accept its licence")
+    p.set_defaults(call=replication.download_dataset)
+    p.add_argument("name", help="mvtec_ad or btad")
+    p.add_argument("folder", type=Path, help="for the archive and the images")
+    p.add_argument("--yes", action="store_true", help="accept the licence without being asked")
+
+
+def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch compare`."""
+    p = _command(commands, "compare", "say why two records differ; exit status 1 if their metrics differ")
+    p.set_defaults(call=replication.compare_records)
+    p.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
+
+
+def add_verify(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch verify`."""
+    p = _command(commands, "verify", "check that results follow from the saved files; exit status 1 if one does not")
+    p.set_defaults(call=replication.verify_results)
+    _add_overlays(p)
+    p.add_argument(
+        "results",
+        type=Path,
+        nargs="?",
+        default=replication.RESULTS,
+        help="results, or a folder or file in it",
+    )
+
+
+def add_schemas(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch schemas`."""
+    does = "for developers: write configs/default.yaml, docs/configuration.md, schemas and timm's answers from the code"
+    p = _command(commands, "schemas", does)
+    p.set_defaults(call=replication.write_generated)
+    p.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is out of date")
+
+
+def _add_experiments(p: argparse.ArgumentParser) -> None:
+    _add_overlays(p)
+    p.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="only these; all if none is named")
+
+
+def _add_overlays(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--configfile",
+        type=Path,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files whose values replace those of configs/default.yaml, later files win; put this option last",
+    )

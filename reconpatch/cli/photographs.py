@@ -1,4 +1,7 @@
-"""The commands for photographs of one's own: fit, predict, evaluate, show; and some to try them with, sample."""
+"""The commands for your own photographs: fit, predict, evaluate, show and sample.
+
+What costs seconds to import (PyTorch, matplotlib) is imported inside the commands, after the cheap checks.
+"""
 
 import argparse
 import json
@@ -8,173 +11,242 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
-from reconpatch.detector.card import read_card
-from reconpatch.detector.descriptions import described, thresholds, told
-from reconpatch.detector.photographs import Photograph, find
-from reconpatch.detector.truth import MASKS, from_file, from_folders
+from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
+from reconpatch.detector.photographs import Photograph, find_photographs
+from reconpatch.detector.threshold import Threshold
+from reconpatch.detector.truth import MASKS, Truth, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import check_writable, replacing, write_text
+from reconpatch.runtime import threads_here
 
-SOME_UNREADABLE = 3  # exit status: the others were scored
+if TYPE_CHECKING:
+    from reconpatch.detector.detector import Detector
+    from reconpatch.detector.estimator import ReConPatch
+    from reconpatch.detector.predict import Predictions, Profile
+
+SOME_UNREADABLE = 3  # exit status
+FIT_OPTIONS = (
+    *("method", "backbone", "weights", "weight_file", "size", "resize", "aspect", "dim", "coreset", "epochs"),
+    *("hold_out", "false_alarm_rate", "seed", "device", "threads", "batch_images"),
+)
 
 
-def photographs_in(folders: Sequence[Path], use: str) -> list[Photograph]:
-    """Folders -> photographs below them; remarks are printed. Raises ReconpatchError where a whole data set is given,
-    whose masks or defects would be taken for what they are not; `use` says what to give instead, "" that all is meant.
+def photographs_in(folders: Sequence[Path], give: str) -> list[Photograph]:
+    """Folders and files -> the photographs in them; remarks are printed.
+
+    Raises ReconpatchError if a folder holds a whole data set, because its masks or its defects would be taken for what
+    they are not. `give` says which folder of it to give instead; "" allows data sets.
     """
-    found, remarks = find(folders)
+    photographs, remarks = find_photographs(folders)
     for remark in remarks:
         print(f"remark: {remark}", file=sys.stderr)
-    kinds: dict[Path, set[str]] = {}  # folder -> which folders it has that hold photographs
-    for each in found:
-        for folder in each.path.parents:
-            above = folder.parent
-            if any(above == f or f in above.parents for f in folders):
-                kinds.setdefault(above, set()).add(folder.name)
-    for folder, names in sorted(kinds.items()):
-        if use and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
-            raise ReconpatchError(f"{quote(folder)}: holds {' and '.join(sorted(names))}, a whole data set; give {use}")
-    return found
+    subfolders: dict[Path, set[str]] = {}  # folder -> names of the folders in it that hold photographs
+    for photograph in photographs:
+        for folder in photograph.path.parents:
+            parent = folder.parent
+            if any(parent == each or each in parent.parents for each in folders):
+                subfolders.setdefault(parent, set()).add(folder.name)
+    for folder, names in sorted(subfolders.items()):
+        if give and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
+            raise ReconpatchError(
+                f"holds {' and '.join(sorted(names))}, a whole data set", where=folder, fix=f"give {give}"
+            )
+    return photographs
 
 
 def fit(given: argparse.Namespace) -> None:
     """Folders of good photographs -> a saved model."""
     out: Path = given.out
-    if out.exists():
-        raise ReconpatchError(f"{out}: is there already; give another folder, or remove it")
-    check_writable(out.absolute().parent)
-    photographs = photographs_in(given.images, "its folder of good images, as train/good")
+    check_free(out, "give another folder, or remove it")
+    photographs = photographs_in(given.images, "its folder of good images, for example train/good")
     calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
-    from reconpatch.detector.estimator import ReConPatch  # heavy: torch
+    from reconpatch.detector.estimator import ReConPatch
 
-    keys = (
-        *("method", "backbone", "weights", "weight_file", "size", "resize", "aspect", "dim", "coreset", "epochs"),
-        *("hold_out", "false_alarm_rate", "seed", "device", "threads", "batch_images"),
-    )
-    options = {key: getattr(given, key) for key in keys if getattr(given, key) is not None}
+    options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
     model.fit(photographs, calibration=calibration)
+    card = save_somewhere(model, out)
     seconds = {step: round(taken, 3) for step, taken in steps.seconds.items()}
-    try:
-        card = model.save(out)
-    except (ReconpatchError, OSError) as error:  # what took hours is not lost where there is no room
-        rescue = Path(tempfile.mkdtemp(prefix="reconpatch-")) / "model"
-        model.save(rescue)
-        raise ReconpatchError(f"{error}; the model is in {rescue} instead: copy it where it belongs") from None
     if given.json:
-        print(json.dumps(told(card) | {"seconds": seconds}, indent=1))
+        print(json.dumps(card_json(card) | {"seconds": seconds}, indent=1))
         return
-    print("\n".join([f"saved in {out}", *described(card)]))
+    print("\n".join([f"saved in {out}", *card_lines(card)]))
     if given.profile:
         print("\n".join(["seconds:", *(f"  {step}: {taken:.2f}" for step, taken in seconds.items())]))
 
 
+def save_somewhere(model: "ReConPatch", out: Path) -> Card:
+    """Save a model. If that fails, save it in a temporary folder, so that hours of work are not lost, and raise
+    ReconpatchError that names this folder.
+    """
+    try:
+        return model.save(out)
+    except (ReconpatchError, OSError) as error:
+        rescue = Path(tempfile.mkdtemp(prefix="reconpatch-")) / "model"
+        model.save(rescue)
+        raise ReconpatchError(f"{error}; the model is in {rescue} instead, copy it from there") from None
+
+
 def show(given: argparse.Namespace) -> None:
-    """Check a saved model's digests and print what it is."""
+    """Check the digests of a saved model and print what it is."""
     card = read_card(given.model)
-    print(json.dumps(told(card), indent=1) if given.json else "\n".join([*described(card), "all digests fit"]))
+    if given.json:
+        print(json.dumps(card_json(card), indent=1))
+    else:
+        print("\n".join([*card_lines(card), "all digests fit"]))
 
 
 def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
-    from reconpatch.detector.predict import SCORES, Look, check_free, score_photographs  # heavy: torch
+    from reconpatch.detector.predict import PredictOptions, check_output, profile
+    from reconpatch.detector.predict import predict as predict_photographs
 
-    check_free(given.out)
-    out = given.out.resolve()
-    if inside := [folder for folder in given.images if folder.resolve() in (out, *out.parents)]:
-        raise ReconpatchError(
-            f"--out {quote(given.out)}: lies in {quote(inside[0])}, where overlays would be taken for photographs; "
-            "give a folder elsewhere"
-        )
+    check_output(given.out)
+    check_outside(given.out, given.images)
     card = read_card(given.model)
-    photographs = photographs_in(given.images, "the folder of images to look at, as test")
-    image, map_threshold = thresholds(card, given.false_alarms)
+    photographs = photographs_in(given.images, "the folder of images to score, for example test")
+    chosen, threshold, map_threshold = choose_thresholds(given, card)
     if given.map_threshold is not None:
         map_threshold = given.map_threshold
-    threshold = given.threshold if given.threshold is not None else image.value if image else None
     if given.masks and map_threshold is None:
-        raise ReconpatchError("--masks: the model has no threshold; give --map-threshold, or fit with --hold-out 0.2")
-    from reconpatch.detector.model_folder import load
-    from reconpatch.detector.profiling import lines, profile
-    from reconpatch.runtime import threads_here
-
-    threads = given.threads or threads_here()
-    detector, _ = load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)
-    look, steps = Look(threshold, map_threshold, card.level, not given.no_overlays, given.masks), Steps()
-    began = time.perf_counter()
-    found = score_photographs(detector, photographs, given.out, look, steps)
+        raise ReconpatchError(
+            "the model has no threshold", where="--masks", fix="give --map-threshold, or fit with --hold-out 0.2"
+        )
+    detector = load_detector(given, card)
+    options = PredictOptions(threshold, map_threshold, card.level, not given.no_overlays, given.masks)
+    steps, began = Steps(), time.perf_counter()
+    predictions = predict_photographs(detector, photographs, given.out, options, steps)
     steps.close()
-    taken = time.perf_counter() - began
-    timing = profile(detector, photographs, taken, len(found.rows)) if given.profile else None
-    flagged = sum(bool(row["anomalous"]) for row in found.rows)
-    stated = image if given.threshold is None else None  # of a threshold the user gives, nothing is known
+    seconds = time.perf_counter() - began
+    measured = profile(detector, photographs, seconds, len(predictions.rows)) if given.profile else None
     if given.json:
-        summary: dict[str, Any] = {"model": card.identity, "threshold": threshold, "map_threshold": map_threshold}
-        summary |= {"uncertainty": asdict(stated) if stated else None, "anomalous": flagged, "images": found.rows}
-        print(json.dumps(summary | {"unreadable": found.unreadable, "profile": timing}, indent=1))
+        content: dict[str, object] = {"model": card.identity, "threshold": threshold, "map_threshold": map_threshold}
+        content |= {"uncertainty": asdict(chosen) if chosen else None} | predictions_json(predictions)
+        print(json.dumps(content | {"profile": measured.to_json() if measured else None}, indent=1))
     else:
-        verdict = "no threshold" if threshold is None else f"{flagged} anomalous"
-        print(f"{len(found.rows)} images, {verdict}: {given.out / SCORES}")
-        if stated:
-            print(f"threshold {stated.sentence()}")
-        elif threshold is not None:
-            print(f"threshold {threshold:.4g}, as given: its rate of false alarms is not known")
-        if timing:
-            print("\n".join(lines(timing)))
-    if found.unreadable:
-        print(f"{len(found.unreadable)} images could not be read and were left out, see above", file=sys.stderr)
-    return SOME_UNREADABLE if found.unreadable else 0
+        print("\n".join(prediction_lines(predictions, given.out, chosen, threshold, measured)))
+    if predictions.unreadable:
+        count = len(predictions.unreadable)
+        print(f"{count} images could not be read and were left out, see above", file=sys.stderr)
+        return SOME_UNREADABLE
+    return 0
+
+
+def predictions_json(predictions: "Predictions") -> dict[str, object]:
+    """Predictions -> what `--json` prints about them."""
+    return {
+        "anomalous": predictions.anomalous,
+        "images": [asdict(row) for row in predictions.rows],
+        "unreadable": [asdict(each) for each in predictions.unreadable],
+    }
+
+
+def prediction_lines(
+    predictions: "Predictions",
+    out: Path,
+    chosen: Threshold | None,
+    threshold: float | None,
+    measured: "Profile | None",
+) -> list[str]:
+    """Predictions, folder, the model's threshold if it was used, the threshold's value, profile -> lines to print."""
+    from reconpatch.detector.predict import SCORES
+
+    verdict = "no threshold" if threshold is None else f"{predictions.anomalous} anomalous"
+    lines = [f"{len(predictions.rows)} images, {verdict}: {out / SCORES}"]
+    if chosen is not None:
+        lines.append(f"threshold {chosen.sentence()}")
+    elif threshold is not None:
+        lines.append(f"threshold {threshold:.4g}, as given: its rate of false alarms is not known")
+    return [*lines, *(measured.lines() if measured else [])]
 
 
 def evaluate(given: argparse.Namespace) -> None:
     """Saved model, photographs whose truth is known -> metrics, and how often the threshold is right."""
     if given.labels and (given.masks or given.good):
         raise ReconpatchError(
-            "--labels: the file itself says which images are good, and in its column mask where masks are"
+            "the file itself says which images are good, and its column mask where masks are",
+            where="--labels",
+            fix="leave out --good and --masks",
         )
     if given.out:
-        if given.out.exists():
-            raise ReconpatchError(f"{given.out}: is there already; give another --out, or remove it")
-        check_writable(given.out.absolute().parent)
+        check_free(given.out, "give another --out, or remove it")
     card = read_card(given.model)
-    use = "" if given.labels else "its folder test, and as --masks its folder ground_truth"
-    photographs = photographs_in(given.images, use)
-    if given.labels:
-        truths = from_file(given.labels, photographs)
-    else:
-        truths = from_folders(photographs, given.good or NORMAL, given.masks)
-    if all(truth.label for truth in truths):
-        names = ", ".join(sorted(given.good or NORMAL))
-        print(f"remark: no image counts as good: no folder is called {names}; --good NAME names yours", file=sys.stderr)
-    image, _ = thresholds(card, given.false_alarms)
-    threshold = given.threshold if given.threshold is not None else image.value if image else None
-    from reconpatch.detector.evaluate import assess, lines
-    from reconpatch.detector.model_folder import load
-    from reconpatch.runtime import threads_here
+    give = "" if given.labels else "its folder test, and as --masks its folder ground_truth"
+    photographs = photographs_in(given.images, give)
+    truths = read_truths(given, photographs)
+    _, threshold, _ = choose_thresholds(given, card)
+    from reconpatch.detector.evaluate import evaluate as evaluate_photographs
 
-    threads = given.threads or threads_here()
-    detector, _ = load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)
-    steps = Steps()
-    found = {"model": card.identity} | assess(detector, photographs, truths, threshold, steps)
+    detector, steps = load_detector(given, card), Steps()
+    evaluation = evaluate_photographs(detector, photographs, truths, threshold, steps)
     steps.close()
-    text = json.dumps(found, indent=1)
+    text = json.dumps({"model": card.identity} | evaluation.to_json(), indent=1)
     if given.out:
         write_text(given.out, text + "\n")
-    print(text if given.json else "\n".join(lines(found)))
+    print(text if given.json else "\n".join(evaluation.lines()))
+
+
+def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) -> list[Truth]:
+    """The truth of each photograph; a remark is printed if none is normal."""
+    if given.labels:
+        truths = truth_from_file(given.labels, photographs)
+    else:
+        truths = truth_from_folders(photographs, given.good or NORMAL, given.masks)
+    if all(truth.label for truth in truths):
+        names = ", ".join(sorted(given.good or NORMAL))
+        print(
+            f"remark: no image is normal, because no folder is called {names}; name your own with --good NAME",
+            file=sys.stderr,
+        )
+    return truths
 
 
 def sample(given: argparse.Namespace) -> None:
-    """Draw the embedded sample in MVTec AD's layout, the same on every machine."""
+    """Write the embedded sample in MVTec AD's layout; it is the same on every machine."""
     folder = given.out / given.category
-    if folder.exists():
-        raise ReconpatchError(f"{folder}: is there already; give another folder, or remove it")
+    check_free(folder, "give another folder, or remove it")
     from reconpatch.data.sample import write_sample
 
     with replacing(folder) as temporary:
         write_sample(temporary, given.category, 0)
     print(f"{folder}: train/good, test/good, test/<defect> and masks in ground_truth/<defect>")
+
+
+def check_free(path: Path, fix: str) -> None:
+    """Raise ReconpatchError if a file or folder exists, or if it cannot be written."""
+    if path.exists():
+        raise ReconpatchError("exists already", where=path, fix=fix)
+    check_writable(path.absolute().parent)
+
+
+def check_outside(out: Path, images: Sequence[Path]) -> None:
+    """Raise ReconpatchError if the output would lie in a folder of photographs."""
+    resolved = out.resolve()
+    for folder in images:
+        if folder.resolve() in (resolved, *resolved.parents):
+            raise ReconpatchError(
+                f"lies in {quote(folder)}, where overlays would be taken for photographs",
+                where=f"--out {out}",
+                fix="give a folder elsewhere",
+            )
+
+
+def choose_thresholds(given: argparse.Namespace, card: Card) -> tuple[Threshold | None, float | None, float | None]:
+    """Arguments, card -> (the model's threshold if it is used, threshold of image scores, threshold of maps)."""
+    chosen, map_threshold = thresholds(card, given.false_alarms)
+    if given.threshold is not None:
+        return None, given.threshold, map_threshold
+    return chosen, chosen.value if chosen else None, map_threshold
+
+
+def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
+    """Arguments, card of the model -> its detector."""
+    from reconpatch.detector.model_folder import load
+
+    threads = given.threads or threads_here()
+    return load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)[0]

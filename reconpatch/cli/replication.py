@@ -1,5 +1,6 @@
 """The commands of the replication: plan, check, download, compare, verify and schemas."""
 
+import argparse
 import json
 import os
 import sys
@@ -26,13 +27,88 @@ SCRIPTS = Path("workflow/scripts")
 SHIPPED = Path("workflow/backbones.json")
 
 
-def show_plan(plan: Plan) -> None:
-    """Print the plan, once timm knows every network in it."""
+def show_plan(given: argparse.Namespace) -> None:
+    """`reconpatch plan`: print what would run and what it is predicted to need."""
+    plan = load_plan(given.configfile, given.experiments)
     show(plan, check_backbones(plan, CHECKED, SHIPPED))
 
 
+def check_inputs(given: argparse.Namespace) -> None:
+    """`reconpatch check`: raise one ReconpatchError with every problem of data sets, weights and networks."""
+    if problems := check(load_plan(given.configfile, given.experiments)):
+        raise ReconpatchError("\n".join(problems))
+    print("no problems found")
+
+
+def download_dataset(given: argparse.Namespace) -> None:
+    """`reconpatch download`: show where a data set is from and its licence, ask, download it, say how to use it."""
+    from reconpatch.data.download import describe, download
+
+    print(describe(given.name, given.folder))
+    if not given.yes:
+        if not sys.stdin.isatty():
+            raise ReconpatchError("nothing downloaded", fix="read the licence above and call again with --yes")
+        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise ReconpatchError("nothing downloaded")
+    root = download(given.name, given.folder, report=lambda line: print(line, flush=True))
+    print("downloaded; write this into a file of your own and give the file with --configfile:")
+    print(f"datasets:\n  {given.name}: {{root: {json.dumps(str(root))}}}")
+
+
+def compare_records(given: argparse.Namespace) -> int:
+    """`reconpatch compare`: say field by field why two records differ -> exit status, 1 if their metrics differ."""
+    from reconpatch.records.compare import explain
+
+    lines, same = explain(*given.records)
+    print("\n".join(lines))
+    return int(not same)
+
+
+def verify_results(given: argparse.Namespace) -> None:
+    """`reconpatch verify`: print for every record and table whether it follows from the saved files.
+
+    Raises ReconpatchError if one does not.
+    """
+    from reconpatch.cli.verify_tables import check_table
+    from reconpatch.experiments.outputs import result_folder
+    from reconpatch.records.provenance import stage_codes
+    from reconpatch.records.verify import verify
+
+    plan = load_plan(given.configfile)
+    planned = {
+        result_folder(plan, run, *target)
+        for name, targets in plan.targets.items()
+        for target in targets
+        for run in plan.members(name)
+    }
+    problems = verify(
+        given.results,
+        lambda line: print(line, flush=True),
+        codes=stage_codes(SCRIPTS),
+        planned=planned,
+        check_table=lambda file, results, findings: check_table(plan, file, results, findings),
+    )
+    if problems:
+        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are", fix="remove them and run again")
+
+
+def write_generated(given: argparse.Namespace) -> None:
+    """`reconpatch schemas`: write the files that follow from the code; with --check raise ReconpatchError that names
+    the ones that are out of date.
+    """
+    files = generated_files()
+    if not given.check:
+        for file, text in files.items():
+            write_text(file, text)
+        return write_backbones(SHIPPED)
+    stale = [str(file) for file, text in files.items() if not file.is_file() or file.read_text("utf-8") != text]
+    stale += [] if knows_backbones(SHIPPED) else [str(SHIPPED)]
+    if stale:
+        raise ReconpatchError("does not follow from the code", where=", ".join(stale), fix="run `reconpatch schemas`")
+
+
 def show(plan: Plan, networks: Mapping[str, Network]) -> None:
-    """Print every experiment with its categories and runs, and what is not at hand."""
+    """Print every experiment with its categories and runs, what is left out, and predicted disk, memory and time."""
     for name, experiment in plan.experiments.items():
         if not plan.at_hand(name):
             continue
@@ -136,61 +212,3 @@ def check_weights(plan: Plan) -> list[str]:
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
-
-
-def fetch_dataset(name: str, folder: Path, agreed: bool) -> None:
-    """Show where a data set comes from and its licence, ask, then download it and say what to write where."""
-    from reconpatch.data.download import describe, download
-
-    print(describe(name, folder))
-    if not agreed:
-        if not sys.stdin.isatty():
-            raise ReconpatchError("nothing downloaded: read the licence above and call again with --yes")
-        if input("Download it under this licence? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise ReconpatchError("nothing downloaded")
-    root = download(name, folder, report=lambda line: print(line, flush=True))
-    print(f"now in a file of your own, for --configfile:\ndatasets:\n  {name}: {{root: {json.dumps(str(root))}}}")
-
-
-def compare_records(a: Path, b: Path) -> None:
-    """Say field by field why two records differ; the exit status is 1 where their metrics do, as that of diff."""
-    from reconpatch.records.compare import explain
-
-    lines, same = explain(a, b)
-    print("\n".join(lines))
-    if not same:
-        sys.exit(1)
-
-
-def verify_results(folder: Path, plan: Plan) -> None:
-    """Print of every record and table whether it follows from what is saved; raises ReconpatchError if one does not."""
-    from reconpatch.cli.verify_tables import check_table
-    from reconpatch.experiments.outputs import result_folder
-    from reconpatch.records.provenance import stage_codes
-    from reconpatch.records.verify import verify
-
-    planned = {
-        result_folder(plan, run, *t) for name in plan.targets for t in plan.targets[name] for run in plan.members(name)
-    }
-    problems = verify(
-        folder,
-        lambda line: print(line, flush=True),
-        codes=stage_codes(SCRIPTS),
-        planned=planned,
-        check_table=lambda file, results, findings: check_table(plan, file, results, findings),
-    )
-    if problems:
-        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are: remove them and run again")
-
-
-def write_generated(check: bool) -> None:
-    """Write the files that follow from the code, or with `check` raise ReconpatchError naming those that are stale."""
-    files = generated_files()
-    if not check:
-        for file, text in files.items():
-            write_text(file, text)
-        return write_backbones(SHIPPED)
-    stale = [str(file) for file, text in files.items() if not file.is_file() or file.read_text("utf-8") != text]
-    stale += [] if knows_backbones(SHIPPED) else [str(SHIPPED)]
-    if stale:
-        raise ReconpatchError("does not follow from the code", where=", ".join(stale), fix="run `reconpatch schemas`")

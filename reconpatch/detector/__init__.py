@@ -1,1 +1,7 @@
-"""The method for photographs of your own product: fit, predict, evaluate, and saved models."""
+"""Photographs of your own products: fit a detector on good ones, save it, and find defects on new ones.
+
+`estimator.ReConPatch` is the interface for Python programs, and the command line uses the other modules listed here.
+This room calls the same functions of `reconpatch.method` as the workflow, and nothing of the workflow itself.
+"""
+
+__all__ = ["estimator", "evaluate", "fit", "model_folder", "photographs", "predict", "threshold", "truth"]

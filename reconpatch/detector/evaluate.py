@@ -1,191 +1,260 @@
-"""A detector against the truth: AUROCs with intervals, and how often its threshold is right."""
+"""Comparing a detector with the truth: metrics with intervals, and how often the threshold is right."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.images import View, load_mask
 from reconpatch.detector.detector import Detector
-from reconpatch.detector.photographs import MOST, Photograph, load
+from reconpatch.detector.photographs import Photograph, load
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.errors import ReconpatchError, listed, quote
 from reconpatch.experiments.costs import MB, metrics_mb
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.bootstrap import interval, resamples
 from reconpatch.method.features import read_ahead
-from reconpatch.method.metrics import METRICS, image_metrics, pixel_metrics, resampled_images
+from reconpatch.method.metrics import METRICS, Metrics, image_metrics, pixel_metrics, resampled_images
 from reconpatch.rng import named_rng
 from reconpatch.runtime import machine_mb
 
-RESAMPLES, AT_A_TIME = 2000, 100  # together they would take as much memory as many maps
+RESAMPLES = 2000
+RESAMPLES_AT_ONCE = 100  # all at once would take as much memory as many maps
 
 
-def seen_mask(truth: Truth, view: View, photograph: Photograph) -> NDArray[np.bool_]:
-    """Truth about a photograph seen so -> (size, size) bool, true on the defect, nearest neighbour.
+@dataclass(frozen=True)
+class Share:
+    """How many images of a group have scores above the threshold."""
 
-    Raises ReconpatchError where mask and photograph differ in size.
-    """
-    if truth.mask is None:
-        return np.zeros((view.size, view.size), bool)
-    mask = load_mask(truth.mask)
-    for problem in _of_another_size(truth.mask, mask.size, photograph, (view.width, view.height)):
-        raise ReconpatchError(problem)
-    return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+    above: int
+    of: int
+    interval: tuple[float, float]  # 95 %, of the probability
 
-
-def check(
-    photographs: Sequence[Photograph],
-    truths: Sequence[Truth],
-    threads: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Photographs with the truth of each, all read whole -> nothing. Raises one ReconpatchError that lists every
-    photograph and mask that cannot be read, and every mask of another size than its photograph.
-    """
-
-    def look(pair: tuple[Photograph, Truth]) -> list[str]:
-        photograph, truth = pair
-        problems, wanted = [], None
-        try:
-            wanted = load(photograph).size
-        except ReconpatchError as error:
-            problems.append(str(error))
-        if truth.mask is None:
-            return problems
-        try:
-            size = load_mask(truth.mask).size
-        except ReconpatchError as error:
-            return [*problems, str(error)]
-        return problems if wanted is None else _of_another_size(truth.mask, size, photograph, wanted)
-
-    problems: list[str] = []
-    for done, found in enumerate(read_ahead(look, zip(photographs, truths, strict=True), threads, 2 * threads), 1):
-        problems += found
-        progress(done, len(photographs))
-    if problems:
-        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-        raise ReconpatchError("\n".join(["problems of the images and masks:", *problems[:MOST], *more]))
+    def text(self) -> str:
+        """As one line of text."""
+        low, high = self.interval
+        return f"{self.above} of {self.of}, {self.above / self.of:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
-def _of_another_size(mask: Path, size: tuple[int, int], photograph: Photograph, wanted: tuple[int, int]) -> list[str]:
-    """A mask and a photograph with their (width, height) -> what is wrong, if anything is."""
-    (width, height), (w, h) = size, wanted
-    said = (
-        f"{quote(mask)}: {width}x{height} px, its image {quote(photograph.name)} has {w}x{h}; give a mask of the same "
-        "size"
-    )
-    return [said] if size != wanted else []
+@dataclass(frozen=True)
+class AtThreshold:
+    """How often a threshold of image scores is right; None for a group without images."""
+
+    value: float
+    false_alarms: Share | None  # of normal images
+    detected: Share | None  # of anomalous images
+    detected_by_type: dict[str, Share]  # of each type of defect
 
 
-def check_room(images: int, size: int) -> None:
-    """Raise ReconpatchError where memory is too small for maps and masks of so many images, `size` px a side."""
-    # Which pixels are counted, and which of these are normal, is a byte a pixel each.
-    wanted, there = STAGES["features"].base_mb + metrics_mb(images, size) + 2 * images * size**2 / MB, machine_mb()
-    if wanted > there:
-        raise ReconpatchError(
-            f"{images} images: their maps and masks need about {wanted / 1000:.1f} GB of memory, there are "
-            f"{there / 1000:.1f} GB; evaluate fewer images, or without masks"
-        )
+@dataclass(frozen=True)
+class Evaluation:
+    """A detector compared with the truth."""
+
+    normal: int  # images
+    anomalous: int
+    masks: int
+    metrics: Metrics  # in [0, 1]; None where undefined
+    intervals: dict[str, tuple[float, float]]  # metric -> 95 %; empty without normal or without anomalous images
+    threshold: AtThreshold | None
+
+    def to_json(self) -> dict[str, object]:
+        """What `--json` prints."""
+        content: dict[str, object] = {
+            "normal": self.normal,
+            "anomalous": self.anomalous,
+            "masks": self.masks,
+            "metrics": self.metrics,
+        }
+        content |= {f"{name}_interval": interval for name, interval in self.intervals.items()}
+        if self.threshold is not None:
+            at = asdict(self.threshold)
+            content["threshold"] = {
+                "value": at["value"],
+                "false_alarms": at["false_alarms"],
+                "found": at["detected"],
+                "found_by_kind": at["detected_by_type"],
+            }
+        return content
+
+    def lines(self) -> list[str]:
+        """What is printed without `--json`."""
+        lines = [f"{self.normal} normal and {self.anomalous} anomalous images, {self.masks} masks"]
+        for name, metric in METRICS.items():
+            if name not in self.metrics:
+                continue
+            value = self.metrics[name]
+            text = "undefined" if value is None else f"{value:.4f}"
+            if metric.threshold is not None:
+                text += ", at the threshold that is best for this truth"
+            if name in self.intervals:
+                low, high = self.intervals[name]
+                text += f" (95 % interval {low:.4f} to {high:.4f})"
+            lines.append(f"  {metric.label}: {text}")
+        if self.threshold is not None:
+            groups = {
+                "  false alarms": self.threshold.false_alarms,
+                "  anomalous images found": self.threshold.detected,
+            }
+            groups |= {f"    of {name}": share for name, share in self.threshold.detected_by_type.items()}
+            lines.append(f"at the threshold {self.threshold.value:.4g}:")
+            lines += [f"{name}: {share.text()}" for name, share in groups.items() if share]
+        return lines
 
 
-def assess(
+def evaluate(
     detector: Detector,
     photographs: Sequence[Photograph],
     truths: Sequence[Truth],
     threshold: float | None,
     progress: Callable[[str, int, int], None],
-) -> dict[str, Any]:
-    """Detector, N photographs with the truth of each, threshold of image scores if there is one -> what was found.
+) -> Evaluation:
+    """Detector, N photographs, N truths, threshold of image scores -> Evaluation.
 
-    Pixel metrics where every anomalous photograph has a mask, of the pixels that are not padding. Metrics are in
-    [0, 1], None where undefined. Raises ReconpatchError, before any is scored, for photographs and masks that cannot be
-    read, masks of another size, where only some have one, and where memory is too small.
+    Pixel metrics are computed if every anomalous photograph has a mask; pixels of the padding do not count. Raises
+    ReconpatchError, before any photograph is scored, if photographs or masks cannot be read, if a mask has another size
+    than its photograph, if only some anomalous photographs have masks, and if memory is too small.
     """
     labels = np.array([truth.label for truth in truths])
-    anomalous = [truth for truth in truths if truth.label]
-    with_mask = sum(truth.mask is not None for truth in anomalous)
-    if 0 < with_mask < len(anomalous):
-        lacking = next(p.name for p, t in zip(photographs, truths, strict=True) if t.label and t.mask is None)
-        raise ReconpatchError(
-            f"{len(anomalous) - with_mask} of {len(anomalous)} anomalous images have no mask, first {quote(lacking)}: "
-            "give all masks, or none"
-        )
+    masks_given = _count_masks(photographs, truths)
     side = detector.run.crop
-    if with_mask:
-        check_room(len(photographs), side)
-    check(photographs, truths, detector.threads, lambda done, total: progress("reading images", done, total))
-    image = np.empty(len(photographs), np.float32)
-    shape = (len(photographs) if with_mask else 0, side, side)
+    if masks_given:
+        check_memory(len(photographs), side)
+    check_files(photographs, truths, detector.threads, lambda done, total: progress("reading images", done, total))
+    scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
+    shape = (len(photographs) if masks_given else 0, side, side)
     maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
-    scores: list[float] = []
     for detection in detector(photographs):
         n = detection.number
-        scores.append(detection.score)
-        image[n] = detection.score
-        if with_mask:
+        scores[n] = detection.score
+        if masks_given:
             maps[n] = detection.map
             masks[n] = seen_mask(truths[n], detection.view, photographs[n])
             counted[n] = detection.view.content(side)
         progress("scoring", n + 1, len(photographs))
-    found: dict[str, Any] = {
-        "normal": int((labels == 0).sum()),
-        "anomalous": int(labels.sum()),
-        "masks": with_mask,
-        "metrics": image_metrics(image, labels) | (pixel_metrics(maps, masks, counted) if with_mask else {}),
-    }
-    if 0 < labels.sum() < len(labels):
-        for metric in (m for m in METRICS.values() if m.level == "image" and m.interval):
+    image_scores = scores.astype(np.float32)
+    metrics = image_metrics(image_scores, labels) | (pixel_metrics(maps, masks, counted) if masks_given else {})
+    return Evaluation(
+        normal=int((labels == 0).sum()),
+        anomalous=int(labels.sum()),
+        masks=masks_given,
+        metrics=metrics,
+        intervals=_intervals(image_scores, labels),
+        threshold=None if threshold is None else at_threshold(scores, truths, threshold),
+    )
+
+
+def _count_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> int:
+    """Number of anomalous photographs with a mask; ReconpatchError if only some of them have one."""
+    anomalous = [(photograph, truth) for photograph, truth in zip(photographs, truths, strict=True) if truth.label]
+    lacking = [photograph.name for photograph, truth in anomalous if truth.mask is None]
+    if 0 < len(lacking) < len(anomalous):
+        raise ReconpatchError(
+            f"{len(lacking)} of {len(anomalous)} anomalous images have no mask, first {quote(lacking[0])}",
+            fix="give all masks, or none",
+        )
+    return len(anomalous) - len(lacking)
+
+
+def _intervals(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
+    """(N,) scores, (N,) labels -> 95 % bootstrap interval of every image metric that has one; none of one label."""
+    intervals: dict[str, tuple[float, float]] = {}
+    if len(set(labels.tolist())) < 2:
+        return intervals
+    for name, metric in METRICS.items():
+        if metric.level == "image" and metric.interval:
             rng = named_rng(0, "evaluate")  # the same resamples for every metric
-            draws = (resamples(labels, AT_A_TIME, rng) for _ in range(RESAMPLES // AT_A_TIME))
-            values = [resampled_images(metric, image, labels, d) for d in draws]
-            found[f"{metric.name}_interval"] = interval(np.concatenate(values))
-    if threshold is not None:
-        found["threshold"] = _at_threshold(scores, truths, threshold)
-    return found
+            draws = (resamples(labels, RESAMPLES_AT_ONCE, rng) for _ in range(RESAMPLES // RESAMPLES_AT_ONCE))
+            values = [resampled_images(metric, scores, labels, draw) for draw in draws]
+            low, high = interval(np.concatenate(values))
+            intervals[name] = low, high
+    return intervals
 
 
-def _at_threshold(scores: Sequence[float], truths: Sequence[Truth], threshold: float) -> dict[str, Any]:
-    """N scores, the truth of each -> of normal and anomalous images, and of every kind of these, how many lie above the
-    threshold, with 95 % intervals. A kind may have any name, that of normal images, too.
+def at_threshold(scores: Sequence[float] | NDArray[np.float64], truths: Sequence[Truth], value: float) -> AtThreshold:
+    """(N,) scores, N truths, threshold -> how many images of each group are above the threshold."""
+
+    def share(label: int, defect_type: str | None = None) -> Share | None:
+        group = [
+            score
+            for score, truth in zip(scores, truths, strict=True)
+            if truth.label == label and defect_type in (None, truth.defect_type)
+        ]
+        above = sum(bool(score > value) for score in group)
+        return Share(above, len(group), share_interval(above, len(group))) if group else None
+
+    types = sorted({truth.defect_type for truth in truths if truth.label})
+    by_type = {defect_type: found for defect_type in types if (found := share(1, defect_type))}
+    return AtThreshold(value, share(0), share(1), by_type)
+
+
+def seen_mask(truth: Truth, view: View, photograph: Photograph) -> NDArray[np.bool_]:
+    """Truth, how its photograph is seen -> (size, size) bool, true on the defect; scaled by nearest neighbour.
+
+    Raises ReconpatchError if mask and photograph differ in size.
+    """
+    if truth.mask is None:
+        return np.zeros((view.size, view.size), bool)
+    mask = load_mask(truth.mask)
+    if problem := _size_problem(truth.mask, mask.size, photograph, (view.width, view.height)):
+        raise ReconpatchError(problem)
+    return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+
+
+def check_files(
+    photographs: Sequence[Photograph],
+    truths: Sequence[Truth],
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Read N photographs and their masks whole. Raises one ReconpatchError that lists every file that cannot be read
+    and every mask of another size than its photograph.
     """
 
-    def share(label: int, kind: str | None = None) -> dict[str, Any] | None:
-        of = [s for s, t in zip(scores, truths, strict=True) if t.label == label and kind in (None, t.kind)]
-        above = sum(score > threshold for score in of)
-        return {"above": above, "of": len(of), "interval": share_interval(above, len(of))} if of else None
+    def look(pair: tuple[Photograph, Truth]) -> list[str]:
+        photograph, truth = pair
+        problems, size = [], None
+        try:
+            size = load(photograph).size
+        except ReconpatchError as error:
+            problems.append(str(error))
+        if truth.mask is None:
+            return problems
+        try:
+            mask_size = load_mask(truth.mask).size
+        except ReconpatchError as error:
+            return [*problems, str(error)]
+        if size is not None and (problem := _size_problem(truth.mask, mask_size, photograph, size)):
+            problems.append(problem)
+        return problems
 
-    return {
-        "value": threshold,
-        "false_alarms": share(0),
-        "found": share(1),
-        "found_by_kind": {kind: share(1, kind) for kind in sorted({truth.kind for truth in truths if truth.label})},
-    }
+    problems: list[str] = []
+    for done, some in enumerate(read_ahead(look, zip(photographs, truths, strict=True), threads, 2 * threads), 1):
+        problems += some
+        progress(done, len(photographs))
+    if problems:
+        raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(problems)]))
 
 
-def lines(told: dict[str, Any]) -> list[str]:
-    """What `assess` found -> lines to print."""
-    said = [f"{told['normal']} normal and {told['anomalous']} anomalous images, {told['masks']} masks"]
-    for name, value in told["metrics"].items():
-        if name not in METRICS:
-            continue  # a threshold
-        between = told.get(f"{name}_interval")
-        more = f" (95 % interval {between[0]:.4f} to {between[1]:.4f})" if between else ""
-        name = f"{name} (best F1)" if name.endswith("_f1") else name  # at a threshold the truth chose
-        said.append(f"  {name}: {'undefined' if value is None else f'{value:.4f}'}{more}")
-    if at := told.get("threshold"):
-        said.append(f"at the threshold {at['value']:.4g}:")
-        named = {"false alarms": at["false_alarms"], "anomalous images found": at["found"]} | {
-            f"  of {kind}": each for kind, each in at["found_by_kind"].items()
-        }
-        for name, each in named.items():
-            if each:
-                low, high = each["interval"]
-                share = each["above"] / each["of"]
-                said.append(
-                    f"  {name}: {each['above']} of {each['of']}, {share:.1%} (95 % interval {low:.1%} to {high:.1%})"
-                )
-    return said
+def _size_problem(mask: Path, mask_size: tuple[int, int], photograph: Photograph, size: tuple[int, int]) -> str | None:
+    """A mask and a photograph with their (width, height) -> what is wrong, None if they are equal."""
+    if mask_size == size:
+        return None
+    return (
+        f"{quote(mask)}: {mask_size[0]}x{mask_size[1]} px, its image {quote(photograph.name)} has "
+        f"{size[0]}x{size[1]}; give a mask of the same size"
+    )
+
+
+def check_memory(images: int, side: int) -> None:
+    """Raise ReconpatchError if memory is too small for the maps and masks of N images, `side` px wide."""
+    # Which pixels count, and which of these are normal, takes a byte per pixel each.
+    needed = STAGES["features"].base_mb + metrics_mb(images, side) + 2 * images * side**2 / MB
+    if needed > machine_mb():
+        raise ReconpatchError(
+            f"{images} images: their maps and masks need about {needed / 1000:.1f} GB of memory, there are "
+            f"{machine_mb() / 1000:.1f} GB",
+            fix="evaluate fewer images, or without masks",
+        )

@@ -1,4 +1,4 @@
-"""Fitting a detector to photographs of good products: the paper's method on a folder of one's own."""
+"""Fitting a detector to photographs of good products: the paper's method on a folder of your own."""
 
 import shutil
 import tempfile
@@ -12,225 +12,303 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reconpatch.data.images import view
+from reconpatch.data.images import View, view
 from reconpatch.detector.detector import Detector, pixels
-from reconpatch.detector.photographs import Facts, Source, examine
+from reconpatch.detector.photographs import ImageFacts, Source, examine
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of, width
 from reconpatch.experiments.run import Run, description
 from reconpatch.experiments.stages import STAGES
-from reconpatch.method.backbones import check_levels, check_weights, count_parameters, load_network, prepare_backbone
+from reconpatch.method.backbones import (
+    Backbone,
+    check_levels,
+    check_weights,
+    count_parameters,
+    load_network,
+    prepare_backbone,
+)
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.rng import named_rng
 from reconpatch.runtime import machine_mb
 
-Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
+Progress = Callable[[str, int, int], None]  # (step, done, of how many)
+CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, whose work is done here too
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit, besides the parameters of the run."""
+
+    aspect: str = "crop"  # one of ASPECTS
+    weight_file: Path | None = None
+    hold_out: float = 0.2  # share of the images kept for the threshold
+    device: str = "auto"
+    threads: int = 1
+    batch: int = 8  # images per forward pass
+    progress: Progress = lambda *_: None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A detector with what it was made from and what it says of good images it has not seen."""
+    """A detector, what it was made from, and its scores of good images it has not seen."""
 
     detector: Detector
-    state: dict[str, Tensor]  # the network's weights as they came, for saving
-    facts: list[Facts]  # of all images
-    held_out: list[int]  # numbers of those left out of the memory bank
-    scores: list[float]  # image scores of the different ones among these
-    peaks: list[float]  # the maxima of their maps
-    level: float  # the median of their maps: where a map shows nothing
-    seen: float  # smallest share of an image's area that is looked at
+    state: dict[str, Tensor]  # weights of the network, as they are saved
+    facts: list[ImageFacts]  # of all images
+    held_out: list[int]  # numbers of the images that are not in the memory bank
+    scores: list[float]  # image scores of these, without copies
+    peaks: list[float]  # the maxima of their anomaly maps
+    level: float  # the median of their anomaly maps; 0 without held-out images
+    seen: float  # smallest share of an image's area that the network sees
     epochs: list[Epoch]
 
 
 def check_machine(device: str, threads: int, batch: int) -> None:
-    """Raise ReconpatchError for a device that is none, and where nobody or nothing would be at work."""
+    """Raise ReconpatchError for an unknown device and for numbers below 1."""
     if device not in ("auto", "cpu", "cuda"):
-        raise ReconpatchError(f"device {device!r}: choose auto, cpu or cuda")
+        raise ReconpatchError("unknown", where=f"device {device!r}", fix="choose auto, cpu or cuda")
     for name, value in (("threads", threads), ("batch_images", batch)):
         if value < 1:
-            raise ReconpatchError(f"{name} {value}: must be at least 1")
+            raise ReconpatchError("must be at least 1", where=f"{name} {value}")
 
 
-def draw_held_out(facts: Sequence[Facts], share: float, seed: int) -> list[int]:
-    """Facts of N images, share in [0, 1) -> sorted numbers of those held out, at least one unless the share is 0.
+def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibration: Sequence[Source] = ()) -> Fitted:
+    """N photographs of good products, parameters, options -> Fitted.
 
-    Copies of one image stay on one side: a copy in the memory bank would make its twin look better than any new image.
+    A share of the images, or those of `calibration` instead, is kept out of the memory bank and scored by the finished
+    detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
+    bytes. Raises ReconpatchError for everything that cannot work, before the network sees the first image.
     """
-    if not 0 <= share < 1:
-        raise ReconpatchError(f"hold_out {share}: must be at least 0 and below 1, as 0.2 for a fifth of the images")
-    first = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
-    different = sorted(first.values())
-    count = max(1, round(share * len(different))) if share else 0
-    if count >= len(different) > 0:
-        raise ReconpatchError(
-            f"{len(different)} different images are too few to hold {count} out and fit on the rest: give more"
-        )
-    chosen = named_rng(seed, "held out").permutation(len(different))[:count]
-    digests = {facts[different[n]].sha256 for n in chosen}
-    return [n for n, each in enumerate(facts) if each.sha256 in digests]
-
-
-def check_room(
-    run: Run, network: Network, images: int, patches: int, pixels_each: int, batch: int, threads: int, at: Path
-) -> None:
-    """Raise ReconpatchError, with advice, where memory or the disk at `at` is too small or the run asks too much.
-
-    `patches` are those on the images, without their padding, which is on disk for a while only.
-    """
-    if run.patch_size > grid(run.crop, network.stride):
-        raise ReconpatchError(f"patch_size {run.patch_size}: larger than the grid of patches at {run.crop} px")
-    if problem := run.problem_with(patches):
-        raise ReconpatchError(problem)
-    counts = (images, batch)
-    sizes = sizes_of(run, network, counts, ratio=run.coreset, batch_images=batch, pixels=pixels_each, threads=threads)
-    for stage in (STAGES[name] for name in ("features", "training", "bank", "score")):
-        held = stage.memory_of(sizes).held
-        if held > machine_mb():
-            raise ReconpatchError(
-                f"{stage.rule.replace('_', ' ')} needs about {held / 1000:.1f} GB of memory, there are "
-                f"{machine_mb() / 1000:.1f} GB: {stage.advice}"
-            )
-    wanted, free = features_bytes(run, network.stride, images), shutil.disk_usage(at).free
-    if wanted > free:
-        raise ReconpatchError(
-            f"{at}: patch features take {wanted / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free; make "
-            "room, or set TMPDIR to a folder of a larger disk"
-        )
-
-
-def fit_detector(
-    images: Sequence[Source],
-    run: Run,
-    *,
-    aspect: str,
-    weight_file: Path | None = None,
-    hold_out: float = 0.2,
-    calibration: Sequence[Source] = (),
-    device: str = "auto",
-    threads: int = 1,
-    batch: int = 8,
-    progress: Progress = lambda *_: None,
-) -> Fitted:
-    """Photographs of good products, settings -> Fitted.
-
-    A share `hold_out` of the images, or those of `calibration` instead, is kept out of the memory bank and scored by
-    the finished detector. Patch features lie in a temporary file meanwhile. The same images, settings and seed
-    give the same bytes. Raises ReconpatchError for whatever cannot work before the network sees the first image.
-    """
-    check_machine(device, threads, batch)
-    check_weights(run.backbone, run.weights)
-    if weight_file is not None and not weight_file.is_file():
-        raise ReconpatchError(f"weights file {weight_file}: no such file")
-    stride = check_levels(run.backbone, run.levels)
-    view(1, 1, size=run.crop, resize=run.resize, aspect=aspect)
-    both = [*images, *calibration]
+    check_settings(run, options)
     if not images:
         raise ReconpatchError("no images to fit on")
-    device = resolve(device)
-    facts = examine(both, threads, lambda done, total: progress("reading images", done, total))
-    held_out = list(range(len(images), len(both))) if calibration else draw_held_out(facts, hold_out, run.seed)
+    device, threads, progress = resolve(options.device), options.threads, options.progress
+    sources = [*images, *calibration]
+    facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
+    held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
-    fitted = {facts[n].sha256: facts[n].name for n in kept}
-    if both_uses := [n for n in held_out if facts[n].sha256 in fitted]:
-        name, twin = facts[both_uses[0]].name, fitted[facts[both_uses[0]].sha256]
-        raise ReconpatchError(
-            f"calibration: {len(both_uses)} images are copies of images to fit on, first {quote(name)} of "
-            f"{quote(twin)}; a threshold needs images the memory bank has not seen"
-        )
-    views = [view(e.width, e.height, size=run.crop, resize=run.resize, aspect=aspect) for e in facts]
-    on_images = [views[n].content(grid(run.crop, stride)) for n in kept]
-    network = Network(stride, count_parameters(run.backbone, run.levels))
-    largest = max(each.width * each.height for each in facts)
+    views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
     repeatable(device, threads)
-    with tempfile.TemporaryDirectory(prefix="reconpatch-") as workspace:
-        check_room(
-            run, network, len(kept), sum(int(c.sum()) for c in on_images), largest, batch, threads, Path(workspace)
-        )
-        net, weights = load_network(run.backbone, run.levels, run.weights, weight_file, seed=run.seed)
-        state = {key.removeprefix("model."): value.detach().clone() for key, value in net.state_dict().items()}
-        backbone = prepare_backbone(net, weights, device, run.precision)
-        file = Path(workspace) / "features.npy"
-        write_features(
-            [both[n] for n in kept],
-            lambda source: pixels(source, run, aspect)[0],
-            backbone,
-            file,
-            names=[facts[n].name for n in kept],
-            patch_size=run.patch_size,
-            level_dim=run.level_dim,
-            dim=width(run),
-            batch=batch,
-            threads=threads,
-            progress=lambda done, total: progress("patch features", done, total),
-        )
-        patches = without_padding(file, on_images)
-        torch.set_num_threads(1)  # more round otherwise, and small steps lose more by waiting than they gain
-        try:
-            f, epochs = _represent(patches, run, device, progress)
-        finally:
-            torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
+        workspace = Path(folder)
+        on_image = patches_on_images([views[n] for n in kept], run)
+        check_resources(run, on_image, facts, options, workspace)
+        network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
+        state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
+        backbone = prepare_backbone(network, weights, device, run.precision)
+        names = [facts[n].name for n in kept]
+        patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
+        representation, epochs = learn_representation(patches, run, device, threads, progress)
         bank = build_bank(
             patches,
-            f,
+            representation,
             ratio=run.coreset,
             coreset_dim=run.coreset_dim,
             seed=run.seed,
             threads=threads,
             progress=lambda done, total: progress("coreset", done, total),
         )
-        del patches  # the file goes with the folder
-    detector = Detector(backbone, bank, run, aspect, threads, batch)
-    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())  # a copy tells nothing more
-    scores, peaks, levels = [], [], []
-    for done, detection in enumerate(detector(both[n] for n in different), 1):
-        scores.append(detection.score)
-        peaks.append(float(detection.map.max()))
-        levels.append(float(np.median(detection.map[detection.view.content(run.crop)])))
-        progress("held-out images", done, len(different))
+        del patches  # closes the file before its folder is removed
+    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
+    scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
-    level = float(np.median(levels)) if levels else 0.0
-    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, list(epochs))
+    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
 
 
-def without_padding(file: Path, on_images: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
-    """.npy file of (N, H, W, C) patch features, of N images which of the (H, W) patches lie on the image -> memory map
-    of the (M, C) rows that do, in order.
+def check_settings(run: Run, options: FitOptions) -> None:
+    """Raise ReconpatchError for parameters and options that cannot work, whatever the images are."""
+    check_machine(options.device, options.threads, options.batch)
+    check_weights(run.backbone, run.weights)
+    if options.weight_file is not None and not options.weight_file.is_file():
+        raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
+    check_levels(run.backbone, run.levels)
+    view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
 
-    Where some do not, the others are moved to the beginning of the file, an image in memory at a time; it is then no
-    longer what its header says.
+
+def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: float) -> list[int]:
+    """Facts of all images, of which the first `images` are to fit on and the others for calibration, parameters, share
+    to hold out -> numbers of the images for the threshold.
+
+    Raises ReconpatchError if a calibration image is a copy of an image to fit on.
+    """
+    if len(facts) == images:
+        return draw_held_out(facts, share, run.seed)
+    to_fit = {each.sha256: each.name for each in facts[:images]}
+    copies = [each for each in facts[images:] if each.sha256 in to_fit]
+    if copies:
+        raise ReconpatchError(
+            f"{len(copies)} images are copies of images to fit on, first {quote(copies[0].name)} of "
+            f"{quote(to_fit[copies[0].sha256])}",
+            where="calibration",
+            fix="a threshold needs images that are not in the memory bank",
+        )
+    return list(range(images, len(facts)))
+
+
+def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[int]:
+    """Facts of N images, share in [0, 1), seed -> sorted numbers of the images to hold out, at least one unless the
+    share is 0.
+
+    All copies of an image are held out, or none: a copy in the memory bank would give its twin a better score than any
+    new image has.
+    """
+    if not 0 <= share < 1:
+        raise ReconpatchError(
+            "must be at least 0 and below 1", where=f"hold_out {share}", fix="give 0.2 for a fifth of the images"
+        )
+    first_copy = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
+    different = sorted(first_copy.values())
+    count = max(1, round(share * len(different))) if share else 0
+    if count >= len(different) > 0:
+        raise ReconpatchError(
+            f"{len(different)} different images are too few to hold {count} out and fit on the rest", fix="give more"
+        )
+    chosen = named_rng(seed, "held out").permutation(len(different))[:count]
+    digests = {facts[different[n]].sha256 for n in chosen}
+    return [n for n, each in enumerate(facts) if each.sha256 in digests]
+
+
+def patches_on_images(views: Sequence[View], run: Run) -> list[NDArray[np.bool_]]:
+    """N views, parameters -> N (H, W) bool, true for the patches that lie on the image and not on its padding."""
+    side = grid(run.crop, check_levels(run.backbone, run.levels))
+    return [each.content(side) for each in views]
+
+
+def check_resources(
+    run: Run, on_image: Sequence[NDArray[np.bool_]], facts: Sequence[ImageFacts], options: FitOptions, workspace: Path
+) -> None:
+    """Raise ReconpatchError, with advice, if there are too few patches for the parameters, or if memory or the disk of
+    the workspace is too small.
+
+    `on_image` says which patches of the images to fit on count. `facts` are those of all images.
+    """
+    network = Network(check_levels(run.backbone, run.levels), count_parameters(run.backbone, run.levels))
+    if run.patch_size > grid(run.crop, network.stride):
+        raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
+    if problem := run.problem_with(sum(int(cells.sum()) for cells in on_image)):
+        raise ReconpatchError(problem)
+    images, largest = len(on_image), max(each.width * each.height for each in facts)
+    sizes = sizes_of(
+        run,
+        network,
+        (images, options.batch),
+        ratio=run.coreset,
+        batch_images=options.batch,
+        pixels=largest,
+        threads=options.threads,
+    )
+    for stage in (STAGES[name] for name in CHECKED_STAGES):
+        needed_mb = stage.memory_of(sizes).held
+        if needed_mb > machine_mb():
+            raise ReconpatchError(
+                f"{stage.rule.replace('_', ' ')} needs about {needed_mb / 1000:.1f} GB of memory, there are "
+                f"{machine_mb() / 1000:.1f} GB",
+                fix=stage.advice,
+            )
+    # Patches of the padding are on the disk too, for a while.
+    needed, free = features_bytes(run, network.stride, images), shutil.disk_usage(workspace).free
+    if needed > free:
+        raise ReconpatchError(
+            f"patch features need {needed / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free",
+            where=workspace,
+            fix="make room, or set TMPDIR to a folder on a larger disk",
+        )
+
+
+def extract_patches(
+    sources: Sequence[Source],
+    names: Sequence[str],
+    on_image: Sequence[NDArray[np.bool_]],
+    backbone: Backbone,
+    run: Run,
+    options: FitOptions,
+    workspace: Path,
+) -> NDArray[Any]:
+    """N sources, their names, which patches lie on the images -> (M, C) float16 features of these patches, a memory map
+    of a file in the workspace.
+    """
+    file = workspace / "features.npy"
+    write_features(
+        sources,
+        lambda source: pixels(source, run, options.aspect)[0],
+        backbone,
+        file,
+        names=names,
+        patch_size=run.patch_size,
+        level_dim=run.level_dim,
+        dim=width(run),
+        batch=options.batch,
+        threads=options.threads,
+        progress=lambda done, total: options.progress("patch features", done, total),
+    )
+    return without_padding(file, on_image)
+
+
+def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
+    """.npy file of (N, H, W, C) patch features, N (H, W) bool -> memory map of the (M, C) features where it is true.
+
+    If it is false anywhere, the features that are kept are moved to the beginning of the file, with one image in memory
+    at a time. The header of the file is wrong afterwards.
     """
     features = np.load(file, mmap_mode="r")
-    if all(cells.all() for cells in on_images):
+    if all(cells.all() for cells in on_image):
         return np.asanyarray(features.reshape(-1, features.shape[-1]))
-    start, width, kind = features.offset, features.shape[-1], features.dtype
-    size = features[0].nbytes
+    start, width, dtype = features.offset, features.shape[-1], features.dtype
+    bytes_per_image = features[0].nbytes
     del features
     written = 0
     with open(file, "r+b") as stream:
-        for n, cells in enumerate(on_images):
-            stream.seek(start + n * size)
-            rows = np.frombuffer(stream.read(size), kind).reshape(-1, width)[cells.ravel()]
-            stream.seek(start + written * width * kind.itemsize)  # never beyond what was read
+        for n, cells in enumerate(on_image):
+            stream.seek(start + n * bytes_per_image)
+            rows = np.frombuffer(stream.read(bytes_per_image), dtype).reshape(-1, width)[cells.ravel()]
+            stream.seek(start + written * width * dtype.itemsize)  # never behind what was read
             stream.write(rows.tobytes())
             written += len(rows)
-    return np.memmap(file, kind, "r", start, (written, width))
+    return np.memmap(file, dtype, "r", start, (written, width))
 
 
-def _represent(
-    patches: NDArray[Any], run: Run, device: str, progress: Progress
-) -> tuple[Representation, Sequence[Epoch]]:
-    """Patches -> the trained f, or PatchCore's pooling, and the epochs of the training."""
+def learn_representation(
+    patches: NDArray[Any], run: Run, device: str, threads: int, progress: Progress
+) -> tuple[Representation, list[Epoch]]:
+    """(N, C) patches, parameters -> the trained f of ReConPatch with its epochs, or PatchCore's pooling with none."""
     if run.method == "patchcore":
         return Representation(run.dim), []
-    tensors, epochs = train(
-        patches,
-        TrainingSettings.of(description(run, "training")),
-        checkpoints=() if run.epoch is None else (run.epoch,),
-        device=device,
-        progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
-    )
+    settings = TrainingSettings.of(description(run, "training"))
+    # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
+    torch.set_num_threads(1)
+    try:
+        tensors, epochs = train(
+            patches,
+            settings,
+            checkpoints=() if run.epoch is None else (run.epoch,),
+            device=device,
+            progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
+        )
+    finally:
+        torch.set_num_threads(threads)
     last = f"{run.epoch or run.epochs}."
-    return Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy()), epochs
+    f = Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy())
+    return f, list(epochs)
+
+
+def score_held_out(
+    detector: Detector,
+    sources: Sequence[Source],
+    facts: Sequence[ImageFacts],
+    held_out: Sequence[int],
+    progress: Progress,
+) -> tuple[list[float], list[float], float]:
+    """Detector, all sources, their facts, numbers of the held-out ones -> (image scores, maxima of the maps, median of
+    the maps) of the held-out images, each copy counted once.
+    """
+    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())
+    scores, peaks, levels = [], [], []
+    for done, detection in enumerate(detector(sources[n] for n in different), 1):
+        scores.append(detection.score)
+        peaks.append(float(detection.map.max()))
+        levels.append(float(np.median(detection.map[detection.view.content(detector.run.crop)])))
+        progress("held-out images", done, len(different))
+    return scores, peaks, float(np.median(levels)) if levels else 0.0

@@ -1,134 +1,289 @@
-"""A fitted detector as one folder: weights of its network, memory bank, images it was made from, and a card.
+"""A fitted detector as one folder.
 
-    model.json                  settings, threshold, provenance, and the SHA-256 of the other files and of itself
-    backbone.safetensors        the network's weights: nothing is downloaded when the model is used
-    memory_bank.safetensors     the coreset with f
-    images.csv                  every image: its SHA-256, size, and whether it was fitted on or held out
+    model.json                  the card: settings, scores of held-out images, how it was made, the SHA-256 of the files
+    backbone.safetensors        the weights of the network, so that nothing is downloaded when the model is used
+    memory_bank.safetensors     the memory bank with f
+    images.csv                  every image: its SHA-256, its size, and whether it was fitted on or held out
 
-Nothing in it can run code. A digest that does not fit is refused. There are no signatures: who can write the folder can
-make a consistent other one, which `identity`, noted elsewhere, tells.
+No file in it can run code. A file whose digest differs from the card is refused. There are no signatures: someone who
+can write to the folder can make another consistent model, but not one with the same `identity`.
+
+Reading a card imports nothing heavy; saving and loading import PyTorch.
 """
 
 import csv
 import io
 import json
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
-from reconpatch.detector.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_card
-from reconpatch.detector.detector import Detector
-from reconpatch.detector.fit import Fitted, check_machine
-from reconpatch.detector.photographs import cell
-from reconpatch.device import repeatable, resolve
+from reconpatch.data.images import ASPECTS
+from reconpatch.detector.photographs import csv_safe
+from reconpatch.detector.threshold import Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.costs import MB, Network, grid, search_memory, sizes_of, width
-from reconpatch.experiments.stages import STAGES
+from reconpatch.experiments.run import SavedRun
 from reconpatch.files import sha256_of
-from reconpatch.method.backbones import check_levels, count_parameters, load_backbone
-from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.runtime import machine_mb
 
+if TYPE_CHECKING:
+    from reconpatch.detector.detector import Detector
+    from reconpatch.detector.fit import Fitted
 
-def save(fitted: Fitted, rate: float, made: dict[str, Any], folder: Path) -> Card:
-    """Fitted detector, false-alarm rate of its threshold, facts of how it was made -> the files in an empty folder."""
-    detector, facts, held = fitted.detector, fitted.facts, set(fitted.held_out)
+CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"
+SCHEMA = 1
+LARGEST_CARD = 2**24  # bytes
+MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
+Shapes = dict[str, tuple[int, ...]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
+
+
+class ImageCounts(_Part):
+    """Numbers of images."""
+
+    fitted: int
+    held_out: int = Field(alias="held out")
+    different: int  # images that are not copies of another one
+
+
+class BankSize(_Part):
+    """Numbers of patches."""
+
+    patches: int  # in the memory bank
+    of: int  # in the images it was selected from
+
+
+class WeightsSource(_Part):
+    """Where the weights of the network are from."""
+
+    source: str
+    sha256: str
+
+
+class Card(_Part):
+    """What a saved model says about itself. Higher scores are more anomalous."""
+
+    schema_version: int = SCHEMA
+    run: SavedRun  # every parameter of the method
+    aspect: str  # one of ASPECTS
+    false_alarm_rate: float  # of the threshold, unless the user asks for another
+    scores: list[float]  # image scores of the held-out good images; the threshold for any rate follows from them
+    peaks: list[float]  # the maxima of their anomaly maps
+    level: float  # the median of their anomaly maps
+    images: ImageCounts
+    seen: float  # smallest share of an image's area that lies in the square the network sees
+    bank: BankSize
+    weights: WeightsSource
+    training: list[dict[str, float]]  # one entry per epoch
+    files: dict[str, str]  # name -> SHA-256
+    made: dict[str, Any]  # code, packages, machine, time and memory, as in the records of the workflow
+    identity: str = ""  # SHA-256 of everything but `made`, `identity` and `digest`: equal for equal images, settings,
+    # seed and machine
+    digest: str = ""  # SHA-256 of everything but itself
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Card":
+        if self.aspect not in ASPECTS:
+            raise ValueError(f"aspect {self.aspect!r} is none of {', '.join(ASPECTS)}")
+        if self.files.keys() != {NETWORK, BANK, IMAGES}:
+            raise ValueError(f"files must hold {NETWORK}, {BANK} and {IMAGES}")
+        if len(self.scores) != len(self.peaks):
+            raise ValueError(f"{len(self.scores)} scores and {len(self.peaks)} peaks of the same images")
+        return self
+
+
+def digest_of(card: Card, *without: str) -> str:
+    """Card, fields to leave out -> SHA-256 of its canonical JSON without these and without `digest`.
+
+    Raises ValueError if the card holds what JSON cannot express.
+    """
+    text = json.dumps(card.model_dump(mode="json", exclude={*without, "digest"}), sort_keys=True, allow_nan=False)
+    return sha256(text.encode()).hexdigest()
+
+
+def seal(card: Card) -> None:
+    """Set `identity` and `digest` of a card whose other fields are complete."""
+    card.identity = digest_of(card, "made", "identity")
+    card.digest = digest_of(card)
+
+
+def read_card(folder: Path) -> Card:
+    """Folder of a saved model -> its Card, after all digests were checked.
+
+    Raises ReconpatchError that names the file which is missing, damaged, edited or of another schema.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        raise ReconpatchError(
+            f"no model, it has no {CARD}", where=folder, fix="give the folder that `reconpatch fit --out` made"
+        )
+    try:
+        if file.stat().st_size > LARGEST_CARD:
+            raise ValueError(f"{file.stat().st_size} bytes")
+        text = file.read_bytes()
+        content = from_json(text, allow_inf_nan=False)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if type(version) is int and version != SCHEMA:
+            raise ReconpatchError(
+                f"a model of schema {version}, this version of reconpatch reads {SCHEMA}",
+                where=file,
+                fix="fit it again",
+            )
+        card = Card.model_validate_json(text)
+        intact = card.digest == digest_of(card) and card.identity == digest_of(card, "made", "identity")
+    except (OSError, ValueError) as error:
+        raise ReconpatchError(f"not the card of a model ({_reason(error)})", where=file, fix="fit it again") from None
+    if not intact:
+        raise ReconpatchError("edited or damaged, its digest is wrong", where=file, fix="fit the model again")
+    for name, digest in card.files.items():
+        if not (folder / name).is_file():
+            raise ReconpatchError("missing", where=folder / name, fix="copy the whole folder of the model again")
+        if sha256_of(folder / name) != digest:
+            raise ReconpatchError(
+                f"edited or damaged, its SHA-256 differs from {CARD}",
+                where=folder / name,
+                fix="copy the model again, or fit it again",
+            )
+    return card
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """The first thing that is wrong with a card."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}"
+    return str(error)
+
+
+def thresholds(card: Card, rate: float | None = None) -> tuple[Threshold | None, float | None]:
+    """Card, false-alarm rate (None: the model's own) -> (threshold of image scores, threshold of anomaly maps).
+
+    Both are None if no images were held out. The share of good images whose map is above its threshold anywhere has
+    the same distribution as the share of image scores above theirs. Raises ReconpatchError for a rate that
+    `check_rate` refuses.
+    """
+    if not card.scores:
+        if rate is not None:
+            raise ReconpatchError(
+                "the model has no scores of held-out images",
+                where="--false-alarms",
+                fix="give --threshold, or fit the model again with --hold-out 0.2",
+            )
+        return None, None
+    rate = card.false_alarm_rate if rate is None else rate
+    return choose_threshold(card.scores, rate), choose_threshold(card.peaks, rate).value
+
+
+def card_lines(card: Card) -> list[str]:
+    """Card -> lines of text: what the model is, how it was made, and how far its threshold can be trusted."""
+    run, made, images = card.run, card.made, card.images
+    threshold, map_threshold = thresholds(card)
+    epochs = f", {run.epochs} epochs" if run.method == "reconpatch" else ""
+    resized = f", shorter side to {run.resize} px first" if card.aspect == "crop" else ""
+    has_copies = len(card.scores) < images.held_out
+    held_out = f"{images.held_out} held out{f' ({len(card.scores)} different)' if has_copies else ''}"
+    lines = [
+        f"method: {run.method}{epochs}, {run.dim} dimensions, coreset {run.coreset:g}, seed {run.seed}",
+        f"network: {run.backbone}, levels {run.levels}, weights: {card.weights.source}, "
+        f"SHA-256 {card.weights.sha256[:16]}...",
+        f"images: {images.fitted} fitted, {held_out}, {images.different} different in all",
+        f"view: {run.crop} px, aspect {card.aspect}{resized}; at least {card.seen:.0%} of every image is seen",
+        f"memory bank: {card.bank.patches} of {card.bank.of} patches",
+        f"threshold: {threshold.sentence() if threshold else 'none, as no images were held out'}",
+    ]
+    if map_threshold is not None:
+        lines.append(f"threshold of maps: {map_threshold:.4g}, exceeded anywhere by as many good images")
+    if run.weights == "random":
+        lines.append("REMARK: the network's weights are random, not trained: for tests only")
+    if card.seen < 0.99:
+        lines.append("remark: defects outside are not seen; fit with --aspect stretch or pad to see everything")
+    commit = f"commit {made.get('commit') or 'unknown'}{' with changes' if made.get('changed') else ''}"
+    cost = f"{made.get('wall_s', 0):.0f} s, {made.get('peak_mb', 0):.0f} MB"
+    lines.append(f"made: {commit}, {made.get('device')}, {made.get('threads')} threads, {cost}")
+    return [*lines, f"identity: {card.identity}"]
+
+
+def card_json(card: Card) -> dict[str, object]:
+    """Card -> what `--json` prints about a model."""
+    threshold, map_threshold = thresholds(card)
+    return card.model_dump(mode="json", exclude={"training"}) | {
+        "threshold": None if threshold is None else asdict(threshold) | {"sentence": threshold.sentence()},
+        "map_threshold": map_threshold,
+        "made": {key: card.made.get(key) for key in MADE_IN_BRIEF},
+    }
+
+
+def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> Card:
+    """Fitted detector, false-alarm rate of its threshold, facts of how it was made, empty folder -> the card, after
+    all files were written.
+    """
+    from safetensors.torch import save_file
+
+    detector, held_out = fitted.detector, set(fitted.held_out)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(fitted.state, folder / NETWORK)
     detector.bank.save(folder / BANK)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["image", "sha256", "width", "height", "use"])
-    for n, each in enumerate(facts):
-        rows.writerow([cell(each.name), each.sha256, each.width, each.height, "held out" if n in held else "fitted"])
-    (folder / IMAGES).write_text(text.getvalue(), encoding="utf-8")
+    (folder / IMAGES).write_text(_images_csv(fitted), encoding="utf-8")
     card = Card(
         run=detector.run,
-        aspect=detector.aspect,  # type: ignore[arg-type]
+        aspect=detector.aspect,
         false_alarm_rate=rate,
         scores=fitted.scores,
         peaks=fitted.peaks,
         level=fitted.level,
-        images={
-            "fitted": len(facts) - len(held),
-            "held out": len(held),
-            "different": len({each.sha256 for each in facts}),
-        },
+        images=ImageCounts.model_validate(
+            {
+                "fitted": len(fitted.facts) - len(held_out),
+                "held out": len(held_out),
+                "different": len({each.sha256 for each in fitted.facts}),
+            }
+        ),
         seen=fitted.seen,
-        bank={"patches": len(detector.bank.patches), "of": detector.bank.training_patches},
-        weights=detector.backbone.weights,
+        bank=BankSize(patches=len(detector.bank.patches), of=detector.bank.training_patches),
+        weights=WeightsSource(**detector.backbone.weights),
         training=[asdict(epoch) for epoch in fitted.epochs],
         files={name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)},
         made=made,
     )
-    card.identity = digest_of(card, "made", "identity")
-    card.digest = digest_of(card)
+    seal(card)
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
     return card
 
 
-def check_parts(folder: Path, card: Card) -> None:
-    """Folder, its card -> ReconpatchError, naming the file, unless its memory bank is one of the card's run.
-
-    Shapes alone are read: safetensors has them beside the values, and refuses files that are shorter or longer.
-    """
-    run, file = card.run, folder / BANK  # a Run's features always pool evenly to PatchCore's dim
-    try:
-        with safe_open(file, "numpy") as content:
-            shapes = {key: tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors raises classes of its own
-        raise ReconpatchError(f"{file}: not a memory bank ({type(error).__name__}: {error})") from None
-    rows = card.bank["patches"]
-    wanted: dict[str, tuple[int, ...]] = {"memory_bank": (rows, run.dim), "order": (rows,)}
-    if run.method == "reconpatch":
-        wanted |= {"f.weight": (run.dim, width(run)), "f.bias": (run.dim,)}
-    if shapes != wanted:
-        raise ReconpatchError(
-            f"{file}: not the memory bank of {CARD}, it holds {_listed(shapes)} instead of {_listed(wanted)}; fit again"
-        )
-    if not 1 <= run.neighbours <= rows <= card.bank["of"]:
-        raise ReconpatchError(
-            f"{folder / CARD}: neighbours = {run.neighbours} in a memory bank of {rows} of {card.bank['of']} patches "
-            "cannot be; fit it again"
-        )
-
-
-def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{quote(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
-
-
-def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
-    """Raise ReconpatchError where this machine's memory is too small for what the model is predicted to take, with
-    so many images a pass, all of its file of weights included.
-    """
-    run, rows = card.run, card.bank["patches"]
-    stride = check_levels(run.backbone, run.levels)
-    side = grid(run.crop, stride)
-    if run.patch_size > side:
-        raise ReconpatchError(f"{folder / CARD}: patch_size {run.patch_size} is larger than the grid of {side} patches")
-    network = Network(stride, count_parameters(run.backbone, run.levels))
-    sizes = sizes_of(run, network, (1, batch), ratio=run.coreset, batch_images=batch, threads=threads)
-    searched = search_memory(replace(sizes, kept=rows, used=rows), sizes.test_patches).held
-    more = max(0, (folder / NETWORK).stat().st_size - 12 * network.parameters) / MB  # than three times its weights
-    held = STAGES["features"].memory_of(sizes).held + searched + more
-    if held > machine_mb():
-        raise ReconpatchError(
-            f"{folder}: the model needs about {held / 1000:.1f} GB of memory with {batch} images a pass, there are "
-            f"{machine_mb() / 1000:.1f} GB: lower batch_images, or fit with a smaller coreset, size or dim"
-        )
+def _images_csv(fitted: "Fitted") -> str:
+    """One row per image."""
+    held_out = set(fitted.held_out)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image", "sha256", "width", "height", "use"])
+    for n, each in enumerate(fitted.facts):
+        use = "held out" if n in held_out else "fitted"
+        rows.writerow([csv_safe(each.name), each.sha256, each.width, each.height, use])
+    return text.getvalue()
 
 
 def load(
     folder: Path, *, device: str = "auto", threads: int = 1, batch: int = 8, card: Card | None = None
-) -> tuple[Detector, Card]:
-    """Folder of a saved model -> detector on this machine's device, and its card. No network is needed.
+) -> "tuple[Detector, Card]":
+    """Folder of a saved model, its card if it was read already -> (detector on this machine's device, card).
 
-    Raises what `read_card` raises, and ReconpatchError where its parts do not belong together or the memory of this
-    machine is too small, before any of it is loaded: whoever writes a folder can make digests fit.
+    Nothing is downloaded. Raises what `read_card` raises, and ReconpatchError, before anything is loaded, if the parts
+    do not belong together or the memory of this machine is too small. Digests cannot show this: someone who can write
+    to the folder can make them fit.
     """
+    from reconpatch.detector.detector import Detector
+    from reconpatch.detector.fit import check_machine
+    from reconpatch.device import repeatable, resolve
+    from reconpatch.method.backbones import load_backbone
+    from reconpatch.method.memory_bank import MemoryBank
+
     check_machine(device, threads, batch)
     card, device = card or read_card(folder), resolve(device)
     run = card.run
@@ -142,7 +297,72 @@ def load(
         folder / NETWORK,
         device=device,
         precision=run.precision,
-        pinned=card.weights["sha256"],
+        pinned=card.weights.sha256,
     )
-    bank = MemoryBank.load(folder / BANK)
-    return Detector(backbone, bank, run, card.aspect, threads, batch), card
+    return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch), card
+
+
+def check_parts(folder: Path, card: Card) -> None:
+    """Raise ReconpatchError that names the file unless the memory bank is one of the card's run.
+
+    Only shapes are read. safetensors keeps them in front of the values and refuses shorter and longer files.
+    """
+    from safetensors import safe_open
+
+    from reconpatch.experiments.costs import width
+
+    run, file, rows = card.run, folder / BANK, card.bank.patches
+    try:
+        with safe_open(file, "numpy") as content:
+            shapes: Shapes = {key: tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors has its own classes of errors
+        raise ReconpatchError(f"not a memory bank ({type(error).__name__}: {error})", where=file) from None
+    wanted: Shapes = {"memory_bank": (rows, run.dim), "order": (rows,)}
+    if run.method == "reconpatch":
+        wanted |= {"f.weight": (run.dim, width(run)), "f.bias": (run.dim,)}
+    if shapes != wanted:
+        raise ReconpatchError(
+            f"not the memory bank of {CARD}, it holds {_described(shapes)} instead of {_described(wanted)}",
+            where=file,
+            fix="fit the model again",
+        )
+    if not 1 <= run.neighbours <= rows <= card.bank.of:
+        raise ReconpatchError(
+            f"neighbours = {run.neighbours} in a memory bank of {rows} of {card.bank.of} patches is impossible",
+            where=folder / CARD,
+            fix="fit the model again",
+        )
+
+
+def _described(shapes: Shapes) -> str:
+    return ", ".join(f"{quote(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
+
+
+def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
+    """Raise ReconpatchError if the model, with `batch` images a pass, is predicted to need more memory than this
+    machine has.
+    """
+    from reconpatch.experiments.costs import MB, Network, grid, search_memory, sizes_of
+    from reconpatch.experiments.stages import STAGES
+    from reconpatch.method.backbones import check_levels, count_parameters
+
+    run, rows = card.run, card.bank.patches
+    stride = check_levels(run.backbone, run.levels)
+    side = grid(run.crop, stride)
+    if run.patch_size > side:
+        raise ReconpatchError(
+            f"patch_size {run.patch_size} is larger than the grid of {side} patches", where=folder / CARD
+        )
+    network = Network(stride, count_parameters(run.backbone, run.levels))
+    sizes = sizes_of(run, network, (1, batch), ratio=run.coreset, batch_images=batch, threads=threads)
+    search = search_memory(replace(sizes, kept=rows, used=rows), sizes.test_patches)
+    # The prediction holds three times the network's weights; the file may be larger.
+    larger_file = max(0, (folder / NETWORK).stat().st_size - 12 * network.parameters) / MB
+    needed = STAGES["features"].memory_of(sizes).held + search.held + larger_file
+    if needed > machine_mb():
+        raise ReconpatchError(
+            f"the model needs about {needed / 1000:.1f} GB of memory with {batch} images a pass, there are "
+            f"{machine_mb() / 1000:.1f} GB",
+            where=folder,
+            fix="lower batch_images, or fit with a smaller coreset, size or dim",
+        )

@@ -1,4 +1,4 @@
-"""Photographs of a user's own: found in folders of any layout, read whole, with all problems at once."""
+"""Your own photographs: finding them in folders of any layout, and reading them."""
 
 import os
 from collections import Counter
@@ -15,181 +15,199 @@ from PIL import Image, ImageOps
 
 from reconpatch.data.decoding import decode, read_file, to_rgb
 from reconpatch.data.layouts import EXTENSIONS, OTHER_FORMATS, hidden
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.errors import ReconpatchError, listed, quote
 
-UNREAD = OTHER_FORMATS | {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}  # these are cameras' raw files
-MOST = 20  # problems that are spelt out
-DECODERS = 8  # images decoded at once at most: one of 80 megapixels takes 0.7 GB
+CAMERA_FORMATS = {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+NOT_READ = OTHER_FORMATS | CAMERA_FORMATS
+MOST_DECODERS = 8  # images decoded at once: one of 80 megapixels takes 0.7 GB
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file with the name it has in results: its path below the folder it was found in, with forward slashes."""
+    """An image file, with the name it has in results."""
 
-    name: str
+    name: str  # path below the folder in which it was found, with forward slashes
     path: Path
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What reading a photograph told."""
+class ImageFacts:
+    """What is known of an image once it was read."""
 
     name: str
     sha256: str
-    width: int  # px, after the turn EXIF asks for
+    width: int  # px, after the rotation in the EXIF data
     height: int
 
 
-Source = Photograph | Image.Image | NDArray[Any]  # of what the Python interface takes as an image
+Source = Photograph | Image.Image | NDArray[Any]  # what the Python interface takes as one image
 
 
-def find(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
-    """Folders, looked through at any depth, and files -> (photographs in sorted order, remarks on what was left out).
+def find_photographs(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
+    """Folders (searched at any depth) and files -> (photographs sorted by name, remarks on what was left out).
 
-    Hidden names are skipped; files with other suffixes than images' are counted in a remark, as are files found again
-    where sources overlap: they count once, with the name that tells most folders. Raises ReconpatchError where there is
-    nothing, and for two photographs of one name. Photographs in formats that are not read are found, but not loaded.
+    Hidden names are skipped. Files that are no images are counted in a remark. A file that lies below two sources
+    counts once, with the longer of its two names, and a remark says so. Files in formats that are not read are
+    returned too, so that reading them fails with a message. Raises ReconpatchError if nothing is found, and if two
+    photographs have the same name.
     """
-    listed: list[list[tuple[str, Photograph]]] = []  # of every source, with the name of the folder it was found in
+    per_source: list[list[tuple[str, Photograph]]] = []  # for each source: (name of the folder, photograph)
     ignored: Counter[str] = Counter()
     problems: list[str] = []
     for source in sources:
         if source.is_dir():
-            listed.append([(source.resolve().name, each) for each in _below(source, ignored, problems)])
-        elif source.exists():
-            listed.append([("", Photograph(source.name, source))])  # named by the user, whatever its suffix
+            folder = source.resolve().name
+            per_source.append([(folder, each) for each in _photographs_below(source, ignored, problems)])
+        elif source.exists():  # named by the user, so taken whatever its suffix is
+            per_source.append([("", Photograph(source.name, source))])
         else:
             problems.append(f"{quote(source)}: no such file or folder")
-    below = _once(listed)
-    again = sum(map(len, listed)) - len(below)
-    found = [each for _, each in below]
-    if len(sources) > 1 and len({each.name for each in found}) < len(found):  # the folders tell them apart
-        found = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in below]
-    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
-    problems += [f"{quote(name)}: two images would have this name in the results; rename one" for name in twice]
-    _refuse(problems, "of the images")
-    remarks = [
-        f"{count} files ending in {suffix or 'nothing'} are no images" for suffix, count in sorted(ignored.items())
+    kept = _without_repetitions(per_source)
+    repeated = sum(map(len, per_source)) - len(kept)
+    photographs = [photograph for _, photograph in kept]
+    if len(sources) > 1 and len({each.name for each in photographs}) < len(photographs):
+        # Names of different folders collide: put the folders' names in front.
+        photographs = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in kept]
+    counts = Counter(each.name for each in photographs)
+    problems += [
+        f"{quote(name)}: two images would have this name in the results; rename one"
+        for name, count in counts.items()
+        if count > 1
     ]
-    if again:
-        remarks.append(f"{again} images lie below more than one of the sources given; each counts once")
-    if not found:
-        kinds, besides = ", ".join(sorted(EXTENSIONS)), f" ({'; '.join(remarks)})" if remarks else ""
-        raise ReconpatchError(f"{', '.join(map(quote, sources))}: no images below it{besides}; images end in {kinds}")
-    return sorted(found, key=lambda p: p.name), remarks
+    _raise_all(problems)
+    remarks = [f"{n} files ending in {suffix or 'nothing'} are no images" for suffix, n in sorted(ignored.items())]
+    if repeated:
+        remarks.append(f"{repeated} images lie below more than one of the sources given; each counts once")
+    if not photographs:
+        besides = f" ({'; '.join(remarks)})" if remarks else ""
+        raise ReconpatchError(
+            f"no images below it{besides}",
+            where=", ".join(map(quote, sources)),
+            fix=f"images end in {', '.join(sorted(EXTENSIONS))}",
+        )
+    return sorted(photographs, key=lambda each: each.name), remarks
 
 
-def _once(listed: Sequence[Sequence[tuple[str, Photograph]]]) -> list[tuple[str, Photograph]]:
-    """What was found below every source -> the same without files of which another source's name tells more folders,
-    or as many, and came first. Links within one source stay: they are its owner's wish.
+def _without_repetitions(per_source: Sequence[Sequence[tuple[str, Photograph]]]) -> list[tuple[str, Photograph]]:
+    """Photographs of every source -> all of them, but a file below several sources only from the source in which its
+    name has most folders (the first of these). Two links to one file within one source are both kept.
     """
-    best: dict[str, tuple[int, int]] = {}  # real path -> folders in its name, source
-    found = [(os.path.realpath(each.path), n, (folder, each)) for n, of in enumerate(listed) for folder, each in of]
-    for real, n, (_, each) in found:
-        depth = each.name.count("/")
+    best: dict[str, tuple[int, int]] = {}  # real path -> (folders in the name, number of the source)
+    items = [
+        (os.path.realpath(photograph.path), number, (folder, photograph))
+        for number, source in enumerate(per_source)
+        for folder, photograph in source
+    ]
+    for real, number, (_, photograph) in items:
+        depth = photograph.name.count("/")
         if real not in best or depth > best[real][0]:
-            best[real] = depth, n
-    return [item for real, n, item in found if best[real][1] == n]
+            best[real] = depth, number
+    return [item for real, number, item in items if best[real][1] == number]
 
 
-def _below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Photograph]:
-    """Photographs below a folder, through links, too, each folder once."""
-    found, entered = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: problems.append(str(e))):
-        real = os.path.realpath(place)
+def _photographs_below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Photograph]:
+    """Photographs below a folder, also through links; every folder is entered once, so loops of links end."""
+    photographs, entered = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: problems.append(str(e))):
+        real = os.path.realpath(parent)
         if real in entered:
             folders.clear()
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not hidden(name))
-        for path in (Path(place, name) for name in sorted(files) if not hidden(name)):
+        for path in (Path(parent, name) for name in sorted(files) if not hidden(name)):
             suffix = path.suffix.lower()
-            if suffix in EXTENSIONS | UNREAD:  # the latter are said with what else cannot be read
-                found.append(Photograph(path.relative_to(folder).as_posix(), path))
+            if suffix in EXTENSIONS | NOT_READ:
+                photographs.append(Photograph(path.relative_to(folder).as_posix(), path))
             else:
                 ignored[suffix] += 1
-    return found
+    return photographs
 
 
-def _refuse(problems: Sequence[str], what: str) -> None:
+def _raise_all(problems: Sequence[str]) -> None:
+    """Raise one ReconpatchError that lists all problems, if there are any."""
     if problems:
-        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise ReconpatchError("\n".join([f"{count} {what}:", *problems[:MOST], *more]))
+        raise ReconpatchError("\n".join([f"{count} of the images:", *listed(problems)]))
 
 
-def _decoded(content: bytes, path: Path) -> Image.Image:
-    """bytes of a file, its name for messages -> 8-bit RGB image."""
-    if path.suffix.lower() in UNREAD:  # of some a parser would take the preview for the photograph
-        raise ReconpatchError(f"{quote(path)}: images in this format are not read; save it as png, or move it")
+def _decode(content: bytes, path: Path) -> Image.Image:
+    """Bytes of a file, its path for messages -> 8-bit RGB image."""
+    if path.suffix.lower() in NOT_READ:  # a parser might take the preview in a raw file for the photograph
+        raise ReconpatchError("images in this format are not read", where=path, fix="save it as png, or move it")
     picture = decode(content, path).image
     try:
         return to_rgb(picture)
     except ReconpatchError as error:
-        raise ReconpatchError(f"{quote(path)}: {error}") from None
+        raise ReconpatchError(str(error), where=path) from None
 
 
 def load(source: Source) -> Image.Image:
     """Photograph, PIL image, or (H, W, 3) or (H, W) uint8 array -> 8-bit RGB image.
 
-    Raises ReconpatchError naming the file, or what an array is instead.
+    Raises ReconpatchError that names the file, or says what the array is instead.
     """
     if isinstance(source, Photograph):
-        return _decoded(read_file(source.path), source.path)
+        return _decode(read_file(source.path), source.path)
     if isinstance(source, Image.Image):
         try:
-            return to_rgb(ImageOps.exif_transpose(source))  # as a file is turned
-        except OSError as error:  # Pillow reads a file's pixels when they are asked for
+            return to_rgb(ImageOps.exif_transpose(source))  # files are rotated in the same way
+        except OSError as error:  # Pillow reads the pixels of an opened file only now
             raise ReconpatchError(f"an image cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim not in (2, 3) or not source.size:
         what = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
-        raise ReconpatchError(f"an image is {what}: give a path, a PIL image, or a uint8 array (H, W, 3) or (H, W)")
+        raise ReconpatchError(
+            f"an image is {what}", fix="give a path, a PIL image, or a uint8 array (H, W, 3) or (H, W)"
+        )
     if source.ndim == 3 and source.shape[2] != 3:
         raise ReconpatchError(f"an image of {source.shape}: the last axis must hold the 3 colours RGB")
     return Image.fromarray(np.ascontiguousarray(source)).convert("RGB")
 
 
 def name_of(source: Source, number: int) -> str:
-    """What results call a source: its name, or its number where it has none."""
+    """Source, its number -> its name in results."""
     return source.name if isinstance(source, Photograph) else f"image {number}"
 
 
-def cell(name: str) -> str:
-    """A name -> the same for a table: undecodable bytes, and carriage returns, which csv leaves unquoted, escaped."""
+def csv_safe(name: str) -> str:
+    """Name -> the name for a CSV file: undecodable bytes, and carriage returns, which `csv` does not quote, escaped."""
     return name.replace("\r", "\\r").encode(errors="backslashreplace").decode()
 
 
 def with_number(error: ReconpatchError, source: Source, number: int) -> ReconpatchError:
-    """What `load` raised, naming the source: a file's name is in it already."""
-    return error if isinstance(source, Photograph) else ReconpatchError(f"{name_of(source, number)}: {error}")
+    """Error that `load` raised -> an error that names the source; if it is a file, the error does so already."""
+    return error if isinstance(source, Photograph) else ReconpatchError(str(error), where=name_of(source, number))
 
 
-def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[Facts]:
-    """Sources -> facts of each, every one read whole, at most DECODERS at once.
+def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[ImageFacts]:
+    """N sources -> facts of each, after every one was read and decoded.
 
-    The digest is that of the very bytes that were decoded, or of the shape and pixels of what is no file. Raises one
-    ReconpatchError that lists all that cannot be read.
+    The digest is that of the bytes that were decoded. For an image in memory it is that of its size and pixels. Raises
+    one ReconpatchError that lists all sources that cannot be read.
     """
 
-    def look(item: tuple[int, Source]) -> Facts | str:
+    def look(item: tuple[int, Source]) -> ImageFacts | str:
         number, source = item
         try:
             if isinstance(source, Photograph):
                 content = read_file(source.path)
-                width, height = _decoded(content, source.path).size
+                width, height = _decode(content, source.path).size
             else:
                 image = load(source)
                 width, height = image.size
                 content = f"{width}x{height} ".encode() + image.tobytes()  # 2x8 and 4x4 may have the same pixels
         except ReconpatchError as error:
             return str(with_number(error, source, number))
-        return Facts(name_of(source, number), sha256(content).hexdigest(), width, height)
+        return ImageFacts(name_of(source, number), sha256(content).hexdigest(), width, height)
 
-    facts: list[Facts] = []
+    facts: list[ImageFacts] = []
     problems: list[str] = []
-    with ThreadPoolExecutor(min(threads, DECODERS)) as pool:
-        for done, found in enumerate(pool.map(look, enumerate(sources)), 1):
-            facts.append(found) if isinstance(found, Facts) else problems.append(found)
+    with ThreadPoolExecutor(min(threads, MOST_DECODERS)) as pool:
+        for done, result in enumerate(pool.map(look, enumerate(sources)), 1):
+            if isinstance(result, ImageFacts):
+                facts.append(result)
+            else:
+                problems.append(result)
             progress(done, len(sources))
-    _refuse(problems, "of the images")
+    _raise_all(problems)
     return facts

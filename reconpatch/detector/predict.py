@@ -1,163 +1,351 @@
-"""Scoring photographs with a saved model: a table of scores, overlays and masks."""
+"""Scoring photographs with a fitted detector: a table of scores, overlays, masks, and how long it took."""
 
+import copy
 import csv
 import errno
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from PIL import Image
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from reconpatch.detector.detector import Detection, Detector
-from reconpatch.detector.overlays import defect_mask, map_scale, overlay
-from reconpatch.detector.photographs import Photograph, cell, load
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.detector.photographs import Photograph, Source, csv_safe, load
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.value_types import LONGEST_PART
 from reconpatch.files import check_writable
 from reconpatch.method.features import read_ahead
 
-COLUMNS = ("image", "score", "anomalous", "peak_x", "peak_y", "width", "height", "seen")
-SCORES, PART = "scores.csv", "scores.part.csv"
-PICTURES = ("overlays", "masks")
+SCORES, UNFINISHED_SCORES = "scores.csv", "scores.part.csv"
+PICTURE_FOLDERS = ("overlays", "masks")
+
+LONGEST_SIDE, SHORTEST_SIDE = 1280, 480  # px; limits of an overlay's longer side
+TEXT_HEIGHT, TEXT_WIDTH = 22, 360  # px of the line of text above an overlay
+OPACITY = 0.65  # of the map where it is strongest
+OUTLINE_COLOUR = (255, 255, 255)  # of the line around what is above the threshold
+UNSEEN_BRIGHTNESS = 0.35  # of the parts that the network does not see
+
+TIMED_ALONE = 20  # images whose latency is measured one by one
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is written of every photograph: thresholds, above which something is anomalous, and which pictures."""
+class PredictOptions:
+    """What is written for each photograph."""
 
     threshold: float | None  # of image scores
-    map_threshold: float | None
-    level: float  # the usual value of good images' maps
+    map_threshold: float | None  # of anomaly maps
+    level: float  # median of the maps of good images
     overlays: bool = True
     masks: bool = False
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """One row of scores.csv."""
+
+    image: str
+    score: float  # higher is more anomalous
+    anomalous: int | None  # 1 if the score is above the threshold, 0 if not, None without a threshold
+    peak_x: int  # px of the photograph at which the map is largest
+    peak_y: int
+    width: int  # px of the photograph
+    height: int
+    seen: float  # share of the photograph's area that the network sees
+
+
+COLUMNS = tuple(Prediction.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photograph that was left out, with the reason."""
+
+    image: str
+    error: str
+
+
 @dataclass
-class Found:
-    """Rows of the table, and which photographs could not be read, with the reason."""
+class Predictions:
+    """Everything that was predicted."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: list[dict[str, str]] = field(default_factory=list)
+    rows: list[Prediction] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    @property
+    def anomalous(self) -> int:
+        """Number of images above the threshold."""
+        return sum(bool(row.anomalous) for row in self.rows)
 
 
-def check_free(out: Path) -> None:
-    """Raise ReconpatchError where scores or pictures are in the folder already, or nothing can be written."""
+def check_output(out: Path) -> None:
+    """Raise ReconpatchError if the folder holds scores or pictures already, or if nothing can be written there."""
     if (out / SCORES).exists():
-        raise ReconpatchError(f"{out / SCORES}: is there already; give another --out, or remove it")
-    if (out / PART).exists() or any((out / kind).exists() for kind in PICTURES):
+        raise ReconpatchError("exists already", where=out / SCORES, fix="give another --out, or remove it")
+    if (out / UNFINISHED_SCORES).exists() or any((out / folder).exists() for folder in PICTURE_FOLDERS):
         raise ReconpatchError(
-            f"{out}: holds what a run that was cut off, or is under way, has made ({PART}: the scores it knows); "
-            "give another --out, or remove it"
+            f"holds files of a run that was interrupted or is still running ({UNFINISHED_SCORES}: its scores so far)",
+            where=out,
+            fix="give another --out, or remove it",
         )
     check_writable(out)
 
 
 def check_names(photographs: Sequence[Photograph], suffix: str = ".png") -> None:
-    """Raise ReconpatchError where a picture could not be called as its photograph is, with another suffix behind."""
+    """Raise ReconpatchError if a picture cannot have the name of its photograph plus a suffix."""
     names = {photograph.name + suffix for photograph in photographs}
     folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
     for name in sorted(names):
         if len(os.fsencode(PurePosixPath(name).name)) > LONGEST_PART:
-            raise ReconpatchError(f"{quote(name)}: too long for the name of a picture; shorten the image's name")
+            raise ReconpatchError("too long for the name of a picture", where=name, fix="shorten the image's name")
         if name in folders:
-            raise ReconpatchError(f"{quote(name)}: would be a picture and a folder of pictures; rename one of both")
+            raise ReconpatchError("would be a picture and a folder of pictures", where=name, fix="rename one of them")
 
 
-def score_photographs(
+def predict(
     detector: Detector,
     photographs: Sequence[Photograph],
     out: Path,
-    look: Look,
+    options: PredictOptions,
     progress: Callable[[str, int, int], None],
-) -> Found:
-    """Detector, photographs -> `out`/scores.csv, a row each as it is scored, overlays/ and masks/, which are drawn
-    while the network sees the next batch.
+) -> Predictions:
+    """Detector, N photographs, folder -> predictions; writes scores.csv, overlays/ and masks/ into the folder.
 
-    Until all are done the table is called scores.part.csv: what is known is not lost when the work is cut off. A
-    photograph that cannot be read is left out and named. Raises ReconpatchError where a table is there already, where
-    pictures cannot be called as their photographs, and where not one can be read.
+    A row is written as soon as an image is scored. Until all are scored the table is called scores.part.csv, so that an
+    interrupted run loses nothing. Pictures are drawn while the network works on the next batch. A photograph that
+    cannot be read is left out and named on standard error. Raises ReconpatchError if the folder holds results, if
+    pictures cannot have the names of their photographs, and if no photograph can be read.
     """
-    check_free(out)
-    if look.overlays or look.masks:
+    check_output(out)
+    if options.overlays or options.masks:
         check_names(photographs)
-    found = Found()
+    predictions = Predictions()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
-        found.unreadable.append({"image": photographs[number].name, "error": str(error)})
+        predictions.unreadable.append(Unreadable(photographs[number].name, str(error)))
         print(f"left out: {error}", file=sys.stderr)
 
     def draw(detection: Detection) -> Detection:
-        write_pictures(photographs[detection.number], detection, look, out)
+        write_pictures(photographs[detection.number], detection, options, out)
         return detection
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / PART, "x", newline="", encoding="utf-8") as stream:
+        with open(out / UNFINISHED_SCORES, "x", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             table.writeheader()
 
-            def noted() -> Iterator[Detection]:
+            def detections() -> Iterator[Detection]:
                 for detection in detector(photographs, leave_out):
-                    found.rows.append(row(photographs[detection.number], detection, look.threshold))
-                    table.writerow(found.rows[-1])
+                    row = prediction(photographs[detection.number], detection, options.threshold)
+                    predictions.rows.append(row)
+                    table.writerow(asdict(row))
                     stream.flush()
                     yield detection
 
-            for done in read_ahead(draw, noted(), 1, depth=2 * detector.batch):
-                progress("scoring", done.number + 1, len(photographs))
-        if not found.rows:
-            (out / PART).unlink()
+            for detection in read_ahead(draw, detections(), 1, depth=2 * detector.batch):
+                progress("scoring", detection.number + 1, len(photographs))
+        if not predictions.rows:
+            (out / UNFINISHED_SCORES).unlink()
             raise ReconpatchError(f"none of the {len(photographs)} images can be read: nothing was scored")
-        (out / PART).replace(out / SCORES)
+        (out / UNFINISHED_SCORES).replace(out / SCORES)
     except OSError as error:
-        raise _unwritten(out / PART, error) from None
-    return found
+        raise _cannot_write(out / UNFINISHED_SCORES, error) from None
+    return predictions
 
 
-def row(photograph: Photograph, detection: Detection, threshold: float | None) -> dict[str, Any]:
-    """A photograph's Detection, threshold of image scores -> its row of the table; the peak in px of the photograph."""
-    x, y = detection.peak()
-    return {
-        "image": cell(photograph.name),
-        "score": float(f"{detection.score:.6g}"),
-        "anomalous": None if threshold is None else int(detection.score > threshold),
-        "peak_x": x,
-        "peak_y": y,
-        "width": detection.view.width,
-        "height": detection.view.height,
-        "seen": round(detection.view.seen(), 4),
-    }
+def prediction(photograph: Photograph, detection: Detection, threshold: float | None) -> Prediction:
+    """Photograph, its detection, threshold of image scores -> its row of the table."""
+    peak_x, peak_y = detection.peak()
+    return Prediction(
+        image=csv_safe(photograph.name),
+        score=float(f"{detection.score:.6g}"),
+        anomalous=None if threshold is None else int(detection.score > threshold),
+        peak_x=peak_x,
+        peak_y=peak_y,
+        width=detection.view.width,
+        height=detection.view.height,
+        seen=round(detection.view.seen(), 4),
+    )
 
 
-def write_pictures(photograph: Photograph, detection: Detection, look: Look, out: Path) -> None:
-    """A photograph's Detection -> overlays/<image>.png and masks/<image>.png below `out`, as wanted.
+def write_pictures(photograph: Photograph, detection: Detection, options: PredictOptions, out: Path) -> None:
+    """Photograph, its detection -> overlays/<image>.png and masks/<image>.png in `out`, as the options say.
 
-    The image's own suffix stays in the name: a.png and a.jpg are two images.
+    <image> keeps its own suffix, because a.png and a.jpg are two images.
     """
-    if look.overlays:
-        against = "" if look.threshold is None else f" (threshold {look.threshold:.4g})"
-        verdict = "" if look.threshold is None else ("  ANOMALOUS" if detection.score > look.threshold else "  normal")
-        scale = map_scale(look.level, look.map_threshold, float(detection.map.max()))
-        picture = overlay(load(photograph), detection, scale, f"score {detection.score:.4g}{against}{verdict}")
-        _save(picture, out / "overlays" / f"{photograph.name}.png")
-    if look.masks and look.map_threshold is not None:
-        _save(defect_mask(detection, look.map_threshold), out / "masks" / f"{photograph.name}.png")
+    if options.overlays:
+        text = f"score {detection.score:.4g}"
+        if options.threshold is not None:
+            verdict = "ANOMALOUS" if detection.score > options.threshold else "normal"
+            text += f" (threshold {options.threshold:.4g})  {verdict}"
+        scale = colour_scale(options.level, options.map_threshold, float(detection.map.max()))
+        _save(overlay(load(photograph), detection, scale, text), out / "overlays" / f"{photograph.name}.png")
+    if options.masks and options.map_threshold is not None:
+        _save(defect_mask(detection, options.map_threshold), out / "masks" / f"{photograph.name}.png")
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG. Not flushed to the disk one by one, as results are: that would take longer than the scoring."""
+    """Write a PNG. It is not flushed to the disk as results are: that would take longer than the scoring."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         picture.save(file, compress_level=1)
     except OSError as error:
-        raise _unwritten(file, error) from None
+        raise _cannot_write(file, error) from None
 
 
-def _unwritten(file: Path, error: OSError) -> ReconpatchError:
-    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+def _cannot_write(file: Path, error: OSError) -> ReconpatchError:
+    no_room = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return ReconpatchError(
-        f"{quote(file)}: cannot be written ({error.strerror or error}); {advice}, or give another --out"
+        f"cannot be written ({error.strerror or error})",
+        where=file,
+        fix=f"{'make room' if no_room else 'correct that'}, or give another --out",
+    )
+
+
+# Overlays and masks
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """What the colours of an overlay mean, in the units of the maps."""
+
+    low: float  # no colour
+    high: float  # full colour
+    threshold: float | None  # value of the line
+
+
+def colour_scale(level: float, threshold: float | None, largest: float) -> ColourScale:
+    """Median of good images' maps, threshold of maps, largest value of this map -> scale of colours.
+
+    The threshold is in the middle of the scale, so that all images of a model have the same colours. Without a
+    threshold each image is coloured up to its own maximum.
+    """
+    if threshold is None or threshold <= level:
+        return ColourScale(level, max(largest, level + 1e-6), threshold)
+    return ColourScale(level, 2 * threshold - level, threshold)
+
+
+def overlay(photograph: Image.Image, detection: Detection, scale: ColourScale, text: str) -> Image.Image:
+    """8-bit RGB photograph, its detection -> the photograph with the map over it and a line of text above.
+
+    The longer side is brought to SHORTEST_SIDE to LONGEST_SIDE px. What the network does not see is dark. A white line
+    surrounds what is above the threshold.
+    """
+    longest = max(photograph.size)
+    factor = min(max(longest, SHORTEST_SIDE), LONGEST_SIDE) / longest
+    size = (max(1, round(photograph.width * factor)), max(1, round(photograph.height * factor)))
+    pixels = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS), np.float32)
+    values = detection.view.back(detection.map, *size)
+    unseen = np.isnan(values)
+    strength = np.clip((np.nan_to_num(values) - scale.low) / (scale.high - scale.low), 0, 1)[..., None]
+    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
+    alpha = OPACITY * np.minimum(1, 2 * strength)  # full from the middle of the scale on
+    mixed = np.where(unseen[..., None], UNSEEN_BRIGHTNESS * pixels, (1 - alpha) * pixels + alpha * colours)
+    if scale.threshold is not None:
+        mixed[_outline(np.nan_to_num(values, nan=-np.inf) > scale.threshold)] = OUTLINE_COLOUR
+    canvas = Image.new("RGB", (max(size[0], TEXT_WIDTH), size[1] + TEXT_HEIGHT), (24, 24, 24))
+    canvas.paste(Image.fromarray(mixed.astype(np.uint8)), (0, TEXT_HEIGHT))
+    ImageDraw.Draw(canvas).text((6, 3), text, (235, 235, 235), ImageFont.load_default(14))
+    return canvas
+
+
+def _outline(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) -> (H, W) its outer edge, 1 px wide per 500 px of the longer side."""
+    width = max(1, round(max(region.shape) / 500))
+    return np.asarray(ndimage.binary_dilation(region, np.ones((3, 3)), width) & ~region)
+
+
+def defect_mask(detection: Detection, threshold: float) -> Image.Image:
+    """Detection, threshold of maps -> mask of the photograph's size: 255 where the map is above it, 0 elsewhere."""
+    values = np.nan_to_num(detection.view.back(detection.map), nan=-np.inf)
+    return Image.fromarray(np.where(values > threshold, np.uint8(255), np.uint8(0)))
+
+
+# Profile
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time from reading one image to its map, images one by one."""
+
+    images: int
+    median: float  # ms
+    percentile_95: float  # ms
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How fast a detector worked."""
+
+    device: str
+    threads: int
+    batch: int
+    images: int
+    seconds: float
+    images_per_second: float
+    parts_s: dict[str, float]  # wall time of every part; reading counts only where the rest waited for it
+    latency: Latency | None  # None if no image could be read
+
+    def to_json(self) -> dict[str, object]:
+        """What `--json` prints."""
+        content: dict[str, object] = asdict(self)
+        del content["latency"]
+        if self.latency is not None:
+            content["latency_ms"] = {
+                "images": self.latency.images,
+                "median": self.latency.median,
+                "95 %": self.latency.percentile_95,
+            }
+        return content
+
+    def lines(self) -> list[str]:
+        """What `--profile` prints."""
+        lines = [
+            f"throughput: {self.images_per_second:.2f} images/s on {self.device}, {self.threads} threads, "
+            f"batches of {self.batch} ({self.images} images in {self.seconds:.1f} s)"
+        ]
+        lines += [f"  {part}: {seconds:.2f} s" for part, seconds in self.parts_s.items()]
+        if self.latency is not None:
+            lines.append(
+                f"latency, one image at a time: median {self.latency.median} ms, 95 % within "
+                f"{self.latency.percentile_95} ms ({self.latency.images} images)"
+            )
+        return lines
+
+
+def profile(detector: Detector, sources: Sequence[Source], seconds: float, images: int) -> Profile:
+    """Detector after a run, what it was given, wall time of the run, number of images scored -> Profile.
+
+    Latency is measured here, on at most TIMED_ALONE images after one to warm up. The time to load the model counts
+    nowhere.
+    """
+    parts: dict[str, float] = {part: round(taken, 3) for part, taken in detector.seconds.items()}
+    parts["pictures and files"] = round(max(0.0, seconds - sum(parts.values())), 3)
+    single, times = copy.copy(detector), []  # shares the network and the search index
+    single.batch, single.seconds = 1, Counter()
+    for source in [*sources[:1], *sources[:TIMED_ALONE]]:
+        began = time.perf_counter()
+        if list(single([source], lambda *_: None)):
+            times.append(1000 * (time.perf_counter() - began))
+    latency = None
+    if len(times) > 1:
+        median, percentile_95 = (round(float(np.quantile(times[1:], share)), 1) for share in (0.5, 0.95))
+        latency = Latency(len(times) - 1, median, percentile_95)
+    return Profile(
+        device=detector.backbone.device,
+        threads=detector.threads,
+        batch=detector.batch,
+        images=images,
+        seconds=round(seconds, 3),
+        images_per_second=round(images / seconds, 2),
+        parts_s=parts,
+        latency=latency,
     )

@@ -1,4 +1,4 @@
-"""From the settings of a detector to a run: options of `fit` and further keys of a run."""
+"""From the options of `fit` to a run, which holds every parameter of the method."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,32 +7,36 @@ from reconpatch.data.images import default_resize
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import BASELINE, Run, vary
 
-# Keys of a run -> the option of `fit` that sets them.
-OWN = {key: key for key in ("method", "backbone", "weights", "resize", "dim", "coreset", "epochs", "seed")} | {
-    "crop": "size"
-}
+SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
+OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
 
 
-def refuse_own(settings: Mapping[str, Any], where: str) -> None:
-    """Raise ReconpatchError for a key of `settings` that has an option of its own: of two values one would be lost."""
-    if given := [key for key in settings if key in OWN]:
-        key, option = given[0], OWN[given[0]]
-        raise ReconpatchError(
-            f"{where}: {key}: has an option of its own; give {option}=... instead (on the command line "
-            f"--{option.replace('_', '-')})"
-        )
+def check_no_options(settings: Mapping[str, Any]) -> None:
+    """Raise ReconpatchError for a parameter that has its own option, because one of two values would be lost."""
+    for name in settings:
+        if name in OPTIONS:
+            option = OPTIONS[name]
+            raise ReconpatchError(
+                "has its own option",
+                where=f"settings: {name}",
+                fix=f"give {option}=... instead (on the command line --{option.replace('_', '-')})",
+            )
 
 
-def product_run(
-    size: int, resize: int | None, aspect: str, weight_file: object, changes: Mapping[str, Any], where: str
+def detector_run(
+    changes: Mapping[str, Any],
+    *,
+    size: int,
+    resize: int | None = None,
+    aspect: str = "crop",
+    weight_file: object = None,
 ) -> Run:
-    """px of the square and of the shorter side before the crop, rule for the aspect, file of weights if there is one,
-    other keys of a run -> Run.
+    """Parameters that differ from the paper's, px of the square, px of the shorter side before the crop (None: in the
+    paper's ratio), aspect, file of weights -> Run.
 
-    Raises ReconpatchError naming `where`, the key and the fix.
+    Raises ReconpatchError that names the parameter and the fix.
     """
-    if doubled := sorted({"crop", "resize"} & changes.keys()):
-        raise ReconpatchError(f"{where}: {doubled[0]}: give size (the crop) and resize beside them instead")
     shorter = (resize or default_resize(size)) if aspect == "crop" else size
-    given = {"weights": "file"} if weight_file is not None else {}
-    return vary(BASELINE, given | dict(changes) | {"crop": size, "resize": shorter}, where)
+    view: dict[str, Any] = {"crop": size, "resize": shorter}
+    source = {} if weight_file is None else {"weights": "file"}
+    return vary(BASELINE, dict(changes) | source | view, "settings")

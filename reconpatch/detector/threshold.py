@@ -1,8 +1,9 @@
-"""From which score on an image is called anomalous: chosen on good images the model has not seen, with its uncertainty.
+"""Choosing the threshold above which an image is called anomalous, with its uncertainty.
 
-No distribution is assumed. Let the threshold be the r-th smallest of the scores of n held-out good images. The share of
-further good images above it, the false-alarm rate, then follows Beta(n + 1 - r, r): on average (n + 1 - r) / (n + 1),
-whatever the scores' distribution, as long as it is continuous and the images to come are like the held-out ones.
+The threshold is one of the image scores of n held-out good images, which the model has not seen. No distribution of
+scores is assumed. If the threshold is the r-th smallest of these scores, the share of further good images above it (the
+false-alarm rate) follows Beta(n + 1 - r, r), with mean (n + 1 - r) / (n + 1). This holds for any continuous
+distribution of scores, as long as the images to come are like the held-out ones.
 """
 
 import math
@@ -13,68 +14,74 @@ import numpy as np
 
 from reconpatch.errors import ReconpatchError
 
-LEVEL = 0.95  # of every interval
-LEAST = 1e-6  # false-alarm rate that can be asked for
+CONFIDENCE = 0.95  # of every interval
+SMALLEST_RATE = 1e-6  # smallest false-alarm rate that can be asked for
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold for image scores, above which an image is called anomalous, and what is known of it."""
+    """A threshold of image scores and what is known about the false-alarm rate above it."""
 
     value: float
     wanted: float  # the false-alarm rate asked for
-    expected: float  # the rate on average over all draws of so many held-out images
+    expected: float  # mean of the rate over all draws of as many held-out images
     low: float  # 95 % interval of the rate
     high: float
-    images: int  # held out
+    images: int  # number of held-out images
     reachable: bool  # whether so many images can show so low a rate
 
     def sentence(self) -> str:
-        """What to tell the user."""
-        said = (
+        """The threshold and its uncertainty as one line of text."""
+        text = (
             f"{self.value:.4g}: of good images {self.expected:.1%} are expected above it "
             f"(95 % interval {self.low:.1%} to {self.high:.1%}, from {self.images} held-out good images)"
         )
         if self.reachable:
-            return said
-        least = needed(self.wanted)
-        return f"{said}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {least}"
+            return text
+        least = images_needed(self.wanted)
+        return f"{text}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {least}"
 
 
-def needed(rate: float) -> int:
-    """False-alarm rate -> the fewest held-out images whose largest score is expected to be exceeded no more often."""
+def images_needed(rate: float) -> int:
+    """False-alarm rate -> the smallest number n of held-out images that can show it: 1 / (n + 1) <= rate."""
     return math.ceil(round(1 / rate - 1, 9))
 
 
 def check_rate(rate: float) -> None:
-    """Raise ReconpatchError unless a false-alarm rate is between 0 and 1, and not below what any images could show."""
-    if not LEAST <= rate < 1:
-        raise ReconpatchError(f"false-alarm rate {rate}: must be at least {LEAST:g} and below 1, as 0.05 for 5 %")
+    """Raise ReconpatchError unless the false-alarm rate is in [SMALLEST_RATE, 1)."""
+    if not SMALLEST_RATE <= rate < 1:
+        raise ReconpatchError(
+            f"must be at least {SMALLEST_RATE:g} and below 1",
+            where=f"false-alarm rate {rate}",
+            fix="give 0.05 for 5 %",
+        )
 
 
-def choose(scores: Sequence[float], rate: float) -> Threshold:
-    """Scores of n >= 1 held-out good images, wanted false-alarm rate -> Threshold of the lowest suitable score.
+def choose_threshold(scores: Sequence[float], rate: float) -> Threshold:
+    """(n,) scores of held-out good images, wanted false-alarm rate -> the lowest score whose expected rate is not
+    above the wanted one.
 
-    Where n is too small for the rate, the largest score. Raises ReconpatchError for a rate outside [LEAST, 1), no
-    scores, and scores that are not finite.
+    If n is too small for the rate, this is the largest score. Raises ReconpatchError for a rate that `check_rate`
+    refuses, for no scores, and for scores that are not finite.
     """
     check_rate(rate)
     ordered = np.sort(np.asarray(scores, np.float64))
     n = len(ordered)
     if not n or not np.isfinite(ordered).all():
-        raise ReconpatchError(f"a threshold needs finite scores of held-out good images, there are {n}: hold some out")
-    wanted = math.ceil(round((n + 1) * (1 - rate), 9))  # 1-based; rounding noise must not cost a place
-    r = min(max(wanted, 1), n)
-    from scipy.stats import beta  # heavy, and only a choice needs it
+        raise ReconpatchError(
+            f"a threshold needs finite scores of held-out good images, there are {n}", fix="hold some out"
+        )
+    wanted_rank = math.ceil(round((n + 1) * (1 - rate), 9))  # from 1; rounded, so that 0.95 * 20 is 19 and not above
+    r = min(max(wanted_rank, 1), n)
+    from scipy.stats import beta  # takes long to import and is needed here alone
 
-    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], n + 1 - r, r)
-    return Threshold(float(ordered[r - 1]), rate, (n + 1 - r) / (n + 1), float(low), float(high), n, wanted <= n)
+    low, high = beta.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n + 1 - r, r)
+    return Threshold(float(ordered[r - 1]), rate, (n + 1 - r) / (n + 1), float(low), float(high), n, wanted_rank <= n)
 
 
 def share_interval(count: int, of: int) -> tuple[float, float]:
-    """Successes, trials -> Clopper and Pearson's 95 % interval of the probability: at least that coverage, always."""
-    from scipy.stats import beta
+    """Successes, trials -> 95 % interval of the probability of a success (Clopper and Pearson's exact one)."""
+    from scipy.stats import binomtest
 
-    low = beta.ppf((1 - LEVEL) / 2, count, of - count + 1) if count else 0.0
-    high = beta.ppf((1 + LEVEL) / 2, count + 1, of - count) if count < of else 1.0
-    return float(low), float(high)
+    interval = binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
+    return float(interval.low), float(interval.high)

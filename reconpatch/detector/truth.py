@@ -1,4 +1,4 @@
-"""The truth about photographs of one's own, for `evaluate`: from the names of folders, or from a file."""
+"""The truth about your own photographs, for `evaluate`: from the names of folders, or from a CSV file."""
 
 import csv
 from collections.abc import Collection, Sequence
@@ -6,110 +6,131 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, stem_of
-from reconpatch.detector.photographs import Photograph, cell
+from reconpatch.detector.photographs import Photograph, csv_safe
 from reconpatch.errors import ReconpatchError, quote
 
-GOOD = NORMAL | {"0"}  # labels of a file, in either case
-Listed = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
-MASKS = "ground_truth"  # of a data set in MVTec AD's layout: no folder of photographs
+GOOD_LABELS = NORMAL | {"0"}  # labels of normal images in a file, in lower case
+MASKS = "ground_truth"  # folder of the masks in MVTec AD's layout
+MaskFiles = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Label of a photograph, 1 anomalous, the kind of its defect, and the file of its mask, if it has one."""
+    """What is true of one photograph."""
 
-    label: int
-    kind: str
-    mask: Path | None
+    label: int  # 0 normal, 1 anomalous
+    defect_type: str  # "good" for a normal image
+    mask: Path | None  # file of its mask
 
 
-def from_folders(
+def truth_from_folders(
     photographs: Sequence[Photograph], normal: Collection[str] = NORMAL, masks: Path | None = None
 ) -> list[Truth]:
-    """Photographs -> the truth of each: normal where a folder above it, below the folder given, has one of these names.
+    """N photographs -> N truths.
 
-    All others are anomalous, of the kind of their folder's name. `masks` is a folder in which a photograph's mask lies
-    at the same place, as <stem>.* or <stem>_mask.*. Raises ReconpatchError for photographs in no folder at all, and
-    where `masks` is no folder or holds none of them.
+    A photograph is normal if any folder in its name is in `normal`. Otherwise it is anomalous, and the last folder in
+    its name is its type of defect. `masks` is a folder with the same folders in it, where the mask of an image is
+    called <stem>.* or <stem>_mask.*. Raises ReconpatchError for a photograph without a folder in its name, and if
+    `masks` is no folder or holds no mask of any photograph.
     """
     if masks is not None and not masks.is_dir():
-        raise ReconpatchError(f"{quote(masks)}: no such folder of masks")
+        raise ReconpatchError("no such folder of masks", where=masks)
     truths: list[Truth] = []
-    listed: Listed = {}
-    for each in photographs:
-        folders = PurePosixPath(each.name).parts[:-1]
+    files: MaskFiles = {}
+    for photograph in photographs:
+        folders = PurePosixPath(photograph.name).parts[:-1]
         if not folders:
             raise ReconpatchError(
-                f"{quote(each.path)}: lies in no folder that says what it is; put normal images into a folder good and "
-                "others into folders named after their defects, or give --labels FILE"
+                "lies in no folder that says what it is",
+                where=photograph.path,
+                fix="put normal images into a folder good and others into folders named after their defects, or give "
+                "--labels FILE",
             )
-        good = any(part in normal for part in folders)
-        mask = None if good or masks is None else find_mask(masks, each.name, listed)
-        truths.append(Truth(int(not good), "good" if good else folders[-1], mask))
-    if masks is not None and any(t.label for t in truths) and not any(t.mask for t in truths):
-        name = quote(next(p.name for p, t in zip(photographs, truths, strict=True) if t.label))
-        raise ReconpatchError(f"{quote(masks)}: holds no mask of any image, as one at the place of {name}")
+        if any(folder in normal for folder in folders):
+            truths.append(Truth(0, "good", None))
+        else:
+            mask = None if masks is None else find_mask(masks, photograph.name, files)
+            truths.append(Truth(1, folders[-1], mask))
+    anomalous = [name.name for name, truth in zip(photographs, truths, strict=True) if truth.label]
+    if masks is not None and anomalous and not any(truth.mask for truth in truths):
+        raise ReconpatchError(
+            "holds no mask of any image",
+            where=masks,
+            fix=f"the mask of {quote(anomalous[0])} must lie in the same folders",
+        )
     return truths
 
 
-def find_mask(masks: Path, name: str, listed: Listed) -> Path | None:
-    """Folder of masks, a photograph's name, folders read so far -> the mask at the same place, or below the last folder
-    alone.
+def find_mask(masks: Path, name: str, files: MaskFiles) -> Path | None:
+    """Folder of masks, a photograph's name, the folders read so far -> the file of its mask, None if there is none.
 
-    A folder is read once and then stands in `listed`. Raises ReconpatchError where there are two masks.
+    The mask lies in the folders of the photograph's name, or in the last of these folders alone. Each folder is read
+    once and added to `files`. Raises ReconpatchError if there are two masks.
     """
-    place = PurePosixPath(name)
-    stem = stem_of(place)
-    for folder in (masks / place.parent, masks / place.parent.name):
-        if folder not in listed:
-            listed[folder] = _by_stem(folder)
-        found = sorted(listed[folder].get(stem, []) + listed[folder].get(f"{stem}_mask", []))
-        if len(found) > 1:
-            raise ReconpatchError(f"{quote(found[0])} and {quote(found[1].name)} are masks of one image; remove one")
-        if found:
-            return found[0]
+    path = PurePosixPath(name)
+    stem = stem_of(path)
+    for folder in (masks / path.parent, masks / path.parent.name):
+        if folder not in files:
+            files[folder] = _images_by_stem(folder)
+        candidates = sorted(files[folder].get(stem, []) + files[folder].get(f"{stem}_mask", []))
+        if len(candidates) > 1:
+            raise ReconpatchError(
+                f"and {quote(candidates[1].name)} are masks of one image", where=candidates[0], fix="remove one"
+            )
+        if candidates:
+            return candidates[0]
     return None
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The images in a folder, hidden ones left out, by stem; nothing where there is no folder."""
-    found: dict[str, list[Path]] = {}
+def _images_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Folder -> the images in it by stem, without hidden ones; empty if there is no such folder."""
+    files: dict[str, list[Path]] = {}
     for path in folder.iterdir() if is_folder(folder) else ():
         if path.suffix.lower() in EXTENSIONS and not hidden(path.name):
-            found.setdefault(stem_of(path), []).append(path)
-    return found
+            files.setdefault(stem_of(path), []).append(path)
+    return files
 
 
-def from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
-    """CSV file with columns image, label and perhaps mask, photographs -> the truth of each.
+def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
+    """CSV file, N photographs -> N truths.
 
-    `image` is the name results give a photograph, to the letter; `label` one of GOOD, or else the kind of its defect;
-    `mask` a path that counts from the file. Raises ReconpatchError naming the line that is wrong, or what of lines and
-    photographs lacks its counterpart.
+    The columns are `image` (the name exactly as in scores.csv), `label` (one of GOOD_LABELS in any case, or else the
+    type of the defect) and, if you like, `mask` (a path from the file's folder). Raises ReconpatchError that names the
+    wrong line, or the first image without a line, or the first line without an image.
     """
+    truths: dict[str, Truth] = {}
+    for number, row in _rows(file):
+        where = f"{quote(file)}, line {number}"
+        name, label = str(row["image"]), (row["label"] or "").strip()
+        if not label:
+            raise ReconpatchError("no label", where=where, fix="give good, or the type of the defect")
+        if name in truths:
+            raise ReconpatchError(f"{quote(name)} has two lines", where=where, fix="remove one")
+        mask_name = (row.get("mask") or "").strip()
+        mask = file.parent / mask_name if mask_name else None
+        if mask is not None and not mask.is_file():
+            raise ReconpatchError(f"{quote(mask)}: no such file", where=where)
+        normal = label.lower() in GOOD_LABELS
+        truths[name] = Truth(int(not normal), "good" if normal else label, mask)
+    names = [csv_safe(photograph.name) for photograph in photographs]
+    if missing := [name for name in names if name not in truths]:
+        raise ReconpatchError(f"no line for {len(missing)} images, first {quote(missing[0])}", where=file)
+    if surplus := truths.keys() - set(names):
+        raise ReconpatchError(
+            f"{len(surplus)} lines of no image that was given, first {quote(min(surplus))}", where=file
+        )
+    return [truths[name] for name in names]
+
+
+def _rows(file: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """CSV file -> its rows, each with the number of its last line; names may hold line breaks."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = set(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]  # blank lines and line breaks in names count
+            rows: list[tuple[int, dict[str, str | None]]] = [(reader.line_num, dict(row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReconpatchError(f"{quote(file)}: cannot be read ({error})") from None
+        raise ReconpatchError(f"cannot be read ({error})", where=file) from None
     if not {"image", "label"} <= columns:
-        raise ReconpatchError(f"{quote(file)}: must be a CSV file whose first line is image,label or image,label,mask")
-    truths: dict[str, Truth] = {}
-    for line, row in rows:
-        name, said = str(row["image"]), str(row["label"] or "").strip()
-        if not said:
-            raise ReconpatchError(f"{quote(file)}, line {line}: no label; give good, or what kind of defect it is")
-        if name in truths:
-            raise ReconpatchError(f"{quote(file)}, line {line}: {quote(name)} is there twice; remove one")
-        mask = file.parent / row["mask"].strip() if (row.get("mask") or "").strip() else None
-        if mask is not None and not mask.is_file():
-            raise ReconpatchError(f"{quote(file)}, line {line}: {quote(mask)}: no such file")
-        label = int(said.lower() not in GOOD)
-        truths[name] = Truth(label, said if label else "good", mask)
-    if missing := [p.name for p in photographs if cell(p.name) not in truths]:
-        raise ReconpatchError(f"{quote(file)}: no line for {len(missing)} images, first {quote(missing[0])}")
-    if surplus := set(truths) - {cell(p.name) for p in photographs}:
-        raise ReconpatchError(f"{quote(file)}: {len(surplus)} lines of no image given, first {quote(min(surplus))}")
-    return [truths[cell(p.name)] for p in photographs]
+        raise ReconpatchError("must be a CSV file whose first line is image,label or image,label,mask", where=file)
+    return rows

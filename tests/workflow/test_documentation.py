@@ -54,14 +54,14 @@ RUN = {
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
     "reconpatch fit photos/good --out model": "saved in model",
     "reconpatch predict model photos/new --out found": "found/scores.csv",
-    "reconpatch evaluate model photos/test": "image_auroc",
+    "reconpatch evaluate model photos/test": "image AUROC",
     "reconpatch show model": "threshold",
     "reconpatch sample demo": "demo/brick: train/good",
     "reconpatch fit demo/brick/train/good --out demo/model --backbone tf_efficientnet_lite0 --weights embedded "
     "--size 160 --aspect stretch --epochs 10": "saved in demo/model",
     "reconpatch show demo/model": "threshold",
     "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "demo/found/scores.csv",
-    "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel_auroc",
+    "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel AUROC",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
 PLANNED = {

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reconpatch.data.images import mask_array, view
 from reconpatch.detector.detector import Detection
-from reconpatch.detector.evaluate import assess, lines, seen_mask
+from reconpatch.detector.evaluate import Evaluation, at_threshold, evaluate, seen_mask
 from reconpatch.detector.photographs import Photograph
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError
@@ -23,23 +23,22 @@ SEEN = view(48, 40, size=32, resize=36, aspect="crop")
 PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 
 
-class Said:
-    """Stands for a detector: says what it was told to."""
+class FakeDetector:
+    """Gives the scores and maps it was made with."""
 
     run = SimpleNamespace(crop=32)
     threads = 2
 
     def __init__(self, scores, maps=None, seen=SEEN) -> None:
-        self.scores = scores
+        self.scores, self.seen = scores, seen
         self.maps = maps if maps is not None else [np.zeros((32, 32), np.float32)] * len(scores)
-        self.seen = seen
 
     def __call__(self, photographs):
         for number, _ in enumerate(photographs):
             yield Detection(number, self.scores[number], self.maps[number], self.seen)
 
 
-class Never(Said):
+class NeverScores(FakeDetector):
     def __call__(self, photographs):
         raise AssertionError("scored")
 
@@ -56,63 +55,60 @@ def photographs(count: int) -> list[Photograph]:
     return [Photograph(f"{n}.png", FILE) for n in range(count)]
 
 
-def judged(scores, truths, threshold=None, maps=None, seen=SEEN):
-    return assess(Said(scores, maps, seen), photographs(len(truths)), truths, threshold, lambda *_: None)
+def evaluated(scores, truths, threshold=None, maps=None, seen=SEEN) -> Evaluation:
+    return evaluate(FakeDetector(scores, maps, seen), photographs(len(truths)), truths, threshold, lambda *_: None)
 
 
-def truth(kind: str, mask: Path | None = None) -> Truth:
-    return Truth(int(kind != "good"), kind, mask)
+def truth(defect_type: str, mask: Path | None = None) -> Truth:
+    return Truth(int(defect_type != "good"), defect_type, mask)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["good", "bent", "cut"])), min_size=1, max_size=30))
 def test_images_against_scikit_learn_and_counting(pairs) -> None:
-    scores, truths = [float(s) for s, _ in pairs], [truth(kind) for _, kind in pairs]
-    got = judged(scores, truths, threshold=3.0)
+    scores, truths = [float(s) for s, _ in pairs], [truth(name) for _, name in pairs]
+    result = evaluated(scores, truths, threshold=3.0)
     labels = [t.label for t in truths]
-    assert (got["normal"], got["anomalous"], got["masks"]) == (labels.count(0), labels.count(1), 0)
+    assert (result.normal, result.anomalous, result.masks) == (labels.count(0), labels.count(1), 0)
     if len(set(labels)) == 2:
-        assert got["metrics"]["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-        assert got["metrics"]["image_ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-6)
-        low, high = got["image_auroc_interval"]
+        assert result.metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
+        assert result.metrics["image_ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-6)
+        low, high = result.intervals["image_auroc"]
         assert 0 <= low <= high <= 1
     else:
-        assert got["metrics"]["image_auroc"] is None and "image_auroc_interval" not in got
-    at = got["threshold"]
-    for kinds, found in [
-        (["good"], at["false_alarms"]),
-        (["bent", "cut"], at["found"]),
-        *(([kind], each) for kind, each in at["found_by_kind"].items()),
+        assert result.metrics["image_auroc"] is None and not result.intervals
+    at = result.threshold
+    for names, share in [
+        (["good"], at.false_alarms),
+        (["bent", "cut"], at.detected),
+        *(([name], at.detected_by_type.get(name)) for name in ("bent", "cut")),
     ]:
-        chosen = [score for score, (_, kind) in zip(scores, pairs, strict=True) if kind in kinds]
+        chosen = [score for score, (_, name) in zip(scores, pairs, strict=True) if name in names]
         if not chosen:
-            assert found is None
+            assert share is None
             continue
         above = sum(score > 3 for score in chosen)
         want = binomtest(above, len(chosen)).proportion_ci(0.95, "exact")
-        assert (found["above"], found["of"]) == (above, len(chosen))
-        assert found["interval"] == pytest.approx((want.low, want.high))
-    assert at["found_by_kind"].keys() == {t.kind for t in truths if t.label}
-    assert json.loads(json.dumps(got, allow_nan=False))["normal"] == got["normal"]
-    assert lines(got)[0].startswith(f"{got['normal']} normal and {got['anomalous']} anomalous images")
+        assert (share.above, share.of) == (above, len(chosen)) and share.interval == pytest.approx(
+            (want.low, want.high)
+        )
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["normal"] == result.normal
+    assert len(result.lines()) >= 5
 
 
 def test_pixels_against_scikit_learn(tmp_path, rng) -> None:
-    """On the squares the network sees, with masks brought there as the workflow does."""
-    kinds = ["good", "bent", "bent", "good"]
+    """On the squares the network sees, with masks brought there as in the workflow."""
     maps = rng.random((4, 32, 32)).astype(np.float32)
-    masks = []
-    for n, kind in enumerate(kinds):
-        if kind != "good":
-            write_mask(tmp_path / f"{n}.png", (48, 40), (10 + n, 8, 30, 22 + n))
-        masks.append(None if kind == "good" else tmp_path / f"{n}.png")
-    truths = [truth(kind, mask) for kind, mask in zip(kinds, masks, strict=True)]
-    got = judged([0.1, 0.4, 0.3, 0.2], truths, maps=maps)
+    masks = [None, tmp_path / "1.png", tmp_path / "2.png", None]
+    for n in (1, 2):
+        write_mask(tmp_path / f"{n}.png", (48, 40), (10 + n, 8, 30, 22 + n))
+    truths = [truth("bent" if mask else "good", mask) for mask in masks]
+    result = evaluated([0.1, 0.4, 0.3, 0.2], truths, maps=maps)
     want = np.stack([np.zeros((32, 32), bool) if m is None else mask_array(m, 36, 32) for m in masks])
-    assert want.any() and got["masks"] == 2
-    assert got["metrics"]["pixel_auroc"] == pytest.approx(roc_auc_score(want.ravel(), maps.ravel()), abs=1e-6)
-    assert got["metrics"]["pixel_ap"] == pytest.approx(average_precision_score(want.ravel(), maps.ravel()), abs=1e-6)
-    assert 0 <= got["metrics"]["aupro_30"] <= 1 and "threshold" not in got
+    assert want.any() and result.masks == 2
+    assert result.metrics["pixel_auroc"] == pytest.approx(roc_auc_score(want.ravel(), maps.ravel()), abs=1e-6)
+    assert result.metrics["pixel_ap"] == pytest.approx(average_precision_score(want.ravel(), maps.ravel()), abs=1e-6)
+    assert 0 <= result.metrics["aupro_30"] <= 1 and "threshold" not in result.to_json()
 
 
 @settings(max_examples=40)
@@ -122,120 +118,99 @@ def test_masks_of_a_crop_are_the_workflows(tmp_path_factory, width, height, seed
     file = tmp_path_factory.mktemp("mask") / "m.png"
     Image.fromarray(rng.integers(0, 3, (height, width)).astype(np.uint8)).save(file)
     seen = view(width, height, size=size, resize=size + more, aspect="crop")
-    got = seen_mask(truth("bent", file), seen, photographs(1)[0])
-    np.testing.assert_array_equal(got, mask_array(file, size + more, size))
+    result = seen_mask(truth("bent", file), seen, photographs(1)[0])
+    np.testing.assert_array_equal(result, mask_array(file, size + more, size))
 
 
 def test_no_defect_on_padding(tmp_path) -> None:
     Image.new("L", (40, 10), 255).save(tmp_path / "m.png")
     seen = view(40, 10, size=32, resize=32, aspect="pad")
-    got = seen_mask(truth("bent", tmp_path / "m.png"), seen, photographs(1)[0])
-    np.testing.assert_array_equal(got, seen.content(32))
-    assert got.sum() == 32 * 8
-    assert not seen_mask(truth("good"), seen, photographs(1)[0]).any()
+    result = seen_mask(truth("bent", tmp_path / "m.png"), seen, photographs(1)[0])
+    np.testing.assert_array_equal(result, seen.content(32))
+    assert result.sum() == 32 * 8 and not seen_mask(truth("good"), seen, photographs(1)[0]).any()
 
 
-def test_a_mask_of_another_size_is_named(tmp_path) -> None:
-    write_mask(tmp_path / "m.png", (40, 48))
-    with pytest.raises(ReconpatchError, match=r"m\.png: 40x48 px, its image 0\.png has 48x40"):
-        judged([1.0], [truth("bent", tmp_path / "m.png")])
-
-
-def test_some_masks_missing_are_said_before_any_scoring(tmp_path) -> None:
-    write_mask(tmp_path / "m.png")
-
-    truths = [truth("good"), truth("bent", tmp_path / "m.png"), truth("bent"), truth("cut")]
-    with pytest.raises(ReconpatchError, match=r"2 of 3 anomalous images have no mask, first 2\.png"):
-        assess(Never([]), photographs(4), truths, None, lambda *_: None)
-
-
-def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path) -> None:
+def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> None:
+    """Masks that some lack, files that cannot be read, sizes that differ, memory."""
     write_mask(tmp_path / "good.png")
     write_mask(tmp_path / "turned.png", (40, 48))
     (tmp_path / "text.png").write_text("no image")
+
+    def refused(sources, truths) -> str:
+        with pytest.raises(ReconpatchError) as error:
+            evaluate(NeverScores([]), sources, truths, None, lambda *_: None)
+        return str(error.value)
+
+    good = tmp_path / "good.png"
+    message = refused(photographs(4), [truth("good"), truth("bent", good), truth("bent"), truth("cut")])
+    assert "2 of 3 anomalous images have no mask, first 2.png" in message
     sources = photographs(5)
     sources[4] = Photograph("4.png", tmp_path / "text.png")
     masks = [tmp_path / name for name in ("good.png", "turned.png", "text.png", "missing.png", "turned.png")]
-    with pytest.raises(ReconpatchError) as caught:
-        assess(Never([]), sources, [truth("bent", mask) for mask in masks], None, lambda *_: None)
-    said = str(caught.value).splitlines()
-    assert len(said) == 5 and "turned.png: 40x48 px, its image 1.png has 48x40" in said[1]
-    assert "text.png" in said[2] and "missing.png" in said[3] and "text.png" in said[4]
-    with pytest.raises(ReconpatchError, match=r"and 3 more$"):
-        assess(Never([]), [sources[4]] * 23, [truth("good")] * 23, None, lambda *_: None)
-
-
-def test_memory_is_looked_at_before_any_scoring(tmp_path, monkeypatch) -> None:
-    write_mask(tmp_path / "m.png")
+    lines = refused(sources, [truth("bent", mask) for mask in masks]).splitlines()
+    assert len(lines) == 5 and "turned.png: 40x48 px, its image 1.png has 48x40" in lines[1]
+    assert all(name in line for name, line in zip(("text.png", "missing.png", "text.png"), lines[2:], strict=True))
     monkeypatch.setattr("reconpatch.detector.evaluate.machine_mb", lambda: 900.0)
-    with pytest.raises(ReconpatchError, match=r"2 images: .* about 1\.0 GB of memory, there are 0\.9 GB"):
-        assess(Never([]), photographs(2), [truth("good"), truth("bent", tmp_path / "m.png")], None, lambda *_: None)
-    assert judged([1.0], [truth("good")])["normal"] == 1  # without masks nothing is kept
+    assert "there are 0.9 GB" in refused(photographs(2), [truth("good"), truth("bent", good)])
+    assert evaluated([1.0], [truth("good")]).normal == 1  # without masks no maps are kept
 
 
 def pro_by_thresholds(maps, masks, counted) -> float:
-    """Mean share of regions found against the false positive rate among counted pixels, up to 0.3, by trapezoids."""
+    """Mean share of each region above the threshold against the false positive rate of counted pixels, up to 0.3."""
     points = [(0.0, 0.0)]
     for threshold in np.unique(maps[counted])[::-1]:
-        found = []
+        shares = []
         for m, mask in zip(maps, masks, strict=True):
             regions, count = ndimage.label(mask, np.ones((3, 3)))
-            found += [(m[regions == n + 1] >= threshold).mean() for n in range(count)]
-        points.append(((maps[counted & ~masks] >= threshold).mean(), np.mean(found)))
+            shares += [(m[regions == n + 1] >= threshold).mean() for n in range(count)]
+        points.append(((maps[counted & ~masks] >= threshold).mean(), np.mean(shares)))
     x, y = np.array(points).T
     grid = np.union1d(x[x <= 0.3], 0.3)
     area = np.trapezoid(y[x <= 0.3], x[x <= 0.3])
     return float(area + (grid[-1] - x[x <= 0.3][-1]) * (y[x <= 0.3][-1] + np.interp(0.3, x, y)) / 2) / 0.3
 
 
-def test_padding_is_neither_right_nor_wrong(tmp_path, rng) -> None:
-    """Pixel metrics of the photograph's pixels alone: scikit-learn and a loop over thresholds see no others."""
+def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
+    """Whatever the map says there; against scikit-learn and a loop over thresholds that see no padding."""
     maps = rng.random((3, 32, 32)).astype(np.float32)
     counted = np.tile(PADDED.content(32), (3, 1, 1))
-    assert 0 < counted.sum() < counted.size
     files = [tmp_path / f"{n}.png" for n in range(2)]
     for n, file in enumerate(files):
         write_mask(file, (48, 40), (8 + n, 0, 30, 22))  # to the upper edge
-    masks = np.stack(
-        [*(seen_mask(truth("bent", f), PADDED, photographs(1)[0]) for f in files), np.zeros((32, 32), bool)]
-    )
+    masks = np.zeros((3, 32, 32), bool)
+    masks[:2] = [seen_mask(truth("bent", f), PADDED, photographs(1)[0]) for f in files]
     maps[masks] += 0.2
     truths = [*(truth("bent", f) for f in files), truth("good")]
-    found = []
-    for outside in (0, -5, 5):
-        given = np.where(counted, maps, np.float32(outside))
-        found.append(judged([0.1, 0.4, 0.3], truths, maps=given, seen=PADDED)["metrics"])
+    found = [
+        evaluated([0.1, 0.4, 0.3], truths, maps=np.where(counted, maps, np.float32(outside)), seen=PADDED).metrics
+        for outside in (0, -5, 5)
+    ]
     assert found[0] == found[1] == found[2]
     flat = masks[counted], maps[counted]
     assert found[0]["pixel_auroc"] == pytest.approx(roc_auc_score(*flat), abs=1e-6)
     assert found[0]["pixel_ap"] == pytest.approx(average_precision_score(*flat), abs=1e-6)
     assert found[0]["aupro_30"] == pytest.approx(pro_by_thresholds(maps, masks, counted), abs=1e-6)
-    assert found[0]["aupro_30"] < pro_by_thresholds(maps * counted, masks, np.ones_like(counted)) - 0.02
 
 
-def test_kinds_may_have_the_name_of_normal_images() -> None:
-    """A folder called good, of images that are anomalous, raises no false alarms."""
+def test_types_of_defects_may_have_the_name_of_normal_images() -> None:
     truths = [Truth(0, "good", None), Truth(1, "good", None), Truth(1, "cut", None)]
-    at = judged([0.1, 0.9, 0.2], truths, threshold=0.5)["threshold"]
-    counts = {key: (at[key]["above"], at[key]["of"]) for key in ("false_alarms", "found")}
-    assert counts == {"false_alarms": (0, 1), "found": (1, 2)}
-    assert {k: (v["above"], v["of"]) for k, v in at["found_by_kind"].items()} == {"good": (1, 1), "cut": (0, 1)}
+    at = at_threshold([0.1, 0.9, 0.2], truths, 0.5)
+    shares = [at.false_alarms, at.detected, at.detected_by_type["good"], at.detected_by_type["cut"]]
+    assert [(share.above, share.of) for share in shares] == [(0, 1), (1, 2), (1, 1), (0, 1)]
 
 
-def test_a_threshold_decides_as_predict_does() -> None:
-    """Scores are float32; a threshold the user writes is not rounded to it."""
+def test_a_threshold_decides_as_in_predict() -> None:
+    """Scores are float32; a threshold that the user gives is not rounded to it."""
     score = float(np.float32(0.1))  # 0.10000000149
-    assert judged([score], [truth("good")], threshold=0.1)["threshold"]["false_alarms"]["above"] == 1
-    assert judged([score], [truth("good")], threshold=score)["threshold"]["false_alarms"]["above"] == 0
+    assert evaluated([score], [truth("good")], threshold=0.1).threshold.false_alarms.above == 1
+    assert evaluated([score], [truth("good")], threshold=score).threshold.false_alarms.above == 0
 
 
-def test_lines_tell_everything() -> None:
-    got = judged([0.1, 0.9, 0.8, 0.2], [truth("good"), truth("bent"), truth("cut"), truth("good")], threshold=0.5)
-    said = "\n".join(lines(got))
-    assert "  image_f1 (best F1): 1.0000" in said
-    for part in ("2 normal and 2 anomalous", "image_auroc: 1.0000 (95 % interval", "at the threshold 0.5:"):
-        assert part in said
-    assert "  false alarms: 0 of 2, 0.0% (95 % interval 0.0% to 84.2%)" in said
-    assert "    of bent: 1 of 1, 100.0%" in said and "anomalous images found: 2 of 2" in said
-    alone = lines(judged([0.1], [truth("good")], threshold=0.5))
-    assert "  image_auroc: undefined" in alone and not any("found" in line for line in alone)
+def test_lines_and_json_hold_everything() -> None:
+    result = evaluated([0.1, 0.9, 0.8, 0.2], [truth(name) for name in ("good", "bent", "cut", "good")], threshold=0.5)
+    text = "\n".join(result.lines())
+    for part in ("2 normal and 2 anomalous", "1.0000 (95 % interval", "0 of 2, 0.0%", "of bent: 1 of 1, 100.0%"):
+        assert part in text
+    assert result.to_json()["threshold"]["found_by_kind"]["bent"]["above"] == 1
+    alone = evaluated([0.1], [truth("good")], threshold=0.5).lines()
+    assert any("undefined" in line for line in alone) and len(alone) < len(text.splitlines())

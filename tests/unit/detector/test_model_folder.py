@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,228 +16,312 @@ from products import SIZE, detector, product, write_products
 from running import ROOT
 from safetensors.numpy import save_file
 
-from reconpatch.detector import model_folder as saved
-from reconpatch.detector.card import BANK, CARD, IMAGES, NETWORK, Card, digest_of, read_card
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.detector.model_folder import load
+from reconpatch.detector.model_folder import (
+    BANK,
+    CARD,
+    IMAGES,
+    NETWORK,
+    SCHEMA,
+    Card,
+    card_json,
+    card_lines,
+    digest_of,
+    load,
+    read_card,
+    seal,
+    thresholds,
+)
+from reconpatch.detector.threshold import choose_threshold
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
+from reconpatch.method import backbones
 from reconpatch.method.memory_bank import MemoryBank
 
 NAMES = (CARD, NETWORK, BANK, IMAGES)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A fitted model, its card and its folder. One image has a name that csv must quote, one is there twice."""
-    folder = tmp_path_factory.mktemp("saved")
-    good = write_products(folder / "good", 10)
+@pytest.fixture
+def copy(saved, tmp_path) -> Path:
+    """A copy of the saved model that a test may change."""
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def changed(card: Card, **changes: Any) -> Card:
+    """The card with other values and digests that fit, as anyone could make it who can write."""
+    made = Card.model_validate(card.model_dump(mode="json") | changes)
+    seal(made)
+    return made
+
+
+# What is saved and loaded
+
+
+def test_the_folder_holds_what_the_card_says(model, saved) -> None:
+    card = read_card(saved)
+    assert sorted(p.name for p in saved.iterdir()) == sorted(NAMES)
+    assert card.files == {name: sha256_of(saved / name) for name in (NETWORK, BANK, IMAGES)}
+    assert (card.images.fitted, card.images.held_out, card.images.different) == (19, 5, 24)
+    assert (card.bank.patches, card.bank.of) == (len(model.detector_.bank.patches), 16 * 19)
+    assert len(card.training) == 2 and card.run.epochs == 2 and card.weights.source == "random"
+    np.testing.assert_array_equal(MemoryBank.load(saved / BANK).patches, model.detector_.bank.patches)
+
+
+def test_digests_are_of_canonical_json(saved) -> None:
+    """Against hashlib and json. The identity holds nothing of the machine."""
+    content = json.loads((saved / CARD).read_text())
+
+    def digest(*without: str) -> str:
+        rest = {key: value for key, value in content.items() if key not in {*without, "digest"}}
+        assert not {"identity", "made"} <= set(without) or "cpu" not in json.dumps(rest)
+        return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+    assert content["digest"] == digest() and content["identity"] == digest("made", "identity")
+
+
+def test_identity_depends_on_all_but_how_it_was_made(saved) -> None:
+    card = read_card(saved)
+    different = {
+        "run": card.run.model_dump(mode="json") | {"seed": 5},
+        "aspect": "pad",
+        "images": {"fitted": 8, "held out": 2, "different": 10},
+        "bank": {"patches": 3, "of": 300},
+        "weights": {"source": "random", "sha256": "ab"},
+        "training": [],
+        "files": card.files | {BANK: "0"},
+        "scores": [value + 1 for value in card.scores],
+        "peaks": [value + 1 for value in card.peaks],
+        "made": {"device": "cuda"},
+        **{name: getattr(card, name) / 2 for name in ("false_alarm_rate", "level", "seen")},
+    }
+    assert {*different, "schema_version", "identity", "digest"} == Card.model_fields.keys()
+    for key, value in different.items():
+        other = changed(card, **{key: value})
+        assert other.digest != card.digest and (other.identity == card.identity) == (key == "made"), key
+
+
+def test_the_list_of_images_can_be_read(tmp_path) -> None:
+    """With names that csv must quote, and copies."""
+    good = write_products(tmp_path / "good", 10)
     product(90).save(good / 'odd, "name"\nof two lines.png')
     product(91).save(good / os.fsdecode(b"latin\xe9.png"))
     shutil.copy(good / "000.png", good / "copy.png")
-    model = detector().fit(good)
-    return model, model.save(folder / "model"), folder / "model"
-
-
-def test_the_folder_holds_what_it_says(made) -> None:
-    model, card, folder = made
-    assert sorted(p.name for p in folder.iterdir()) == sorted(NAMES)
-    assert card.files == {name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)}
-    assert read_card(folder) == card
-    assert card.images == {"fitted": len(model.fitted_.facts) - len(card.scores), "held out": 2, "different": 12}
-    assert card.bank == {"patches": len(model.detector_.bank.patches), "of": 16 * card.images["fitted"]}
-    assert len(card.training) == 2 and card.run.epochs == 2 and card.weights["source"] == "random"
-    bank = MemoryBank.load(folder / BANK)
-    np.testing.assert_array_equal(bank.patches, model.detector_.bank.patches)
-
-
-def test_the_list_of_images_can_be_read(made) -> None:
-    _, card, folder = made
-    with open(folder / IMAGES, newline="", encoding="utf-8") as stream:
+    card = detector().fit(good).save(tmp_path / "model")
+    with open(tmp_path / "model" / IMAGES, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    names = {row["image"] for row in rows}
-    assert len(rows) == 13 and 'odd, "name"\nof two lines.png' in names and r"latin\udce9.png" in names
-    good = folder.parent / "good"
-    for row in rows:
-        if (good / row["image"]).exists():
-            assert row["sha256"] == sha256_of(good / row["image"])
-        assert (row["width"], row["height"]) == ("52", "40")
+    assert len(rows) == 13 and {'odd, "name"\nof two lines.png', r"latin\udce9.png"} <= {row["image"] for row in rows}
+    assert all(row["sha256"] == sha256_of(good / row["image"]) for row in rows if (good / row["image"]).exists())
+    assert {(row["width"], row["height"]) for row in rows} == {("52", "40")}
     uses = [row["use"] for row in rows]
-    assert uses.count("held out") == card.images["held out"] and uses.count("fitted") == card.images["fitted"]
+    assert uses.count("held out") == card.images.held_out and uses.count("fitted") == card.images.fitted
 
 
-@settings(max_examples=200)
+def test_loaded_elsewhere_it_scores_as_before(model, saved, tmp_path) -> None:
+    """In a process without network, home and repository, to the bit."""
+    code = (
+        "import sys\nfrom reconpatch import ReConPatch\n"
+        "model = ReConPatch.load(sys.argv[1], device='cpu', threads=1)\n"
+        "print(*(float(score).hex() for score in model.anomaly_scores(sys.argv[2:])))\n"
+    )
+    paths = [str(path) for path in sorted(write_products(tmp_path / "new", 2, start=300, defect=True).iterdir())]
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, str(saved), *paths]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [float(score).hex() for score in model.anomaly_scores(paths)]
+
+
+# What is refused
+
+
+@settings(max_examples=100)
 @given(st.data())
-def test_a_changed_byte_is_refused_or_changes_nothing(made, data) -> None:
-    _, card, folder = made
+def test_a_changed_byte_is_refused_or_changes_nothing(saved, data) -> None:
+    card = read_card(saved)
     name = data.draw(st.sampled_from(NAMES))
-    file = folder / name
-    whole = file.read_bytes()
+    whole = (saved / name).read_bytes()
     place = data.draw(st.integers(0, len(whole) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda b: b != whole[place]))
     try:
-        with open(file, "r+b") as stream:
-            stream.seek(place)
-            stream.write(bytes([byte]))
+        (saved / name).write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
         try:
-            got = read_card(folder)
+            assert read_card(saved) == card and name == CARD
         except ReconpatchError as error:
-            assert name in str(error)
-        else:
-            assert name == CARD and got == card
+            assert name in error.where
     finally:
-        file.write_bytes(whole)
+        (saved / name).write_bytes(whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cut_file_is_refused(name, made, tmp_path) -> None:
-    copy = shutil.copytree(made[2], tmp_path / "copy")
-    content = (copy / name).read_bytes()
-    (copy / name).write_bytes(content[: len(content) // 2])
+def test_a_missing_cut_or_longer_file_is_named(name, copy) -> None:
+    whole = (copy / name).read_bytes()
+    for content in (whole[: len(whole) // 2], whole + b"\0", b""):
+        (copy / name).write_bytes(content)
+        with pytest.raises(ReconpatchError, match=name):
+            read_card(copy)
+    (copy / name).unlink()
     with pytest.raises(ReconpatchError, match=name):
-        load(copy, device="cpu")
+        read_card(copy)
 
 
-def test_files_of_two_models_do_not_mix(made, tmp_path) -> None:
-    other = detector(seed=1).fit(made[2].parent / "good")
-    other.save(tmp_path / "other")
-    for name in NAMES:
-        copy = shutil.copytree(made[2], tmp_path / name)
-        shutil.copy(tmp_path / "other" / name, copy / name)
-        if (copy / name).read_bytes() != (made[2] / name).read_bytes():
-            with pytest.raises(ReconpatchError, match="edited or damaged"):
-                read_card(copy)
-    assert (tmp_path / "other" / BANK).read_bytes() != (made[2] / BANK).read_bytes()
+HOSTILE = {
+    "empty": b"",
+    "no JSON": b"hello",
+    "a list": b"[]",
+    "null": b"null",
+    "no UTF-8": b'{"a": "\xff"}',
+    "nested 100,000 deep": b"[" * 100_000,
+    "nested and closed": b'{"made": ' * 5000 + b"1" + b"}" * 5000,
+    "20 MB": b'{"made": "' + b"x" * 20_000_000 + b'"}',
+}
 
 
-def test_the_identity_holds_again(made, tmp_path) -> None:
-    """Fitted again, all but how it was made is the same, to the byte."""
-    _, card, folder = made
-    again = detector().fit(folder.parent / "good").save(tmp_path / "again")
-    assert again.identity == card.identity and again.digest != card.digest
-    for name in (NETWORK, BANK, IMAGES):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_card_is_refused(name, copy) -> None:
+    (copy / CARD).write_bytes(HOSTILE[name])
+    with pytest.raises(ReconpatchError, match="not the card of a model") as error:
+        read_card(copy)
+    assert len(str(error.value)) < 1000
 
 
-SCRIPT = """
-import socket, sys
-def refuse(*_, **__):
-    raise OSError("no network here")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from reconpatch import ReConPatch
-from PIL import Image
-model = ReConPatch.load(sys.argv[1], device="cpu", threads=1)
-print(*(score.hex() for score in model.anomaly_scores(sys.argv[2:])))
-"""
+VALUES = ["NaN", "Infinity", "1e999", "1" * 5000, '"\\ud800"', "[" * 300 + "]" * 300]
 
 
-def test_a_fresh_process_elsewhere_without_network_or_home(made, tmp_path) -> None:
-    model, _, folder = made
-    for n in (200, 201):
-        product(n, defect=n == 201).save(tmp_path / f"{n}.png")
-    empty = tmp_path / "home"
-    empty.mkdir()
-    paths = [str(tmp_path / f"{n}.png") for n in (200, 201)]
-    environment = {"HOME": str(empty), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), *paths], cwd=empty, env=environment, text=True, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
-    here = [float(score).hex() for score in model.anomaly_scores(paths)]
-    assert done.stdout.split() == here
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+def test_odd_values_are_refused_wherever_they_are(value, copy) -> None:
+    content = json.loads((copy / CARD).read_text())
+    for key, odd in {"made": {"x": "HERE"}, "scores": ["HERE"], "level": "HERE", "schema_version": "HERE"}.items():
+        (copy / CARD).write_text(json.dumps(content | {key: odd}).replace('"HERE"', value))
+        with pytest.raises(ReconpatchError, match=r"model\.json"):
+            read_card(copy)
 
 
-def test_loaded_it_says_what_it_said(made) -> None:
-    model, card, folder = made
-    images = [product(300), product(301, defect=True)]
-    for batch in (1, 8):
-        found, again = load(folder, device="cpu", threads=1, batch=batch)
-        assert again == card and found.batch == batch
-        for a, b in zip(found(images), model.detect(images), strict=True):
-            assert a.score == pytest.approx(b.score, rel=1e-4) and a.view == b.view
-            np.testing.assert_allclose(a.map, b.map, rtol=1e-3, atol=1e-6)
+WRONG: dict[str, dict[str, Any]] = {
+    "an unknown key": {"more": 1},
+    "no images": {"images": {}},
+    "other counts": {"images": {"fitted": 1, "held out": 1, "different": 1, "more": 1}},
+    "no digest of weights": {"weights": {"source": "random"}},
+    "other files": {"files": {"../../etc/passwd": "ab"}},
+    "more scores than peaks": {"scores": [1.0] * 6},
+    "another aspect": {"aspect": "squash"},
+    "a run without its keys": {"run": {"crop": 512}},
+    "an edit": {"false_alarm_rate": 0.5},
+    "another identity": {"identity": "0" * 64},
+}
 
 
-def test_nothing_but_made_depends_on_the_device(made, monkeypatch, tmp_path) -> None:
-    """What is saved is as on a CPU: names of devices stand in `made` alone, tensors are plain."""
-    _, card, folder = made
-    told = card.model_dump(mode="json")
-    assert told["made"]["device"] == "cpu"
-    for text in (
-        json.dumps(told["run"]),
-        (folder / IMAGES).read_text(),
-        (folder / BANK).read_bytes()[:2000].decode("latin-1"),
-    ):
-        assert "cpu" not in text and "cuda" not in text
+@pytest.mark.parametrize("name", WRONG)
+def test_cards_that_are_edited_or_of_another_form_are_refused(name, copy) -> None:
+    (copy / CARD).write_text(json.dumps(json.loads((copy / CARD).read_text()) | WRONG[name]))
+    with pytest.raises(ReconpatchError, match=r"model\.json"):
+        read_card(copy)
 
 
-def test_of_no_model(tmp_path) -> None:
+def test_identity_must_be_right_even_if_the_digest_is(copy) -> None:
+    card = read_card(copy)
+    card.identity = "0" * 64
+    card.digest = digest_of(card)
+    (copy / CARD).write_text(card.model_dump_json())
+    with pytest.raises(ReconpatchError, match="digest"):
+        read_card(copy)
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, -1])
+def test_another_schema_is_named(version, copy) -> None:
+    (copy / CARD).write_text(json.dumps({"schema_version": version, "of": "the future"}))
+    with pytest.raises(ReconpatchError, match=f"schema {version}, this version of reconpatch reads {SCHEMA}"):
+        read_card(copy)
+
+
+def test_what_is_no_model(tmp_path) -> None:
     for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
         with pytest.raises(ReconpatchError, match="no model"):
             ReConPatch.load(place)
-
-
-def forged(folder: Path, card: dict[str, Any], tensors: dict[str, Any] | None = None, **run: Any) -> Path:
-    """A model changed by one who can make all digests fit."""
-    content = json.loads((folder / CARD).read_text()) | card
-    if tensors is not None:
-        header = json.dumps({"dim": (content["run"] | run)["dim"], "training_patches": content["bank"]["of"]})
-        save_file(tensors, folder / BANK, metadata={"reconpatch": header})
-        content["files"] = content["files"] | {BANK: sha256_of(folder / BANK)}
-    content["run"] = content["run"] | run
-    card_ = Card.model_validate(content)
-    card_.identity = digest_of(card_, "made", "identity")
-    card_.digest = digest_of(card_)
-    (folder / CARD).write_text(json.dumps(card_.model_dump(mode="json")))
-    assert read_card(folder) == card_  # nothing else is wrong with it
-    return folder
 
 
 def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
+def forge(folder: Path, tensors: dict[str, Any], **run: Any) -> None:
+    """Other tensors and parameters, with digests that fit."""
+    card = read_card(folder)
+    parameters = card.run.model_dump(mode="json") | run
+    header = json.dumps({"dim": parameters["dim"], "training_patches": 176})
+    save_file(tensors, folder / BANK, metadata={"reconpatch": header})
+    files = card.files | {BANK: sha256_of(folder / BANK)}
+    forged = changed(card, run=parameters, files=files, bank={"patches": 20, "of": 176})
+    (folder / CARD).write_text(forged.model_dump_json())
+    assert read_card(folder) == forged  # nothing else is wrong with it
+
+
 PARTS = {"memory_bank": zeros(20, 16), "order": np.arange(20), "f.weight": zeros(16, 32), "f.bias": zeros(16)}
-BANKS = {
-    "as the run's": ({}, {}, None),
+BANKS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "f takes other features": ({"f.weight": zeros(16, 33)}, {}, r"f.weight \(16, 33\).* instead of .*\(16, 32\)"),
     "other dimensions": ({"memory_bank": zeros(20, 17)}, {}, r"memory_bank \(20, 17\)"),
     "other rows": ({"memory_bank": zeros(21, 16)}, {}, r"memory_bank \(21, 16\)"),
     "something else": ({"more": zeros(1)}, {}, r"more \(1,\)"),
     "f in PatchCore": ({}, {"method": "patchcore"}, r"f.weight"),
-    "neighbours beyond it": ({}, {"neighbours": 21}, "neighbours = 21 in a memory bank of 20"),
+    "neighbours beyond it": ({}, {"neighbours": 21}, "neighbours = 21"),
     "patches beyond the grid": ({}, {"patch_size": 31}, "patch_size 31"),
 }
 
 
 @pytest.mark.parametrize("name", BANKS)
-def test_digests_that_fit_do_not_make_parts_fit(name, made, tmp_path) -> None:
-    changes, run, said = BANKS[name]
-    copy = shutil.copytree(made[2], tmp_path / "copy")
-    forged(copy, {"bank": {"patches": 20, "of": 176}}, PARTS | changes, **run)
-    if said is None:
-        assert len(load(copy, device="cpu")[0](product(1) for _ in [0]).__next__().map) == SIZE
-        return
-    with pytest.raises(ReconpatchError, match=said):
+def test_digests_that_fit_do_not_make_parts_fit(name, copy) -> None:
+    changes, run, message = BANKS[name]
+    forge(copy, PARTS | changes, **run)
+    with pytest.raises(ReconpatchError, match=message):
         load(copy, device="cpu")
 
 
-def test_a_bank_of_patchcore_needs_no_f(made, tmp_path) -> None:
-    """5 does not divide the 32 channels: features are pooled to it directly."""
-    copy = shutil.copytree(made[2], tmp_path / "copy")
-    bank = {"memory_bank": zeros(20, 5), "order": np.arange(20)}
-    forged(copy, {"bank": {"patches": 20, "of": 176}}, bank, method="patchcore", dim=5)
+def test_other_banks_of_the_right_form_are_loaded(copy) -> None:
+    """5 does not divide the 32 channels: PatchCore's features are pooled to it directly, and need no f."""
+    forge(copy, PARTS)
+    assert next(iter(load(copy, device="cpu")[0]([product(1)]))).map.shape == (SIZE, SIZE)
+    forge(copy, {"memory_bank": zeros(20, 5), "order": np.arange(20)}, method="patchcore", dim=5)
     assert load(copy, device="cpu")[0].width == 5
 
 
-def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(made, tmp_path, monkeypatch) -> None:
-    copy = shutil.copytree(made[2], tmp_path / "copy")
-    monkeypatch.setattr(saved, "load_backbone", lambda *_, **__: pytest.fail("loaded"))
-    monkeypatch.setattr(saved.MemoryBank, "load", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(ReconpatchError, match=r"GB of memory with 100000000 images a pass, there are .* batch_images"):
+def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(copy, monkeypatch) -> None:
+    monkeypatch.setattr(backbones, "load_backbone", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(MemoryBank, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ReconpatchError, match="GB of memory with 100000000 images a pass") as error:
         load(copy, device="cpu", batch=10**8)
+    assert "batch_images" in error.value.fix
+    card = read_card(copy)
+    (copy / CARD).write_text(
+        changed(card, run=card.run.model_dump(mode="json") | {"resize": 8192, "crop": 8192}).model_dump_json()
+    )
     with pytest.raises(ReconpatchError, match="GB of memory with 8 images a pass"):
-        load(forged(copy, {}, resize=8192, crop=8192), device="cpu")
-    monkeypatch.setattr(saved, "machine_mb", lambda: 100.0)
-    with pytest.raises(ReconpatchError, match=r"there are 0\.1 GB"):
-        load(made[2], device="cpu")
+        load(copy, device="cpu")
+
+
+# What is said about a model
+
+
+def test_thresholds_are_chosen_for_any_rate(saved) -> None:
+    card = changed(read_card(saved), scores=[1.0, 5.0, 3.0, 2.0, 4.0], peaks=[0.1, 0.5, 0.3, 0.2, 0.4])
+    assert thresholds(card, 0.34) == (choose_threshold(card.scores, 0.34), 0.4)
+    threshold, map_threshold = thresholds(card, 0.5)
+    assert threshold and threshold.value == 3 and map_threshold == 0.3
+    assert thresholds(changed(card, scores=[], peaks=[])) == (None, None)
+    with pytest.raises(ReconpatchError, match="--false-alarms"):
+        thresholds(changed(card, scores=[], peaks=[]), 0.5)
+
+
+def test_what_people_and_machines_are_told(saved) -> None:
+    card = read_card(saved)
+    text, content = "\n".join(card_lines(card)), json.loads(json.dumps(card_json(card)))
+    for part in ("reconpatch, 2 epochs", "19 fitted, 5 held out, 24 different", "weights are random", card.identity):
+        assert part in text
+    assert content["threshold"]["sentence"] in text and content["identity"] == card.identity
+    assert content["images"]["held out"] == 5 and content["made"]["threads"] == 1 and "training" not in content
+
+
+def test_what_limits_a_model_is_told(saved) -> None:
+    card = read_card(saved)
+    poor = "\n".join(card_lines(changed(card, seen=0.5, scores=[], peaks=[], made={})))
+    assert "no images were held out" in poor and "--aspect stretch or pad" in poor and "commit unknown" in poor
+    copies = changed(card, images={"fitted": 20, "held out": 30, "different": 21})
+    assert "30 held out (5 different)" in "\n".join(card_lines(copies))

@@ -1,26 +1,47 @@
 import csv
 import errno
 import os
-import shutil
-from pathlib import Path
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pytest
 from drawing import write_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
-from reconpatch.data.images import view
+from reconpatch.data.images import ASPECTS, view
+from reconpatch.detector import predict as module
 from reconpatch.detector.detector import Detection
-from reconpatch.detector.overlays import BAR, defect_mask
-from reconpatch.detector.photographs import find, load
-from reconpatch.detector.predict import COLUMNS, PART, SCORES, Look, row, score_photographs
+from reconpatch.detector.photographs import find_photographs, load
+from reconpatch.detector.predict import (
+    COLUMNS,
+    LONGEST_SIDE,
+    OUTLINE_COLOUR,
+    SCORES,
+    SHORTEST_SIDE,
+    TEXT_HEIGHT,
+    TEXT_WIDTH,
+    TIMED_ALONE,
+    UNFINISHED_SCORES,
+    UNSEEN_BRIGHTNESS,
+    ColourScale,
+    PredictOptions,
+    colour_scale,
+    defect_mask,
+    overlay,
+    predict,
+    profile,
+)
 from reconpatch.errors import ReconpatchError
 
-QUIET = Look(None, None, 0.0, overlays=False)
+NO_PICTURES = PredictOptions(None, None, 0.0, overlays=False)
 
 
-class Said:
-    """Stands for a detector: scores 0.1, 0.2, ... and a map with a bump; what cannot be read is told."""
+class FakeDetector:
+    """Scores 0.1, 0.2, ... and a map with a bump."""
 
     batch = 2
 
@@ -40,7 +61,7 @@ def quiet(*_: object) -> None:
     """No progress is shown."""
 
 
-def table(file: Path) -> list[dict[str, str]]:
+def table(file) -> list[dict[str, str]]:
     with open(file, newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -49,154 +70,256 @@ def table(file: Path) -> list[dict[str, str]]:
 def photographs(tmp_path, rng):
     for n in range(4):
         write_image(tmp_path / f"in/{n}.png", rng, (40 + n, 30))
-    return find([tmp_path / "in"])[0]
+    return find_photographs([tmp_path / "in"])[0]
 
 
-def test_a_row_tells_score_verdict_and_place(photographs, tmp_path) -> None:
-    found = score_photographs(Said(), photographs, tmp_path / "out", Look(0.25, None, 0.0, overlays=False), quiet)
-    rows = table(tmp_path / "out" / SCORES)
-    assert tuple(rows[0]) == COLUMNS and [r["image"] for r in rows] == [f"{n}.png" for n in range(4)]
-    assert [float(r["score"]) for r in rows] == [0.1, 0.2, 0.3, 0.4]
-    assert [r["anomalous"] for r in rows] == ["0", "0", "1", "1"]
-    for n, r in enumerate(rows):
-        assert (int(r["width"]), int(r["height"])) == (40 + n, 30)
-        scale = 30 / 18
-        left = round((int(18 * (40 + n) / 30) - 16) / 2)
-        assert int(r["peak_x"]) == int((8.5 + left) * (40 + n) / int(18 * (40 + n) / 30))
-        assert int(r["peak_y"]) == int((4.5 + 1) * scale)
-        assert float(r["seen"]) == pytest.approx(256 / (18 * int(18 * (40 + n) / 30)), abs=1e-4)
-    assert {k: str(v) for k, v in found.rows[2].items()} == rows[2] and found.unreadable == []
-    assert not (tmp_path / "out" / PART).exists() and not (tmp_path / "out/overlays").exists()
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
 
 
-def test_without_a_threshold_there_is_no_verdict(photographs, tmp_path) -> None:
-    score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    assert {r["anomalous"] for r in table(tmp_path / "out" / SCORES)} == {""}
-    detection = next(iter(Said()(photographs, None)))
-    assert row(photographs[0], detection, None)["anomalous"] is None
-    assert row(photographs[0], detection, 0.1)["anomalous"] == 0  # exactly on the threshold
+def test_a_row_holds_score_verdict_and_peak(photographs, out) -> None:
+    options = PredictOptions(0.2, None, 0.0, overlays=False, masks=True)  # no mask is written without its threshold
+    predictions = predict(FakeDetector(), photographs, out, options, quiet)
+    rows = table(out / SCORES)
+    assert tuple(rows[0]) == COLUMNS and [row["image"] for row in rows] == [f"{n}.png" for n in range(4)]
+    assert [float(row["score"]) for row in rows] == [0.1, 0.2, 0.3, 0.4]
+    assert [row["anomalous"] for row in rows] == ["0", "0", "1", "1"] and predictions.anomalous == 2
+    for n, row in enumerate(rows):
+        width = int(18 * (40 + n) / 30)  # px of the resized photograph, whose height is 18
+        assert (int(row["width"]), int(row["height"])) == (40 + n, 30)
+        assert int(row["peak_x"]) == int((8.5 + round((width - 16) / 2)) * (40 + n) / width)
+        assert int(row["peak_y"]) == int((4.5 + 1) * 30 / 18)
+        assert float(row["seen"]) == pytest.approx(256 / (18 * width), abs=1e-4)
+    assert {key: str(value) for key, value in asdict(predictions.rows[2]).items()} == rows[2]
+    assert [p.name for p in out.iterdir()] == [SCORES]
 
 
-def test_rows_are_on_the_disk_as_they_come(photographs, tmp_path) -> None:
-    """Whenever progress is told, the table so far can be read, under its other name."""
+def test_rows_are_on_the_disk_as_they_come(photographs, out) -> None:
     seen = []
 
     def progress(step: str, done: int, total: int) -> None:
-        assert not (tmp_path / "out" / SCORES).exists() and (step, total) == ("scoring", 4)
-        seen.append((done, len(table(tmp_path / "out" / PART))))
+        assert not (out / SCORES).exists() and (step, total) == ("scoring", 4)
+        seen.append((done, len(table(out / UNFINISHED_SCORES))))
 
-    score_photographs(Said(), photographs, tmp_path / "out", QUIET, progress)
-    assert [done for done, _ in seen] == [1, 2, 3, 4]
-    assert all(rows >= done for done, rows in seen)  # pictures are drawn while further ones are scored
+    predict(FakeDetector(), photographs, out, NO_PICTURES, progress)
+    assert [done for done, _ in seen] == [1, 2, 3, 4] and all(rows >= done for done, rows in seen)
+    assert {row["anomalous"] for row in table(out / SCORES)} == {""}  # without a threshold no verdict
 
 
-def test_what_was_scored_before_a_failure_stays(photographs, tmp_path) -> None:
-    class Fails(Said):
+def test_what_was_scored_before_a_failure_stays(photographs, out) -> None:
+    class Fails(FakeDetector):
         def __call__(self, photographs, unreadable):
             yield from list(super().__call__(photographs, unreadable))[:2]
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_photographs(Fails(), photographs, tmp_path / "out", QUIET, quiet)
-    assert [r["image"] for r in table(tmp_path / "out" / PART)] == ["0.png", "1.png"]
-    assert not (tmp_path / "out" / SCORES).exists()
-    with pytest.raises(ReconpatchError, match=r"out: holds what a run that was cut off.* has made"):
-        score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    assert len(table(tmp_path / "out" / PART)) == 2  # and is not written over
-    (tmp_path / "out" / PART).unlink()
-    score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    assert len(table(tmp_path / "out" / SCORES)) == 4 and not (tmp_path / "out" / PART).exists()
+        predict(Fails(), photographs, out, NO_PICTURES, quiet)
+    with pytest.raises(ReconpatchError, match="interrupted"):
+        predict(FakeDetector(), photographs, out, NO_PICTURES, quiet)
+    assert [row["image"] for row in table(out / UNFINISHED_SCORES)] == ["0.png", "1.png"]
+    assert not (out / SCORES).exists()
 
 
-def test_where_not_one_can_be_read_nothing_is_left(photographs, tmp_path, damage) -> None:
+def test_what_cannot_be_read_is_left_out_and_named(photographs, out, damage, capsys) -> None:
+    damage(photographs[1].path)
+    photographs[3].path.unlink()
+    predictions = predict(FakeDetector(), photographs, out, NO_PICTURES, quiet)
+    assert [row["image"] for row in table(out / SCORES)] == ["0.png", "2.png"]
+    assert [each.image for each in predictions.unreadable] == ["1.png", "3.png"]
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 2 and "left out: " in printed.err
+
+
+def test_if_nothing_can_be_read_nothing_is_left(photographs, out, damage) -> None:
     for photograph in photographs:
         damage(photograph.path)
-    with pytest.raises(ReconpatchError, match="none of the 4 images can be read"):
-        score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    assert not list((tmp_path / "out").iterdir())
+    with pytest.raises(ReconpatchError, match="none of the 4 images"):
+        predict(FakeDetector(), photographs, out, NO_PICTURES, quiet)
+    assert not list(out.iterdir())
 
 
-def test_pictures_that_cannot_be_called_so_are_refused_before_any_work(tmp_path, rng) -> None:
+def test_pictures_that_cannot_have_their_names_are_refused_before_any_work(tmp_path, out, rng) -> None:
     longest = "x" * 248 + ".png"
     for name in ("a/b.png", "a/b.png.png/c.png", f"d/{longest}"):
         write_image(tmp_path / "in" / name, rng)
-    pictures = Look(None, None, 0.0)
-    for folder, said in (("a", "would be a picture and a folder"), ("d", "too long for the name of a picture")):
-        chosen = find([tmp_path / "in" / folder])[0]
-        with pytest.raises(ReconpatchError, match=said):
-            score_photographs(Said(), chosen, tmp_path / "out", pictures, quiet)
-        assert not (tmp_path / "out").exists()
-    score_photographs(Said(), chosen, tmp_path / "out", QUIET, quiet)  # without pictures any name will do
-    assert table(tmp_path / "out" / SCORES)[0]["image"] == longest
+    for folder, message in (("a", "a picture and a folder"), ("d", "too long")):
+        chosen = find_photographs([tmp_path / "in" / folder])[0]
+        with pytest.raises(ReconpatchError, match=message):
+            predict(FakeDetector(), chosen, out, PredictOptions(None, None, 0.0), quiet)
+        assert not out.exists()
+    predict(FakeDetector(), chosen, out, NO_PICTURES, quiet)  # without pictures any name will do
+    assert table(out / SCORES)[0]["image"] == longest
 
 
-def test_names_that_csv_must_quote(tmp_path, rng) -> None:
+def test_pictures_have_the_names_of_their_photographs(tmp_path, out, rng) -> None:
+    """Also names that csv must quote, and two photographs that differ in their suffix alone."""
     odd = ["a,b.png", 'a "quoted".png', "two\nlines.png", "carriage\rreturn.png", "é日本.png", " b.png", "=1+1.png"]
-    for name in [*odd, os.fsdecode(b"latin\xe9.png")]:
-        write_image(tmp_path / "in" / name, rng)
-    photographs = find([tmp_path / "in"])[0]
-    score_photographs(Said(), photographs, tmp_path / "out", Look(None, None, 0.0), quiet)
-    got = {r["image"] for r in table(tmp_path / "out" / SCORES)}
-    assert got == {*odd[:3], r"carriage\rreturn.png", *odd[4:], r"latin\udce9.png"}
-    assert sorted(p.name for p in (tmp_path / "out/overlays").iterdir()) == sorted(f"{p.name}.png" for p in photographs)
-
-
-def test_what_cannot_be_read_is_left_out_and_named(photographs, tmp_path, damage, capsys) -> None:
-    damage(photographs[1].path)
-    photographs[3].path.unlink()
-    found = score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    assert [r["image"] for r in table(tmp_path / "out" / SCORES)] == ["0.png", "2.png"]
-    assert [each["image"] for each in found.unreadable] == ["1.png", "3.png"]
-    told = capsys.readouterr()
-    assert told.out == "" and len(told.err.splitlines()) == 2 and "left out: " in told.err
-
-
-def test_pictures_lie_where_the_photographs_did(tmp_path, rng) -> None:
-    """Of two photographs that differ in their suffix alone, both."""
-    for name in ("a.png", "a.jpg", "deep/er/a.png"):
+    names = [*odd, "a.png", "a.jpg", "deep/er/a.png", os.fsdecode(b"latin\xe9.png")]
+    for name in names:
         write_image(tmp_path / "in" / name, rng, (300, 200))
-    photographs = find([tmp_path / "in"])[0]
-    score_photographs(Said(), photographs, tmp_path / "out", Look(0.15, 0.5, 0.1, True, True), quiet)
-    for kind in ("overlays", "masks"):
-        found = {p.relative_to(tmp_path / "out" / kind).as_posix() for p in (tmp_path / "out" / kind).rglob("*.png")}
-        assert found == {"a.png.png", "a.jpg.png", "deep/er/a.png.png"}
-    detections = list(Said()(photographs, None))
-    for photograph, detection in zip(photographs, detections, strict=True):
-        with Image.open(tmp_path / "out/masks" / f"{photograph.name}.png") as mask:
+    photographs = find_photographs([tmp_path / "in"])[0]
+    predict(FakeDetector(), photographs, out, PredictOptions(0.15, 0.5, 0.1, True, True), quiet)
+    in_table = {row["image"] for row in table(out / SCORES)}
+    assert in_table == {*names} - {odd[3], names[-1]} | {r"carriage\rreturn.png", r"latin\udce9.png"}
+    for folder in ("overlays", "masks"):
+        found = {p.relative_to(out / folder).as_posix() for p in (out / folder).rglob("*.png") if p.is_file()}
+        assert found == {f"{name}.png" for name in names}
+    for photograph, detection in zip(photographs, FakeDetector()(photographs, None), strict=True):
+        with Image.open(out / "masks" / f"{photograph.name}.png") as mask:
             np.testing.assert_array_equal(np.asarray(mask), np.asarray(defect_mask(detection, 0.5)))
-        with Image.open(tmp_path / "out/overlays" / f"{photograph.name}.png") as overlay:
-            assert overlay.size == (480, 320 + BAR)  # enlarged
 
 
-def test_masks_need_a_threshold(photographs, tmp_path) -> None:
-    score_photographs(Said(), photographs, tmp_path / "out", Look(None, None, 0.0, False, True), quiet)
-    assert not (tmp_path / "out/masks").exists()
+def test_what_exists_is_not_touched(photographs, tmp_path, out) -> None:
+    out.mkdir()
+    (out / SCORES).write_text("mine")
+    for place, message in ((out, "exists already"), (tmp_path / "in/0.png", "is no folder")):
+        with pytest.raises(ReconpatchError, match=message):
+            predict(FakeDetector(), photographs, place, NO_PICTURES, quiet)
+    assert (out / SCORES).read_text() == "mine"
 
 
-def test_what_is_there_is_not_touched(photographs, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / SCORES).write_text("mine")
-
-    def never(*_):
-        raise AssertionError("scored")
-
-    with pytest.raises(ReconpatchError, match=r"scores\.csv: is there already"):
-        score_photographs(never, photographs, tmp_path / "out", QUIET, quiet)
-    assert (tmp_path / "out" / SCORES).read_text() == "mine"
-    with pytest.raises(ReconpatchError, match="is no folder"):
-        score_photographs(never, photographs, tmp_path / "in/0.png", QUIET, quiet)
-
-
-def test_a_full_disk_is_an_error_of_ours(photographs, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_named(photographs, tmp_path, monkeypatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(csv.DictWriter, "writerow", full)
-        with pytest.raises(ReconpatchError, match=r"scores\.part\.csv: cannot be written \(No space left.*make room"):
-            score_photographs(Said(), photographs, tmp_path / "out", QUIET, quiet)
-    shutil.rmtree(tmp_path / "out")
+        with pytest.raises(ReconpatchError, match=r"scores\.part\.csv: cannot be written .*make room"):
+            predict(FakeDetector(), photographs, tmp_path / "one", NO_PICTURES, quiet)
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(ReconpatchError, match=r"0\.png\.png: cannot be written \(No space left.*make room"):
-        score_photographs(Said(), photographs, tmp_path / "two", Look(None, None, 0.0), quiet)
-    assert len(table(tmp_path / "two" / PART)) >= 1
+    with pytest.raises(ReconpatchError, match=r"0\.png\.png: cannot be written .*make room"):
+        predict(FakeDetector(), photographs, tmp_path / "two", PredictOptions(None, None, 0.0), quiet)
+    assert len(table(tmp_path / "two" / UNFINISHED_SCORES)) >= 1
+
+
+# Overlays and masks
+
+
+def drawn(width: int, height: int) -> Image.Image:
+    """A photograph without pure white, the colour of outlines."""
+    rng = np.random.default_rng(width)
+    return Image.fromarray(rng.integers(0, 200, (height, width, 3)).astype(np.uint8))
+
+
+def smooth(width: int, height: int, aspect: str, seed: int = 0) -> Detection:
+    """A smooth map between 0 and 1."""
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((24, 24)), 3)
+    values = ((values - values.min()) / np.ptp(values)).astype(np.float32)
+    return Detection(0, 1.0, values, view(width, height, size=24, resize=28, aspect=aspect))
+
+
+def picture(image: Image.Image) -> np.ndarray:
+    """Without the line of text above it."""
+    return np.asarray(image)[TEXT_HEIGHT:].astype(int)
+
+
+def test_the_threshold_is_in_the_middle_of_the_scale() -> None:
+    assert colour_scale(1.0, 3.0, 100.0) == ColourScale(1.0, 5.0, 3.0)
+    assert colour_scale(1.0, None, 4.0) == ColourScale(1.0, 4.0, None)
+    assert colour_scale(1.0, 0.5, 4.0) == ColourScale(1.0, 4.0, 0.5)
+    assert colour_scale(1.0, None, 0.0).high > 1  # nothing is divided by zero
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (500, 500)])
+def test_pixels_without_anomaly_keep_their_colours_and_unseen_ones_are_dark(size) -> None:
+    photograph, detection = drawn(*size), smooth(*size, "crop")
+    result = picture(overlay(photograph, detection, ColourScale(2.0, 3.0, 2.5), "nothing"))
+    unseen = np.isnan(detection.view.back(detection.map))
+    pixels = np.asarray(photograph).astype(int)
+    assert unseen.any() and not unseen.all()
+    np.testing.assert_array_equal(result[~unseen], pixels[~unseen])
+    np.testing.assert_allclose(result[unseen], UNSEEN_BRIGHTNESS * pixels[unseen], atol=1)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(ASPECTS), st.integers(480, 560), st.integers(100, 560), st.integers(0, 99))
+def test_the_outline_surrounds_what_is_above_the_threshold(aspect, width, height, seed) -> None:
+    """Exactly the pixels that touch the region from outside."""
+    detection = smooth(width, height, aspect, seed)
+    threshold = float(np.quantile(detection.map, 0.8))
+    result = picture(overlay(drawn(width, height), detection, ColourScale(0.0, 2 * threshold, threshold), ""))
+    region = np.nan_to_num(detection.view.back(detection.map), nan=-1) > threshold
+    padded, touching = np.pad(region, 1), np.zeros_like(region)
+    for dy in range(3):
+        for dx in range(3):
+            touching |= padded[dy : dy + height, dx : dx + width]
+    np.testing.assert_array_equal((result == OUTLINE_COLOUR).all(-1), touching & ~region)
+
+
+def test_stronger_is_more_coloured() -> None:
+    detection = smooth(500, 500, "stretch")
+    grey = Image.new("RGB", (500, 500), (128, 128, 128))
+    changed = np.abs(picture(overlay(grey, detection, ColourScale(0.0, 2.0, None), "")) - 128).sum(-1)
+    values = detection.view.back(detection.map)
+    assert changed[values < 0.01].max() <= 6 and changed[values > 0.9].min() > 60
+
+
+def test_overlays_fit_a_screen_and_their_text() -> None:
+    scale = ColourScale(0, 1, 0.5)
+    large = overlay(drawn(2600, 1300), smooth(2600, 1300, "pad"), scale, "x")
+    assert large.size == (LONGEST_SIDE, LONGEST_SIDE // 2 + TEXT_HEIGHT)
+    small = overlay(drawn(3, 150), smooth(3, 150, "pad"), scale, "x")
+    assert small.size == (TEXT_WIDTH, SHORTEST_SIDE + TEXT_HEIGHT)
+    assert overlay(drawn(1, 1), smooth(1, 1, "crop"), scale, "x").size[0] == SHORTEST_SIDE
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(ASPECTS), st.integers(1, 60), st.integers(1, 60), st.floats(-0.1, 1.1))
+def test_masks_have_the_photographs_size_and_hold_what_is_above(aspect, width, height, threshold) -> None:
+    detection = smooth(width, height, aspect)
+    mask = defect_mask(detection, threshold)
+    values = detection.view.back(detection.map)
+    assert mask.size == (width, height) and mask.mode == "L"
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(np.asarray(mask), np.where(values > threshold, 255, 0))
+
+
+# Profile
+
+
+@dataclass
+class ClockedDetector:
+    """Its n-th call takes n ms, by a clock of its own."""
+
+    clock: list[float]
+    calls: list[object] = field(default_factory=list)
+    threads: int = 2
+    batch: int = 8
+    seconds: Counter = field(default_factory=lambda: Counter({"network": 2.0, "search": 1.0}))
+    backbone = type("Backbone", (), {"device": "cpu"})
+
+    def __call__(self, sources, unreadable=None):
+        assert self.batch == 1 and len(sources) == 1
+        self.calls.append(sources[0])
+        self.clock[0] += len(self.calls) / 1000
+        self.seconds["network"] += 1.0
+        if sources[0] != "broken":
+            yield sources[0]
+
+
+@pytest.fixture
+def clocked(monkeypatch) -> ClockedDetector:
+    now = [50.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    return ClockedDetector(now)
+
+
+def test_profile_against_arithmetic(clocked) -> None:
+    """The first call warms up. The detector's own seconds and batch stay as they were."""
+    measured = profile(clocked, list(range(5)), 4.0, 10)
+    content = measured.to_json()
+    assert content["images_per_second"] == 2.5 and clocked.calls == [0, 0, 1, 2, 3, 4] and clocked.batch == 8
+    assert content["parts_s"] == {"network": 2.0, "search": 1.0, "pictures and files": 1.0}
+    percentile = round(float(np.quantile([2.0, 3.0, 4.0, 5.0, 6.0], 0.95)), 1)
+    assert content["latency_ms"] == {"images": 5, "median": 4.0, "95 %": percentile}
+    lines = measured.lines()
+    assert "2.50 images/s" in lines[0] and "median 4.0 ms" in lines[-1]
+    assert clocked.seconds == Counter({"network": 2.0, "search": 1.0})
+
+
+def test_only_some_images_are_timed_and_unreadable_ones_are_not(clocked) -> None:
+    measured = profile(clocked, ["a", "broken", *map(str, range(100))], 1.0, 101)
+    assert len(clocked.calls) == TIMED_ALONE + 1 and measured.latency.images == TIMED_ALONE - 1
+    nothing = profile(clocked, ["broken"], 1.0, 0)
+    assert nothing.latency is None and nothing.images_per_second == 0 and "latency_ms" not in nothing.to_json()

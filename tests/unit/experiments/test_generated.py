@@ -1,5 +1,7 @@
 """Generated files are complete. `reconpatch schemas --check`, which is part of `make lint`, finds stale ones."""
 
+from argparse import Namespace
+
 import pytest
 import yaml
 from running import ROOT
@@ -36,8 +38,8 @@ def test_stale_files_are_named(tmp_path, monkeypatch) -> None:
     for file, text in generated_files().items():
         if file.parent.name == "docs":
             file.write_text(text)
-    write_generated(check=True)
+    write_generated(Namespace(check=True))
     (tmp_path / "docs/configuration.md").write_text("old")
     with pytest.raises(ReconpatchError) as error:
-        write_generated(check=True)
+        write_generated(Namespace(check=True))
     assert error.value.where == "docs/configuration.md" and "reconpatch schemas" in error.value.fix

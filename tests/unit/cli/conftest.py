@@ -1,0 +1,3 @@
+"""Fitted detectors that the tests of this folder share."""
+
+from products import good, model, padded, saved  # noqa: F401
