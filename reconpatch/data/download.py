@@ -195,14 +195,14 @@ def fetch(
 
     Bytes go to `<target>.part`, which a later call continues, and which becomes the target when its digest is right; if
     it is wrong, it is removed. An address is asked again as long as it sends something, then the next one is; before
-    each round over all addresses there is a pause, in seconds. A target
-    that is already there is checked, never overwritten. Raises ReconpatchError when no address delivers, for a wrong
-    target, and for a full disk or a folder that cannot be written.
+    each round over all addresses there is a pause, in seconds. A target that is already there is checked, never
+    overwritten. Raises ReconpatchError when no address delivers, for a wrong target, and for a full disk or a folder
+    that cannot be written.
     """
     if target.exists():
-        if (found := sha256_of(target)) != sha256:
+        if (digest := sha256_of(target)) != sha256:
             raise ReconpatchError(
-                f"SHA-256 {found}, published {sha256}: not the published file, and left as it is",
+                f"SHA-256 {digest}, published {sha256}: not the published file, and left as it is",
                 where=target,
                 fix="move it away or delete it, then run the command again",
             )
@@ -229,10 +229,10 @@ def fetch(
         if part.exists() and not part.stat().st_size:
             part.unlink()
     raise ReconpatchError(
-        "\n  ".join(["no address delivered it", *failures.values()]),
+        "no address delivered it",
         where=target,
         fix="check the network and its proxy, then run the command again, which continues what has arrived; or put the "
-        "file there by other means",
+        "file there by other means\n  " + "\n  ".join(failures.values()),
     )
 
 
@@ -273,9 +273,9 @@ def _complete(url: str, part: Path, sha256: str, report: Callable[[str], None], 
                 raise
             report(f"{error}; continuing")
     report(f"checking the SHA-256 of {part.stat().st_size:,} bytes")
-    if (found := sha256_of(part)) != sha256:
+    if (digest := sha256_of(part)) != sha256:
         part.unlink()
-        raise _AddressError(f"sent SHA-256 {found}, published {sha256}; what it sent is removed")
+        raise _AddressError(f"sent SHA-256 {digest}, published {sha256}; what it sent is removed")
 
 
 def _append(url: str, part: Path, have: int, report: Callable[[str], None], timeout: float) -> None:
