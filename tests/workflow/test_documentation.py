@@ -321,16 +321,18 @@ def change_of(file: str) -> Example:
     return example
 
 
-def patched(example: Example, folder: Path) -> Path:
-    """A copy of the package with the change of a diff: every hunk's lines stand there once."""
-    (file,) = re.findall(r"^\+\+\+ b/(\S+)$", example.text, re.MULTILINE)
-    shutil.copytree(ROOT / "reconpatch", folder / "reconpatch", ignore=shutil.ignore_patterns("__pycache__"))
-    text = (folder / file).read_text()
-    for hunk in example.text.split("@@\n")[1:]:
-        old, new = ("".join(f"{line[1:]}\n" for line in hunk.splitlines() if line[0] in kept) for kept in (" -", " +"))
-        assert text.count(old) == 1, f"{example.where}: {old}"
-        text = text.replace(old, new)
-    (folder / file).write_text(text)
+def patched(examples: list[Example], folder: Path) -> Path:
+    """A copy of package, configuration and unit tests with the changes of diffs: every hunk's lines stand there once."""
+    for part in ("reconpatch", "configs", "tests", "workflow"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for example in examples:
+        (file,) = re.findall(r"^\+\+\+ b/(\S+)$", example.text, re.MULTILINE)
+        text = (folder / file).read_text()
+        for hunk in example.text.split("@@\n")[1:]:
+            old, new = ("".join(f"{x[1:]}\n" for x in hunk.splitlines() if (x or " ")[0] in k) for k in (" -", " +"))
+            assert text.count(old) == 1, f"{example.where}: {old}"
+            text = text.replace(old, new)
+        (folder / file).write_text(text)
     return folder
 
 
@@ -351,14 +353,14 @@ def test_the_layout_of_the_documents_finds_its_images(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docs/extending.md: the lines it adds are all that a layout needs."""
-    example = change_of("reconpatch/data/layouts.py")
     content = {"datasets": {"parts": {"layout": "parts", "root": str(place / "data/parts")}}}
     content["experiments"] = {"my_parts": "parts_experiment.yaml"}
     experiment = {"title": "Parts", "datasets": {"parts": "all"}, "set": {"weights": "random"}}
     (place / "parts.yaml").write_text(yaml.safe_dump(content))
     (place / "parts_experiment.yaml").write_text(yaml.safe_dump(experiment))
     command = "reconpatch check my_parts --configfile parts.yaml"
-    status, said = call(f"PYTHONPATH={shlex.quote(str(patched(example, tmp_path)))} {command}", place)
+    package = patched([change_of("reconpatch/data/layouts.py")], tmp_path)
+    status, said = call(f"PYTHONPATH={shlex.quote(str(package))} {command}", place)
     assert status == 0 and "parts/bolt: 3 training, 3 normal and 3 anomalous test images, 3 masks" in said, said
     monkeypatch.chdir(place)
     status, said = call(command, place)
@@ -377,7 +379,7 @@ def test_the_metric_of_the_documents_stands_in_records_and_with_its_interval_in_
     (place / "rates.yaml").write_text(
         yaml.safe_dump({"datasets": screws, "experiments": {"my_rates": "rates_experiment.yaml"}})
     )
-    folder = shlex.quote(str(patched(change_of("reconpatch/method/metrics.py"), tmp_path)))
+    folder = shlex.quote(str(patched([change_of("reconpatch/method/metrics.py")], tmp_path)))
     command = "snakemake --cores 2 --configfile rates.yaml quicker.yaml -- my_rates"
     status, printed = call(f"PYTHONPATH={folder} {command}", place)
     assert status == 0, printed[-6000:]
@@ -388,6 +390,33 @@ def test_the_metric_of_the_documents_stands_in_records_and_with_its_interval_in_
     assert float(cell["low"]) <= float(cell["value"]) <= float(cell["high"])
     table = (place / "results/tables/my_rates.md").read_text()
     assert "image FPR at 95 % TPR" in table and "Lower is better" in table
+
+
+NAMES = """
+from reconpatch.experiments.plan import stage_names
+from reconpatch.experiments.run import BASELINE, vary
+from reconpatch.method.training import TrainingSettings
+
+changed = vary(BASELINE, {"final_rate": "0.1"}, "x")
+assert TrainingSettings.of(changed.model_dump()).final_rate == 0.1
+before, after = stage_names(BASELINE), stage_names(changed)
+print(sorted(stage for stage in before if before[stage] != after[stage]))
+"""
+
+
+def test_the_parameter_of_the_documents_needs_no_more_than_its_three_edits(tmp_path: Path) -> None:
+    """docs/extending.md: a field, its use and its test. Other values rename the stages that use it and later ones."""
+    edited = ("reconpatch/experiments/run.py", "reconpatch/method/training.py", "tests/unit/method/test_training.py")
+    folder = patched([change_of(file) for file in edited], tmp_path)
+    (folder / "names.py").write_text(NAMES)
+    call_there = f"cd {shlex.quote(str(folder))} && PYTHONPATH={shlex.quote(str(folder))}"
+    status, said = call(f"{call_there} python names.py", folder)
+    assert status == 0 and said.strip() == "['bank', 'training']", said
+    status, said = call(f"{call_there} reconpatch schemas --check", folder)
+    assert status == 1 and "configs/default.yaml, docs/configuration.md" in said, said
+    test = "tests/unit/method/test_training.py -k final_share"
+    status, said = call(f"{call_there} python -m pytest -q -c /dev/null --rootdir . -o pythonpath=tests {test}", folder)
+    assert status == 0 and "1 passed" in said, said
 
 
 def test_no_placeholder_is_left() -> None:

@@ -195,7 +195,7 @@ def test_who_wins() -> None:
     assert {v.coreset, w.coreset} == {0.25} and {v.backbone, w.backbone} == {"b"}
 
 
-def test_overlays_recell_categories_axes_and_figures_and_leave_the_rest() -> None:
+def test_overrides_replace_categories_axes_and_figures_and_leave_the_rest() -> None:
     before = Experiment.model_validate(
         {
             **{"title": "x", "datasets": {"a": "all"}, "axes": {"dim": [1, 2], "coreset": [0.1]}},
