@@ -322,7 +322,7 @@ def change_of(file: str) -> Example:
 
 
 def patched(examples: list[Example], folder: Path) -> Path:
-    """A copy of package, configuration and tests with the changes of diffs: the lines of every hunk stand there once."""
+    """A copy of package, configuration and tests with the changes of diffs. Lines of a hunk stand there once."""
     for part in ("reconpatch", "configs", "tests", "workflow"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for example in examples:
