@@ -103,7 +103,7 @@ def test_packages_and_versions_are_those_the_standard_library_finds() -> None:
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("results/tables", {"table", "sweep"}),
+        ("results/tables", {"report", "table"}),
         ("method/loss", {"training"}),
         ("method/patches", {"features"}),
         ("method/ensemble", {"ensemble"}),
