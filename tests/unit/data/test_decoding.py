@@ -83,7 +83,9 @@ def test_every_mode_with_a_rule_keeps_black_and_white(mode) -> None:
 
 @pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])
 def test_transparent_palettes_keep_their_colours_without_a_warning(transparency) -> None:
-    """Warnings are errors in this suite."""
+    """Warnings are errors in this suite. Below alpha, colours count, too."""
+    values = np.full((1, 2, 4), (200, 0, 0, 0), np.uint8)  # red, wholly transparent
+    assert np.asarray(to_rgb(decode(saved(Image.fromarray(values)), HERE).image)).tolist() == [[[200, 0, 0]] * 2]
     image = Image.new("P", (3, 1))
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     image.putdata([0, 1, 2])
@@ -163,12 +165,6 @@ def test_values_without_a_rule_are_refused(image, message) -> None:
     for convert in (to_rgb, mask_values):
         with pytest.raises(ReconpatchError, match=message):
             convert(picture.image)
-
-
-def test_alpha_is_dropped_and_colours_below_it_count() -> None:
-    values = np.zeros((2, 3, 4), np.uint8)
-    values[..., 0] = 200  # red, wholly transparent
-    assert (np.asarray(to_rgb(decode(saved(Image.fromarray(values)), HERE).image)) == (200, 0, 0)).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "I;16"])

@@ -33,14 +33,6 @@ def test_mvtec_layout(mvtec) -> None:
     assert all(len(i.sha256) == 64 and i.bytes for i in items)
 
 
-def test_btad_pairs_masks_by_folder_not_by_stem(btad) -> None:
-    for product, suffix in (("01", "png"), ("03", "bmp")):
-        items = index("btad", btad, product)
-        assert all(i.mask is None for i in items if not i.label)
-        assert [i.mask for i in items if i.label] == [f"ground_truth/ko/{n:04}.{suffix}" for n in range(3)]
-        assert {i.defect for i in items} == {"good", "ko"}
-
-
 def test_folder_masks_are_all_or_none(own) -> None:
     write_mask(own / "ground_truth/broken/0.png")
     with pytest.raises(ReconpatchError, match=r"all or none"):
