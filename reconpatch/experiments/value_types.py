@@ -1,6 +1,6 @@
-"""Kinds of values in the configuration, each with its limits, and what is said of a wrong one.
+"""Types of values in the configuration, each with its limits, and the messages about wrong ones.
 
-Upper limits stand where a typing error would otherwise fill the memory or run for years before anyone notices.
+Upper limits are there where a typing error would otherwise fill the memory or run for years before anyone notices.
 """
 
 import re
@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, listed
 from reconpatch.files import NAME
 
 BACKBONE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 def checked_name(value: str) -> str:
-    """A name that becomes a file or folder of the results -> itself; ValueError for one that cannot."""
+    """Name of a file or folder of the results -> the same; ValueError for one that could leave that folder."""
     if not re.fullmatch(NAME, value):
         raise ValueError(
             "names start with a letter or digit and hold only letters, digits, '.', '_' and '-', at most 64 of them"
@@ -46,7 +46,7 @@ def checked_name(value: str) -> str:
 
 
 def checked_path(value: str) -> str:
-    """Text of a path -> itself; ValueError where no file can be called so."""
+    """Text of a path -> the same; ValueError where no file can have it."""
     if not value.strip() or not value.isprintable():
         raise ValueError("must be a path, without line breaks and other control characters")
     parts = [part.encode() for part in value.split("/")]
@@ -56,7 +56,7 @@ def checked_path(value: str) -> str:
 
 
 def clash(names: Iterable[str]) -> str | None:
-    """Names -> what is wrong where two are the same, or would be on systems that see no difference of case."""
+    """Names -> the problem, if two are equal, or are equal on systems that ignore upper and lower case."""
     seen: dict[str, str] = {}
     for name in names:
         if name in seen.values():
@@ -68,8 +68,8 @@ def clash(names: Iterable[str]) -> str | None:
 
 
 def _no_clash(value: Any) -> Any:
-    if found := clash(value):
-        raise ValueError(found)
+    if problem := clash(value):
+        raise ValueError(problem)
     return value
 
 
@@ -81,7 +81,7 @@ def _backbone(value: str) -> str:
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("true and false are no numbers: give a number")
+        raise ValueError("true and false are not numbers: give a number")
     return value
 
 
@@ -123,7 +123,7 @@ def _distinct(value: list[Any]) -> list[Any]:
 
 
 def _noted(text: str) -> Any:
-    """What a schema cannot say of a kind otherwise, for its reader."""
+    """A remark about a type that a JSON schema has no keyword for; docs/configuration.md shows it."""
     return Field(json_schema_extra={"$comment": text})
 
 
@@ -170,7 +170,7 @@ AboveZero = Annotated[float, Field(gt=0), NUMBER]
 
 
 def shown(value: object) -> str:
-    """Any value, as a message shows it: on one line and short, whatever it is."""
+    """Any value -> text for a message: on one line and short."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 80
     try:
@@ -181,28 +181,32 @@ def shown(value: object) -> str:
 
 
 def explained(error: ValidationError, where: str) -> ReconpatchError:
-    """What pydantic found wrong -> one error with a line for every wrong key, its value and what it should be."""
-    found = [f"{where}: {_explained(dict(e))}" for e in error.errors(include_url=False)]
-    return ReconpatchError("\n".join(found[:20] + ([f"and {len(found) - 20} more"] if len(found) > 20 else [])))
+    """Pydantic's error -> one error with a line for every wrong key: its value, and what it should be."""
+    lines = [f"{where}: {_explained(dict(each))}" for each in error.errors(include_url=False)]
+    return ReconpatchError("\n".join(listed(lines)))
 
 
-def _explained(e: dict[str, Any]) -> str:
-    parts = [str(part) for part in e["loc"] if part not in ("(all)", "(names)")]
-    of_key = parts[-1:] == ["[key]"]
-    if of_key:  # what is wrong is the last part itself: with letters that only look like others made visible
+def _explained(details: dict[str, Any]) -> str:
+    """One of pydantic's errors -> a line that names the key, its value and the fix."""
+    parts = [str(part) for part in details["loc"] if part not in ("(all)", "(names)")]
+    wrong_key = parts[-1:] == ["[key]"]
+    if wrong_key:  # the last part itself is wrong; letters that only look like others are made visible
         parts[-2:] = [parts[-2] if parts[-2].isascii() else ascii(parts[-2])]
     key = ".".join(part if part.isprintable() and len(part) <= 80 else shown(part) for part in parts)
-    kind, given = e["type"], shown(e["input"])
-    if kind == "extra_forbidden":
+    problem, value, given = details["type"], details["input"], shown(details["input"])
+    if problem == "extra_forbidden":
         return f"unknown key {key}; check its spelling"
-    if kind == "missing":
+    if problem == "missing":
         return f"key {key} is missing"
-    if kind in ("model_type", "dict_type"):
+    if problem in ("model_type", "dict_type"):
         return f"{key or '(whole)'} = {given}: must be a section of `key: value` lines"
-    said = e["msg"].removeprefix("Value error, ")
-    if kind in ("list_type", "tuple_type"):
-        said = "must be a list, as [2, 3]"
-    if kind == "string_type" and not isinstance(e["input"], (list, dict)):
-        said += "; write it in quotes if it is meant as text"
-    of_all = of_key or isinstance(e["input"], dict)  # too long to be shown, and seldom what is wrong
-    return said if not key else f"{key}: {said}" if of_all else f"{key} = {given}: {said}"
+    message: str = details["msg"].removeprefix("Value error, ")
+    if problem in ("list_type", "tuple_type"):
+        message = "must be a list, for example [2, 3]"
+    if problem == "string_type" and not isinstance(value, (list, dict)):
+        message += "; write it in quotes if it is meant as text"
+    if not key:
+        return message
+    if wrong_key or isinstance(value, dict):  # the value is too long to be shown, and seldom what is wrong
+        return f"{key}: {message}"
+    return f"{key} = {given}: {message}"
