@@ -51,7 +51,7 @@ def _given(path: Path) -> Record:
     return read_record(file, sealed=False)
 
 
-def flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Any, path: str = "") -> dict[str, object]:
     """Nested plain value -> {"path.to[0].key": value}. A list of plain values, as `levels`, is one value.
 
     Keys that could be taken for a part of a path are quoted, so that no two values share one.

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import from_json
 
 from reconpatch.data.published import Flag
@@ -62,7 +62,7 @@ class StageFacts(Facts):
     peak_mb: float  # with pages of memory-mapped features, which the system may drop at any time
     s_per_image: dict[str, float]  # "train", "test" -> seconds, in the bulk of the images
 
-    def without_usage(self) -> dict[str, Any]:
+    def without_usage(self) -> dict[str, object]:
         """All but time and memory: the same for a stage that is run again with the same code on the same machine."""
         return self.model_dump(exclude={*USAGE})
 
@@ -130,7 +130,7 @@ class Record(RunFacts):
     data: Data
     combine: str | None = None  # of an ensemble: how its members' scores are combined
     members: list[RunFacts] = []  # of an ensemble
-    digest: str = Field(default="")  # SHA-256 of all the rest, so that an edited record can be told
+    digest: str = ""  # SHA-256 of all the rest, so that an edited record can be told
 
     @model_validator(mode="after")
     def _sealed(self) -> "Record":
@@ -155,7 +155,7 @@ def content_digest(record: Record) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def repeatable(record: Record) -> dict[str, Any]:
+def repeatable(record: Record) -> dict[str, object]:
     """Record -> the fields that two runs of the same thing have in common, byte by byte.
 
     These are all but the stages' facts: machine, packages, times and memory may differ.

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,13 +41,14 @@ from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.compare import ABSENT, differing, short
 from reconpatch.records.provenance import arrays_digest, bank_digests
 from reconpatch.records.record import (
-    USAGE,
     Record,
     RunFacts,
+    StageFile,
     combined_record,
     content_digest,
     read_record,
     read_stage,
+    repeatable,
 )
 
 TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numbers above 1, relative
@@ -127,6 +128,9 @@ class Results:
             raise Unverifiable(f"{self.name(path)} is missing")
         try:
             return how(path)
+        except ReconpatchError as error:
+            text = "; ".join(filter(None, (error.what, error.fix)))
+            raise Unverifiable(f"{self.name(path)}: {text.replace(f'{self.root}/', '')}") from None
         except Exception as error:  # safetensors raises classes of its own, a manifest of wrong types any
             text = short(str(error).replace(str(path), "").strip(": "), 200)
             raise Unverifiable(f"{self.name(path)} cannot be read ({type(error).__name__}: {text})") from None
@@ -226,9 +230,7 @@ class _RecordCheck:
         for path, stage, facts in record.all_stages():
             if stage not in due or "facts" not in STAGES[stage].files:
                 continue  # only the record tells of the stage that writes it
-            file = findings.attempt(
-                lambda s=stage, f=facts: self.results.read(self.file(s, "facts", f.folder), read_stage)  # type: ignore[misc]
-            )
+            file = findings.attempt(partial(self.read_stage, stage, facts.folder))
             if file is None:
                 continue
             findings.same(path, facts.without_usage(), file.stage.without_usage())
@@ -242,6 +244,10 @@ class _RecordCheck:
             if path == "bank" and file.features is not None:
                 made_from = side or record.stages["features"]
                 findings.same("features of the bank", made_from.without_usage(), file.features.without_usage())
+
+    def read_stage(self, stage: str, folder: str) -> StageFile:
+        """Read what a stage wrote of itself."""
+        return self.results.read(self.file(stage, "facts", folder), read_stage)
 
     def check_bank(self) -> None:
         """Compare the rows of the memory bank, and the f with them, that the run used."""
@@ -298,20 +304,23 @@ class _RecordCheck:
         of_training = [member.digests.get("training_scores", "") for member in record.members] if scored else []
         stage = record.stages["ensemble"]
         made = combined_record(self.name, how, members, record.metrics, record.masks, digests, stage, of_training)
-        findings.same("", _without_usage(record), _without_usage(made))
-        stored, masks = self.read_scores(self.folder, ("image", "label")), self.read_masks()
+        findings.same("", repeatable(record), repeatable(made))
+        stored, due = ({path: facts.without_usage() for path, _, facts in r.all_stages()} for r in (record, made))
+        for path in dict.fromkeys([*stored, *due]):
+            findings.same(path, stored.get(path, ABSENT), due.get(path, ABSENT))
+        scores, masks = self.read_scores(self.folder, ("image", "label")), self.read_masks()
         image, maps = combine_runs(
             [self.read_scores(folder, ("image", "patch", "label")) for folder in folders],
             [results.read(file, load_file) for file in scored],
             [self.map_settings(member, masks) for member in members],
             how,
         )
-        if image.shape != stored["image"].shape:
-            findings.differs.append(f"image scores: stored {stored['image'].shape}, recomputed {image.shape}")
+        if image.shape != scores["image"].shape:
+            findings.differs.append(f"image scores: stored {scores['image'].shape}, recomputed {image.shape}")
             return
-        n = int(np.argmax(np.abs(stored["image"] - image)))
-        findings.close(f"image score {n}", float(stored["image"][n]), float(image[n]))
-        self.check_metrics(stored, maps, masks)
+        n = int(np.argmax(np.abs(scores["image"] - image)))
+        findings.close(f"image score {n}", float(scores["image"][n]), float(image[n]))
+        self.check_metrics(scores, maps, masks)
 
     def read_scores(self, folder: Path, needed: Sequence[str]) -> Arrays:
         """Saved scores of N images: `needed` of "image" (N,), "patch" (N, h, w), "label" (N,), and others unchecked.
@@ -378,16 +387,6 @@ class _RecordCheck:
             (self.findings.rounding if rounding else self.findings.differs).append(text)
 
 
-def _without_usage(record: Record) -> dict[str, Any]:
-    """Record -> its content without seal, times and memory: a stage that is run again makes the same."""
-    content = record.model_dump(exclude={"digest"})
-    for part in (content, *content["members"]):
-        for facts in (*part["stages"].values(), part["training_features"] or {}):
-            for key in USAGE:
-                facts.pop(key, None)
-    return content
-
-
 def verify(
     target: Path,
     report: Callable[[str], None],
@@ -428,10 +427,11 @@ def verify(
         drift = [] if record is None else drift_of(record, codes, planned, results.name(path.parent))
         old += bool(drift)
         tell("record", results.name(path), findings, drift)
-    for path in tables:
-        results, findings = Results(path.parents[1], digests), Findings()
-        findings.attempt(lambda p=path, r=results, f=findings: check_table and check_table(p, r, f))  # type: ignore[misc]
-        tell("table", results.name(path), findings)
+    if check_table is not None:
+        for path in tables:
+            results, findings = Results(path.parents[1], digests), Findings()
+            findings.attempt(partial(check_table, path, results, findings))
+            tell("table", results.name(path), findings)
     for path in leftovers:
         report(f"{path.relative_to(target)}: left over, belongs to no result")
     report(_summary(counts, old, len(leftovers)))

@@ -143,7 +143,7 @@ TAMPERED = [
     ("minmax", set_("combine", to="zscore"), "digest in the ensemble's name"),
     ("minmax", set_("description", "backbone", to="x"), "description.backbone: stored x"),
     ("minmax", set_("members", 0, "description", "blur", to=9.0), "members[0].description.blur: stored 9.0"),
-    ("minmax", set_("members", 0, "stages", "score", "threads", to=7), "members[0].stages.score.threads: stored 7"),
+    ("minmax", set_("members", 0, "stages", "score", "threads", to=7), "members[0].score.threads: stored 7"),
     ("zscore", set_("members", 1, "digests", "training_scores", to="0"), "training.safetensors: stored 0"),
     ("zscore", set_("bank", "of", to=0), "bank.of: stored 0"),
 ]
