@@ -95,8 +95,8 @@ def positions(
             first.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.8))
             handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=f"({x}, {y})"))
         for axis, layout, name in zip(rest, layouts, names, strict=True):
-            for place in range(len(places)):
-                points, colour, marker = layout[which == place], POSITIONS[place], MARKERS[place]
+            for index in range(len(places)):
+                points, colour, marker = layout[which == index], POSITIONS[index], MARKERS[index]
                 axis.scatter(*points.T, s=9, marker=marker, color=colour, alpha=0.7, linewidths=0)
             axis.set(xticks=[], yticks=[], title=name)
             axis.set_box_aspect(1)

@@ -76,8 +76,8 @@ def sweep(
         figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
         for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
             for series in shown:
-                place = names.index(series.name)
-                _draw_series(axis, series, place, 0.06 * (place - (len(names) - 1) / 2), joined)
+                index = names.index(series.name)
+                _draw_series(axis, series, index, 0.06 * (index - (len(names) - 1) / 2), joined)
             axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(x) - 0.5))
             axis.set_xticks(range(len(x)), [fill(label, WRAP) for label in x])
             if crowded:
@@ -91,9 +91,9 @@ def sweep(
         return settled(figure)
 
 
-def _draw_series(axis: Axes, series: Series, place: int, shift: float, joined: bool) -> None:
-    """One series in the colour and marker of its place, `shift` to the right of the tick marks."""
-    colour, marker = COLOURS[place], MARKERS[place]
+def _draw_series(axis: Axes, series: Series, index: int, shift: float, joined: bool) -> None:
+    """One series in the colour and marker of its index among all, `shift` to the right of the tick marks."""
+    colour, marker = COLOURS[index], MARKERS[index]
     x = np.arange(len(series.values)) + shift
     low, high, paper = (np.asarray(v, float) for v in (series.low, series.high, series.paper))
     known = np.isfinite(low) & np.isfinite(high)
@@ -148,12 +148,12 @@ def curve(
             if not _any_finite(values):
                 axis.set_yticks([])
         similarity.spines["right"].set_visible(True)
-        for place, (name, values) in enumerate((("image", image_auroc), ("pixel", pixel_auroc))):
-            colour = COLOURS[2 + place]
+        for index, (name, values) in enumerate((("image", image_auroc), ("pixel", pixel_auroc))):
+            colour = COLOURS[2 + index]
             if _any_finite(values):
-                right.plot(auroc_epochs, values, MARKERS[place], ls="-", color=colour, label=f"ReConPatch, {name}")
-            if reference is not None and np.isfinite(reference[place]):
-                right.axhline(reference[place], linestyle="--", color=colour, label=f"PatchCore, {name}")
+                right.plot(auroc_epochs, values, MARKERS[index], ls="-", color=colour, label=f"ReConPatch, {name}")
+            if reference is not None and np.isfinite(reference[index]):
+                right.axhline(reference[index], linestyle="--", color=colour, label=f"PatchCore, {name}")
         right.set_ylabel("AUROC in %")
         if right.lines:
             right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8)

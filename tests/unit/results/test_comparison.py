@@ -194,22 +194,6 @@ def test_a_new_metric_has_columns_intervals_and_gains(monkeypatch) -> None:
     assert wrong.gain is not None and wrong.gain > 0
 
 
-def test_gain_is_over_patchcore_at_the_same_place_and_data_set() -> None:
-    results, values = [], {}
-    for n, (dataset, dim, method) in enumerate(
-        (d, dim, m) for d in ("mvtec_ad", "own") for dim in (64, 512) for m in ("patchcore", "reconpatch")
-    ):
-        values[dataset, dim, method] = 0.5 + 0.01 * n**1.5
-        fields = {"dataset": dataset, "labels": {"dim": dim}, "method": method, "run": f"{method}{dim}"}
-        results.append(given_values({"image_auroc": values[dataset, dim, method]}, **fields))
-    made = cells_of(results, layouts=LAYOUTS | {"own": "folder"})
-    for dataset in ("mvtec_ad", "own"):
-        for dim in (64, 512):
-            expected = values[dataset, dim, "reconpatch"] - values[dataset, dim, "patchcore"]
-            assert one(made, {"dim": dim}, dataset=dataset).gain == pytest.approx(expected)
-    assert all(c.gain is None for c in cells_of([r for r in results if r.method == "reconpatch"]))
-
-
 @given(st.integers(5000, 9500), st.integers(1, 200), st.integers(-300, 300))
 def test_verdict_at_inside_and_outside_the_tolerance(value, tolerance, difference) -> None:
     """In hundredths of a percent, where the comparison is one of integers."""

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record
@@ -80,18 +79,6 @@ def test_same_figure_same_bytes(draw, suffix, tmp_path) -> None:
     for name in ("a", "b"):
         save(draw(), tmp_path / f"{name}.{suffix}", "a footnote")
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
-
-
-def test_a_footnote_moves_nothing(tmp_path) -> None:
-    """What stands above the footnote, a gap away, is as high as the figure without one."""
-    inked = []
-    for name, text in (("plain", ""), ("noted", "a footnote")):
-        save(draw_sweep(), tmp_path / f"{name}.png", text)
-        picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
-        inked.append(np.flatnonzero((picture < 250).any(1)))
-    plain, noted = inked
-    body = noted[: np.flatnonzero(np.diff(noted) > 5)[-1] + 1]
-    assert len(body) < len(noted) and np.ptp(body) == pytest.approx(np.ptp(plain), abs=2)
 
 
 # --- titles and footnotes --------------------------------------------------------------------------------------------
