@@ -1,8 +1,15 @@
-"""ReConPatch (Hyun et al., WACV 2024) on top of PatchCore: one module a concept, in the order data flows.
+"""ReConPatch (Hyun et al., WACV 2024) on top of PatchCore.
 
-config, plan -> data, sample, images -> backbones, patches, features -> recon, training -> coreset, memory
--> scoring -> metrics -> records -> tables, figures, report. For photographs of one's own: photographs, geometry ->
-fitting -> threshold, saved -> detector -> overlays, behind `estimator.ReConPatch` and `commands`.
+The package has eight rooms. A room imports only from the rooms below it:
+
+    cli                   the `reconpatch` command
+    pipeline, detector    the steps of the workflow; fit, predict and evaluate on your own photographs
+    results               tables, figures and the report
+    records               what a result says of itself, and whether it follows from what is saved
+    experiments           parameters of a run, configuration, plan, stages and what they need
+    method, data          the paper's equations on arrays; data sets, photographs and masks
+
+For use from Python: `from reconpatch import ReConPatch`.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +21,7 @@ __all__ = ["ReConPatch"]
 
 
 def __getattr__(name: str) -> object:
-    """`reconpatch.ReConPatch`, imported when it is asked for: it takes seconds, and most jobs do not need it."""
+    """`reconpatch.ReConPatch`. It is imported when you ask for it: the import takes seconds, and most jobs do not need it."""
     if name == "ReConPatch":
         from reconpatch.detector.estimator import ReConPatch
 
