@@ -21,7 +21,7 @@ __all__ = ["ReConPatch"]
 
 
 def __getattr__(name: str) -> object:
-    """`reconpatch.ReConPatch`. It is imported when you ask for it: the import takes seconds, and most jobs do not need it."""
+    """`reconpatch.ReConPatch`, imported on demand: the import takes seconds, and most jobs do not need it."""
     if name == "ReConPatch":
         from reconpatch.detector.estimator import ReConPatch
 
