@@ -115,6 +115,15 @@ def real_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def real_checkout(real_results: Path, checkout: Path) -> Path:
+    """A copy of the workflow with the results of `real_results`, to change. Snakemake knows nothing of how they were
+    made: `--rerun-triggers mtime` has it take them for its own.
+    """
+    shutil.rmtree(checkout / "configs")
+    return shutil.copytree(real_results, checkout, dirs_exist_ok=True)
+
+
+@pytest.fixture
 def real_results_copy(real_results: Path, tmp_path: Path) -> Path:
     """A copy of `real_results` to change."""
     return shutil.copytree(real_results, tmp_path / "real results")

@@ -3,15 +3,17 @@
 The folder looks as a user's does after the workflow: `configs/`, `overlay.yaml` and, below `results/`, everything from
 the manifests to the tables. Its experiments:
 
-* `tiny`: both methods, two coreset ratios and two seeds on both categories; its figures are named, but not drawn.
+* `tiny`: both methods, two coreset ratios and two seeds on both categories.
 * `combined`: PatchCore with two networks and their ensembles, by z-scores and by min-max, on `nut`.
 * `augmented`: ReConPatch without augmentation, with augmented test images, and with all images augmented, on `nut`.
 * `costs`: two runs of `tiny` on `nut` as a table of costs.
+
+Figures of every kind are planned, but not drawn.
 """
 
 import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import chdir
 from io import StringIO
 from pathlib import Path
@@ -46,10 +48,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "tiny": {
         "datasets": {DATASET: "all"},
         "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
-        "figures": {
-            **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram", "umap", "positions")},
-            "sweep": {},
-        },
+        "figures": {**{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram")}, "sweep": {}},
     },
     "combined": {
         "axes": {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]},
@@ -58,6 +57,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "augmented": {
         "variants": {kind: {"set": {"augment": kind}} for kind in ("none", "test", "both")},
         "axes": {"method": ["reconpatch"]},
+        "figures": {kind: {"variant": "none"} for kind in ("umap", "positions", "curve")},
     },
     "costs": {"measure": "cost", "axes": {"method": METHODS}},
 }
@@ -84,20 +84,25 @@ def real_plan(folder: Path) -> Plan:
         return load_plan([Path("overlay.yaml")], list(EXPERIMENTS))
 
 
-def run_steps(plan: Plan) -> None:
+def run_steps(plan: Plan, threads: int = 1) -> None:
     """Run every step of a plan in this process, as the workflow's rules do, and write `results/` here."""
+
+    def job(stage: str) -> Job:
+        code = code_digest(ROOT / f"workflow/scripts/{stage}.py")
+        return Job(stage, StringIO(), threads=threads, code=code)
+
     wanted: dict[tuple[str, str], dict[str, None]] = {}
     for experiment in plan.experiments:
         for target in plan.targets[experiment]:
             wanted.setdefault(target, {}).update(dict.fromkeys(plan.members(experiment)))
     for (dataset, category), names in wanted.items():
         layout, where = plan.dataset(dataset).layout, {"dataset": dataset, "category": category}
-        index_category(_job("index"), layout, plan.root(dataset), category, file_of("index", "manifest", **where))
+        index_category(job("index"), layout, plan.root(dataset), category, file_of("index", "manifest", **where))
         folder = category_folder(layout, plan.root(dataset), category)
         for name in filter(plan.runs.get, names):
-            _run(plan, where, folder, name, plan.runs[name])
+            _run(plan, where, folder, name, job)
         for name in filter(plan.ensembles.get, names):
-            _ensemble(plan, where, name)
+            _ensemble(plan, where, name, job("ensemble"))
     for experiment in plan.experiments:
         write_table(table_settings(plan, experiment), None, Path("results"), experiment)
 
@@ -113,28 +118,29 @@ def of_stage(run: Run, where: Mapping[str, str], stage: str, file: str) -> Path:
     return file_of(stage, file, stage=stage_name(side, stage), **where)  # type: ignore[arg-type]
 
 
-def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, run: Run) -> None:
+def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, job: Callable[[str], Job]) -> None:
+    run = plan.runs[name]
     training, manifest = of_training(run), file_of("index", "manifest", **where)
     masks, bank = of_stage(run, where, "masks", "masks"), of_stage(run, where, "bank", "bank")
     if not masks.exists():
-        read_masks(_job("masks"), MaskFiles(manifest, folder, masks), description(run, "masks"))
+        read_masks(job("masks"), MaskFiles(manifest, folder, masks), description(run, "masks"))
     for side in (training, run):
         train, test, facts = (of_stage(side, where, "features", file) for file in ("train", "test", "facts"))
         if not facts.exists():
             files = FeatureFiles(manifest, folder, None, train, test, facts)
-            extract_features(_job("features"), files, description(side, "features"), 8, {})
+            extract_features(job("features"), files, description(side, "features"), 8, {})
     train = of_stage(training, where, "features", "train")
     trained = run.method == "reconpatch"
     f, f_facts = (of_stage(run, where, "training", file) if trained else None for file in ("f", "facts"))
     if f is not None and f_facts is not None and not f.exists():
-        train_representation(_job("training"), TrainingFiles(train, f, f_facts), description(run, "training"), [1])
+        train_representation(job("training"), TrainingFiles(train, f, f_facts), description(run, "training"), [1])
     if not bank.exists():
         ratio = plan.ratios[where["dataset"], where["category"], stage_name(training, "bank")]
         features, facts = of_stage(training, where, "features", "facts"), of_stage(run, where, "bank", "facts")
         files = CoresetFiles(train, features, f, bank, facts)
-        select_coreset(_job("bank"), files, description(run, "bank"), ratio)
+        select_coreset(job("bank"), files, description(run, "bank"), ratio)
     score_run(
-        _job("score"),
+        job("score"),
         ScoreFiles(
             manifest,
             of_stage(run, where, "features", "test"),
@@ -152,17 +158,17 @@ def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, run: Run) -
     if any(name in ensemble.members for ensemble in plan.ensembles.values()):
         scores = file_of("training_scores", "scores", run=name, **where)
         files = TrainingScoreFiles(train, bank, scores)
-        score_training(_job("training_scores"), files, description(run, "score"))
+        score_training(job("training_scores"), files, description(run, "score"))
 
 
-def _ensemble(plan: Plan, where: dict[str, str], name: str) -> None:
+def _ensemble(plan: Plan, where: dict[str, str], name: str, job: Job) -> None:
     members, how = plan.ensembles[name].members, plan.ensembles[name].combine
 
     def files(stage: str, file: str) -> list[Path]:
         return [file_of(stage, file, run=member, **where) for member in members]
 
     combine_ensemble(
-        _job("ensemble"),
+        job,
         EnsembleFiles(
             file_of("index", "manifest", **where),
             of_stage(plan.runs[members[0]], where, "masks", "masks"),
@@ -175,10 +181,6 @@ def _ensemble(plan: Plan, where: dict[str, str], name: str) -> None:
         how,
         name,
     )
-
-
-def _job(stage: str) -> Job:
-    return Job(stage, StringIO(), code=code_digest(ROOT / f"workflow/scripts/{stage}.py"))
 
 
 def _draw_images(root: Path) -> None:

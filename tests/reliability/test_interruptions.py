@@ -12,65 +12,52 @@ import numpy as np
 import psutil
 from running import SNAKEMAKE, results, snakemake, tiny
 
-# Who is killed, seven times: the whole process group, the scheduler alone (its jobs must end, too), or one job.
-VICTIMS = ("all", "scheduler", "job", "all", "job", "scheduler", "all")
+# Who is killed: the whole process group, the scheduler alone (its jobs must end, too), or one job.
+VICTIMS = ("all", "scheduler", "job", "all", "scheduler")
 
 
 def finished(where: Path) -> dict[Path, int]:
     """Records that Snakemake counts as finished, with their modification times in ns."""
     marks = (where / ".snakemake/incomplete").rglob("*")
     marked = {base64.urlsafe_b64decode(m.name).decode() for m in marks if m.is_file() and m.name[0] != "@"}
-    found = {}
-    for record in (where / "results/runs").rglob("record.json"):
-        made = {str((record.parent / name).relative_to(where)) for name in ("record.json", "scores.safetensors")}
-        if not made & marked:
-            found[record] = record.stat().st_mtime_ns
-    return found
-
-
-def jobs(scheduler: psutil.Process) -> list[psutil.Process]:
-    """The processes that run a stage's script."""
-    found = []
-    for child in scheduler.children(recursive=True):
-        try:
-            found += [child] if any(".snakemake/scripts/" in part for part in child.cmdline()) else []
-        except psutil.Error:
-            continue  # gone meanwhile
-    return found
+    records = (where / "results/runs").rglob("record.json")
+    pairs = [
+        (r, {str((r.parent / name).relative_to(where)) for name in (r.name, "scores.safetensors")}) for r in records
+    ]
+    return {record: record.stat().st_mtime_ns for record, files in pairs if not files & marked}
 
 
 def kill(scheduler: subprocess.Popen, victim: str, rng: np.random.Generator) -> bool:
-    """Kill with SIGKILL and wait until the scheduler is gone; whether there was anything to kill."""
+    """Kill with SIGKILL and wait until the scheduler is gone. Return whether there was anything to kill."""
     if scheduler.poll() is not None:
         return False
-    running = jobs(psutil.Process(scheduler.pid))
+    jobs = []
+    for child in psutil.Process(scheduler.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it may be gone meanwhile
+            jobs += [child] if any(".snakemake/scripts/" in part for part in child.cmdline()) else []
     if victim == "job":
         with suppress(psutil.NoSuchProcess, IndexError):
-            running[rng.integers(len(running) or 1)].kill()
+            jobs[rng.integers(len(jobs) or 1)].kill()
         return scheduler.wait() != 0  # the job may have ended before
     if victim == "scheduler":
         scheduler.kill()
     else:
         os.killpg(scheduler.pid, signal.SIGKILL)
     scheduler.wait()
-    assert not psutil.wait_procs(running, timeout=60)[1], "jobs outlive their scheduler"
+    assert not psutil.wait_procs(jobs, timeout=60)[1], "jobs outlive their scheduler"
     return True
 
 
 def test_killed_runs_resume_to_the_same_bytes(checkout: Path, mvtec: Path, tmp_path: Path) -> None:
     axes = {"method": ["patchcore", "reconpatch"], "coreset": [0.5, 0.1]}
-    command = [
-        "--cores",
-        "2",
-        *tiny(checkout, "mvtec_ad", mvtec, axes, figures={"histogram": {"coreset": 0.5}}),
-        "tiny",
-    ]
+    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, figures={"histogram": {"coreset": 0.5}})
+    command = ["--cores", "2", *arguments, "tiny"]
     began = time.perf_counter()
     snakemake(checkout, *command)
     whole = time.perf_counter() - began
     expected = results(checkout)
     rng = np.random.default_rng(0)
-    victims, kept, survived = list(VICTIMS), {}, []
+    victims, kept, killed = list(VICTIMS), {}, []
     (checkout / "results").rename(tmp_path / "undisturbed")
     for attempt in range(4 * len(VICTIMS)):
         if not victims:
@@ -80,7 +67,7 @@ def test_killed_runs_resume_to_the_same_bytes(checkout: Path, mvtec: Path, tmp_p
             run = subprocess.Popen([*SNAKEMAKE, *command], **where)
         time.sleep(whole * rng.uniform(0.1, 0.6))
         if kill(run, victims[0], rng):
-            survived.append(victims.pop(0))
+            killed.append(victims.pop(0))
         elif run.returncode == 0:  # it was faster: begin anew
             assert results(checkout) == expected
             assert kept.items() <= finished(checkout).items()
@@ -91,7 +78,7 @@ def test_killed_runs_resume_to_the_same_bytes(checkout: Path, mvtec: Path, tmp_p
         now = finished(checkout)
         assert kept.items() <= now.items()
         kept |= now
-    assert survived == list(VICTIMS)
+    assert killed == list(VICTIMS)
     snakemake(checkout, *command)
     assert kept.items() <= finished(checkout).items()
     assert results(checkout) == expected

@@ -1,7 +1,5 @@
 """The workflow as a user calls it: dry runs, mistakes, and whole runs on small drawn data sets."""
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,47 +7,27 @@ import pandas as pd
 import pytest
 import timm
 import yaml
+from drawing import write_image
+from real_results import EXPERIMENTS
 from running import ROOT, SMALL, overlay, read, snakemake, tiny
-from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from reconpatch.records.verify import verify
 
-
-def test_smoke_plans_the_whole_chain(checkout: Path) -> None:
-    printed = snakemake(checkout, "-n", "smoke")
+def test_all_without_data_is_the_smoke_run(checkout: Path) -> None:
+    printed = " ".join(snakemake(checkout, "-n", "all").split())
     for rule, count in {"draw_sample": 1, "extract_features": 1, "train_representation": 2, "score_run": 8}.items():
-        assert f"{rule} {count}" in " ".join(printed.split()), rule
-
-
-def test_all_without_data_is_the_smoke_run_and_says_what_is_missing(checkout: Path) -> None:
-    assert "score_run 8" in " ".join(snakemake(checkout, "-n", "all").split())
+        assert f"{rule} {count}" in printed, rule
     printed = snakemake(checkout, "-n", "table_mvtec", ok=False)
     assert "data set mvtec_ad is not at hand: give its folder as datasets.mvtec_ad.root" in printed
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"datasets": {"mvtec_ad": {"root": "/nowhere"}}}, "data root /nowhere: no such folder"),
-        ({"datasets": {"mvtec_ad": {"root": "$NOT_SET_X/a"}}}, "the environment variable in it is not set"),
-        ({"baseline": {"coreset": 0}}, "baseline.coreset = 0: Input should be greater than 0"),
-        ({"baseline": {"coreset": 2}}, "baseline.coreset = 2: Input should be less than or equal to 1"),
-        ({"baseline": {"corset": 0.1}}, "unknown key baseline.corset; check its spelling"),
-        ({"seed": [1]}, "unknown key seed; check its spelling"),
-        ({"baseline": {"levels": [2, 9]}}, "has no level 9; its levels are"),
-    ],
+    ("baseline", "key"), [({"corset": 0.1}, "baseline.corset"), ({"backbone": "wide_resnet50"}, "'wide_resnet50'")]
 )
-def test_mistakes_stop_with_one_message_before_any_job(content, message, checkout: Path) -> None:
-    printed = snakemake(checkout, "--cores", "1", *overlay(checkout, **content), "smoke", ok=False)
-    assert message in printed
-    assert "Traceback" not in printed and not (checkout / "results").exists()
-
-
-def test_unknown_backbone_stops_before_any_job(checkout: Path, mvtec: Path) -> None:
-    arguments = tiny(checkout, "mvtec_ad", mvtec, {"backbone": ["wide_resnet50"]})
-    printed = snakemake(checkout, "--cores", "1", *arguments, "tiny", ok=False)
-    assert "'wide_resnet50': timm has no such model (similar: wide_resnet50_2" in printed
+def test_a_mistake_stops_with_one_message_before_any_job(baseline, key, checkout: Path) -> None:
+    target = overlay(checkout, baseline=baseline, overrides={"smoke": {"set": baseline}})
+    printed = snakemake(checkout, "--cores", "1", *target, "smoke", ok=False)
+    assert key in printed and "Traceback" not in printed and not (checkout / "results").exists()
 
 
 def test_damaged_data_stop_before_any_work_on_them(checkout: Path, mvtec: Path, damage) -> None:
@@ -62,57 +40,65 @@ def test_damaged_data_stop_before_any_work_on_them(checkout: Path, mvtec: Path, 
     assert not (checkout / "results/features").exists()
 
 
-def test_btad_run_from_images_to_report(checkout: Path, btad: Path) -> None:
-    """Both products, both methods: records, table, figures, report; then nothing to be done; same bytes again."""
-    axes = {"method": ["patchcore", "reconpatch"], "coreset": [0.5, 0.1]}
-    kinds = {kind: {"coreset": 0.5} for kind in ("qualitative", "histogram", "umap")} | {"sweep": {}}
-    arguments = tiny(checkout, "btad", btad, axes, figures=kinds)
-    snakemake(checkout, "--cores", "2", *arguments, "tiny")
-    records = read(checkout)
-    assert len(records) == 8
-    for record in records:
-        assert record["metrics"]["image_auroc"] is not None and record["metrics"]["aupro_30"] is not None
-        assert record["data"] | {"manifest": ""} == {
-            **{"layout": "btad", "manifest": "", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
-        }
-        assert record["bank"]["patches"] == {0.5: 32, 0.1: 6}[record["description"]["coreset"]]
-        assert record["flags"][0] == {"kind": "weights", "text": "untrained (random) weights"}
-        assert record["weights"]["source"] == "random"
-        assert any("published" in flag["text"] for flag in record["flags"]), "a drawn data set must not pass for BTAD"
-        trained = {"training"} if record["description"]["method"] == "reconpatch" else set()
-        assert set(record["stages"]) == {"features", "bank", "score"} | trained
-    cells = pd.read_csv(checkout / "results/tables/tiny.csv", dtype={"category": str})
-    assert len(cells) == 3 * 3 * 2 * 2  # two products and their mean, metrics, methods, ratios
-    assert cells["flags"].str.contains("untrained").all()
-    image = cells[(cells["metric"] == "image_auroc") & (cells["category"] != "mean")]
-    assert (image["low"] <= image["value"]).all() and (image["value"] <= image["high"]).all()
-    markdown = (checkout / "results/tables/tiny.md").read_text()
-    assert "mean of 2" in markdown and "untrained (random) weights" in markdown
-    assert (checkout / "results/figures/tiny/sweep.svg").stat().st_size > 1000
-    for figure in ("qualitative.png", "histogram.svg", "umap.svg"):
-        assert (checkout / "results/figures/tiny/mine/03" / figure).stat().st_size > 1000
-    assert "Nothing to be done" in snakemake(checkout, "--cores", "1", *arguments, "tiny")
-    metrics = [r["metrics"] for r in records]
-    shutil.rmtree(checkout / "results")
-    snakemake(checkout, "--cores", "1", *arguments, "tiny")
-    assert [r["metrics"] for r in read(checkout)] == metrics
+def test_the_workflow_continues_from_results_of_the_steps(real_checkout: Path) -> None:
+    """It plans the same files from the same inputs, so it has figures left to draw, of every kind."""
+    command = ["--rerun-triggers", "mtime", "--configfile", "overlay.yaml", "--", *EXPERIMENTS]
+    printed = snakemake(real_checkout, "-n", *command)
+    planned = {line.split()[1].rstrip(":") for line in printed.splitlines() if line.startswith("rule ")}
+    kinds = {kind for content in EXPERIMENTS.values() for kind in content.get("figures", {})}
+    assert len(kinds) == 7 and planned - {*EXPERIMENTS} == {f"draw_{kind}" for kind in kinds}
+    snakemake(real_checkout, "--cores", "2", *command)
+    figures = {file.stem: file for file in (real_checkout / "results/figures").rglob("*.*")}
+    assert set(figures) == kinds and all(file.stat().st_size > 1000 for file in figures.values())
+    assert "Nothing to be done" in snakemake(real_checkout, "-n", *command)
 
 
-def test_own_images_without_masks_report_image_metrics_only(checkout: Path, own: Path) -> None:
-    snakemake(checkout, "--cores", "2", *tiny(checkout, "folder", own, {"method": ["patchcore"]}), "tiny")
-    (record,) = read(checkout)
-    assert record["metrics"]["image_auroc"] is not None and record["metrics"]["pixel_auroc"] is None
-    assert record["category"] == "own"
-
-
-def test_a_changed_image_is_noticed(checkout: Path, mvtec: Path, rng: np.random.Generator) -> None:
-    from drawing import write_image
-
-    arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["patchcore"]})
-    snakemake(checkout, "--cores", "2", *arguments, "tiny")
-    write_image(mvtec / "nut/train/good/000.png", rng)
-    printed = " ".join(snakemake(checkout, "-n", *arguments, "tiny").split())
-    assert "index_category 1" in printed and "score_run 1" in printed
+def test_runs_from_images_to_tables_and_figures(
+    checkout: Path, btad: Path, own: Path, rng: np.random.Generator
+) -> None:
+    """Table 7 on two drawn products of BTAD's layout, both methods; and a user's folder without masks, with an ensemble
+    of two networks. Features are deleted once used. Then there is nothing to be done until an image changes.
+    """
+    axes = {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]}
+    mine = {"title": "Mine", "datasets": {"own": "all"}, "set": {k: v for k, v in SMALL.items() if k not in axes}}
+    mine |= {"axes": axes, "ensemble": {"over": "backbone", "combine": ["zscore", "minmax"]}}
+    (checkout / "mine.yaml").write_text(yaml.safe_dump(mine))
+    target = overlay(
+        checkout,
+        datasets={"btad": {"root": str(btad)}, "own": {"layout": "folder", "root": str(own)}},
+        experiments={"mine": "mine.yaml"},
+        overrides={"table_btad": {"set": SMALL, "figures": {"histogram": {}}}},
+        features_gb=0,
+    )
+    command = ["--cores", "2", *target, "table_btad", "mine"]
+    snakemake(checkout, *command)
+    assert not list((checkout / "results/features").rglob("*.npy"))
+    of_btad = [record for record in read(checkout) if record["dataset"] == "btad"]
+    assert len(of_btad) == 4 and len(read(checkout)) == 6
+    for record in read(checkout):
+        assert record["metrics"]["image_auroc"] is not None
+        assert (record["metrics"]["aupro_30"] is not None) == (record["dataset"] == "btad")
+    for record in of_btad:
+        counts = {"layout": "btad", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
+        assert counts.items() <= record["data"].items() and record["weights"]["source"] == "random"
+        kinds = [flag["kind"] for flag in record["flags"]]
+        assert "weights" in kinds and "altered" in kinds, "a drawn data set must not pass for BTAD"
+    cells = pd.read_csv(checkout / "results/tables/table_btad.csv", dtype={"category": str})
+    assert set(cells["category"]) == {"01", "03", "mean"} and set(cells["verdict"].dropna()) == {"not comparable"}
+    first = cells[(cells["category"] == "01") & (cells["metric"] == "image_auroc")].set_index("method")
+    assert (first["low"] <= first["value"]).all() and (first["value"] <= first["high"]).all()
+    assert first["paper"].to_dict() == pytest.approx({"patchcore": 0.98, "reconpatch": 0.997})
+    mean = cells[(cells["category"] == "mean") & (cells["metric"] == "pixel_auroc")].set_index("method")
+    assert mean["paper"]["reconpatch"] == pytest.approx((0.968 + 0.99) / 2)  # the paper's over the same two products
+    markdown = (checkout / "results/tables/table_btad.md").read_text()
+    for words in ("backbone = resnet10t (paper wide_resnet101_2.tv_in1k)", "untrained", "mean of 2", "VT-ADL"):
+        assert words in markdown, words
+    assert "ensemble, minmax" in (checkout / "results/tables/mine.md").read_text()
+    assert len(list((checkout / "results/figures/table_btad").rglob("*.svg"))) == 2
+    assert "Nothing to be done" in snakemake(checkout, *command)
+    write_image(own / "train/0.png", rng)
+    printed = " ".join(snakemake(checkout, "-n", *command).split())
+    assert "index_category 1" in printed and "score_run 2" in printed
 
 
 def test_real_bottle_agrees_with_the_official_code(checkout: Path, real: Path) -> None:
@@ -152,66 +138,3 @@ def test_one_failed_run_stops_neither_the_others_nor_the_report(checkout: Path, 
     # what was written in the failure's wake does not pass for the workflow's own
     alone = tiny(checkout, "mvtec_ad", mvtec, axes | {"backbone": ["resnet10t"]}, config=config)
     assert "make_table 1" in " ".join(snakemake(checkout, "-n", *alone, "tiny").split())
-
-
-def test_ensemble_combines_the_scores_of_its_members(checkout: Path, mvtec: Path) -> None:
-    axes = {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]}
-    ensemble = {"over": "backbone", "combine": ["zscore", "minmax"]}
-    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, ensemble=ensemble)
-    snakemake(checkout, "--cores", "2", *arguments, "tiny")
-    folder = checkout / "results/runs/mine/nut"
-    members = [(load_file(p / "scores.safetensors"), load_file(p / "training.safetensors")) for p in folder.iterdir()]
-    assert len(members) == 2
-    expected = {"zscore": 0.0, "minmax": 0.0}
-    for test, train in members:
-        image, middle = test["image"].astype(float), np.median(train["image"].astype(float))
-        deviation = 1.4826 * np.median(abs(train["image"] - middle))
-        expected["zscore"] += (image - middle) / deviation / 2
-        expected["minmax"] += (image - image.min()) / np.ptp(image) / 2
-    for file in (checkout / "results/ensembles/mine/nut").glob("*/record.json"):
-        record = json.loads(file.read_text())
-        scores = load_file(file.parent / "scores.safetensors")["image"]
-        np.testing.assert_allclose(scores, expected.pop(record["combine"]), rtol=1e-4, atol=1e-5)
-        assert [m["description"]["backbone"] for m in record["members"]] == axes["backbone"]
-    assert not expected
-    assert "| resnet14t" in (text := (checkout / "results/tables/tiny.md").read_text()) and "ensemble, minmax" in text
-
-
-def test_features_beyond_the_limit_are_deleted_once_used(checkout: Path, mvtec: Path) -> None:
-    axes = {"method": ["patchcore", "reconpatch"]}
-    arguments = tiny(checkout, "mvtec_ad", mvtec, axes, config={"features_gb": 0})
-    snakemake(checkout, "--cores", "2", *arguments, "tiny")
-    assert len(read(checkout)) == 2 and not list((checkout / "results/features").rglob("*.npy"))
-    assert "Nothing to be done" in snakemake(checkout, "--cores", "1", *arguments, "tiny")
-
-
-def test_augmented_test_images_share_the_training(checkout: Path, mvtec: Path) -> None:
-    variants = {v: {"set": {"augment": v}} for v in ("none", "test", "both")}
-    arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["reconpatch"]}, variants=variants)
-    snakemake(checkout, "--cores", "2", *arguments, "tiny")
-    assert len(list((checkout / "results/training").rglob("f.safetensors"))) == 2
-    records = {r["description"].get("augment", "none"): r for r in read(checkout)}
-    assert records["none"]["stages"]["training"] == records["test"]["stages"]["training"]
-    assert records["both"]["stages"]["training"] != records["test"]["stages"]["training"]
-    assert len({r["metrics"]["pixel_auroc"] for r in records.values()}) == 3
-    made_from = {name: record["digests"] for name, record in records.items()}
-    assert made_from["none"]["train_features"] == made_from["test"]["train_features"]
-    assert made_from["both"]["test_features"] == made_from["test"]["test_features"]
-    assert made_from["none"]["bank"] == made_from["test"]["bank"] and made_from["none"]["f"] == made_from["test"]["f"]
-    assert records["test"]["training_features"] and not records["none"]["training_features"]
-    assert verify(checkout / "results", print) == []
-
-
-def test_a_table_of_the_paper_compares_and_says_why_it_cannot(checkout: Path, btad: Path) -> None:
-    """Two drawn products stand for BTAD: the paper's numbers are beside ours, and the reasons why neither is judged."""
-    config = {"datasets": {"btad": {"root": str(btad)}}, "overrides": {"table_btad": {"set": SMALL, "figures": {}}}}
-    snakemake(checkout, "--cores", "2", *overlay(checkout, **config), "table_btad")
-    cells = pd.read_csv(checkout / "results/tables/table_btad.csv", dtype={"category": str})
-    first = cells[(cells["category"] == "01") & (cells["metric"] == "image_auroc")].set_index("method")
-    assert first["paper"].to_dict() == pytest.approx({"patchcore": 0.98, "reconpatch": 0.997})
-    assert set(cells["verdict"].dropna()) == {"not comparable"}
-    markdown = (checkout / "results/tables/table_btad.md").read_text()
-    for said in ("backbone = resnet10t (paper wide_resnet101_2.tv_in1k)", "untrained", "published by others", "VT-ADL"):
-        assert said in markdown, said
-    mean = cells[(cells["category"] == "mean") & (cells["metric"] == "pixel_auroc")].set_index("method")
-    assert mean["paper"]["reconpatch"] == pytest.approx((0.968 + 0.99) / 2)  # the paper's over the same two products
