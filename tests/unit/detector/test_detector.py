@@ -60,9 +60,7 @@ def sample(tmp_path_factory):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epochs": 2},
         {"epochs": 2, "epoch": 1},
-        {"method": "patchcore", "neighbours": 3},
         {"method": "patchcore", "neighbours": 2, "reweight": "image", "dim": 100},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
@@ -138,19 +136,6 @@ def test_maps_do_not_fade_towards_padding(small, size, blur, monkeypatch) -> Non
         np.testing.assert_allclose(detection.view.back(detection.map), 7, rtol=1e-5)
 
 
-def test_of_square_photographs_all_aspects_are_the_same(small) -> None:
-    """Also beside one that is padded."""
-    square = product(3, size=(40, 40))
-    together = next(iter(small([square, product(5, size=(64, 20))])))
-    stretched = next(iter(replace(small, aspect="stretch")([square])))
-    np.testing.assert_allclose(together.map, stretched.map, rtol=1e-3, atol=1e-5)
-
-
-def test_a_thin_strip_is_looked_at(small) -> None:
-    """The network's cells are wider than it: it must not pass for perfect."""
-    assert all(each.score > 0 for each in small([product(5, size=(200, 4)), product(6, size=(4, 200))]))
-
-
 @pytest.mark.parametrize("size", [(52, 40), (40, 52), (300, 200), (1, 1), (37, 37)])
 @pytest.mark.parametrize("aspect", ["crop", "stretch", "pad"])
 def test_the_peak_is_where_the_map_is_largest(size, aspect) -> None:
@@ -178,8 +163,3 @@ def test_what_cannot_be_read_is_told_or_raised(small, tmp_path) -> None:
     assert "001.png" in told[0][1] and "004.png" in told[1][1]
     with pytest.raises(ReconpatchError, match=r"001\.png"):
         list(small(photographs))
-
-
-def test_the_time_of_every_part_is_counted(small) -> None:
-    list(small([product(1), product(2)]))
-    assert len(small.seconds) == 4 and min(small.seconds.values()) >= 0

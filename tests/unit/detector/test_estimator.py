@@ -89,12 +89,6 @@ def test_signs_and_shapes(model, good, new) -> None:
     assert model.predict([good / model.fitted_.facts[at].name]).tolist() == [1]  # exactly on the threshold is normal
 
 
-def test_the_threshold_is_that_of_the_held_out_scores(model) -> None:
-    assert len(model.fitted_.scores) == 5
-    assert model.threshold_ == choose_threshold(model.fitted_.scores, 0.2)
-    assert model.map_threshold_ == choose_threshold(model.fitted_.peaks, 0.2).value
-
-
 def test_without_held_out_images_there_is_no_threshold(good, new) -> None:
     blind = detector(hold_out=0).fit(good)
     assert blind.threshold_ is None and blind.map_threshold_ is None and blind.offset_ == 0
@@ -102,11 +96,6 @@ def test_without_held_out_images_there_is_no_threshold(good, new) -> None:
     for call in (blind.predict, blind.decision_function):
         with pytest.raises(ReconpatchError, match="no threshold"):
             call(new)
-
-
-def test_fit_predict_with_y(good) -> None:
-    result = detector().fit_predict(good, np.zeros(24))
-    assert result.shape == (24,) and set(result) <= {1, -1} and (result == 1).sum() >= 22
 
 
 def test_every_kind_of_source_gives_the_same_scores(model, tmp_path) -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reconpatch.data.images import mask_array, view
 from reconpatch.detector.detector import Detection
-from reconpatch.detector.evaluate import Evaluation, at_threshold, evaluate, seen_mask
+from reconpatch.detector.evaluate import Evaluation, evaluate, seen_mask
 from reconpatch.detector.photographs import Photograph
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError
@@ -111,25 +111,6 @@ def test_pixels_against_scikit_learn(tmp_path, rng) -> None:
     assert 0 <= result.metrics["aupro_30"] <= 1 and "threshold" not in result.to_json()
 
 
-@settings(max_examples=40)
-@given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 10**6), st.integers(8, 24), st.integers(0, 8))
-def test_masks_of_a_crop_are_the_workflows(tmp_path_factory, width, height, seed, size, more) -> None:
-    rng = np.random.default_rng(seed)
-    file = tmp_path_factory.mktemp("mask") / "m.png"
-    Image.fromarray(rng.integers(0, 3, (height, width)).astype(np.uint8)).save(file)
-    seen = view(width, height, size=size, resize=size + more, aspect="crop")
-    result = seen_mask(truth("bent", file), seen, photographs(1)[0])
-    np.testing.assert_array_equal(result, mask_array(file, size + more, size))
-
-
-def test_no_defect_on_padding(tmp_path) -> None:
-    Image.new("L", (40, 10), 255).save(tmp_path / "m.png")
-    seen = view(40, 10, size=32, resize=32, aspect="pad")
-    result = seen_mask(truth("bent", tmp_path / "m.png"), seen, photographs(1)[0])
-    np.testing.assert_array_equal(result, seen.content(32))
-    assert result.sum() == 32 * 8 and not seen_mask(truth("good"), seen, photographs(1)[0]).any()
-
-
 def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> None:
     """Masks that some lack, files that cannot be read, sizes that differ, memory."""
     write_mask(tmp_path / "good.png")
@@ -190,13 +171,6 @@ def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     assert found[0]["pixel_auroc"] == pytest.approx(roc_auc_score(*flat), abs=1e-6)
     assert found[0]["pixel_ap"] == pytest.approx(average_precision_score(*flat), abs=1e-6)
     assert found[0]["aupro_30"] == pytest.approx(pro_by_thresholds(maps, masks, counted), abs=1e-6)
-
-
-def test_types_of_defects_may_have_the_name_of_normal_images() -> None:
-    truths = [Truth(0, "good", None), Truth(1, "good", None), Truth(1, "cut", None)]
-    at = at_threshold([0.1, 0.9, 0.2], truths, 0.5)
-    shares = [at.false_alarms, at.detected, at.detected_by_type["good"], at.detected_by_type["cut"]]
-    assert [(share.above, share.of) for share in shares] == [(0, 1), (1, 2), (1, 1), (0, 1)]
 
 
 def test_a_threshold_decides_as_in_predict() -> None:

@@ -3,10 +3,9 @@ import tempfile
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from products import SIZE, detector, fit, product, small_run, write_products
+from products import SIZE, detector, fit, small_run, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.data.images import view
@@ -37,14 +36,6 @@ def test_held_out_images_have_no_copy_among_the_others(digests, share, seed) -> 
     assert not out & kept and len(out) == count and kept
 
 
-def test_every_image_is_held_out_as_often() -> None:
-    """Over seeds, of ten images with one copied three times, each of the ten."""
-    counts = np.zeros(10)
-    for seed in range(600):
-        counts[list({int("0123456789222"[n]) for n in draw_held_out(facts("0123456789222"), 0.2, seed)})] += 1
-    assert counts.sum() == 1200 and np.abs(counts - 120).max() < 45  # 4.6 standard deviations
-
-
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """A folder of 12 good products."""
@@ -72,14 +63,6 @@ def test_held_out_images_are_scored_by_the_finished_detector(few, fitted) -> Non
     assert fitted.seen == pytest.approx(SIZE * SIZE / (37 * 48))  # 52 x 40 px to 48 x 37, then 32 x 32
 
 
-def test_the_level_is_that_of_the_photograph_not_of_its_padding(tmp_path) -> None:
-    """Of a strip in a square most of the map is padding, whose scores are 0."""
-    found = fit(write_products(tmp_path, 8, size=(60, 12)), aspect="pad")
-    again = found.detector([find_photographs([tmp_path])[0][n] for n in found.held_out])
-    medians = [np.median(each.map[each.view.content(SIZE)]) for each in again]
-    assert found.level == pytest.approx(np.median(medians)) and found.level > 0 and found.seen == 1
-
-
 def test_calibration_images_replace_held_out_ones(few, on_all, tmp_path) -> None:
     """Copies among them count once."""
     more = write_products(tmp_path / "more", 2, start=50)
@@ -92,14 +75,6 @@ def test_calibration_images_replace_held_out_ones(few, on_all, tmp_path) -> None
     shutil.copy(few / "003.png", more / "x.png")
     with pytest.raises(ReconpatchError, match=r"calibration: 1 images are copies.*x\.png of 003\.png"):
         fit(few, find_photographs([more])[0])
-
-
-def test_copies_among_held_out_images_count_once(few, fitted, tmp_path) -> None:
-    twice = shutil.copytree(few, tmp_path / "twice")
-    for n in range(12):
-        shutil.copy(few / f"{n:03}.png", twice / f"{n:03}b.png")
-    found = fit(twice)
-    assert len(found.held_out) == 6 and len(found.scores) == 3
 
 
 def test_the_epoch_asked_for_is_used(few) -> None:
@@ -125,11 +100,6 @@ def test_same_images_same_bytes_whatever_the_order_of_their_folders(tmp_path) ->
         assert (tmp_path / "model0" / name).read_bytes() == (tmp_path / "model1" / name).read_bytes()
     first, other = (load_file(tmp_path / f"model{n}/memory_bank.safetensors") for n in (0, 2))
     assert not np.array_equal(first["f.weight"], other["f.weight"])
-
-
-def test_arrays_and_images_fit_as_files_do(on_all) -> None:
-    memory = fit([product(n) if n % 2 else np.asarray(product(n)) for n in range(12)], hold_out=0)
-    np.testing.assert_array_equal(memory.detector.bank.patches, on_all.detector.bank.patches)
 
 
 def test_progress_and_an_empty_temporary_folder(few, tmp_path, monkeypatch) -> None:
@@ -223,18 +193,3 @@ def test_only_patches_on_photographs_count_for_the_limits(tmp_path, no_network) 
     assert 3 * on + 1 < 6 * 16 * 0.5
     with pytest.raises(ReconpatchError, match="neighbours"):
         fit(folder, run=small_run("pad", coreset=0.5, neighbours=3 * on + 1), aspect="pad", hold_out=0)
-
-
-def test_threads_are_restored_if_training_fails(few, monkeypatch) -> None:
-    def fails(*_: object, **__: object) -> None:
-        assert torch.get_num_threads() == 1
-        raise ReconpatchError("training failed")
-
-    monkeypatch.setattr(module, "train", fails)
-    before = torch.get_num_threads()
-    try:
-        with pytest.raises(ReconpatchError, match="training failed"):
-            fit(few, threads=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

@@ -1,17 +1,13 @@
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawing import write_image
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from reconpatch.data.images import load_image
 from reconpatch.data.layouts import EXTENSIONS
-from reconpatch.detector import photographs
 from reconpatch.detector.photographs import NOT_READ, Photograph, examine, find_photographs, load, name_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
@@ -157,14 +153,6 @@ def test_turned_as_exif_says_from_a_file_and_from_memory(orientation, tmp_path) 
     assert (facts.width, facts.height) == want.shape[::-1]
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.booleans(), st.booleans())
-def test_arrays_are_their_pixels(width, height, grey, strided) -> None:
-    rng = np.random.default_rng(width * 10 + height)
-    array = rng.integers(0, 256, (height, width) if grey else (height, width, 3)).astype(np.uint8)
-    want = np.repeat(array[..., None], 3, 2) if grey else array
-    np.testing.assert_array_equal(np.asarray(load(array[::-1].copy()[::-1] if strided else array)), want)
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -203,39 +191,7 @@ def test_facts_and_all_problems_at_once(tmp_path, rng, damage) -> None:
     assert [Path(line.split(":")[0]).name for line in str(error.value).splitlines()[1:]] == ["1.png", "2.png", "3.png"]
 
 
-def test_the_bytes_decoded_are_the_bytes_hashed(tmp_path, rng, monkeypatch) -> None:
-    """A file that changes after it was read is not read again."""
-    write_image(tmp_path / "a.png", rng)
-    before = sha256_of(tmp_path / "a.png")
-
-    def read_and_change(path: Path) -> bytes:
-        content = path.read_bytes()
-        write_image(path, rng, (9, 9))
-        return content
-
-    monkeypatch.setattr(photographs, "read_file", read_and_change)
-    assert examine([Photograph("a", tmp_path / "a.png")], 1, quiet)[0].sha256 == before
-
-
 def test_the_shape_is_part_of_the_digest_of_an_array() -> None:
     flat = [np.full(shape, 7, np.uint8) for shape in ((2, 8), (8, 2), (4, 4), (4, 4, 3))]
     digests = [facts.sha256 for facts in examine([*flat, Image.fromarray(flat[2])], 1, quiet)]
     assert len(set(digests)) == 3 and digests[2] == digests[3] == digests[4]  # grey or not, the same pixels
-
-
-def test_only_some_images_are_decoded_at_once(monkeypatch) -> None:
-    lock, inside, most = threading.Lock(), [0], [0]
-    real = photographs.load
-
-    def counted(source: photographs.Source) -> Image.Image:
-        with lock:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-        threading.Event().wait(0.005)
-        with lock:
-            inside[0] -= 1
-        return real(source)
-
-    monkeypatch.setattr(photographs, "load", counted)
-    examine([np.zeros((2, 2), np.uint8)] * 64, 64, quiet)
-    assert 1 < most[0] <= photographs.MOST_DECODERS

@@ -18,13 +18,9 @@ from reconpatch.detector.detector import Detection
 from reconpatch.detector.photographs import find_photographs, load
 from reconpatch.detector.predict import (
     COLUMNS,
-    LONGEST_SIDE,
     OUTLINE_COLOUR,
     SCORES,
-    SHORTEST_SIDE,
     TEXT_HEIGHT,
-    TEXT_WIDTH,
-    TIMED_ALONE,
     UNFINISHED_SCORES,
     UNSEEN_BRIGHTNESS,
     ColourScale,
@@ -93,18 +89,6 @@ def test_a_row_holds_score_verdict_and_peak(photographs, out) -> None:
         assert float(row["seen"]) == pytest.approx(256 / (18 * width), abs=1e-4)
     assert {key: str(value) for key, value in asdict(predictions.rows[2]).items()} == rows[2]
     assert [p.name for p in out.iterdir()] == [SCORES]
-
-
-def test_rows_are_on_the_disk_as_they_come(photographs, out) -> None:
-    seen = []
-
-    def progress(step: str, done: int, total: int) -> None:
-        assert not (out / SCORES).exists() and (step, total) == ("scoring", 4)
-        seen.append((done, len(table(out / UNFINISHED_SCORES))))
-
-    predict(FakeDetector(), photographs, out, NO_PICTURES, progress)
-    assert [done for done, _ in seen] == [1, 2, 3, 4] and all(rows >= done for done, rows in seen)
-    assert {row["anomalous"] for row in table(out / SCORES)} == {""}  # without a threshold no verdict
 
 
 def test_what_was_scored_before_a_failure_stays(photographs, out) -> None:
@@ -247,23 +231,6 @@ def test_the_outline_surrounds_what_is_above_the_threshold(aspect, width, height
     np.testing.assert_array_equal((result == OUTLINE_COLOUR).all(-1), touching & ~region)
 
 
-def test_stronger_is_more_coloured() -> None:
-    detection = smooth(500, 500, "stretch")
-    grey = Image.new("RGB", (500, 500), (128, 128, 128))
-    changed = np.abs(picture(overlay(grey, detection, ColourScale(0.0, 2.0, None), "")) - 128).sum(-1)
-    values = detection.view.back(detection.map)
-    assert changed[values < 0.01].max() <= 6 and changed[values > 0.9].min() > 60
-
-
-def test_overlays_fit_a_screen_and_their_text() -> None:
-    scale = ColourScale(0, 1, 0.5)
-    large = overlay(drawn(2600, 1300), smooth(2600, 1300, "pad"), scale, "x")
-    assert large.size == (LONGEST_SIDE, LONGEST_SIDE // 2 + TEXT_HEIGHT)
-    small = overlay(drawn(3, 150), smooth(3, 150, "pad"), scale, "x")
-    assert small.size == (TEXT_WIDTH, SHORTEST_SIDE + TEXT_HEIGHT)
-    assert overlay(drawn(1, 1), smooth(1, 1, "crop"), scale, "x").size[0] == SHORTEST_SIDE
-
-
 @settings(max_examples=20)
 @given(st.sampled_from(ASPECTS), st.integers(1, 60), st.integers(1, 60), st.floats(-0.1, 1.1))
 def test_masks_have_the_photographs_size_and_hold_what_is_above(aspect, width, height, threshold) -> None:
@@ -316,10 +283,3 @@ def test_profile_against_arithmetic(clocked) -> None:
     lines = measured.lines()
     assert "2.50 images/s" in lines[0] and "median 4.0 ms" in lines[-1]
     assert clocked.seconds == Counter({"network": 2.0, "search": 1.0})
-
-
-def test_only_some_images_are_timed_and_unreadable_ones_are_not(clocked) -> None:
-    measured = profile(clocked, ["a", "broken", *map(str, range(100))], 1.0, 101)
-    assert len(clocked.calls) == TIMED_ALONE + 1 and measured.latency.images == TIMED_ALONE - 1
-    nothing = profile(clocked, ["broken"], 1.0, 0)
-    assert nothing.latency is None and nothing.images_per_second == 0 and "latency_ms" not in nothing.to_json()

@@ -22,21 +22,6 @@ def test_options_become_parameters() -> None:
     assert run == Run(resize=64, crop=64, weights="file", sigma=2.0)
 
 
-@pytest.mark.parametrize(
-    ("options", "changes", "key"),
-    [
-        ({"size": 0}, {}, "crop"),
-        ({"size": 64, "resize": 32}, {}, "crop 64 is larger than resize 32"),
-        ({"size": 64}, {"sigmma": 1}, "sigmma"),
-        ({"size": 64}, {"sigma": -1}, "sigma"),
-        ({"size": 64}, {"epoch": 500}, "epoch 500"),
-    ],
-)
-def test_wrong_parameters_are_named(options, changes, key) -> None:
-    with pytest.raises(ReconpatchError, match=f"settings.*{key}"):
-        detector_run(changes, **options)
-
-
 @pytest.mark.parametrize(("key", "option"), [("crop", "size"), ("resize", "resize"), ("epochs", "epochs")])
 def test_parameters_that_have_an_option_are_refused(key, option) -> None:
     with pytest.raises(ReconpatchError, match=key) as error:

@@ -48,18 +48,6 @@ def test_masks_are_found_however_an_umlaut_is_written(forms, tmp_path) -> None:
     assert truths[0].mask is not None
 
 
-def test_a_folder_of_masks_is_read_once(tmp_path, monkeypatch) -> None:
-    for n in range(20):
-        write_mask(tmp_path / f"scratch/{n}.png")
-    read: list[Path] = []
-    real = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda folder: (read.append(folder), real(folder))[1])
-    assert all(
-        t.mask for t in truth_from_folders(photographs(*(f"scratch/{n}.jpg" for n in range(20))), masks=tmp_path)
-    )
-    assert read == [tmp_path / "scratch"]
-
-
 def test_a_folder_without_masks_is_an_error(tmp_path) -> None:
     with pytest.raises(ReconpatchError, match="no such folder"):
         truth_from_folders(photographs(*NAMES), masks=tmp_path / "ground_thruth")
