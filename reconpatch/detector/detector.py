@@ -1,7 +1,6 @@
-"""A fitted detector: photographs in, anomaly scores and maps out, a batch in memory at a time."""
+"""A fitted detector: photographs in, anomaly scores and maps out, with one batch in memory at a time."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -17,27 +16,27 @@ from reconpatch.method.features import features_of, read_ahead
 from reconpatch.method.memory_bank import MemoryBank, Search
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 
-Pixels = tuple[NDArray[np.uint8], View]
+Square = tuple[NDArray[np.uint8], View]  # (size, size, 3) pixels, and how they lie on the photograph
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a detector says of one photograph. Higher is more anomalous."""
+    """The result for one photograph. Higher is more anomalous."""
 
     number: int  # of the photograph among those given
-    score: float  # largest patch score, eq. 9 and 10
+    score: float  # the largest patch score, equations 9 and 10
     map: NDArray[np.float32]  # (size, size), of the square the network saw
     view: View
 
     def peak(self) -> tuple[int, int]:
-        """Where on the photograph the map is largest, px from the left and upper edge."""
+        """The place on the photograph where the map is largest, px from the left and from the upper edge."""
         y, x = np.unravel_index(int(self.map.argmax()), self.map.shape)
         column, row = self.view.point(float(x) + 0.5, float(y) + 0.5)
         return min(int(column), self.view.width - 1), min(int(row), self.view.height - 1)
 
 
-def pixels(source: Source, run: Run, aspect: str) -> Pixels:
-    """Source -> ((crop, crop, 3) uint8, how it was seen). Raises ReconpatchError where it cannot be read."""
+def pixels(source: Source, run: Run, aspect: str) -> Square:
+    """Source, parameters, aspect -> the square the network sees. Raises ReconpatchError if it cannot be read."""
     image = load(source)
     seen = view(*image.size, size=run.crop, resize=run.resize, aspect=aspect)
     return seen.square(image, run.interpolation), seen
@@ -45,17 +44,17 @@ def pixels(source: Source, run: Run, aspect: str) -> Pixels:
 
 @dataclass
 class Detector:
-    """Network, memory bank and settings. `seconds` adds up what the parts of its work took."""
+    """Network, memory bank and parameters."""
 
     backbone: Backbone
     bank: MemoryBank
     run: Run
     aspect: str
     threads: int = 1
-    batch: int = 8
-    seconds: Counter[str] = field(default_factory=Counter)
+    batch: int = 8  # images per forward pass
+    seconds: dict[str, float] = field(default_factory=dict)  # part of the work -> wall time so far
     search: Search = field(init=False)
-    width: int = field(init=False)  # of a patch feature
+    width: int = field(init=False)  # values of a patch feature
 
     def __post_init__(self) -> None:
         self.width = int(description(self.run, "features")["feature_dim"])
@@ -64,18 +63,20 @@ class Detector:
     def __call__(
         self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None = None
     ) -> Iterator[Detection]:
-        """Photographs -> a Detection of each, in order.
+        """N photographs -> a Detection of each, in order.
 
-        One that cannot be read is told to `unreadable`, with its number, and left out; without that it raises.
+        A photograph that cannot be read is left out, and `unreadable` is called with its number and the error. Without
+        `unreadable` the error is raised.
         """
 
-        def read(item: tuple[int, Source]) -> tuple[int, Pixels | ReconpatchError]:
+        def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
+            number, source = item
             try:
-                return item[0], pixels(item[1], self.run, self.aspect)
+                return number, pixels(source, self.run, self.aspect)
             except ReconpatchError as error:
-                return item[0], with_number(error, item[1], item[0])
+                return number, with_number(error, source, number)
 
-        waiting: list[tuple[int, Pixels]] = []
+        waiting: list[tuple[int, Square]] = []
         began = time.perf_counter()
         for number, result in read_ahead(read, enumerate(sources), self.threads, depth=2 * self.batch):
             if isinstance(result, ReconpatchError):
@@ -85,24 +86,26 @@ class Detector:
                 continue
             waiting.append((number, result))
             if len(waiting) == self.batch:
-                began = self._took("waiting for images", began)
+                began = self._add_time("waiting for images", began)
                 yield from self._detect(waiting)
                 waiting, began = [], time.perf_counter()
         if waiting:
-            self._took("waiting for images", began)
+            self._add_time("waiting for images", began)
             yield from self._detect(waiting)
 
-    def _took(self, part: str, began: float) -> float:
+    def _add_time(self, part: str, began: float) -> float:
+        """Add the time since `began` to a part -> the time now."""
         now = time.perf_counter()
-        self.seconds[part] += now - began  # type: ignore[assignment]
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - began
         return now
 
-    def _detect(self, batch: list[tuple[int, Pixels]]) -> list[Detection]:
+    def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
+        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
         began = time.perf_counter()
-        squares, run = [square for _, (square, _) in batch], self.run
+        squares, views, run = [square for _, (square, _) in batch], [seen for _, (_, seen) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_dim, self.width)
-        began = self._took("network and patch features", began)
-        on_photograph = np.stack([seen.content(features.shape[1]) for _, (_, seen) in batch])
+        began = self._add_time("network and patch features", began)
+        on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
         image, patch, _ = score_features(
             features,
             self.bank,
@@ -111,12 +114,13 @@ class Detector:
             cells=on_photograph,
             search=self.search,
         )
-        began = self._took("search in the memory bank", began)
+        began = self._add_time("search in the memory bank", began)
         maps = anomaly_maps(patch, run.crop, run.blur)
-        for n, (_, (_, seen)) in enumerate(batch):
-            if not (content := seen.content(run.crop)).all():
+        for n, seen in enumerate(views):
+            content = seen.content(run.crop)
+            if not content.all():
                 maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
-        self._took("anomaly maps", began)
+        self._add_time("anomaly maps", began)
         return [
             Detection(number, float(score), each, seen)
             for (number, (_, seen)), score, each in zip(batch, image, maps, strict=True)

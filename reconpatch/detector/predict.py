@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -330,7 +329,7 @@ def profile(detector: Detector, sources: Sequence[Source], seconds: float, image
     parts: dict[str, float] = {part: round(taken, 3) for part, taken in detector.seconds.items()}
     parts["pictures and files"] = round(max(0.0, seconds - sum(parts.values())), 3)
     single, times = copy.copy(detector), []  # shares the network and the search index
-    single.batch, single.seconds = 1, Counter()
+    single.batch, single.seconds = 1, {}
     for source in [*sources[:1], *sources[:TIMED_ALONE]]:
         began = time.perf_counter()
         if list(single([source], lambda *_: None)):
