@@ -28,7 +28,9 @@ USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")  # these alone 
 class Facts(BaseModel):
     """What is common to everything in a record: no unknown fields, no infinite numbers."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, defer_build=True
+    )  # built when used: jobs start sooner
 
 
 class Numerics(Facts):
