@@ -1,4 +1,23 @@
-"""The method of the paper, as arrays in and arrays out: patch features, f and its training, the memory bank, scores.
+"""The method of the paper, as arrays in and arrays out. Other rooms may use the modules named in `__all__`.
 
-Nothing in this room knows of files of settings, of the workflow or of records.
+A photograph goes through them in this order: `backbones` (the pretrained network), `patches` and `features` (patch
+features, written to disk), `training` (f, g and their teacher) with `loss` (equations 1 to 8), `memory_bank` with
+`coreset`, `scoring` (equations 9 and 10, maps), `ensemble`, and `metrics` with `bootstrap` (intervals).
+
+Nothing here knows of configuration files, of the workflow or of records. Modules that need not import PyTorch do not.
 """
+
+__all__ = [
+    "backbones",
+    "bootstrap",
+    "coreset",
+    "ensemble",
+    "feature_files",
+    "features",
+    "loss",
+    "memory_bank",
+    "metrics",
+    "patches",
+    "scoring",
+    "training",
+]
