@@ -6,6 +6,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -206,7 +207,7 @@ def expand_path(path: str, key: str) -> Path:
     return Path(expanded)
 
 
-def read_config(content: dict[str, Any]) -> Config:
+def read_config(content: Mapping[str, object]) -> Config:
     """Merged configuration -> Config; raises one ReconpatchError listing every wrong key with its value."""
     try:
         return Config.model_validate(content)

@@ -21,14 +21,14 @@ NOT_STATED = {key for key, origin in ORIGINS.items() if origin.stated is False}
 class Row:
     """One row of a table: its variant and axis values, and the run that fills it."""
 
-    labels: dict[str, Any]  # variant and axis values, except method and seed, which every row has
+    labels: dict[str, object]  # variant and axis values, except method and seed, which every row has
     run: Run
     departures: tuple[str, ...]  # settings in which the run departs from the paper: `key = value (paper value)`
 
 
 def overridden(experiment: Experiment, override: Override) -> Experiment:
     """Experiment with its categories, axes and figures as an override changes them."""
-    changes: dict[str, Any] = {"axes": experiment.axes | override.axes}
+    changes: dict[str, object] = {"axes": experiment.axes | override.axes}
     changes |= {} if override.datasets is None else {"datasets": override.datasets}
     changes |= {} if override.figures is None else {"figures": override.figures}
     return experiment.model_copy(update=changes)
@@ -59,7 +59,7 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         run = vary(config.baseline, changes, where)
         if run.backbone in config.stand_ins:
             run = vary(run, config.stand_ins[run.backbone], f"stand_ins.{run.backbone}")
-        labels = {"variant": label} if experiment.variants else {}
+        labels: dict[str, object] = {"variant": label} if experiment.variants else {}
         labels |= {key: _plain(getattr(run, key)) for key in order if key not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {key: value for key, value in point.items() if key in in_paper}
         assumed = experiment.assumed | variant.assumed

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.files import NAME
@@ -182,11 +183,11 @@ def shown(value: object) -> str:
 
 def explained(error: ValidationError, where: str) -> ReconpatchError:
     """Pydantic's error -> one error with a line for every wrong key: its value, and what it should be."""
-    lines = [f"{where}: {_explained(dict(each))}" for each in error.errors(include_url=False)]
+    lines = [f"{where}: {_explained(each)}" for each in error.errors(include_url=False)]
     return ReconpatchError("\n".join(listed(lines)))
 
 
-def _explained(details: dict[str, Any]) -> str:
+def _explained(details: ErrorDetails) -> str:
     """One of pydantic's errors -> a line that names the key, its value and the fix."""
     parts = [str(part) for part in details["loc"] if part not in ("(all)", "(names)")]
     wrong_key = parts[-1:] == ["[key]"]
@@ -200,7 +201,7 @@ def _explained(details: dict[str, Any]) -> str:
         return f"key {key} is missing"
     if problem in ("model_type", "dict_type"):
         return f"{key or '(whole)'} = {given}: must be a section of `key: value` lines"
-    message: str = details["msg"].removeprefix("Value error, ")
+    message = details["msg"].removeprefix("Value error, ")
     if problem in ("list_type", "tuple_type"):
         message = "must be a list, for example [2, 3]"
     if problem == "string_type" and not isinstance(value, (list, dict)):
