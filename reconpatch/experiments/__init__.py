@@ -1,9 +1,9 @@
 """What is to be run: parameters of a run, configuration files, experiments, the plan, and what its jobs will need.
 
-`run` has every parameter with its default, meaning and source. `config` reads the user's files, `plan` makes the runs of
-all experiments from them. `stages` is the table of the workflow's stages; `costs` and `resources` predict what their jobs
-need, `checks` refuses what cannot work, `outputs` names what is made. `generated` writes the files that follow from
-the models. The other modules serve this room only.
+`run` has every parameter with its default, meaning and source. `config` reads the user's files, and `plan` makes the
+runs of all experiments from them. `stages` is the table of the workflow's stages. `costs` and `resources` predict what
+their jobs need, `checks` refuses what cannot work, `outputs` names what is made. `generated` writes the files that
+follow from the models. The other modules serve this room only.
 """
 
 __all__ = [
