@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.memory_bank import MemoryBank, Representation, Search, batches, coreset_size
+from reconpatch.method.coreset import greedy_order, random_projection
+from reconpatch.method.memory_bank import MemoryBank, Representation, Search, build_bank, coreset_size
+from reconpatch.rng import named_rng
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_min=True))
@@ -68,11 +70,6 @@ def test_another_file_is_no_bank(tmp_path) -> None:
         MemoryBank.load(tmp_path / "x.safetensors")
 
 
-def test_batches_cover_every_row_once() -> None:
-    rows = np.arange(200_000)
-    assert np.array_equal(np.concatenate([rows[part] for part in batches(rows)]), rows)
-
-
 @pytest.mark.parametrize("given", [None, "Haswell"])
 def test_faiss_computes_with_the_instructions_that_numpy_uses(given) -> None:
     """Unless the user has said otherwise, in which case both obey; what is set for it is taken back."""
@@ -91,3 +88,41 @@ print(*{"SkylakeX" if name in ("SapphireRapids", "Cooperlake") else name for nam
     variable, *architectures = done.stdout.split()
     assert variable == str(given) and len(architectures) <= 1
     assert given is None or architectures in ([given], [])
+
+
+@pytest.fixture
+def patches(rng) -> np.ndarray:
+    return rng.standard_normal((900, 32)).astype(np.float16)
+
+
+@pytest.mark.parametrize("dim", [32, 8])
+def test_rows_are_representations_of_the_picks(dim, patches) -> None:
+    bank = build_bank(patches, Representation(dim), ratio=0.1, coreset_dim=16, seed=3)
+    r = Representation(dim)(patches)
+    matrix = random_projection(dim, 16, 3)
+    first = int(named_rng(3, "coreset/first").integers(900))
+    assert np.array_equal(bank.order, greedy_order(r if matrix is None else r @ matrix, 90, first))
+    np.testing.assert_allclose(bank.patches, r[bank.order], rtol=1e-6)
+    assert bank.training_patches == 900
+
+
+def test_rows_of_a_trained_representation(patches, rng) -> None:
+    """With f, both the selection and the rows kept are f of the patches, one at a time here."""
+    weight, bias = rng.standard_normal((8, 32)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+    bank = build_bank(patches, Representation(8, weight, bias), ratio=0.05, coreset_dim=16, seed=3)
+    r = np.stack([weight @ p.astype(np.float32) + bias for p in patches])
+    np.testing.assert_allclose(bank.patches, r[bank.order], rtol=1e-4, atol=1e-4)
+    picked = [int(named_rng(3, "coreset/first").integers(900))]
+    for _ in range(len(bank.order) - 1):  # the plain rule: the patch farthest from all picked
+        picked.append(int(np.linalg.norm(r[:, None] - r[picked], axis=2).min(1).argmax()))
+    assert bank.order.tolist() == picked
+    pooled = build_bank(patches, Representation(8), ratio=0.05, coreset_dim=16, seed=3)
+    assert pooled.order[0] == bank.order[0] and not np.array_equal(pooled.order, bank.order)
+
+
+def test_smaller_ratio_is_a_prefix_and_seeds_differ(patches) -> None:
+    build = lambda ratio, seed: build_bank(patches, Representation(16), ratio=ratio, coreset_dim=16, seed=seed)  # noqa: E731
+    large = build(0.25, 0)
+    assert np.array_equal(build(0.01, 0).patches, large.first(9).patches)
+    assert np.array_equal(build(0.25, 0).patches, large.patches)
+    assert not np.array_equal(build(0.25, 1).order, large.order)

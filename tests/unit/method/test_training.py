@@ -76,27 +76,6 @@ def test_keeping_epochs_changes_nothing(clustered) -> None:
         assert all(torch.equal(value, every[key]) for key, value in some.items())
 
 
-def test_what_is_kept_is_no_view_of_what_is_trained_on(clustered) -> None:
-    kept = fit(clustered, checkpoints=range(1, 7))[0]
-    steps = [float((kept[f"{n + 1}.weight"] - kept[f"{n}.weight"]).norm()) for n in range(1, 6)]
-    assert min(steps) > 0
-    assert steps[0] > steps[-1]  # the cosine ends at 0
-
-
-def test_an_interrupted_training_had_the_same_losses(clustered) -> None:
-    """A schedule stopped after three epochs went the same way: nothing depends on epochs to come."""
-    seen = []
-
-    def stop(epoch):
-        seen.append(epoch)
-        if epoch.epoch == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(clustered, TrainingSettings(**SETTINGS), checkpoints=[3], progress=stop)
-    assert seen == list(fit(clustered)[1][:3])
-
-
 def test_projection_is_g_of_f_and_its_gradients_are_autograds() -> None:
     rng = named_rng(0, "x")
     layers = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
@@ -126,14 +105,6 @@ def test_loss_falls_with_a_fixed_teacher(clustered) -> None:
     """gamma = 1 keeps the teacher, so the target stands still and the loss must fall."""
     _, history = fit(clustered, gamma=1.0, epochs=20)
     assert history[-1].loss < 0.85 * history[0].loss
-
-
-def test_cosine_schedule(clustered) -> None:
-    _, history = fit(clustered)
-    assert [e.epoch for e in history] == list(range(1, 7))
-    rates = [e.learning_rate for e in history]
-    expected = [1e-2 * (1 + np.cos(np.pi * n / 6)) / 2 for n in range(6)]
-    assert rates == pytest.approx(expected)
 
 
 def test_same_seed_same_bytes(clustered) -> None:
