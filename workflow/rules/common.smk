@@ -149,6 +149,36 @@ def fetched(wildcards):
     return [STAGES["weights"].file("weights", backbone=run.backbone)]
 
 
+# --- figures ---
+
+
+def figure_files(figure):
+    """Wildcards -> what a figure reads."""
+    return lambda w: outputs.files_of_figure(PLAN, figure, w)
+
+
+def figure_photographs(figure):
+    """Wildcards -> the folder that must be drawn before a figure opens photographs of one category."""
+    one = figure.photographs and figure.draws == "category"
+    return drawn if one else (lambda w: [])
+
+
+def figure_folders(figure):
+    """Wildcards -> the folders of the photographs that a figure shows, in the order of its categories."""
+    if not figure.photographs:
+        return []
+    return lambda w: [
+        folder_of(*target) for target in outputs.targets_of_figure(PLAN, figure, w)
+    ]
+
+
+def figure_labels(figure):
+    """Wildcards -> what labels the cells of the table, if the figure shows all of them."""
+    if figure.draws != "results":
+        return []
+    return lambda w: outputs.labels_of(PLAN, w.experiment)
+
+
 # --- experiments ---
 
 
