@@ -1,5 +1,5 @@
-"""Checks before any job: backbones exist and have the levels wanted, what is to be run fits the data, and a GPU is
-there if one is asked for.
+"""Checks before any job: backbones exist and have the levels wanted, runs fit their data, features were made with the
+weights that are pinned, and a GPU is there if one is asked for.
 """
 
 import importlib.metadata
@@ -36,7 +36,7 @@ def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> dic
                 stride = check_levels(run.backbone, run.levels)
                 check_weights(run.backbone, run.weights)
             except ReconpatchError as error:
-                raise ReconpatchError(f"{_users(plan, name)}: {error}") from None
+                raise ReconpatchError(str(error), where=_users(plan, name)) from None
             known[key] = Network(stride, count_parameters(run.backbone, run.levels))
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_text(cache, json.dumps(known, indent=1) + "\n")
@@ -51,13 +51,13 @@ def _answers(file: Path) -> dict[str, Network]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    found = content.items() if isinstance(content, dict) else ()
-    return {key: Network(*said) for key, said in found if _sound(said)}
+    answers = content.items() if isinstance(content, dict) else ()
+    return {key: Network(*answer) for key, answer in answers if _is_network(answer)}
 
 
-def _sound(said: object) -> bool:
+def _is_network(answer: object) -> bool:
     """Whether an answer is a stride and a number of parameters."""
-    return isinstance(said, list) and len(said) == 2 and all(type(n) is int and n > 0 for n in said)
+    return isinstance(answer, list) and len(answer) == 2 and all(type(n) is int and n > 0 for n in answer)
 
 
 def _users(plan: Plan, name: str) -> str:
@@ -67,7 +67,7 @@ def _users(plan: Plan, name: str) -> str:
 def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
     """Plan, stride of every run's first level -> ReconpatchError where a run asks for more than its images can give.
 
-    Training images are counted, not opened. The embedded sample, and what has none, is left to the jobs.
+    Training images are counted, not opened. The jobs check the embedded sample and categories without images.
     """
 
     @cache
@@ -78,15 +78,17 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
         try:
             return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))[0]
         except OSError as error:
-            raise ReconpatchError(f"{dataset}/{category}: cannot be read ({error})") from None
+            raise ReconpatchError(f"cannot be read ({error})", where=f"{dataset}/{category}") from None
 
     sides: dict[str, int] = {}
     for name, run in plan.runs.items():
         sides[name] = grid(run.crop, strides[name])
         if run.patch_size > sides[name]:
             raise ReconpatchError(
-                f"{_users(plan, name)}: patch_size = {run.patch_size} is larger than the patch grid, "
-                f"{sides[name]} x {sides[name]} at crop {run.crop} and level {run.levels[0]}; lower it or raise crop"
+                f"patch_size = {run.patch_size} is larger than the patch grid, {sides[name]} x {sides[name]} at crop "
+                f"{run.crop} and level {run.levels[0]}",
+                where=_users(plan, name),
+                fix="lower it or raise crop",
             )
     for experiment, targets in plan.targets.items():
         for name in (name for name in plan.members(experiment) if name in plan.runs):
@@ -94,41 +96,39 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
                 if count := images(dataset, category):
                     problem = plan.runs[name].problem_with(count * sides[name] ** 2)
                     if problem:
-                        raise ReconpatchError(f"experiment {experiment}: {dataset}/{category}: {problem}")
+                        raise ReconpatchError(problem, where=f"experiment {experiment}: {dataset}/{category}")
 
 
 def stray_weights(plan: Plan, results: Path) -> list[str]:
-    """Plan, folder of results -> features there of other weights than the pinned ones, each with the fix.
+    """Plan, folder of results -> every folder of features there that the pinned weights did not make, with the fix.
 
-    Features are compared with a pin when they are made; a pin given later must not pass for checked.
+    Features are compared with a pin when they are made. A pin that is given later must not pass as checked.
     """
-    found = []
+    problems = []
     for stage, run in plan.stages.items():
         pinned = plan.config.weight_digests.get(run.backbone, []) if run.weights != "random" else []
         pins = [pinned] if isinstance(pinned, str) else pinned
         for file in sorted(results.glob(f"features/*/*/{stage}/features.json")) if pins else []:
+            fix = "remove this folder to extract the features anew"
             try:
                 used = json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
             except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-                found.append(
-                    f"{file.parent}: features.json does not say with which weights it was made ({error!r}); "
-                    "remove this folder to extract the features anew"
-                )
-                continue
-            if used not in pins:
-                right = f"weight_digests.{run.backbone} pins {' or '.join(pins)}"
-                found.append(
-                    f"{file.parent}: made with weights {used}, but {right}; "
-                    "remove this folder to extract the features anew, or correct the pin"
-                )
-    return found
+                problem = f"features.json does not say with which weights it was made ({error!r})"
+            else:
+                if used in pins:
+                    continue
+                problem = f"made with weights {used}, but weight_digests.{run.backbone} pins {' or '.join(pins)}"
+                fix += ", or correct the pin"
+            problems.append(f"{file.parent}: {problem}; {fix}")
+    return problems
 
 
 def gpu_wanted(device: str, elsewhere: bool = False) -> bool:
-    """Whether jobs should ask for a GPU: here, if one is wanted and its driver is there. Asks no library: those cost
-    seconds. Of the machines of a cluster (`elsewhere`) nothing is known here: cuda asks for one, auto does not.
+    """The setting `device`, whether jobs run on a cluster -> whether jobs should ask for a GPU.
 
-    Raises ReconpatchError when device is cuda and there is no driver.
+    On this machine they do if a GPU is wanted and its driver is there; no library is asked, as that costs seconds.
+    Nothing is known here of the machines of a cluster: cuda asks for a GPU there, auto does not. Raises ReconpatchError
+    if device is cuda and there is no driver.
     """
     if elsewhere:
         return device == "cuda"

@@ -419,6 +419,45 @@ def test_the_parameter_of_the_documents_needs_no_more_than_its_three_edits(tmp_p
     assert status == 0 and "1 passed" in said, said
 
 
+def applied(example: Example, root: Path) -> None:
+    """Apply a diff of one file or several, new ones too, to a copy of the repository: every hunk stands there once."""
+    for part in example.text.split("--- ")[1:]:
+        old_name, new_name = re.match(r"(\S+)\n\+\+\+ b/(\S+)\n", part).groups()
+        file = root / new_name
+        text = "" if old_name == "/dev/null" else file.read_text()
+        for hunk in part.split("@@\n")[1:]:
+            lines = hunk.splitlines()
+            old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] in kept) for kept in (" -", " +"))
+            assert text.count(old) == 1 or not text, f"{example.where}: {old}"
+            text = text.replace(old, new) if text else new
+        file.write_text(text)
+
+
+def test_the_stage_and_the_figure_of_the_documents_are_made(place: Path, tmp_path: Path) -> None:
+    """docs/extending.md: a row, a rule and a script are all that a stage needs; a row and a script a kind of figure."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(place, checkout, symlinks=True, ignore=shutil.ignore_patterns("results", ".snakemake", "logs"))
+    shutil.copytree(ROOT / "reconpatch", checkout / "reconpatch", ignore=shutil.ignore_patterns("__pycache__"))
+    for example in ALL:
+        if example.kind == "diff" and "experiments/stages.py" in example.text:
+            applied(example, checkout)
+    chosen = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "method": "patchcore"}
+    experiment = {"title": "Ranked", "datasets": {"screws": "all"}, "set": chosen, "figures": {"ranking": {}}}
+    (checkout / "ranked_experiment.yaml").write_text(yaml.safe_dump(experiment))
+    screws = {"screws": {"layout": "folder", "root": str(place / "data/screws")}}
+    content = {"datasets": screws, "experiments": {"my_ranks": "ranked_experiment.yaml"}}
+    (checkout / "ranked.yaml").write_text(yaml.safe_dump(content))
+    snakemake = f"PYTHONPATH={shlex.quote(str(checkout))} snakemake --cores 2 --configfile ranked.yaml quicker.yaml --"
+    status, printed = call(f"{snakemake} my_ranks", checkout)
+    assert status == 0, printed[-6000:]
+    (record,) = (checkout / "results/runs").rglob("record.json")
+    assert list((checkout / "results/figures/my_ranks").rglob("ranking.svg"))
+    wanted = record.relative_to(checkout).with_name("false_alarms.csv")
+    status, printed = call(f"{snakemake} {shlex.quote(str(wanted))}", checkout)
+    assert status == 0, printed[-6000:]
+    assert (checkout / wanted).read_text().startswith("image,score\n")
+
+
 def test_no_placeholder_is_left() -> None:
     for file in DOCUMENTS:
         assert not re.findall(r"@[A-Z]+@|\b(?:TODO|TBD|FIXME)\b", file.read_text(encoding="utf-8")), file
