@@ -67,7 +67,8 @@ def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
 
 def small_blocks(elements: int):
     """Blocks of about `elements` values in place of the usual, which hold a whole small batch."""
-    return lambda matrix: recon.row_blocks(matrix, elements)
+    row_blocks = recon.row_blocks
+    return lambda matrix: row_blocks(matrix, elements)
 
 
 @pytest.mark.parametrize("elements", [1, 19, 5 * 19, 12 * 19, 19 * 19])
