@@ -56,32 +56,6 @@ def test_geometry_against_loops(angle, shift) -> None:
         assert moved[row, column] == mask[round(y), round(x)]
 
 
-def test_directions() -> None:
-    """90 degrees turn counter-clockwise; a shift goes to the right and down, by shares of width and height."""
-    square = noise(8, 8)
-    assert np.array_equal(augment_image(square, Augmentation(angle=90)), np.rot90(square))
-    assert np.array_equal(augment_mask(square[..., 0] > 99, Augmentation(angle=90)), np.rot90(square[..., 0] > 99))
-    image = noise(10, 20)
-    right, down = (
-        augment_image(image, Augmentation(shift=(0.25, 0))),
-        augment_image(image, Augmentation(shift=(0, 0.3))),
-    )
-    assert np.array_equal(right[:, 5:], image[:, :15]) and np.array_equal(down[3:], image[:7])
-    assert np.array_equal(right[:, :5], image[:, 5:0:-1])  # mirrored, without repeating the outermost column
-
-
-@settings(deadline=None)
-@given(st.floats(-180, 180), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
-def test_mask_and_image_move_together(angle, dx, dy) -> None:
-    """A drawn rectangle and its mask overlap but for the one pixel of rim where bilinear and nearest differ."""
-    mask = np.zeros((40, 30), bool)
-    mask[8:25, 6:20] = True
-    a = Augmentation(angle, (dx, dy))
-    image = augment_image(np.where(mask, np.uint8(255), np.uint8(0))[..., None].repeat(3, -1), a)[..., 0]
-    moved = augment_mask(mask, a)
-    assert moved[image > 191].all() and not moved[image < 64].any()
-
-
 @pytest.mark.parametrize(("contrast", "brightness"), [(0.6, 1.0), (1.7, 1.0), (1.0, 0.5), (1.0, 1.8), (1.8, 0.6)])
 def test_light_against_torchvision(contrast, brightness) -> None:
     image = noise(24, 20)

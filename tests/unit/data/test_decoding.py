@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reconpatch.data.decoding import EIGHT_BIT, FORMATS, decode, mask_values, read_file, to_rgb
+from reconpatch.data.decoding import FORMATS, decode, mask_values, read_file, to_rgb
 from reconpatch.errors import ReconpatchError, quote
 
 HERE = Path("some folder/a.png")
@@ -70,15 +70,6 @@ def test_sixteen_bit_grey_is_rounded_to_the_nearest_of_257ths(values) -> None:
     array = np.array([values], ">u2")
     picture = decode(png(array, 16, 0), HERE).image
     assert np.asarray(to_rgb(picture))[0, :, 2].tolist() == [int(v / 257 + 0.5) for v in values]
-
-
-@pytest.mark.parametrize("mode", sorted(EIGHT_BIT))
-def test_every_mode_with_a_rule_keeps_black_and_white(mode) -> None:
-    for grey in (0, 255):
-        image = Image.new("RGB", (3, 2), (grey,) * 3)
-        image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
-        assert (np.asarray(to_rgb(image)) == grey).all()
-        assert (mask_values(image) == grey).all()
 
 
 @pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])

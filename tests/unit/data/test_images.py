@@ -10,15 +10,12 @@ from reconpatch.data.augmentation import Augmentation, augment_image
 from reconpatch.data.images import (
     ASPECTS,
     INTERPOLATIONS,
-    default_resize,
     image_array,
     load_image,
-    load_mask,
     mask_array,
     read_masks,
     view,
 )
-from reconpatch.errors import ReconpatchError
 
 SIDES = st.integers(1, 90)
 SQUARES = st.tuples(st.integers(1, 40), st.integers(0, 15))  # size, by how much resize is more
@@ -76,28 +73,6 @@ def test_content_counts_cells_whose_centre_is_on_the_image(width, height, square
     assert got.any() and (aspect == "pad" or got.all())
 
 
-@given(st.integers(1, 50), st.integers(8, 64), st.booleans())
-def test_of_a_strip_narrower_than_a_cell_the_cell_around_it_counts(ratio, size, lying) -> None:
-    """Otherwise all its scores would be 0 and it would always pass."""
-    width, height = (ratio * 10, 10) if lying else (10, ratio * 10)
-    seen = view(width, height, size=size, resize=size, aspect="pad")
-    side = max(1, size // 8)
-    cells = seen.content(side)
-    short = cells.any(1) if lying else cells.any(0)
-    assert short.any() and (cells.any(0) if lying else cells.any(1)).all()
-    for cell in np.flatnonzero(short):  # each touches the image
-        start, stop = (cell * size / side + seen.offset[lying], (cell + 1) * size / side + seen.offset[lying])
-        assert start < seen.scaled[lying] and stop > 0
-
-
-@given(SIDES, SIDES, SQUARES)
-def test_seen_counts_pixels(width, height, square) -> None:
-    size, resize = square[0], sum(square)
-    seen = view(width, height, size=size, resize=resize)
-    kept = T.CenterCrop(size)(Image.new("L", seen.scaled, 1))
-    assert seen.seen() == pytest.approx(np.asarray(kept).sum() / np.prod(seen.scaled))
-
-
 def back_by_loop(seen, square: np.ndarray, width: int, height: int) -> np.ndarray:
     """One pixel of the image at a time: its centre in the square, between the centres of the four around it."""
     out = np.full((height, width), np.nan)
@@ -146,19 +121,6 @@ def test_a_point_found_in_the_square_is_taken_back(width, height, square, aspect
     assert 0 <= column <= width and 0 <= row <= height
 
 
-def test_resize_has_the_ratio_of_the_paper() -> None:
-    assert default_resize(224) == 256 and default_resize(320) == 366 and default_resize(480) == 512
-
-
-def test_another_aspect_and_mask_rule_are_named(tmp_path) -> None:
-    with pytest.raises(ReconpatchError) as caught:
-        view(2, 3, size=4, resize=4, aspect="squash")
-    assert "squash" in caught.value.where and "crop, stretch, pad" in caught.value.fix
-    with pytest.raises(ReconpatchError) as caught:
-        mask_array(tmp_path / "m.png", 8, 8, "all")
-    assert "all" in caught.value.where and "any, official" in caught.value.fix
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK"])
 def test_every_mode_becomes_rgb(mode, tmp_path) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
@@ -166,15 +128,6 @@ def test_every_mode_becomes_rgb(mode, tmp_path) -> None:
     image = load_image(path)
     assert image.mode == "RGB" and image.size == (8, 6)
     assert np.abs(np.asarray(image).astype(int) - 255).max() <= 3
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
-def test_masks_of_every_mode(mode, tmp_path) -> None:
-    mask = np.zeros((16, 16), np.uint8)
-    mask[2:9, 3:7] = 255
-    Image.fromarray(mask).convert(mode).save(tmp_path / "m.png")
-    assert np.array_equal(np.asarray(load_mask(tmp_path / "m.png")) > 0, mask > 0)
-    assert np.array_equal(mask_array(tmp_path / "m.png", 16, 16, "official"), mask > 0)
 
 
 @settings(deadline=None)

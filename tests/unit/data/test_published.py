@@ -29,22 +29,10 @@ def test_counts_add_up_to_the_published_totals() -> None:
             assert alterations(layout, category, drawn(*counts)) == []
 
 
-@pytest.mark.parametrize(
-    ("counts", "side", "suffix", "found"),
-    [
-        ((59, 12, 30), 1024, "png", ["(59, 12, 30), published (60, 12, 30)"]),
-        ((60, 12, 30), 700, "png", []),  # metal_nut's are that small
-        ((60, 12, 30), 699, "png", ["scaled down to 699 px"]),
-        ((60, 12, 30), 1024, "JPG", ["compressed again"]),
-        ((9, 2, 3), 256, "jpg", ["(9, 2, 3)", "scaled down to 256 px", "compressed again"]),
-    ],
-)
-def test_alterations_of_mvtec_ad(counts, side, suffix, found) -> None:
-    got = alterations("mvtec_ad", "toothbrush", drawn(*counts, side, suffix))
-    assert len(got) == len(found) and all(part in text for part, text in zip(found, got, strict=True))
-
-
-def test_alterations_by_content_defects_and_category() -> None:
+def test_alterations_by_size_content_defects_and_category() -> None:
+    assert alterations("mvtec_ad", "toothbrush", drawn(60, 12, 30, 700)) == []  # metal_nut's are that small
+    counts, scaled, lossy = alterations("mvtec_ad", "toothbrush", drawn(9, 2, 3, 699, "jpg"))
+    assert "(9, 2, 3), published (60, 12, 30)" in counts and "699 px" in scaled and "compressed again" in lossy
     items = drawn(60, 12, 30)
     items[5] = replace(items[5], format="JPEG")
     assert alterations("mvtec_ad", "toothbrush", items) == ["images compressed again (JPEG)"]
@@ -77,52 +65,30 @@ def changed(**changes: dict) -> list[Item]:
     return list(items.values())
 
 
+SAME = {f"train_{n}": {"sha256": "x"} for n in range(3)}
+TURNED = {f"train_{n}": {"orientation": 8} for n in range(3)}
+
+
 @pytest.mark.parametrize(
-    ("changes", "remark"),
+    ("changes", "parts"),
     [
-        (
-            {"good_0": {"sha256": "a1"}},
-            "normal test images that are training images byte for byte: 1 (test/good/0.png = train/good/1.png)",
-        ),
-        (
-            {"train_0": {"sha256": "x"}, "train_1": {"sha256": "x"}, "train_2": {"sha256": "x"}},
-            "training images that repeat others byte for byte: 2 (train/good/1.png = train/good/0.png, "
-            "train/good/2.png = train/good/0.png)",
-        ),
-        (
-            {"cut_0": {"mask_between": 3}, "cut_2": {"mask_between": 4}},
-            "masks with values between black and white, 7 px in all, which count as defects: 2 (g/cut/0.png, "
-            "g/cut/2.png)",
-        ),
-        ({"cut_0": {"mask_pixels": 1200}}, "masks of the whole image: 1 (g/cut/0.png)"),
-        (
-            {"train_0": {"path": "train/good/1.bmp", "format": "BMP"}},
-            "images whose names differ from another's only in suffix: 2 (train/good/1.bmp, train/good/1.png)",
-        ),
-        (
-            {"train_1": {"format": "JPEG"}},
-            "images of another format than their suffix says: 1 (train/good/1.png holds JPEG)",
-        ),
-        ({"good_1": {"mode": "I;16"}}, "images of mode I;16 (16-bit grey, scaled by 1/257): 1 (test/good/1.png)"),
-        ({"good_1": {"mode": "RGBA"}}, "images of mode RGBA (alpha dropped): 1 (test/good/1.png)"),
-        (
-            {f"train_{n}": {"orientation": 8} for n in range(3)},
-            "images turned as their EXIF orientation says: 3 (train/good/0.png, train/good/1.png, ...)",
-        ),
-        (
-            {f"cut_{n}": {"mode": "L"} for n in range(3)},
-            "defective images differ from all normal ones in mode: L; RGB",
-        ),
-        (
-            {f"good_{n}": {"width": 41} for n in range(2)},
-            "normal test images differ from all training ones in size: 41x30; 40x30",
-        ),
-        ({"cut_1": {"warning": "odd\n"}}, r'images read with the warning "odd\n": 1 (test/cut/1.png)'),
+        ({"good_0": {"sha256": "a1"}}, ["that are training images", ": 1 (test/good/0.png = train/good/1.png)"]),
+        (SAME, ["repeat others", ": 2 (train/good/1.png = train/good/0.png, train/good/2.png = train/good/0.png)"]),
+        ({"cut_0": {"mask_between": 3}, "cut_2": {"mask_between": 4}}, ["7 px in all", "(g/cut/0.png, g/cut/2.png)"]),
+        ({"cut_0": {"mask_pixels": 1200}}, ["masks of the whole image: 1 (g/cut/0.png)"]),
+        ({"train_0": {"path": "train/good/1.bmp", "format": "BMP"}}, ["only in suffix", "train/good/1.bmp"]),
+        ({"train_1": {"format": "JPEG"}}, ["another format", "train/good/1.png holds JPEG"]),
+        ({"good_1": {"mode": "I;16"}}, ["16-bit grey", "1 (test/good/1.png)"]),
+        (TURNED, ["EXIF orientation", ": 3 (train/good/0.png, train/good/1.png, ...)"]),
+        ({f"cut_{n}": {"mode": "L"} for n in range(3)}, ["differ from all normal ones in mode: L; RGB"]),
+        ({f"good_{n}": {"width": 41} for n in range(2)}, ["differ from all training ones in size: 41x30; 40x30"]),
+        ({"cut_1": {"warning": "odd\n"}}, [r"odd\n", "1 (test/cut/1.png)"]),
     ],
 )
-def test_one_remark_at_a_time(changes, remark) -> None:
+def test_one_remark_at_a_time(changes, parts) -> None:
     assert remarks(changed()) == []
-    assert remarks(changed(**changes)) == [remark]
+    (remark,) = remarks(changed(**changes))
+    assert all(part in remark for part in parts)
 
 
 def test_what_is_not_remarked_on() -> None:
@@ -132,11 +98,6 @@ def test_what_is_not_remarked_on() -> None:
     assert len(remarks(changed(cut_0={"orientation": 3, "mask_orientation": 3}))) == 1
     names = [f"{kind}_{n}" for kind, count in (("train", 3), ("good", 2), ("cut", 3)) for n in range(count)]
     assert remarks(changed(**{name: {"width": 50 + k} for k, name in enumerate(names)})) == []
-
-
-def test_metrics_that_are_undefined_are_told() -> None:
-    assert "AUROC and AUPRO are undefined" in remarks([i for i in changed() if not i.label])[0]
-    assert "image AUROC is undefined" in remarks([i for i in changed() if i.split == "train" or i.label])[0]
 
 
 @given(st.data())
