@@ -13,8 +13,8 @@ from filelock import FileLock
 from hypothesis import settings
 from running import PARTS, ROOT
 
-# Files whose tests stay in one process where there are several: what they share is costly, or counts them.
-TOGETHER = ("test_broken_inputs.py", "test_memory_predicted.py")
+# Files whose tests stay in one process where there are several: what they share is costly.
+TOGETHER = ("test_memory_predicted.py", "test_own_photographs.py")
 
 settings.register_profile("no timing", deadline=None)  # machines that tests share with other work are slow at times
 settings.load_profile("no timing")

@@ -263,7 +263,8 @@ def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
     plan = Plan(config)
     stray = sorted({*config.overrides} - {*config.experiments})
     if stray:
-        raise ReconpatchError(f"overrides.{stray[0]}: no such experiment; there are {', '.join(config.experiments)}")
+        fix = f"there are {', '.join(config.experiments)}"
+        raise ReconpatchError("no such experiment", where=f"overrides.{stray[0]}", fix=fix)
     used: set[str] = {*config.stand_ins}
     for name, file in config.experiments.items():
         if only and name not in only:
