@@ -86,10 +86,12 @@ def verify_results(given: argparse.Namespace) -> None:
         lambda line: print(line, flush=True),
         codes=stage_codes(SCRIPTS),
         planned=planned,
-        check_table=lambda file, results, findings: check_table(plan, file, results, findings),
+        check_table=check_table,
     )
     if problems:
-        raise ReconpatchError(f"{len(problems)} of them cannot be trusted as they are", fix="remove them and run again")
+        raise ReconpatchError(
+            f"{len(problems)} of them differ or cannot be checked", fix="remove what differs and run again"
+        )
 
 
 def write_generated(given: argparse.Namespace) -> None:
@@ -119,9 +121,7 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
         print(f"left out: {why} ({', '.join(names)})")
     needs = estimate(plan, networks)
     kept = needs.features_gb <= plan.config.features_gb
-    fate = (
-        "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so deleted once used: about a set a core"
-    )
+    fate = "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so each set is deleted after its use"
     print(f"{len(plan.runs)} different runs and {len(plan.ensembles)} ensembles in all")
     print(f"predicted disk of features: {needs.features_gb:.1f} GB, largest set {needs.largest_gb:.1f} GB; {fate}")
     limit = 1000 * plan.config.memory_gb if plan.config.memory_gb else machine_mb()
@@ -142,7 +142,7 @@ def show_times(needs: Estimate) -> None:
     for rule, (total, job) in longest.items():
         print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({job.about})")
     total, wall = sum(seconds for seconds, _ in longest.values()), needs.least_wall(cores)
-    print(f"in all {total / 3600:.2f} core hours; on {cores} cores at least {wall / 3600:.1f} hours")
+    print(f"in all {total / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} to {1.5 * wall / 3600:.1f} hours")
 
 
 def check(plan: Plan) -> list[str]:

@@ -125,6 +125,13 @@ def download(
         return root
     with _locked(folder, name):
         archive = fetch(this.urls, folder / this.archive, this.sha256, report=report, timeout=timeout, pauses=pauses)
+        size, free = archive.stat().st_size, shutil.disk_usage(folder).free
+        if free < size:
+            raise ReconpatchError(
+                f"{free:,} bytes are free, unpacking {archive.name} needs more than {size:,}",
+                where=folder,
+                fix="make room and run the command again",
+            )
         report(f"unpacking {archive}")
         below = _unpack(archive, destination, name)
     report(f"{destination} is complete; {archive} may be deleted")

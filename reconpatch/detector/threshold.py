@@ -4,6 +4,9 @@ The threshold is one of the image scores of n held-out good images, which the mo
 scores is assumed. If the threshold is the r-th smallest of these scores, the share of further good images above it (the
 false-alarm rate) follows Beta(n + 1 - r, r), with mean (n + 1 - r) / (n + 1). This holds for any continuous
 distribution of scores, as long as the images to come are like the held-out ones.
+
+The same image can get a score with other last bits on another processor, and on old ones in another batch. The
+threshold therefore lies ROUNDING above the score that sets it, so that the image with this score stays normal.
 """
 
 import math
@@ -16,6 +19,9 @@ from reconpatch.errors import ReconpatchError
 
 CONFIDENCE = 0.95  # of every interval
 SMALLEST_RATE = 1e-6  # smallest false-alarm rate that can be asked for
+# Relative: about half the step between two float16 numbers. Patch features are stored as float16, so a rounding error
+# anywhere before moves a few of them by one step and the others not at all (docs/trust.md has measurements).
+ROUNDING = 2**-11
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,10 @@ def check_rate(rate: float) -> None:
 
 def choose_threshold(scores: Sequence[float], rate: float) -> Threshold:
     """(n,) scores of held-out good images, wanted false-alarm rate -> the lowest score whose expected rate is not
-    above the wanted one.
+    above the wanted one, raised by ROUNDING.
 
-    If n is too small for the rate, this is the largest score. Raises ReconpatchError for a rate that `check_rate`
-    refuses, for no scores, and for scores that are not finite.
+    If n is too small for the rate, this is the largest score, raised likewise. Raises ReconpatchError for a rate that
+    `check_rate` refuses, for no scores, and for scores that are not finite.
     """
     check_rate(rate)
     ordered = np.sort(np.asarray(scores, np.float64))
@@ -76,7 +82,8 @@ def choose_threshold(scores: Sequence[float], rate: float) -> Threshold:
     from scipy.stats import beta  # takes long to import and is needed here alone
 
     low, high = beta.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n + 1 - r, r)
-    return Threshold(float(ordered[r - 1]), rate, (n + 1 - r) / (n + 1), float(low), float(high), n, wanted_rank <= n)
+    value = float(ordered[r - 1]) * (1 + ROUNDING)
+    return Threshold(value, rate, (n + 1 - r) / (n + 1), float(low), float(high), n, wanted_rank <= n)
 
 
 def share_interval(count: int, of: int) -> tuple[float, float]:

@@ -227,16 +227,20 @@ def read_experiment(file: Path) -> Experiment:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error: other readers silently keep the last value."""
+    """YAML in which a key given twice is an error (other readers silently keep the last value), and so is a key that
+    is a list or a mapping.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys: set[str] = set()
         for key, _ in node.value:
+            where = f"{self.name}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ReconpatchError("a key that is no text", where=where, fix="write it in quotes")
             if key.value in keys:
-                where = f"{self.name}, line {key.start_mark.line + 1}"
                 raise ReconpatchError(f"key {shown(key.value)} is there twice", where=where, fix="keep one of them")
-            keys |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+            keys.add(key.value)
         return node
 
 

@@ -264,6 +264,7 @@ _ROWS = (
             "md": "tables/{experiment}.md",
             "tex": "tables/{experiment}.tex",
             "html": "tables/{experiment}.html",
+            "settings": "tables/{experiment}.json",
         },
         base_mb=110,
         memory=costs.table_memory,

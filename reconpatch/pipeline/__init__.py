@@ -1,10 +1,8 @@
 """The steps of the workflow as functions: what each job reads, computes and writes.
 
-One module a step, because a step is run again when a module that its script imports changes: `index`, `masks`,
-`features`, `training`, `coreset`, `score`, `training_scores`, `ensemble`, `plan`, `weights`,
-`report` and `figures`. Steps take paths and plain
-settings and know nothing of Snakemake; `from_snakemake` alone reads its object. Only `workflow/scripts` and tests call
-this room.
+There is one module for each step, because Snakemake runs a step again when a module that its script imports has
+changed. Steps take paths and plain settings and know nothing of Snakemake; `from_snakemake` alone reads its object, and
+`job` is what every step runs in. Only `workflow/scripts` and tests call this room.
 """
 
 __all__ = [

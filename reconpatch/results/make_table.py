@@ -1,5 +1,6 @@
 """One experiment's table in four formats, from the records at hand: what is missing prints a dash."""
 
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,8 @@ def write_table(
 ) -> list[Path]:
     """Write `folder`/tables/`name` as .csv, .md, .tex and .html, without stale records; returns the files.
 
-    The CSV holds the cells, or the rows of a table of costs.
+    The CSV holds the cells, or the rows of a table of costs. The settings are written beside them as .json, from which
+    `reconpatch verify` makes the table again.
     """
     results = gather(settings, folder, stale)
     caption = [settings["caption"]] if settings["caption"] else []
@@ -84,7 +86,7 @@ def write_table(
         others = None if paper is None else published_table(paper, f"{settings['title']}: published by others")
         tables += [others] if others else []
     texts = {suffix: "\n".join(map(render, tables)) for suffix, render in RENDER.items()}
-    texts[".csv"] = frame.to_csv(index=False)
+    texts |= {".csv": frame.to_csv(index=False), ".json": json.dumps(settings, indent=1) + "\n"}
     base = folder / "tables" / name
     for suffix, text in texts.items():
         write_text(base.with_suffix(suffix), text)

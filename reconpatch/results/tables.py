@@ -100,12 +100,12 @@ def _gain(cell: Cell) -> str:
 def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, tolerance: float) -> list[str]:
     """How to read the numbers of a table: units, intervals, gains, verdicts and what forbids a comparison."""
     several = len({r.seed for r in results}) > 1
-    drawn = "test images and seeds" if several else "test images (one seed: what another would give is not in it)"
+    drawn = "test images and seeds" if several else "test images (one seed: the interval does not cover other seeds)"
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
     metrics = [METRICS[name] for name in dict.fromkeys(cell.metric for cell in cells)]
     lower = [metric.label for metric in metrics if not metric.higher_is_better]
     if any(cell.gain is not None and cell.gain == cell.gain for cell in cells):
-        lines.append("Gain: ReConPatch − PatchCore, paired; an interval that holds 0 leaves open which is better.")
+        lines.append("Gain: ReConPatch − PatchCore, paired; an interval that contains 0 does not show which is better.")
     if lower:
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
     if any(cell.paper is not None for cell in cells):
@@ -135,7 +135,7 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     lines = [f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}."]
     backbones = sorted({f"{r.description['backbone']} ({r.weights.source})" for r in _records(results)})
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
-    for opening, forbids in (("Not a result of the paper", True), ("Of the data", False)):
+    for opening, forbids in (("Not a result of the paper", True), ("Remarks on the data", False)):
         lines += [f"{opening}{where}: {'; '.join(flags)}." for where, flags in _flags(results, forbids).items()]
     lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]

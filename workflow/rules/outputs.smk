@@ -11,6 +11,7 @@ rule make_table:
         md=path("table", "md"),
         tex=path("table", "tex"),
         html=path("table", "html"),
+        settings=path("table", "settings"),
     log:
         STAGES["table"].log,
     localrule: True

@@ -5,4 +5,4 @@ from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake) as job:
     files, config = files_of(FeatureFiles, snakemake), snakemake.config
-    extract_features(job, files, snakemake.params.run, config["batch_images"], config["weight_digests"])
+    extract_features(job, files, snakemake.params.run, int(config["batch_images"]), config["weight_digests"])

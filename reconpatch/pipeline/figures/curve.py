@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record, read_record
-from reconpatch.results.figures.common import footnote, save
+from reconpatch.results.figures.common import epoch_of, footnote, save
 from reconpatch.results.figures.sweeps import curve
 
 PANELS = ("image_auroc", "pixel_auroc")
@@ -47,11 +47,6 @@ def draw_curve(files: CurveFiles) -> None:
         _points(patchcore[0]) if patchcore else None,
     )
     save(figure, files.figure, footnote(records))
-
-
-def epoch_of(record: Record) -> int:
-    """Record of ReConPatch -> the epoch whose f it uses."""
-    return int(record.description.get("epoch") or record.description["epochs"])
 
 
 def _points(record: Record) -> tuple[float, float]:

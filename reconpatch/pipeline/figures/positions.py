@@ -9,9 +9,8 @@ from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array
 from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
-from reconpatch.pipeline.figures.curve import epoch_of
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.common import epoch_of, footnote, panel_titles, save
 from reconpatch.results.figures.embedding import embed, positions
 
 PAPER_POSITIONS = ((9, 14), (15, 15), (10, 16), (16, 17))  # (x, y) of the paper's figure, on a grid of 28 x 28

@@ -26,6 +26,11 @@ PLOT_STYLE = STYLE | {"axes.formatter.useoffset": False, "axes.axisbelow": True}
 Edge = Literal["outside upper center", "outside lower center"]
 
 
+def epoch_of(record: Record) -> int:
+    """Record of ReConPatch -> the epoch whose f it uses."""
+    return int(record.description.get("epoch") or record.description["epochs"])
+
+
 def panel_titles(records: Sequence[Record]) -> list[str]:
     """Records of one figure -> a title for each: its method, and its run where methods repeat.
 

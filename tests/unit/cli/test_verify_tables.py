@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_results import real_plan
 
 from reconpatch.cli.verify_tables import check_table
-from reconpatch.experiments.plan import Plan
 from reconpatch.records.verify import Findings, Results, verify
 
 Rows = list[dict[str, str]]
@@ -20,13 +18,12 @@ class Tables:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, folder / "results"
-        self.plan: Plan = real_plan(folder)
 
     def check(self, name: str) -> Findings:
         """What is found of one table."""
         findings = Findings()
         file = self.root / f"tables/{name}.csv"
-        findings.attempt(lambda: check_table(self.plan, file, Results(self.root, {}), findings))
+        findings.attempt(lambda: check_table(file, Results(self.root, {}), findings))
         return findings
 
     def edit(self, name: str, change: Callable[[Rows], object]) -> None:
@@ -55,10 +52,9 @@ def tables(shared: Tables, real_results: Path) -> Tables:
 
 def test_untouched_tables_are_ok(tables: Tables) -> None:
     lines: list[str] = []
-    check = lambda file, results, findings: check_table(tables.plan, file, results, findings)  # noqa: E731
-    assert verify(tables.root / "tables", lines.append, check_table=check) == []
+    assert verify(tables.root / "tables", lines.append, check_table=check_table) == []
     assert lines[-1] == "4 tables: 4 ok, 0 rounding, 0 DIFFERS, 0 cannot be checked"
-    assert verify(tables.root / "tables/tiny.csv", lines.append, check_table=check) == []
+    assert verify(tables.root / "tables/tiny.csv", lines.append, check_table=check_table) == []
 
 
 @pytest.mark.parametrize("column", ["value", "low", "gain"])
@@ -82,7 +78,7 @@ def test_a_changed_number_is_named_with_both_values(column, row, tables: Tables)
         ("tiny", lambda rows: rows[0].update(runs="none-1"), "runs: stored none-1"),
         ("tiny", lambda rows: rows[0].update(links="runs/../../x"), "links: stored runs/../../x"),
         ("tiny", lambda rows: rows[0].update(method="reconpatch"), "lacks the row"),
-        ("tiny", lambda rows: rows[0].update(category="mean"), "no run of this configuration gives the row"),
+        ("tiny", lambda rows: rows[0].update(category="mean"), "no record gives the row"),
         ("combined", lambda rows: rows.pop(5), "lacks the row"),
         ("tiny", lambda rows: [row.pop("sd") for row in rows], "columns: stored"),
         ("costs", lambda rows: rows[1].update({"coreset, s": "99.9"}), "row 2, coreset, s: stored 99.9"),
@@ -106,10 +102,11 @@ def test_a_file_that_is_no_table_is_never_ok(content, tables: Tables) -> None:
     assert tables.check("tiny").status in ("DIFFERS", "cannot be checked")
 
 
-def test_a_table_of_another_configuration_cannot_be_checked(tables: Tables) -> None:
+def test_a_table_without_its_settings_cannot_be_checked(tables: Tables) -> None:
     shutil.copy(tables.root / "tables/tiny.csv", tables.root / "tables/other.csv")
     (text,) = tables.check("other").missing
-    assert "--configfile" in text
+    assert "other.json is missing" in text
+    (tables.root / "tables/other.csv").unlink()
 
 
 def test_lost_and_edited_records_hinder_the_check(real_results_copy: Path) -> None:
@@ -121,4 +118,4 @@ def test_lost_and_edited_records_hinder_the_check(real_results_copy: Path) -> No
     assert findings.status == "cannot be checked" and record.parent.name in findings.missing[0]
     record.unlink()
     findings = tables.check("tiny")
-    assert any(f"{record.parent.name}/record.json missing" in text for text in findings.missing)
+    assert any(f"{record.parent.name} are missing" in text for text in findings.missing)

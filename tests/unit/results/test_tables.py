@@ -167,10 +167,10 @@ def test_notes_tell_seeds_draws_gains_and_what_is_missing() -> None:
 def test_notes_tell_every_flag_once_and_remarks_on_the_data_apart() -> None:
     flag = "untrained (random) weights"
     lines = notes_of(run(flags=(flag, "data: two images are one")), run(category="bolt", flags=(flag, "x")))
-    assert [line for line in lines if line.startswith(("Not a result", "Of the data"))] == [
+    assert [line for line in lines if line.startswith(("Not a result", "Remarks on the data"))] == [
         f"Not a result of the paper: {flag}.",
         "Not a result of the paper, bolt: x.",
-        "Of the data, nut: two images are one.",
+        "Remarks on the data, nut: two images are one.",
     ]
 
 
