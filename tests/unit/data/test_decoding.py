@@ -1,4 +1,3 @@
-import os
 import struct
 import warnings
 import zlib
@@ -12,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reconpatch.data.decoding import FORMATS, decode, mask_values, read_file, to_rgb
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.data.decoding import FORMATS, decode, mask_values, to_rgb
+from reconpatch.errors import ReconpatchError
 
 HERE = Path("some folder/a.png")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))
@@ -47,7 +46,7 @@ def test_cut_files_of_every_format_are_refused(kind) -> None:
             decode(content[: int(part * len(content))], HERE)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=80)
 @given(st.sampled_from(FORMATS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6))
 def test_damage_gives_an_image_or_the_users_error_and_nothing_else(kind, changes) -> None:
     content = bytearray(saved(NOISE.resize((16, 12)), kind))
@@ -55,14 +54,6 @@ def test_damage_gives_an_image_or_the_users_error_and_nothing_else(kind, changes
         content[place % len(content)] = value
     with suppress(ReconpatchError):
         to_rgb(decode(bytes(content), HERE).image)
-
-
-def test_sixteen_bit_colours_keep_their_high_byte() -> None:
-    """Each within 1 of the rule for grey, x / 257."""
-    values = np.random.default_rng(1).integers(0, 65536, (5, 7, 3)).astype(">u2")
-    rgb = np.asarray(to_rgb(decode(png(values, 16, 2), HERE).image))
-    assert np.array_equal(rgb, values // 256)
-    assert np.abs(rgb - values / 257).max() <= 1
 
 
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=20))
@@ -167,18 +158,3 @@ def test_mask_values_are_zero_white_or_between(mode) -> None:
     assert [0 if v == 0 else 2 if v == 255 else 1 for v in values[0]] == [0, 1, 1, 2]
     blue = Image.fromarray(np.array([[(0, 0, 1), (0, 0, 0)]], np.uint8))  # whose luminance rounds to 0
     assert mask_values(blue).tolist() == [[1, 0]]
-
-
-def test_what_cannot_be_read_is_named(tmp_path, monkeypatch) -> None:
-    (tmp_path / "folder.png").mkdir()
-    (tmp_path / "link.png").symlink_to("moved/away.png")
-    (tmp_path / "round.png").symlink_to("round.png")
-    os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
-    (tmp_path / "large.png").write_bytes(b"x" * 100)
-    monkeypatch.setattr("reconpatch.data.decoding.MAX_BYTES", 99)
-    problems = {"folder": "a folder", "link": "broken link to moved/away", "round": "cannot be read", "pipe": "pipe"}
-    problems |= {"large": "100 bytes", "absent": "no such file", "two\nlines": "no such file", "\udcff": "no such"}
-    for name, message in problems.items():
-        with pytest.raises(ReconpatchError, match=message) as caught:
-            read_file(tmp_path / f"{name}.png")
-        assert caught.value.where == quote(tmp_path / f"{name}.png") and str(caught.value).isprintable()

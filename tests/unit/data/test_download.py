@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, UnixFileLock
 
-from reconpatch.data.download import PUBLISHED, Published, describe, download, fetch, find_root
+from reconpatch.data.download import Published, download, fetch, find_root
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 
@@ -285,11 +285,3 @@ def test_a_killed_download_is_continued(get, server, tmp_path) -> None:
     size = part.stat().st_size
     assert get(*BTAD).is_dir()
     assert server.requests == [("/b.zip", None), ("/b.zip", f"bytes={size}-")]
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_description_says_everything_before_any_transfer(name, tmp_path) -> None:
-    this, text = PUBLISHED[name], describe(name, tmp_path)
-    for fact in (this.title, this.home, *this.urls, this.sha256, this.size, this.licence, this.source):
-        assert fact in text
-    assert listed(tmp_path) == []

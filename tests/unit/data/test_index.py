@@ -1,9 +1,6 @@
 """What the index says of files once they are opened."""
 
-import hashlib
 import os
-import shutil
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -28,30 +25,6 @@ def exif(orientation: int) -> Image.Exif:
     made = Image.Exif()
     made[0x0112] = orientation
     return made
-
-
-def test_what_is_hashed_is_what_is_decoded(mvtec, monkeypatch) -> None:
-    """A file replaced by every read: one read, so digest, size and pixels are of the same content."""
-    reads: list[Path] = []
-    contents = {}
-    for side in (30, 31):
-        buffer = BytesIO()
-        Image.new("RGB", (side, side)).save(buffer, "PNG")
-        contents[side] = buffer.getvalue()
-
-    def read(path: Path) -> bytes:
-        reads.append(path)
-        return contents[30 + len(reads) % 2]
-
-    monkeypatch.setattr(Path, "read_bytes", read)
-    shutil.rmtree(mvtec / "nut/test/bent"), shutil.rmtree(mvtec / "nut/test/scratch")
-    shutil.rmtree(mvtec / "nut/ground_truth")
-    items = index("mvtec_ad", mvtec, "nut")
-    assert len(reads) == len(items) == 6
-    assert {i.width for i in items} == {30, 31}
-    for item in items:
-        assert item.sha256 == hashlib.sha256(contents[item.width]).hexdigest()
-        assert item.bytes == len(contents[item.width])
 
 
 def test_masks_are_compared_after_each_is_turned_by_its_own_exif(mvtec, rng) -> None:

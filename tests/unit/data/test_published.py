@@ -1,8 +1,6 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reconpatch.data.layouts import MVTEC_AD, Item
 from reconpatch.data.published import KNOWN, TEXTURES, Flag, alterations, data_flags, record_flags, remarks
@@ -98,21 +96,6 @@ def test_what_is_not_remarked_on() -> None:
     assert len(remarks(changed(cut_0={"orientation": 3, "mask_orientation": 3}))) == 1
     names = [f"{kind}_{n}" for kind, count in (("train", 3), ("good", 2), ("cut", 3)) for n in range(count)]
     assert remarks(changed(**{name: {"width": 50 + k} for k, name in enumerate(names)})) == []
-
-
-@given(st.data())
-def test_copies_are_counted(data) -> None:
-    """Bytes drawn from few: against a count of pairs, by loops."""
-    items = [replace(i, sha256=data.draw(st.sampled_from("uvwxyz"))) for i in changed()]
-    groups = [[i for i in items if (i.split, i.label) == key] for key in (("train", 0), ("test", 0), ("test", 1))]
-    leaks = sum(any(t.sha256 == i.sha256 for t in groups[0]) for i in groups[1])
-    repeats = sum(any(groups[0][m].sha256 == groups[0][n].sha256 for m in range(n)) for n in range(3))
-    for start, count in (
-        ("normal test images that are training images byte for byte: ", leaks),
-        ("training images that repeat others byte for byte: ", repeats),
-    ):
-        told = [r for r in remarks(items) if r.startswith(start)]
-        assert [int(r.removeprefix(start).split(" ")[0]) for r in told] == ([count] if count else [])
 
 
 def test_flags_say_what_forbids_a_comparison() -> None:
