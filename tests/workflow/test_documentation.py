@@ -84,6 +84,7 @@ ELSEWHERE = {
     ". .venv/bin/activate": "the environment of the tests is active",
     "python benchmarks/scaling.py --configfile data.yaml --figure docs/scaling.svg": "plans the paper for minutes",
     "python benchmarks/scaling.py --measured FOLDER --measured FOLDER smoke": "compares finished runs of others",
+    "snakemake ... results/runs/<data set>/<category>/<run>/false_alarms.csv": "carried out with its stage",
     "snakemake <name>": "any experiment's name: see the others",
 }
 STATUS = {"reconpatch compare RECORD RECORD": 1}  # exit statuses other than 0
@@ -315,27 +316,6 @@ def script(example: Example, place: Path) -> None:
         assert status == 0, f"{example.where}:\n{said[-6000:]}"
 
 
-def change_of(file: str) -> Example:
-    """The diff of a file that a document shows."""
-    (example,) = [example for example in ALL if example.kind == "diff" and f"+++ b/{file}\n" in example.text]
-    return example
-
-
-def patched(examples: list[Example], folder: Path) -> Path:
-    """A copy of package, configuration and tests with the changes of diffs. Lines of a hunk stand there once."""
-    for part in ("reconpatch", "configs", "tests", "workflow"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for example in examples:
-        (file,) = re.findall(r"^\+\+\+ b/(\S+)$", example.text, re.MULTILINE)
-        text = (folder / file).read_text()
-        for hunk in example.text.split("@@\n")[1:]:
-            old, new = ("".join(f"{x[1:]}\n" for x in hunk.splitlines() if (x or " ")[0] in k) for k in (" -", " +"))
-            assert text.count(old) == 1, f"{example.where}: {old}"
-            text = text.replace(old, new)
-        (folder / file).write_text(text)
-    return folder
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.relative_to(ROOT).as_posix())
 def test_examples_of(document: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
@@ -349,113 +329,106 @@ def test_examples_of(document: Path, place: Path, monkeypatch: pytest.MonkeyPatc
         does.get(example.kind, lambda _: None)(example)
 
 
-def test_the_layout_of_the_documents_finds_its_images(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """docs/extending.md: the lines it adds are all that a layout needs."""
-    content = {"datasets": {"parts": {"layout": "parts", "root": str(place / "data/parts")}}}
-    content["experiments"] = {"my_parts": "parts_experiment.yaml"}
-    experiment = {"title": "Parts", "datasets": {"parts": "all"}, "set": {"weights": "random"}}
-    (place / "parts.yaml").write_text(yaml.safe_dump(content))
-    (place / "parts_experiment.yaml").write_text(yaml.safe_dump(experiment))
-    command = "reconpatch check my_parts --configfile parts.yaml"
-    package = patched([change_of("reconpatch/data/layouts.py")], tmp_path)
-    status, said = call(f"PYTHONPATH={shlex.quote(str(package))} {command}", place)
+# --- the changes of docs/extending.md ---------------------------------------------------------------------------------
+
+
+def applied(example: Example, root: Path) -> None:
+    """Apply a diff of one file or several, new ones too, to a copy of the repository: every hunk stands there once."""
+    for part in example.text.split("--- ")[1:]:
+        match = re.match(r"(\S+)\n\+\+\+ b/(\S+)\n", part)
+        assert match, f"{example.where}: not the head of a diff"
+        file, new_file = root / match[2], match[1] == "/dev/null"
+        text = "" if new_file else file.read_text()
+        for hunk in part.split("@@\n")[1:]:
+            lines = hunk.splitlines()
+            old, new = ("".join(f"{x[1:]}\n" for x in lines if (x or " ")[0] in kept) for kept in (" -", " +"))
+            assert new_file or text.count(old) == 1, f"{example.where}: {old}"
+            text = new if new_file else text.replace(old, new)
+        file.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def extended(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workflow and of the package with every diff of the documents, and an experiment that uses them."""
+    folder = tmp_path_factory.mktemp("extended") / "checkout"
+    shutil.copytree(place, folder, symlinks=True, ignore=shutil.ignore_patterns("results", ".snakemake", "logs"))
+    for part in ("reconpatch", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for example in ALL:
+        if example.kind == "diff":
+            applied(example, folder)
+    data = {"screws": {"layout": "folder", "root": str(place / "data/screws")}}
+    data["parts"] = {"layout": "parts", "root": str(place / "data/parts")}
+    chosen = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "method": "patchcore"}
+    files = {
+        "extended.yaml": {"datasets": data, "experiments": {"extended": "e.yaml", "my_parts": "parts_experiment.yaml"}},
+        "e.yaml": {"title": "E", "datasets": {"screws": "all"}, "set": chosen, "figures": {"ranking": {}}},
+        "parts_experiment.yaml": {"title": "Parts", "datasets": {"parts": "all"}, "set": {"weights": "random"}},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(yaml.safe_dump(content))
+    return folder
+
+
+def call_extended(command: str, extended: Path) -> tuple[int, str]:
+    """Run a command with the changed package."""
+    return call(f"PYTHONPATH={shlex.quote(str(extended))} {command}", extended)
+
+
+def test_the_layout_of_the_documents_finds_its_images(extended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/extending.md are all that a layout needs; without them there is none."""
+    command = "reconpatch check my_parts --configfile extended.yaml"
+    status, said = call_extended(command, extended)
     assert status == 0 and "parts/bolt: 3 training, 3 normal and 3 anomalous test images, 3 masks" in said, said
-    monkeypatch.chdir(place)
-    status, said = call(command, place)
+    monkeypatch.chdir(extended)
+    status, said = call_here(shlex.split(command))
     assert status == 1 and "datasets.parts.layout = 'parts'" in said, said
 
 
-def test_the_metric_of_the_documents_stands_in_records_and_with_its_interval_in_tables(
-    place: Path, tmp_path: Path
-) -> None:
-    """docs/extending.md: its entry is all that a metric with an interval needs."""
-    chosen = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "method": "patchcore"}
-    (place / "rates_experiment.yaml").write_text(
-        yaml.safe_dump({"title": "Rates", "datasets": {"screws": "all"}, "set": chosen})
-    )
-    screws = {"screws": {"layout": "folder", "root": str(place / "data/screws")}}
-    (place / "rates.yaml").write_text(
-        yaml.safe_dump({"datasets": screws, "experiments": {"my_rates": "rates_experiment.yaml"}})
-    )
-    folder = shlex.quote(str(patched([change_of("reconpatch/method/metrics.py")], tmp_path)))
-    command = "snakemake --cores 2 --configfile rates.yaml quicker.yaml -- my_rates"
-    status, printed = call(f"PYTHONPATH={folder} {command}", place)
-    assert status == 0, printed[-6000:]
-    with (place / "results/tables/my_rates.csv").open(newline="") as stream:
-        (cell,) = (row for row in csv.DictReader(stream) if row["metric"] == "image_fpr_95")
-    record = json.loads((place / "results" / cell["links"]).read_text())
-    assert record["metrics"]["image_fpr_95"] == float(cell["value"])
-    assert float(cell["low"]) <= float(cell["value"]) <= float(cell["high"])
-    table = (place / "results/tables/my_rates.md").read_text()
-    assert "image FPR at 95 % TPR" in table and "Lower is better" in table
-
-
 NAMES = """
-from reconpatch.experiments.plan import stage_names
+from pathlib import Path
+from reconpatch.experiments.plan import load_plan, stage_names
 from reconpatch.experiments.run import BASELINE, vary
 from reconpatch.method.training import TrainingSettings
 
 changed = vary(BASELINE, {"final_rate": "0.1"}, "x")
 assert TrainingSettings.of(changed.model_dump()).final_rate == 0.1
 before, after = stage_names(BASELINE), stage_names(changed)
-print(sorted(stage for stage in before if before[stage] != after[stage]))
+print(*sorted(stage for stage in before if before[stage] != after[stage]))
+print(*load_plan([Path("extended.yaml"), Path("quicker.yaml")], ["extended"]).members("extended"))
 """
 
 
-def test_the_parameter_of_the_documents_needs_no_more_than_its_three_edits(tmp_path: Path) -> None:
-    """docs/extending.md: a field, its use and its test. Other values rename the stages that use it and later ones."""
-    edited = ("reconpatch/experiments/run.py", "reconpatch/method/training.py", "tests/unit/method/test_training.py")
-    folder = patched([change_of(file) for file in edited], tmp_path)
-    (folder / "names.py").write_text(NAMES)
-    call_there = f"cd {shlex.quote(str(folder))} && PYTHONPATH={shlex.quote(str(folder))}"
-    status, said = call(f"{call_there} python names.py", folder)
-    assert status == 0 and said.strip() == "['bank', 'training']", said
-    status, said = call(f"{call_there} reconpatch schemas --check", folder)
+def test_the_stage_the_figure_the_metric_and_the_parameter_of_the_documents_work(extended: Path) -> None:
+    """What docs/extending.md shows is all that they need. Another value of the parameter renames the stages that use it
+    and later ones; the metric stands in records, and with its interval in tables.
+    """
+    (extended / "names.py").write_text(NAMES)
+    status, said = call_extended("python names.py", extended)
+    assert status == 0, said
+    stages, run = said.splitlines()
+    assert stages == "bank training", stages
+    status, said = call_extended("reconpatch schemas --check", extended)
     assert status == 1 and "configs/default.yaml, docs/configuration.md" in said, said
     test = "tests/unit/method/test_training.py -k final_share"
-    status, said = call(f"{call_there} python -m pytest -q -c /dev/null --rootdir . -o pythonpath=tests {test}", folder)
+    status, said = call_extended(f"python -m pytest -q -c /dev/null --rootdir . -o pythonpath=tests {test}", extended)
     assert status == 0 and "1 passed" in said, said
 
-
-def applied(example: Example, root: Path) -> None:
-    """Apply a diff of one file or several, new ones too, to a copy of the repository: every hunk stands there once."""
-    for part in example.text.split("--- ")[1:]:
-        old_name, new_name = re.match(r"(\S+)\n\+\+\+ b/(\S+)\n", part).groups()
-        file = root / new_name
-        text = "" if old_name == "/dev/null" else file.read_text()
-        for hunk in part.split("@@\n")[1:]:
-            lines = hunk.splitlines()
-            old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] in kept) for kept in (" -", " +"))
-            assert text.count(old) == 1 or not text, f"{example.where}: {old}"
-            text = text.replace(old, new) if text else new
-        file.write_text(text)
-
-
-def test_the_stage_and_the_figure_of_the_documents_are_made(place: Path, tmp_path: Path) -> None:
-    """docs/extending.md: a row, a rule and a script are all that a stage needs; a row and a script a kind of figure."""
-    checkout = tmp_path / "checkout"
-    shutil.copytree(place, checkout, symlinks=True, ignore=shutil.ignore_patterns("results", ".snakemake", "logs"))
-    shutil.copytree(ROOT / "reconpatch", checkout / "reconpatch", ignore=shutil.ignore_patterns("__pycache__"))
-    for example in ALL:
-        if example.kind == "diff" and "experiments/stages.py" in example.text:
-            applied(example, checkout)
-    chosen = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "method": "patchcore"}
-    experiment = {"title": "Ranked", "datasets": {"screws": "all"}, "set": chosen, "figures": {"ranking": {}}}
-    (checkout / "ranked_experiment.yaml").write_text(yaml.safe_dump(experiment))
-    screws = {"screws": {"layout": "folder", "root": str(place / "data/screws")}}
-    content = {"datasets": screws, "experiments": {"my_ranks": "ranked_experiment.yaml"}}
-    (checkout / "ranked.yaml").write_text(yaml.safe_dump(content))
-    snakemake = f"PYTHONPATH={shlex.quote(str(checkout))} snakemake --cores 2 --configfile ranked.yaml quicker.yaml --"
-    status, printed = call(f"{snakemake} my_ranks", checkout)
-    assert status == 0, printed[-6000:]
-    (record,) = (checkout / "results/runs").rglob("record.json")
-    assert list((checkout / "results/figures/my_ranks").rglob("ranking.svg"))
-    wanted = record.relative_to(checkout).with_name("false_alarms.csv")
-    status, printed = call(f"{snakemake} {shlex.quote(str(wanted))}", checkout)
-    assert status == 0, printed[-6000:]
-    assert (checkout / wanted).read_text().startswith("image,score\n")
+    results = extended / "results"
+    listed = results / "runs/screws/screws" / run / "false_alarms.csv"
+    files = "extended.yaml quicker.yaml"
+    wanted = shlex.quote(str(listed.relative_to(extended)))
+    status, said = call_extended(f"snakemake --cores 2 --configfile {files} -- extended {wanted}", extended)
+    assert status == 0, said[-6000:]
+    assert listed.read_text().startswith("image,score\n")
+    assert list((results / "figures/extended").rglob("ranking.svg"))
+    with (results / "tables/extended.csv").open(newline="") as stream:
+        (cell,) = (row for row in csv.DictReader(stream) if row["metric"] == "image_fpr_95")
+    record = json.loads((results / cell["links"]).read_text())
+    assert record["metrics"]["image_fpr_95"] == float(cell["value"])
+    assert float(cell["low"]) <= float(cell["value"]) <= float(cell["high"])
+    table = (results / "tables/extended.md").read_text()
+    assert "image FPR at 95 % TPR" in table and "Lower is better" in table
 
 
 def test_no_placeholder_is_left() -> None:
