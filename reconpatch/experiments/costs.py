@@ -14,10 +14,9 @@ from functools import cache
 from typing import NamedTuple
 
 from reconpatch.experiments.run import Run, description
-from reconpatch.method.feature_files import RESIDENT
+from reconpatch.method.feature_files import CHUNK, RESIDENT
 
 MB = 1e6
-BLOCK = 65536  # patches represented at a time: memory_bank.CHUNK, whose module would import faiss
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
 
 # timm architecture -> bytes per pixel of the batch that its largest activations take at the same time, measured on a
@@ -209,7 +208,7 @@ def sizes_of(
 def features_file(patches: int, width: int) -> tuple[float, float]:
     """Patches of float16 features -> (MB of their file that are mapped, MB that a block of its rows is copied to)."""
     size = patches * width * 2
-    return (size / MB, 0.0) if size <= RESIDENT else (0.0, min(patches, BLOCK) * width * 2 / MB)
+    return (size / MB, 0.0) if size <= RESIDENT else (0.0, min(patches, CHUNK) * width * 2 / MB)
 
 
 def block_mb(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
@@ -217,7 +216,7 @@ def block_mb(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
 
     With more than one neighbour a result, its differences to one neighbour and what their norm takes come later.
     """
-    rows, last = min(patches, BLOCK), int(patches > BLOCK)
+    rows, last = min(patches, CHUNK), int(patches > CHUNK)
     return rows * 4 * max(width + dim * (1 + last), 4 * dim * int(neighbours > 1)) / MB
 
 
@@ -231,11 +230,11 @@ def metrics_mb(images: int, crop: int) -> float:
 
 
 def search_memory(sizes: Sizes, patches: int) -> Memory:
-    """Patches to score -> memory of the search: the bank beside the index of its used rows, and a block of patches."""
-    mapped, copied = features_file(patches, sizes.width)
+    """Patches to score -> memory of the search: the bank beside the index of its used rows, and one image's patches."""
+    mapped, _ = features_file(patches, sizes.width)
     rows = max(2 * sizes.kept, sizes.kept + sizes.used)  # mapped and copied while it is read
-    block = block_mb(patches, sizes.width, sizes.dim, sizes.neighbours)
-    return Memory(rows * sizes.dim * 4 / MB + copied + block + patches * 16 / MB, mapped)
+    image = block_mb(sizes.grid**2, sizes.width, sizes.dim, sizes.neighbours)
+    return Memory(rows * sizes.dim * 4 / MB + image + patches * 16 / MB, mapped)
 
 
 def index_memory(sizes: Sizes) -> Memory:
@@ -285,8 +284,8 @@ def bank_memory(sizes: Sizes) -> Memory:
     d, part = min(dim, sizes.coreset_dim), copied + block_mb(patches, width, dim)
     projected = patches * d * 4 / MB
     greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
-    rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % BLOCK + 1))
-    again = min(kept, BLOCK) * width * 2 / MB + block_mb(kept, width, dim)
+    rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % CHUNK + 1))
+    again = min(kept, CHUNK) * width * 2 / MB + block_mb(kept, width, dim)
     return Memory(max(projected + max(part, last + greedy), rows + last + again, 2 * rows), mapped)
 
 
@@ -345,12 +344,13 @@ def represent_seconds(sizes: Sizes, patches: int) -> float:
 
 
 def search_seconds(sizes: Sizes, patches: int) -> float:
-    """Seconds of comparing every patch with every row of the bank; for reweighting also the rows found with all rows,
-    and differences to their neighbours.
+    """Seconds of comparing every patch with every row of the bank; for reweighting also the rows that each image finds
+    with all rows, and differences to their neighbours.
     """
     reweighting = 0.0
     if sizes.neighbours > 1:
-        found = min(patches, sizes.used)
+        images = patches / sizes.grid**2
+        found = images * min(sizes.grid**2, sizes.used)
         reweighting = product(found, sizes.dim, sizes.used)
         reweighting += patches * sizes.neighbours * sizes.dim * REWEIGHT_VALUE
     return represent_seconds(sizes, patches) + product(patches, sizes.dim, sizes.used) + reweighting

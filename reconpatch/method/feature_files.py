@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
 
+CHUNK = 65536  # patches that are read and represented at a time
 RESIDENT = 2**32  # bytes of a memory map that may become resident; reading a row costs more than touching one
 
 

@@ -14,10 +14,8 @@ from safetensors.numpy import save_file
 from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.feature_files import read_rows, read_slice
+from reconpatch.method.feature_files import CHUNK, read_rows, read_slice
 from reconpatch.rng import named_rng
-
-CHUNK = 65536  # patches represented at a time
 
 
 def load_faiss() -> Any:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from reconpatch.experiments import costs
 from reconpatch.experiments.costs import Memory, Sizes, Time
 from reconpatch.experiments.stages import STAGES
-from reconpatch.method import memory_bank
 from reconpatch.method.feature_files import RESIDENT
 
 MB = 1e6
@@ -93,7 +92,6 @@ def test_more_of_anything_needs_no_less(field) -> None:
 
 def test_files_up_to_a_limit_are_mapped() -> None:
     """Above it they are read block by block, as `method.feature_files` does."""
-    assert costs.BLOCK == memory_bank.CHUNK
     fits = RESIDENT // 2048
     assert costs.features_file(fits, 1024) == (RESIDENT / MB, 0)
     assert costs.features_file(fits + 1, 1024) == (0, 65536 * 2048 / MB)

@@ -155,7 +155,7 @@ def test_the_largest_job_is_named(planned) -> None:
     plan = planned(variants={"a": {}, "b": large})
     found = predicted(plan)
     count, job = found.largest()["score_run"]
-    assert (job.dataset, job.category, count) == ("mine", "nut", 4)  # nut has more test images
+    assert (job.dataset, count) == ("mine", 4)
     assert plan.runs[job.name].crop == 480
     elsewhere = Job("score_run", "mine", "other", "x")  # a job outside the plan gets the most of its rule
     assert found.mb(job) == found.mb(elsewhere) and found.seconds(job) <= found.seconds(elsewhere)
