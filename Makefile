@@ -1,7 +1,7 @@
 # One-liners over the public commands; needs only Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
-# A process a core, at most four, each of which takes about 1 GB; tests/conftest.py says which tests stay together.
+# One process for each core, at most four. Each takes about 1 GB. tests/conftest.py says which tests stay together.
 # `make test WORKERS=0`: all in one.
 WORKERS ?= logical
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4

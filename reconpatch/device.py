@@ -35,7 +35,7 @@ def repeatable(device: str, threads: int) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Whatever `repeatable` changes inside is afterwards as it was: for those who share the process with others.
+    """Restore at the end of the block what `repeatable` changed in it, for a process that others use, too.
 
     The threads of every library that works with OpenMP are restored, so that faiss's are, too.
     """
@@ -63,7 +63,7 @@ def restored() -> Iterator[None]:
 
 @contextmanager
 def repeating(device: str, threads: int) -> Iterator[None]:
-    """As `repeatable`, and faiss with so many threads, until the end of the block: then all is as it was."""
+    """As `repeatable`, with faiss on so many threads, until the end of the block, which restores everything."""
     with restored():
         repeatable(device, threads)
         for library in ThreadpoolController().select(user_api="openmp").lib_controllers:

@@ -126,7 +126,7 @@ class Plan:
     # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
     ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
-    weightless: dict[str, str] = field(default_factory=dict)  # the part of `absent` that is for want of weights' files
+    weightless: dict[str, str] = field(default_factory=dict)  # the part of `absent` that lacks a file of weights
 
     def members(self, experiment: str) -> list[str]:
         """Names of the runs and ensembles of an experiment, each once."""
@@ -304,7 +304,8 @@ def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], 
 def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[TableCell]:
     """The cells of the ensembles: one for every group of runs that differ only in the axis combined over.
 
-    A group that lacks a member, for want of its weights or its epoch, is left out: it would be another ensemble.
+    A group that lacks a member, because its weights or its epoch are missing, is left out: it would be another
+    ensemble.
     """
     groups: dict[str, list[TableCell]] = {}
     for cell in plan.cells[name]:

@@ -106,7 +106,7 @@ class StageFile(Facts):
 
 
 class RunFacts(Facts):
-    """How a run on one category was made. A record says it of its run, that of an ensemble also of every member."""
+    """How a run on one category was made. The record of an ensemble holds these facts of every member, too."""
 
     run: str
     seed: int

@@ -98,7 +98,7 @@ class Findings:
             self.rounding.append(text)
 
     def attempt(self, check: Callable[[], T]) -> T | None:
-        """Make a check. What hinders it is noted, and the result is None: files and records may hold anything."""
+        """Make a check and return its result. If it cannot be made, note why and return None."""
         try:
             return check()
         except Unverifiable as error:
@@ -398,7 +398,7 @@ def verify(
     """Folder of results, any folder or record below it -> problems: a line for each that differs or cannot be checked.
 
     Every line, good or bad, and at the end the counts, goes to `report`. `codes` are today's `stage_codes`, `planned`
-    the folders of today's runs, as `runs/<data set>/<category>/<run>`: with them, what differs from today's is said.
+    the folders of today's runs, as `runs/<data set>/<category>/<run>`. With them, `report` names what has changed.
     `check_table` notes what is wrong with a CSV file; without it, tables are not looked at. Raises ReconpatchError when
     there is nothing to verify.
     """
