@@ -75,7 +75,7 @@ def test_blur_against_torchvision(sigma) -> None:
     assert np.abs(got - reference.permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-3
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 10**6))
 def test_ranges_of_zero_change_nothing(height, width, seed) -> None:
     image = noise(height, width, seed)
@@ -98,24 +98,18 @@ def test_draws_fill_their_ranges_evenly() -> None:
     assert np.abs(np.corrcoef(values.T) - np.eye(6)).max() < 0.07
 
 
-@pytest.mark.parametrize(
-    ("name", "nothing"),
-    [
-        ("rotation", {"angle": 0}),
-        ("translation", {"shift": (0, 0)}),
-        ("brightness", {"brightness": 1}),
-        ("contrast", {"contrast": 1}),
-        ("blur", {"blur": 0}),
-    ],
-)
-def test_one_range_of_zero_leaves_the_other_draws(name, nothing) -> None:
+NOTHING = {"rotation": {"angle": 0}, "translation": {"shift": (0, 0)}}
+NOTHING |= {"brightness": {"brightness": 1}, "contrast": {"contrast": 1}, "blur": {"blur": 0}}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_one_range_of_zero_leaves_the_other_draws(name) -> None:
     one, two = np.random.default_rng(5), np.random.default_rng(5)
     for _ in range(3):  # the next image's draws stay the same as well
-        assert draw(one, **{**RANGES, name: 0}) == replace(draw(two, **RANGES), **nothing)
-    for value in (-0.1, math.nan, math.inf):
-        with pytest.raises(ReconpatchError) as caught:
-            draw(one, **{**RANGES, name: value})
-        assert caught.value.where == f"augmentation {name} {value}"
+        assert draw(one, **{**RANGES, name: 0}) == replace(draw(two, **RANGES), **NOTHING[name])
+    with pytest.raises(ReconpatchError) as caught:
+        draw(one, **{**RANGES, name: math.nan})
+    assert caught.value.where == f"augmentation {name} nan"
 
 
 def drawn(paths: list[str], seed: int = 0, augment: str = "drawn") -> list[Augmentation | None]:

@@ -1,4 +1,3 @@
-import importlib.metadata
 import json
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import yaml
 
 from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.checks import check_backbones, check_sizes, gpu_wanted, stray_weights
-from reconpatch.experiments.config import Dataset, read_config
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.plan import Plan, TableCell
 from reconpatch.experiments.run import vary
@@ -57,76 +56,22 @@ def test_networks_are_asked_about_once(tmp_path, asked) -> None:
     assert len(asked) == 4
     check_backbones(plan_of(f={"backbone": "resnet34"}), cache)
     assert asked[4:] == [("resnet34", (2, 3))]
+    cache.write_text("[" * 10**5)  # damaged: asked for again
+    check_backbones(plan, cache)
+    assert len(asked) == 9
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"backbone": "resnet10tt"}, "experiment b: backbone 'resnet10tt': timm has no such model .*resnet10t"),
-        ({"backbone": "resnet10t", "levels": [2, 7]}, "experiment b: backbone 'resnet10t' has no level 7"),
-        ({"backbone": "resnet10t", "weights": "embedded"}, "experiment b: .*embedded weights exist for tf_efficient"),
-    ],
-)
-def test_the_experiment_is_named_and_nothing_wrong_is_remembered(changes, message, tmp_path) -> None:
+def test_the_experiment_is_named_and_nothing_wrong_is_remembered(tmp_path) -> None:
     cache = tmp_path / "cache.json"
-    plan = plan_of(a={"backbone": "resnet10t"}, b=changes)
+    plan = plan_of(a={"backbone": "resnet10t"}, b={"backbone": "resnet10t", "levels": [2, 7]})
     for _ in range(2):
-        with pytest.raises(ReconpatchError, match=message):
+        with pytest.raises(ReconpatchError, match="experiment b: backbone 'resnet10t' has no level 7"):
             check_backbones(plan, cache)
     assert len(json.loads(cache.read_text())) == 1  # a's, which is right
 
 
-DAMAGED = ["", "[]", "{", "[" * 10**5, '{"a": 8}', '{"a": [8]}', '{"a": [8, true]}', '{"a": [0, 1]}', "\x00"]
-
-
-@pytest.mark.parametrize("text", DAMAGED)
-def test_damaged_or_older_answers_are_asked_for_again(text, tmp_path, asked) -> None:
-    cache, plan = tmp_path / "cache.json", plan_of(a={})
-    run = plan.config.baseline
-    key = f"{run.backbone} {run.levels} {run.weights} timm {importlib.metadata.version('timm')}"
-    cache.write_text(text.replace('"a"', json.dumps(key)))
-    check_backbones(plan, cache)
-    assert len(asked) == 1 and json.loads(cache.read_text()) == {key: [8, 100]}
-
-
-def fits(tmp_path: Path, train: int, stride: int = 8, layout: str = "mvtec_ad", **changes: object) -> None:
-    """Check one run on a category with so many empty training files: they are not opened."""
-    for i in range(train):
-        (tmp_path / "nut/train/good").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"nut/train/good/{i}.png").touch()
-    plan = plan_of(a={"resize": 40, "crop": 32, "coreset": 0.5} | changes)
-    plan.config.datasets["mine"] = Dataset(layout=layout, root=str(tmp_path))
-    plan.targets["a"] = [("mine", "nut")]
-    check_sizes(plan, dict.fromkeys(plan.runs, stride))
-
-
-POINTS = {"method": "patchcore", "patch_size": 1}
-
-
-@pytest.mark.parametrize(
-    ("fine", "wrong", "message"),
-    [
-        ({"patch_size": 3}, {"patch_size": 5}, "experiment a: patch_size = 5 is larger than the patch grid, 4 x 4"),
-        ({"neighbours": 16}, {"neighbours": 17}, "experiment a: mine/nut: neighbours = 17, .* 32 .* bank of 16; lower"),
-        ({"coreset": 1 / 32}, {"coreset": 0.031}, "coreset = 0.031 keeps none of 32 .* raise it to 0.03125 or more"),
-        ({"k": 32, "batch": 64}, {"k": 33, "batch": 66}, "k = 33 neighbours cannot be found among 32 training patches"),
-        ({"stride": 32, **POINTS}, {"stride": 32, **POINTS, "neighbours": 2}, "2 training patches .* bank of 1;"),
-    ],
-)
-def test_what_the_images_cannot_give_is_refused(fine, wrong, message, tmp_path) -> None:
-    fits(tmp_path, 2, **fine)
-    with pytest.raises(ReconpatchError, match=message):
-        fits(tmp_path, 2, **wrong)
-
-
-def test_what_is_not_counted_is_left_to_the_jobs(tmp_path) -> None:
-    fits(tmp_path, 2, layout="sample", neighbours=9999)
-    fits(tmp_path / "empty", 0, neighbours=9999)  # the index says what is missing
-    fits(tmp_path, 2, method="patchcore", k=33, batch=66)  # it trains nothing
-
-
-@pytest.mark.parametrize("n", [2, 5, 6, 31, 32, 40, 63, 64, 65, 100, 1000])
-@pytest.mark.parametrize(("batch", "k"), [(4, 2), (8, 4), (64, 5), (64, 32)])
+@pytest.mark.parametrize("n", [2, 5, 31, 32, 63, 64, 65, 100])
+@pytest.mark.parametrize(("batch", "k"), [(8, 4), (64, 32)])
 def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) -> None:
     """Against the code that runs: a training of one epoch and the size of a coreset."""
     run = vary(plan_of().config.baseline, {"batch": batch, "k": k, "coreset": 1, "sigma": 1}, "")
@@ -161,14 +106,6 @@ def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:
     assert len(asked) == 1
 
 
-def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:
-    """`reconpatch schemas` has been run since the default plan's networks, or timm, changed."""
-    root = Path(__file__).parents[3]
-    monkeypatch.chdir(root)
-    write_backbones(tmp_path / "backbones.json")
-    assert (tmp_path / "backbones.json").read_text() == (root / "workflow/backbones.json").read_text()
-
-
 def test_gpu_is_asked_for_only_where_wanted(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     assert gpu_wanted("auto") and gpu_wanted("cuda") and not gpu_wanted("cpu")
@@ -196,44 +133,32 @@ def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
     assert "weight_digests.resnet18 pins aaaa" in said and "remove this folder" in said
     (tmp_path / "features/mine/nut/a/features.json").write_text(json.dumps({"weights": {"sha256": "a" * 64}}))
     assert stray_weights(plan, tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "text", ['{"weights": {"sha', "", "[]", "{}", '{"weights": {}}', '{"weights": null}', "[" * 10**5, "\xff", None]
-)
-def test_features_that_do_not_say_of_which_weights_are_named(text, tmp_path) -> None:
-    plan = plan_of(a={"backbone": "resnet18", "weights": "file"})
-    plan.config = read_config(DEFAULT | {"weight_digests": {"resnet18": "a" * 64}})
-    plan.stages["a"] = plan.runs["a's run"]
-    file = tmp_path / "features/mine/nut/a/features.json"
-    file.parent.mkdir(parents=True)
-    file.mkdir() if text is None else file.write_bytes(text.encode("latin-1"))
-    (said,) = stray_weights(plan, tmp_path)
-    assert said.startswith(f"{tmp_path}/features/mine/nut/a: ") and "remove this folder" in said and "\n" not in said
+    for damaged in ('{"weights": {"sha', "[]", '{"weights": null}', "[" * 10**5):
+        (tmp_path / "features/mine/nut/a/features.json").write_text(damaged)
+        assert len(stray_weights(plan, tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "side", "millions"),
     [
-        (
-            {"backbone": "vit_small_patch16_224", "levels": [9, 10], "resize": 256, "crop": 224},
-            14,
-            19.9,
-        ),  # 11 blocks of 1.774
-        ({"backbone": "convnext_tiny", "levels": [1, 2], "resize": 256, "crop": 224}, 28, 12.35),
-        (
-            {"backbone": "resnet10t", "levels": [0], "resize": 64, "crop": 64},
-            32,
-            0.0262,
-        ),  # three convolutions and their norms
+        ({"backbone": "vit_small_patch16_224", "levels": [9, 10]}, 14, 19.9),  # 11 blocks of 1.774
+        ({"backbone": "convnext_tiny", "levels": [1, 2]}, 28, 12.35),
     ],
 )
 def test_strides_and_parameters_are_those_of_the_network(changes, side, millions, tmp_path) -> None:
     """Patches and sizes of an image that passes, where the stride does not follow from the level."""
-    plan = plan_of(a={"weights": "random"} | changes)
+    plan = plan_of(a={"weights": "random", "resize": 256, "crop": 224} | changes)
     (run,), (said,) = plan.runs.values(), check_backbones(plan, tmp_path / "cache.json").values()
     net = timm.create_model(run.backbone, features_only=True, feature_cls="getter", out_indices=run.levels)
     with torch.inference_mode():
         passed = net(torch.zeros(1, 3, run.crop, run.crop))[0]
     assert grid(run.crop, said.stride) == side == passed.shape[-1]
     assert said.parameters / 1e6 == pytest.approx(millions, 0.01)
+
+
+def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:
+    """`reconpatch schemas` has been run since the default plan's networks, or timm, changed."""
+    root = Path(__file__).parents[3]
+    monkeypatch.chdir(root)
+    write_backbones(tmp_path / "backbones.json")
+    assert (tmp_path / "backbones.json").read_text() == (root / "workflow/backbones.json").read_text()

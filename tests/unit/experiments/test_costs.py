@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.experiments import costs
-from reconpatch.experiments.costs import Memory, Sizes, Time
+from reconpatch.experiments.costs import Sizes
 from reconpatch.experiments.stages import STAGES
-from reconpatch.method.feature_files import RESIDENT
 
 MB = 1e6
 SIZES = Sizes(
@@ -71,13 +70,6 @@ def test_products_of_a_training_step_counted_by_loops() -> None:
     assert costs.training_work(sizes)[0] == pytest.approx(7 * (2 * adds / costs.TRAINING_RATE + passes))
 
 
-def test_a_search_compares_every_patch_with_every_row() -> None:
-    one, two = (Sizes(width=6, dim=5, kept=rows, used=rows) for rows in (4, 8))
-    adds = sum(1 for _ in range(7) for _ in range(4) for _ in range(5))
-    seconds = costs.search_seconds(two, 7) - costs.search_seconds(one, 7)
-    assert seconds == pytest.approx(2 * adds / costs.SEARCH_RATE)
-
-
 @pytest.mark.parametrize("field", ["train", "test", "pixels", "crop", "grid", "width", "dim", "kept", "members"])
 def test_more_of_anything_needs_no_less(field) -> None:
     """And some stage needs more."""
@@ -90,13 +82,6 @@ def test_more_of_anything_needs_no_less(field) -> None:
     assert any(a.mb > b.mb for a, b in pairs) and any(a.work > b.work for a, b in times)
 
 
-def test_files_up_to_a_limit_are_mapped() -> None:
-    """Above it they are read block by block, as `method.feature_files` does."""
-    fits = RESIDENT // 2048
-    assert costs.features_file(fits, 1024) == (RESIDENT / MB, 0)
-    assert costs.features_file(fits + 1, 1024) == (0, 65536 * 2048 / MB)
-
-
 @given(st.integers(1, 300), st.integers(1, 2048), st.integers(1, 1024), st.integers(1, 1024), st.floats(0.001, 1))
 def test_a_coreset_holds_its_arrays(images, width, dim, coreset_dim, ratio) -> None:
     """The projected patches with bounds, indices and picks, and later the bank."""
@@ -106,26 +91,3 @@ def test_a_coreset_holds_its_arrays(images, width, dim, coreset_dim, ratio) -> N
     d = min(dim, coreset_dim)
     selecting = patches * d * 4 + 2 * kept * d * 4 + patches * (8 + 8 + 4 + 4)
     assert costs.bank_memory(sizes).held > max(selecting, kept * dim * 4) / MB
-
-
-@given(st.integers(1, 3000), st.integers(32, 600))
-def test_metrics_hold_maps_masks_and_a_sorted_copy(images, crop) -> None:
-    assert costs.metrics_mb(images, crop) > images * crop**2 * (4 + 1 + 4) / MB
-
-
-def test_training_holds_two_matrices_of_pairs() -> None:
-    small, large = (costs.training_memory(replace(SIZES, batch=batch)).held for batch in (1024, 8192))
-    assert large - small > 2 * 4 * (8192**2 - 1024**2) / MB
-
-
-def test_a_network_is_held_three_times() -> None:
-    more = replace(SIZES, parameters=2 * 10**7)
-    assert costs.extraction_memory(more).held - costs.extraction_memory(SIZES).held == pytest.approx(3 * 4 * 10)
-    other = replace(SIZES, backbone="no such")
-    assert costs.extraction_memory(other).held > costs.extraction_memory(replace(SIZES, backbone="densenet")).held - 1
-    assert costs.extraction_memory(replace(SIZES, backbone="resnet18.tv_in1k")) == costs.extraction_memory(SIZES)
-
-
-def test_whole_megabytes_and_shared_work() -> None:
-    assert Memory(100.4, 20.3).mb == 121
-    assert Time(3, 8).wall(4) == 5 and Time(3, 8).wall() == Time(3, 8).cpu == 11

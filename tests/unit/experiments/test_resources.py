@@ -1,22 +1,17 @@
 """What plans need: against files that are written, plans counted by hand, and messages to who has too little memory."""
 
 import itertools
-import os
-import shutil
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from drawing import write_image
-from PIL import Image
 
 from reconpatch.data.images import image_array
-from reconpatch.data.sample import write_sample
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, features_bytes, grid
+from reconpatch.experiments.costs import Memory, Network, features_bytes, grid
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
 from reconpatch.experiments.resources import (
     Estimate,
@@ -24,8 +19,6 @@ from reconpatch.experiments.resources import (
     check_fits,
     cluster_mb,
     estimate,
-    image_counts,
-    image_pixels,
     minutes,
 )
 from reconpatch.experiments.run import description, vary
@@ -141,81 +134,12 @@ def test_jobs_are_those_of_the_plan(planned) -> None:
     assert len(found.jobs[Job("make_table", name="x")].after) == 8
 
 
-def test_jobs_of_an_ensemble(planned) -> None:
-    """Only the z-score reads the training images; the members' runs are ordinary runs."""
-    axes = {"method": ["patchcore"], "backbone": ["a", "b", "c"]}
-    for combine, scored in ((["minmax"], 0), (["zscore"], 6), (["zscore", "minmax"], 6)):
-        found = predicted(planned(axes=axes, ensemble={"over": "backbone", "combine": combine}))
-        counts = {rule: count for rule, (count, _) in found.largest().items()}
-        assert (counts["combine_ensemble"], counts.get("score_training", 0)) == (2 * len(combine), scored)
-
-
-def test_the_largest_job_is_named(planned) -> None:
-    large = {"set": {"crop": 480, "resize": 512, "coreset": 0.25}}
-    plan = planned(variants={"a": {}, "b": large})
-    found = predicted(plan)
-    count, job = found.largest()["score_run"]
-    assert (job.dataset, count) == ("mine", 4)
-    assert plan.runs[job.name].crop == 480
-    elsewhere = Job("score_run", "mine", "other", "x")  # a job outside the plan gets the most of its rule
-    assert found.mb(job) == found.mb(elsewhere) and found.seconds(job) <= found.seconds(elsewhere)
-
-
-def test_a_larger_bank_in_the_file_counts(planned) -> None:
-    """A run of 1 % reads the whole file of 50 % that another one wants."""
-    alone, beside = planned(axes={"coreset": [0.01]}), planned(axes={"coreset": [0.01, 0.5]})
-    job = Job("score_run", "mine", "bolt", next(iter(alone.runs)))
-    rows = 0.49 * IMAGES["bolt"][0] * 28**2
-    more = predicted(beside).jobs[job].memory.held - predicted(alone).jobs[job].memory.held
-    assert more == pytest.approx(2 * rows * 512 * 4 / 1e6, 0.05)
-
-
-def test_the_embedded_sample_is_counted_before_it_is_drawn(planned, tmp_path) -> None:
-    plan = planned(datasets={"sample": "all"})
-    write_sample(tmp_path / "sample", "brick", 0)
-    drawn = [len(list((tmp_path / "sample" / part).rglob("*.png"))) for part in ("train", "test")]
-    assert list(image_counts(plan, "sample", "brick")) == drawn
-    assert predicted(plan).features_gb == pytest.approx(3 * sum(drawn) * 28**2 * 1024 * 2 / 1e9)
-
-
 def test_nothing_at_hand(planned) -> None:
     plan = planned(datasets={"btad": "all"})
     found = predicted(plan)
     assert plan.absent and found == Estimate() and found.features_gb == found.least_wall(2) == 0
     for rule in ("index_category", "report"):
         assert found.mb(Job(rule)) > 0 and found.seconds(Job(rule)) > 0
-
-
-def test_jobs_that_decode_need_more_for_larger_images(planned, tmp_path) -> None:
-    """Sizes are read from one training image of each category; here one is of 24 megapixels."""
-    plan = planned()
-    small = predicted(plan)
-    Image.new("1", (6000, 4000)).save(tmp_path / "data/nut/train/good/000.png")
-    large, (key,) = predicted(plan), plan.runs
-    bytes_a_pixel = {}
-    for rule, stage in {"index_category": "", "extract_features": "features", "read_masks": "masks"}.items():
-        name = stage and stage_name(plan.runs[key], stage)
-        bolt, nut = (Job(rule, "mine", category, name) for category in ("bolt", "nut"))
-        assert large.jobs[bolt] == small.jobs[bolt]
-        bytes_a_pixel[rule] = (large.jobs[nut].memory.held - small.jobs[nut].memory.held) / 23
-    assert bytes_a_pixel == pytest.approx({"index_category": 2 * 9, "extract_features": 2 * 9, "read_masks": 4})
-
-
-def test_images_whose_size_cannot_be_told_count_as_a_megapixel(planned, tmp_path) -> None:
-    """The index says what is wrong with them; a pipe is not opened."""
-    plan, file = planned(), tmp_path / "data/nut/train/good/000.png"
-    whole = BytesIO()
-    Image.new("1", (9000, 8000)).save(whole, "png")
-    for content in (b"", b"GIF89a", whole.getvalue()[:20]):
-        file.write_bytes(content)
-        assert image_pixels(plan, "mine", "nut") == MEGAPIXEL
-    file.write_bytes(whole.getvalue()[:100])  # the header is there
-    assert image_pixels(plan, "mine", "nut") == 72 * 10**6
-    file.unlink()
-    os.mkfifo(file)
-    assert image_pixels(plan, "mine", "nut") == MEGAPIXEL
-    shutil.rmtree(tmp_path / "data/nut/train")
-    assert image_pixels(plan, "mine", "nut") == MEGAPIXEL
 
 
 def test_a_plan_takes_its_longest_chain_or_its_work_on_all_cores(planned) -> None:

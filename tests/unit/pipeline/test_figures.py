@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_results import file_of, of_stage, real_plan
+from real_results import file_of, real_plan
 
 from reconpatch.data.manifest import manifest_json, read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.pipeline.figures.curve import CurveFiles, draw_curve
 from reconpatch.pipeline.figures.examples import GalleryFiles, draw_gallery
 from reconpatch.pipeline.figures.positions import on_grid
 
@@ -27,15 +26,6 @@ def drawn(real_results, tmp_path):
 
 def of_runs(file: str, names: list[str]) -> list[Path]:
     return [file_of("score", file, run=name, **NUT) for name in names]
-
-
-def test_a_curve_is_of_one_training(drawn) -> None:
-    plan, _, figure = drawn
-    names = [name for name in plan.members("tiny") if plan.runs[name].method == "reconpatch"]
-    training = [of_stage(plan.runs[name], NUT, "training", "facts") for name in names]
-    with pytest.raises(ReconpatchError, match="one training") as caught:
-        draw_curve(CurveFiles(of_runs("record", names), training, figure))
-    assert caught.value.where == "figures: curve" and caught.value.fix
 
 
 def test_a_gallery_needs_masks(drawn) -> None:

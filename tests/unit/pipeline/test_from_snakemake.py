@@ -3,7 +3,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from snakemake.iocontainers import Namedlist
 
 from reconpatch.pipeline.from_snakemake import files_of, job_of
@@ -40,12 +39,6 @@ def test_files_are_the_inputs_outputs_and_parameters_of_their_names(tmp_path) ->
     assert files_of(Files, script(tmp_path, weights=["w"], runs=[])) == Files(
         Path("m.json"), Path("w"), [], Path("images"), Path("r.json")
     )
-
-
-@pytest.mark.parametrize("manifest", [[], ["a", "b"]])
-def test_a_rule_that_gives_no_file_or_several_for_one_is_a_mistake(manifest, tmp_path) -> None:
-    with pytest.raises(ValueError):
-        files_of(Files, script(tmp_path, manifest=manifest))
 
 
 def test_a_job_has_what_its_rule_gives_it(tmp_path) -> None:

@@ -1,6 +1,5 @@
 """The steps on a few small images: what the fixture `real_results` made with them."""
 
-import csv
 from contextlib import chdir
 from io import StringIO
 from pathlib import Path
@@ -17,7 +16,6 @@ from reconpatch.experiments.run import of_training
 from reconpatch.files import sha256_of
 from reconpatch.pipeline.coreset import CoresetFiles, select_coreset
 from reconpatch.pipeline.job import Job
-from reconpatch.pipeline.plan import write_plan
 from reconpatch.records.record import Record, read_record, read_stage
 
 NUT = {"dataset": "mine", "category": "nut"}
@@ -33,15 +31,6 @@ def records(results: Path, experiment: str) -> list[Record]:
 def scores(results: Path, record: Record, file: str = "scores") -> dict[str, Any]:
     kind = "ensembles" if record.combine else "runs"
     return load_file(results / f"results/{kind}/mine/nut/{record.run}/{file}.safetensors")
-
-
-def test_every_planned_run_and_ensemble_has_a_record(real_results) -> None:
-    plan = real_plan(real_results)
-    expected = {
-        (*target, run) for name in plan.experiments for target in plan.targets[name] for run in plan.members(name)
-    }
-    made = [read_record(file) for file in (real_results / "results").rglob("record.json")]
-    assert {(record.dataset, record.category, record.run) for record in made} == expected
 
 
 def test_a_score_is_the_distance_to_the_nearest_row_of_the_bank_and_a_map_its_smooth_enlargement(real_results) -> None:
@@ -141,12 +130,3 @@ def test_runs_share_what_augmentation_leaves_as_it_is(real_results) -> None:
     assert none.training_features is both.training_features is None
     assert test.training_features == none.stages["features"]
     assert len({record.metrics["pixel_auroc"] for record in made.values()}) == 3
-
-
-def test_the_plan_has_a_row_for_every_result(real_results, tmp_path) -> None:
-    plan = real_plan(real_results)
-    write_plan(list(plan.rows()), tmp_path / "plan.csv")
-    with open(tmp_path / "plan.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == sum(len(plan.targets[name]) * len(plan.members(name)) for name in plan.experiments)
-    assert sum(bool(row["ensemble"]) for row in rows) == 2

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 from drawing import make_record, make_stage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch.errors import ReconpatchError
 from reconpatch.records import compare as comparison
-from reconpatch.records.compare import ABSENT, changed_modules, compare, explain, flat, short
+from reconpatch.records.compare import ABSENT, changed_modules, compare, explain
 from reconpatch.records.record import Record, combined_record, write_record
 
 SAME = "identical: settings, data, weights, code, packages, machine and results"
@@ -40,25 +39,16 @@ def unknown(stage: str, a: str, b: str) -> None:
 
 COMMITS = "commit aaaaaaaaaa | aaaaaaaaaa"
 CHANGES: list[tuple[dict[str, Any], str]] = [
-    ({"dataset": "other"}, "settings: dataset: mine | other"),
-    ({"run": "base-2"}, "settings: run: base-1 | base-2"),
     ({"description": DESCRIPTION | {"levels": [2]}}, "settings: description.levels: [2, 3] | [2]"),
     ({"description": DESCRIPTION | {"blur": 4.0}}, f"settings: description.blur: {ABSENT} | 4.0"),
     ({"data": {"manifest": "n"}}, "data: data.manifest: m | n"),
     ({"flags": []}, "data: flag only in the first: drawn"),
-    ({"flags": ["drawn", "drawn"]}, "data: flag only in the second: drawn"),
     ({"weights": {"sha256": "1" * 64}}, "weights: weights.sha256: 000000000000 | 111111111111"),
     ({"score": {"code": "c1"}}, f"code: score: c0 | c1; {COMMITS}, which git does not know both"),
-    ({"score": {"commit": None}}, "code: score: commit aaaaaaaaaa | unknown, but the same code"),
     ({"score": {"changed": True}}, f"code: score: {COMMITS} with uncommitted changes, but the same code"),
     ({"score": {"packages": {"numpy": "2.1"}}}, "packages: packages.numpy: 2.0 | 2.1 (score)"),
-    ({"score": {"python": "3.0"}}, "packages: python: "),
     ({"score": {"cores": 4}}, "machine: cores: 2 | 4 (score)"),
     ({"score": {"device": "cuda: a GPU"}}, "machine: device: cpu | cuda: a GPU (score)"),
-    (
-        {"score": {"numerics": {"pools": [], "torch": {"deterministic": True}}}},
-        "machine: numerics.torch.deterministic: false | true (score)",
-    ),
 ]
 
 
@@ -68,26 +58,10 @@ def test_one_change_is_named_in_its_group_and_results_stay_identical(changes, li
     assert first.startswith(line) and last == SAME_RESULTS
 
 
-def test_times_and_memory_are_no_difference() -> None:
-    usage = {"wall_s": 99.0, "start_s": 9.0, "cpu_s": 9.0, "peak_mb": 9.0, "s_per_image": {"test": 9.0}}
-    assert compare(record(), record(score=usage), unknown) == [SAME]
-
-
-def test_groups_come_in_the_order_of_causes() -> None:
-    other = record(
-        score={"code": "c1", "python": "3.0", "cores": 4},
-        **{"description": {}, "metrics": {"image_auroc": 0.5}, "data": {"train": 9}, "weights": {"source": "x"}},
-        **{"digests": DIGESTS | {"bank": "x"}, "bank": {"of": 7}},
-    )
-    lines = compare(record(), other, unknown)
-    groups = list(dict.fromkeys(line.split(":")[0] for line in lines[:-1]))
-    assert groups == ["settings", "data", "weights", "code", "packages", "machine", "intermediate", "metrics"]
-    assert lines[-1] == "metrics differ: 1 of 2"
-
-
 SETTINGS = st.dictionaries(st.text(max_size=4), PLAIN, max_size=3)
 
 
+@settings(max_examples=30)
 @given(SETTINGS, SETTINGS)
 def test_whatever_differs_is_found_from_both_sides(a, b) -> None:
     first, second = make_record(description=a), make_record(description=b)
@@ -96,56 +70,30 @@ def test_whatever_differs_is_found_from_both_sides(a, b) -> None:
     assert (one == [SAME]) == (json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True))
 
 
-@pytest.mark.parametrize(
-    ("changed", "line"),
-    [
-        ({"scores"}, "the runs part at scores; the same before: masks, train_features, test_features, f, bank"),
-        (
-            {"train_features", "bank", "scores"},
-            "the runs part at train_features; the same before: masks; also differ: bank, scores; "
-            "the same after: test_features, f",
-        ),
-    ],
-)
-def test_where_two_runs_part(changed, line) -> None:
+def test_where_two_runs_part() -> None:
+    changed = {"train_features", "bank", "scores"}
     other = record(digests={name: "x" if name in changed else value for name, value in DIGESTS.items()})
-    verdict = "same metrics, from intermediate results that differ"
-    assert compare(record(), other) == [f"intermediate: {line}", verdict]
+    line, verdict = compare(record(), other)
+    assert verdict == "same metrics, from intermediate results that differ"
+    assert line == (
+        "intermediate: the runs part at train_features; the same before: masks; also differ: bank, scores; "
+        "the same after: test_features, f"
+    )
 
 
-def test_a_file_or_stage_of_one_run_alone_is_named() -> None:
-    (line, _) = compare(record(), record(digests={k: v for k, v in DIGESTS.items() if k != "f"}))
-    assert line.startswith("intermediate: the runs part at f, which only one has; the same before: masks")
-    (line, _) = compare(record(), record(stages={"score": FACTS}))
-    assert line == "code: features, training, bank: only in the first"
+def test_metrics_come_with_their_difference() -> None:
+    both = record().metrics | {"image_auroc": 0.51, "aupro_30": 0.5, "new": 0.5}
+    lines = compare(record(), record(metrics=both))
+    assert [line for line in lines if "0.51" in line] == ["metrics: image_auroc: 0.5 | 0.51 (+0.01)"]
+    assert f"metrics: new: {ABSENT} | 0.5" in lines and "metrics: aupro_30: undefined | 0.5" in lines
+    assert lines[-1] == f"metrics differ: 3 of {len(both)}"
 
 
-@pytest.mark.parametrize(
-    ("metrics", "line"),
-    [
-        ({"image_auroc": 0.51}, "metrics: image_auroc: 0.5 | 0.51 (+0.01)"),
-        ({"image_auroc": None}, "metrics: image_auroc: 0.5 | undefined"),
-        ({"new": 0.5}, f"metrics: new: {ABSENT} | 0.5"),
-    ],
-)
-def test_metrics_come_with_their_difference(metrics, line) -> None:
-    both = record().metrics | metrics
-    assert compare(record(), record(metrics=both)) == [line, f"metrics differ: 1 of {len(both)}"]
-
-
-@pytest.mark.parametrize(
-    ("changed", "uncommitted", "reason"),
-    [
-        ([], False, "the same modules, so packages they import have other versions"),
-        ([], True, "no change is committed between them"),
-        (["maps", "score.py"], True, "changed between them: maps, score.py"),
-    ],
-)
-def test_why_code_differs_is_said_once_for_all_stages(changed, uncommitted, reason) -> None:
-    stages = {stage: FACTS | {"code": "c1", "changed": uncommitted, "cores": 4} for stage in ("features", "score")}
+def test_why_code_differs_is_said_once_for_all_stages() -> None:
+    stages = {stage: FACTS | {"code": "c1", "cores": 4} for stage in ("features", "score")}
     one = record(stages=dict.fromkeys(stages, FACTS))
-    code, machine, _ = compare(one, record(stages=stages), lambda stage, a, b: changed)
-    assert code.startswith("code: features, score: c0 | c1; commit ") and code.endswith(f"; {reason}")
+    code, machine, _ = compare(one, record(stages=stages), lambda stage, a, b: ["maps", "score.py"])
+    assert code.startswith("code: features, score: c0 | c1; commit ") and code.endswith(": maps, score.py")
     assert machine == "machine: cores: 2 | 4 (features, score)"
 
 
@@ -173,24 +121,6 @@ def test_records_and_folders_of_runs_are_read_and_edited_ones_named(tmp_path) ->
     (tmp_path / "b/record.json").write_text(json.dumps(content))
     edited, *lines = explain(tmp_path / "a", tmp_path / "b")[0]
     assert edited.startswith(f"{tmp_path / 'b'} was edited") and lines == ["settings: seed: 0 | 5", SAME_RESULTS]
-
-
-def test_another_file_than_a_record_says_so(tmp_path) -> None:
-    (tmp_path / "table.csv").write_text("a,b\n")
-    (tmp_path / "empty").mkdir()
-    for name in ("table.csv", "empty", "nowhere"):
-        with pytest.raises(ReconpatchError) as error:
-            explain(tmp_path / name, tmp_path / name)
-        assert name in error.value.where and error.value.fix
-
-
-def test_flat_and_short_values() -> None:
-    nested = {"a": {"b": 1, "c": {}}, "d": [1, 2], "e": [{"f": 3}, []], "": 0}
-    assert flat(nested) == {"a.b": 1, "a.c": {}, "d": [1, 2], "e[0].f": 3, "e[1]": [], "''": 0}
-    assert flat({"a.b": 1}) == {"'a.b'": 1} and flat({"a": {"0": [[]]}}) != flat({"a": [[[]]]})
-    assert short("0123456789ab" * 6) == "0123456789ab" * 6  # 72 digits: no SHA-256
-    assert short("ab" * 32) == "ab" * 6 and short("x\ny") == "x y"
-    assert len(short("long " * 99)) == 80 and short({"a": 1}) == '{"a": 1}'
 
 
 @pytest.fixture

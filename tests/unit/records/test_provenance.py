@@ -1,18 +1,14 @@
 import hashlib
-import importlib.metadata
-import shutil
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawing import USAGE
 
-from reconpatch.errors import ReconpatchError
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.records import provenance
-from reconpatch.records.provenance import arrays_digest, bank_digests, code_digest, stage_codes, stage_facts
+from reconpatch.records.provenance import arrays_digest, bank_digests, code_digest, stage_facts
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = {path.stem: path for path in (ROOT / "workflow/scripts").glob("*.py")}
@@ -86,48 +82,6 @@ def test_an_upgraded_package_changes_the_stages_that_import_it(tmp_path, monkeyp
         code_digest.cache_clear()
         digests.append(code_digest(tmp_path / "script.py", tmp_path))
     assert digests[0] == digests[1] != digests[2]
-
-
-def test_packages_and_versions_are_those_the_standard_library_finds() -> None:
-    import numpy
-    import yaml  # whose distribution has another name
-
-    loaded = {name.split(".")[0] for name in sys.modules}
-    installed = importlib.metadata.packages_distributions()
-    names = {installed[top][0] for top in loaded & set(installed)} - {"snakemake", "reconpatch"}
-    packages = stage_facts("", 1, "cpu", USAGE).packages
-    assert packages == {name: importlib.metadata.version(name) for name in names}
-    assert packages["numpy"] == numpy.__version__ and packages["PyYAML"] == yaml.__version__
-
-
-@pytest.mark.parametrize(
-    ("module", "stages"),
-    [
-        ("results/tables", {"table"}),
-        ("method/loss", {"training"}),
-        ("method/patches", {"features"}),
-        ("method/ensemble", {"ensemble"}),
-        ("experiments/checks", set()),
-        ("cli/main", set()),
-    ],
-)
-def test_editing_a_module_reruns_exactly_the_stages_that_use_it(module, stages, tmp_path) -> None:
-    """tests/reliability/test_stale.py has every module and every stage."""
-    package = shutil.copytree(ROOT / "reconpatch", tmp_path / "reconpatch")
-    before = {name: code_digest(path, package) for name, path in SCRIPTS.items()}
-    with open(package / f"{module}.py", "a") as file:
-        file.write("\nEDITED = 1\n")
-    code_digest.cache_clear()
-    changed = {name for name, path in SCRIPTS.items() if code_digest(path, package) != before[name]}
-    assert changed - {"report"} == stages  # which every call of `all` makes again
-
-
-def test_codes_of_today_need_the_repository(tmp_path) -> None:
-    codes = stage_codes(ROOT / "workflow/scripts")
-    assert codes.keys() == {"features", "training", "bank", "score", "ensemble"}
-    with pytest.raises(ReconpatchError) as error:
-        stage_codes(tmp_path)
-    assert "root of the repository" in error.value.fix
 
 
 def test_the_digest_of_arrays_is_of_names_types_shapes_and_values() -> None:

@@ -7,21 +7,13 @@ from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import (
-    CODE,
     LARGEST,
-    MACHINE,
-    PACKAGES,
     SCHEMA,
-    USAGE,
-    StageFacts,
-    StageFile,
     combined_record,
     content_digest,
     read_record,
-    read_stage,
     repeatable,
     write_record,
-    write_stage,
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -39,20 +31,6 @@ def test_what_is_read_is_what_was_written_and_so_is_its_digest(tmp_path_factory,
     write_record(path, record)
     again = read_record(path)
     assert again == record and content_digest(again) == record.digest == content_digest(record)
-
-
-def test_what_a_stage_says_of_itself_is_read_back(tmp_path) -> None:
-    facts = StageFile(stage=make_stage(), digests={"train_features": "x"}, epochs=[{"epoch": 1, "loss": 0.5}])
-    write_stage(tmp_path / "training.json", facts)
-    assert read_stage(tmp_path / "training.json") == facts
-    (tmp_path / "training.json").write_text('{"stage": {"code": "x"}}')
-    with pytest.raises(ReconpatchError) as error:
-        read_stage(tmp_path / "training.json")
-    assert "training.json" in error.value.where
-
-
-def test_every_fact_of_a_stage_is_in_one_group_of_a_comparison() -> None:
-    assert sorted([*CODE, *PACKAGES, *MACHINE, *USAGE, "folder"]) == sorted(StageFacts.model_fields)
 
 
 def test_what_varies_between_two_runs_of_the_same_thing_is_kept_apart() -> None:
@@ -93,34 +71,19 @@ def test_a_record_of_another_schema_says_what_to_do(version, tmp_path) -> None:
     assert ("newer" if version > SCHEMA else "--configfile") in error.value.fix
 
 
-def hostile() -> dict[str, str]:
-    """What cannot be a record, by what is wrong with it."""
-    good = make_record().model_dump()
-    text = json.dumps(good)
-    return {
-        "nesting": text.replace('"description": {', '"description": {"x": ' + "[" * 5000 + "]" * 5000 + ","),
-        "deep": "[" * 10**6,
-        "nan": json.dumps(good | {"metrics": {"image_auroc": float("nan")}}),
-        "infinite": text.replace('"image_auroc": 0.5', '"image_auroc": 1e999'),
-        "infinite setting": text.replace('"method": "reconpatch"', '"blur": 1e999'),
-        "huge": text.replace('"seed": 0', '"seed": ' + "9" * 5000),
-        "text for a number": json.dumps(good | {"metrics": {"image_auroc": "0.5"}}),
-        "a list": json.dumps([good]),
-        "number for a name": json.dumps(good | {"run": 7}),
-        "surplus": json.dumps(good | {"surplus": 1}),
-        "surplus in a stage": text.replace('"threads"', '"surplus": 1, "threads"'),
-        "no digest": json.dumps({k: v for k, v in good.items() if k != "digest"}),
-        "empty digest": json.dumps(good | {"digest": ""}),
-        "truncated": text[:-40],
-        "empty": "",
-        "bytes": "\x00\x01",
-        "version": json.dumps(good | {"schema_version": "2"}),
-    }
-
-
-@pytest.mark.parametrize("problem", hostile())
-def test_hostile_files_are_refused_by_name_in_few_words(problem, tmp_path) -> None:
-    (tmp_path / "r.json").write_text(hostile()[problem])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"description": {', '"description": {"x": ' + "[" * 5000 + "]" * 5000 + ","),
+        lambda text: text.replace('"image_auroc": 0.5', '"image_auroc": 1e999'),
+        lambda text: text.replace('"seed": 0', '"seed": ' + "9" * 5000),
+        lambda text: text.replace('"threads"', '"surplus": 1, "threads"'),
+        lambda text: text.replace('"digest": "', '"digests": "'),
+        lambda text: "\0" + text,
+    ],
+)
+def test_hostile_files_are_refused_by_name_in_few_words(change, tmp_path) -> None:
+    (tmp_path / "r.json").write_text(change(make_record().model_dump_json().replace('":', '": ')))
     with pytest.raises(ReconpatchError, match="not a record") as error:
         read_record(tmp_path / "r.json")
     assert "r.json" in error.value.where and len(str(error.value)) < 600 and "\n" not in str(error.value)
@@ -145,26 +108,19 @@ def test_the_record_of_an_ensemble_holds_its_members(tmp_path) -> None:
     shared = {"method": "reconpatch", "dim": 384}
     members = [
         make_record(
-            run=f"r{n}",
-            description=shared | {"backbone": f"net{n}"} | ({"epoch": 40} if n else {}),
-            weights={"source": f"file w{n}", "sha256": str(n) * 64},
-            bank={"patches": 10 + n, "of": 100},
-            flags=[f"flag {n}", "shared flag"],
-            digests={"scores": f"s{n}"},
+            **{"run": f"r{n}", "description": shared | {"backbone": f"net{n}"} | ({"epoch": 40} if n else {})},
+            **{"bank": {"patches": 10 + n, "of": 100}, "flags": [f"flag {n}", "shared flag"]},
         )
         for n in (0, 1)
     ]
-    record = combined_record(
-        "e", "zscore", members, {"image_auroc": 0.7}, "m", {"scores": "s"}, make_stage(), ["a", "b"]
-    )
-    write_record(tmp_path / "r.json", record)
+    given = {"scores": "s"}, make_stage(), ["a", "b"]
+    write_record(tmp_path / "r.json", combined_record("e", "zscore", members, {"image_auroc": 0.7}, "m", *given))
     record = read_record(tmp_path / "r.json")
     assert record.metrics == {"image_auroc": 0.7} and record.combine == "zscore"  # its own, no mean of the members'
     assert record.description == shared | {"backbone": "net0 + net1"}  # the epoch is not shared
     assert [str(flag) for flag in record.flags] == ["flag 0", "flag 1", "shared flag"]
-    assert record.weights.source == "file w0 + file w1" and (record.bank.patches, record.bank.of) == (21, 200)
-    assert [member.run for member in record.members] == ["r0", "r1"]
-    assert record.members[1].description == members[1].description
-    assert record.members[1].digests == {"scores": "s1", "training_scores": "b"}
-    paths = [path for path, _, _ in record.all_stages()]
-    assert paths == ["ensemble", "members[0].score", "members[1].score"]
+    assert (record.bank.patches, record.bank.of) == (21, 200)
+    assert [(m.run, m.description, m.digests["training_scores"]) for m in record.members] == [
+        (member.run, member.description, own) for member, own in zip(members, "ab", strict=True)
+    ]
+    assert [path for path, _, _ in record.all_stages()] == ["ensemble", "members[0].score", "members[1].score"]

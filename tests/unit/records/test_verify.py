@@ -64,11 +64,6 @@ class Folder:
         self.edit(which, lambda r: r["digests"].update(scores=sha256_of(file)))
 
 
-@pytest.fixture
-def results(real_results_copy: Path) -> Folder:
-    return Folder(real_results_copy / "results")
-
-
 @pytest.fixture(scope="module")
 def shared(real_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     """A copy that every test leaves as it was."""
@@ -81,6 +76,8 @@ def restored(shared: Folder) -> Iterator[Folder]:
     files = [p for p in shared.root.rglob("*") if p.is_file() and p.name not in ("train.npy", "test.npy")]
     kept = {path: path.read_bytes() for path in files}
     yield shared
+    for path in shared.root.rglob("*.tmp.json"):
+        path.unlink()
     for path, content in kept.items():
         if not path.is_file() or path.read_bytes() != content:
             path.write_bytes(content)
@@ -117,7 +114,6 @@ def set_(*path: str | int, to: object) -> Callable[[dict], object]:
 
 
 TAMPERED = [
-    ("run", set_("dataset", to="other"), "dataset: stored other, found mine"),
     ("run", set_("category", to="bolt"), "category: stored bolt"),
     ("run", set_("run", to="another"), "run: stored another"),
     ("run", set_("seed", to=7), "seed: stored 7, found 0"),
@@ -126,26 +122,17 @@ TAMPERED = [
     ("run", set_("metrics", "made_up", to=1.0), "names of the metrics: stored"),
     ("zscore", set_("metrics", "image_auroc", to=0.1), "metrics.image_auroc: stored 0.1"),
     ("run", set_("flags", to=[]), "flags: lacks 'untrained"),
-    ("run", set_("flags", 0, "text", to="made up"), "flags: stored made up"),
-    ("run", set_("data", "manifest", to="0"), "data.manifest: stored 0"),
     ("run", set_("data", "masks", to=9), "data.masks: stored 9, found 3"),
     ("run", set_("weights", "sha256", to="0"), "weights.sha256: stored 0"),
     ("run", set_("bank", "patches", to=1), "bank.patches: stored 1"),
-    ("run", set_("bank", "grid", to=[1, 1]), "bank.grid: stored [1, 1]"),
     *(("run", set_("digests", name, to="0"), "stored 0, found ") for name in ("f", "bank", "scores", "masks")),
-    *(("run", set_("digests", f"{n}_features", to="0"), f"digests.{n}_features: stored 0") for n in ("train", "test")),
-    *(("run", set_("description", key, to=3), "digest in the run's name") for key in ("blur", "coreset", "seed", "k")),
-    *(("run", set_("stages", s, "code", to="0"), f"{s}.code: stored 0") for s in ("features", "training", "bank")),
-    ("run", set_("stages", "bank", "packages", "numpy", to="0"), "bank.packages.numpy: stored 0"),
-    ("run", set_("training_features", "threads", to=7), "training_features.threads: stored 7, found 1"),
+    ("run", set_("digests", "test_features", to="0"), "digests.test_features: stored 0"),
+    *(("run", set_("description", key, to=3), "digest in the run's name") for key in ("blur", "seed", "k")),
+    ("run", set_("stages", "training", "code", to="0"), "training.code: stored 0"),
     ("run", set_("training_features", to=None), "training_features: stored false, found true"),
-    ("run", lambda r: r["stages"].pop("training"), "stages: stored"),
     ("minmax", set_("combine", to="zscore"), "digest in the ensemble's name"),
-    ("minmax", set_("description", "backbone", to="x"), "description.backbone: stored x"),
     ("minmax", set_("members", 0, "description", "blur", to=9.0), "members[0].description.blur: stored 9.0"),
-    ("minmax", set_("members", 0, "stages", "score", "threads", to=7), "members[0].score.threads: stored 7"),
     ("zscore", set_("members", 1, "digests", "training_scores", to="0"), "training.safetensors: stored 0"),
-    ("zscore", set_("bank", "of", to=0), "bank.of: stored 0"),
 ]
 
 
@@ -157,10 +144,21 @@ def test_every_part_of_a_record_that_is_edited_is_named(which, change, says, res
     assert findings.status == "DIFFERS" and any(says in text for text in findings.differs), findings
 
 
-def test_a_broken_seal_is_named_too(restored: Folder) -> None:
-    restored.edit("run", set_("stages", "score", "wall_s", to=9.0), forge=False)
-    (text,) = restored.check("run").differs
-    assert text.startswith("digest of the record's content: stored")
+HOSTILE = [
+    ("crop", 10**9),
+    ("crop", None),
+    ("blur", 1e300),
+    ("backbone", "../../../etc"),
+    ("coreset", 0),
+    ("epochs", []),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), HOSTILE)
+def test_hostile_settings_are_never_ok_and_never_a_crash(key, value, restored: Folder) -> None:
+    restored.edit("run", set_("description", key, to=value))
+    reported, problems = lines(restored.run)
+    assert len(problems) == 1 and len(problems[0]) < 3000 and "0 ok" in reported[-1]
 
 
 def test_rounding_is_neither_ok_nor_a_problem(restored: Folder) -> None:
@@ -183,7 +181,6 @@ def add(*place: int, to: float = 5) -> Callable[[np.ndarray], object]:
         ("run", "patch", add(1, 2, 3), "image score 1: stored"),
         ("run", "label", add(4, to=-1), "label of test image 4: stored"),
         ("run", "image_pairs", add(2, 0), "image_pairs[2, 0]: stored"),
-        ("run", "pixel_negatives", add(1), "pixel_negatives[1]: stored"),
         ("zscore", "image", add(0), "image score 0: stored"),
         ("minmax", "pixel_pairs", add(2, 0), "pixel_pairs[2, 0]: stored"),
     ],
@@ -208,9 +205,7 @@ def test_what_changes_in_a_member_shows_in_its_ensembles(restored: Folder) -> No
     [
         ("masks", "masks.npy"),
         ("bank", "bank.safetensors"),
-        ("bank", "bank.json"),
         ("training", "f.safetensors"),
-        ("training", "training.json"),
         ("features", "features.json"),
     ],
 )
@@ -242,70 +237,16 @@ def test_the_bank_is_checked_as_far_as_the_run_used_it(restored: Folder) -> None
     assert "rows, not the" in restored.check("member").missing[0]
 
 
-def test_a_stage_that_ran_again_may_take_other_time_and_memory(restored: Folder) -> None:
-    for file in restored.root.glob("*/mine/nut/*/*.json"):
-        content = json.loads(file.read_text())
-        if "stage" in content:
-            content["stage"] |= {"wall_s": 99.0, "peak_mb": 9.0}
-            file.write_text(json.dumps(content))
-    assert lines(restored.root)[1] == []
-
-
-HOSTILE = {
-    "crop": [10**9, 24.0, None, [24]],
-    "blur": [1e300, -1, "2"],
-    "backbone": ["../../../etc", {"a": 1}],
-    "coreset": [0, 1e300, "x"],
-    "method": ["../x", None],
-    "augment": ["drawn", []],
-    "epochs": [[], "x"],
-}
-
-
-@pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in HOSTILE.items() for v in values])
-def test_hostile_settings_are_never_ok_and_never_a_crash(key, value, restored: Folder) -> None:
-    restored.edit("run", set_("description", key, to=value))
-    reported, problems = lines(restored.run)
-    assert len(problems) == 1 and len(problems[0]) < 3000 and "0 ok" in reported[-1]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda t: t.pop("patch"),
-        lambda t: t.pop("pixel_pairs"),
-        lambda t: t.update(patch=t["patch"][:3]),
-        lambda t: t.update(patch=t["patch"][:, :, :0]),
-        lambda t: t.update(label=t["label"].astype(np.float32)),
-        lambda t: t.update(label=np.array(1)),
-        lambda t: t.update(image=t["image"] * np.nan),
-        lambda t: t.update(image_pairs=t["image_pairs"][:2]),
-    ],
-)
-def test_saved_scores_of_wrong_shape_or_type_are_never_ok(change, restored: Folder) -> None:
-    restored.edit_scores("member", change)
-    assert restored.check("member").status in ("DIFFERS", "cannot be checked")
-
-
-def test_an_array_of_objects_is_not_unpickled(restored: Folder, tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "sprung",))
-
-    np.save(restored.stage("masks") / "masks.npy", np.array([Trap()], object), allow_pickle=True)
-    assert restored.check("run").status == "DIFFERS" and not (tmp_path / "sprung").exists()
-
-
 def without_usage(content: object) -> object:
     return {k: without_usage(v) for k, v in content.items() if k not in USAGE} if isinstance(content, dict) else content
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_any_changed_byte_is_noticed(shared: Folder, data) -> None:
     """Of files that are hashed; of JSON, where it changes the content, but for time and memory."""
     which = data.draw(st.sampled_from(["run", "zscore"]))
-    folders = [shared.folder(which)] if which == "zscore" else [shared.run, *map(shared.stage, ("masks", "bank"))]
+    folders = [shared.folder(which)] if which == "zscore" else [shared.run, shared.stage("masks")]
     files = [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix in (".json", ".safetensors", ".npy")]
     file = data.draw(st.sampled_from(files))
     content = file.read_bytes()
@@ -320,28 +261,28 @@ def test_any_changed_byte_is_noticed(shared: Folder, data) -> None:
         file.write_bytes(content)
 
 
-def test_leftovers_and_unreadable_records_are_named_and_the_others_checked(results: Folder) -> None:
-    (results.run / ".record.12.tmp.json").write_text("{")
-    (results.member / "record.json").unlink()
-    (results.ensembles["zscore"] / "record.json").write_text('{"schema_version": 3}')
-    reported, problems = lines(results.root)
-    name = results.run.relative_to(results.root)
+def test_leftovers_and_unreadable_records_are_named_and_the_others_checked(restored: Folder) -> None:
+    (restored.run / ".record.12.tmp.json").write_text("{")
+    (restored.member / "record.json").unlink()
+    (restored.ensembles["zscore"] / "record.json").write_text('{"schema_version": 3}')
+    reported, problems = lines(restored.root)
+    name = restored.run.relative_to(restored.root)
     assert f"{name}/.record.12.tmp.json: left over, belongs to no result" in reported
     assert [line.split(": ")[1] for line in problems] == ["cannot be checked"] * 2  # both ensembles
     assert any("schema 3" in line for line in problems) and reported[-1].endswith("3 files left over")
 
 
-def test_other_code_packages_or_settings_are_said_and_no_problem(results: Folder) -> None:
+def test_other_code_packages_or_settings_are_said_and_no_problem(restored: Folder) -> None:
     def change(record: dict) -> None:
         record["stages"]["score"] |= {"python": "2.7", "packages": {"numpy": "0.1", "made-up": "3"}}
 
-    results.edit("run", change)
-    codes = {stage: facts.code for _, stage, facts in results.record("zscore").all_stages()}
-    codes |= {stage: facts.code for _, stage, facts in results.record("run").all_stages()}
-    reported, problems = lines(results.run, codes=codes | {"bank": "x"}, planned=[])
+    restored.edit("run", change)
+    codes = {stage: facts.code for _, stage, facts in restored.record("zscore").all_stages()}
+    codes |= {stage: facts.code for _, stage, facts in restored.record("run").all_stages()}
+    reported, problems = lines(restored.run, codes=codes | {"bank": "x"}, planned=[])
     assert not problems
     now = f"numpy 0.1, now {np.__version__}; Python 2.7, now {platform.python_version()}"
     expected = f"other code of bank; made-up 3, now not installed; {now}; no run of this configuration"
     assert f": ok | {OTHERS}: {expected}" in reported[0]
-    planned = [folder.relative_to(results.root).as_posix() for folder in results.root.glob("*/mine/*/*")]
-    assert OTHERS not in "".join(lines(results.root / "ensembles", codes=codes, planned=planned)[0])
+    planned = [folder.relative_to(restored.root).as_posix() for folder in restored.root.glob("*/mine/*/*")]
+    assert OTHERS not in "".join(lines(restored.root / "ensembles", codes=codes, planned=planned)[0])

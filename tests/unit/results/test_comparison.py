@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reconpatch.method.bootstrap import image_wins
 from reconpatch.method.metrics import METRICS, SavedScores, image_metrics
 from reconpatch.results.comparison import Cell, Result, cells, columns, verdict
-from reconpatch.results.paper import Paper, PaperNumber, read_paper
+from reconpatch.results.paper import Paper, PaperNumber
 
 FOLDER = Path(__file__).parents[3] / "configs" / "paper"
 OBJECTS = ["bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"]
@@ -218,12 +218,6 @@ def test_whatever_forbids_a_comparison_is_the_reason(reason) -> None:
     assert one(made, category="cable").verdict == "agrees"
 
 
-def test_a_remark_on_the_data_forbids_no_comparison_and_stands_beside_the_number() -> None:
-    remark = "data: images of mode 1 (black and white): 3"
-    cell = one(cells_of([given_values({"image_auroc": 0.99}, [remark])], printed(("bottle", 99.0, ""))))
-    assert (cell.verdict, cell.reasons, len(cell.flags)) == ("agrees", [], 1)
-
-
 @pytest.mark.parametrize(
     ("names", "group", "rows", "paper", "reasons"),
     [
@@ -249,40 +243,6 @@ def test_means_are_compared_with_the_papers_mean_of_the_same(names, group, rows,
     assert cell.paper == (None if paper is None else pytest.approx(paper / 100)) and cell.reasons == reasons
 
 
-@pytest.mark.parametrize("layout", ["folder", "sample"])
-def test_data_of_ones_own_have_nothing_to_do_with_the_papers(layout) -> None:
-    paper = printed(*((c, 95.0, "") for c in (*OBJECTS, *TEXTURES, "object", "texture", "mean")))
-    made = cells_of(of_categories(OBJECTS + TEXTURES), paper, layouts={"mvtec_ad": layout})
-    assert all((c.paper, c.verdict, c.reasons) == (None, "", []) for c in made)
-
-
-def test_table_5_against_itself() -> None:
-    """The paper's own numbers agree with the paper wherever it has no caveat."""
-    paper = read_paper(FOLDER / "table_mvtec.csv")
-    values = {
-        (category, metric): number
-        for (category, method, metric, labels), number in paper.numbers.items()
-        if (method, labels) == ("reconpatch", ("224 px",))
-    }
-    results = [
-        given_values(
-            {m: values[c, m].value / 100 for m in ("image_auroc", "pixel_auroc")},
-            category=c,
-            labels={"variant": "224 px"},
-        )
-        for c in OBJECTS + TEXTURES
-    ]
-    made = cells_of(results, paper, tolerance=0.0006)
-    assert len(values) == 18 * 2
-    for (category, metric), number in values.items():
-        cell = one(made, category=category, metric=metric)
-        assert cell.value == pytest.approx(number.value / 100, abs=0.0006) and cell.paper == number.value / 100
-        assert (cell.verdict, cell.reasons) == (
-            ("not comparable", [number.caveat]) if number.caveat else ("agrees", [])
-        )
-    assert all(c.verdict == "" for c in made if c.metric == "aupro_30")  # the paper has none
-
-
 def test_a_missing_run_is_no_number_and_neither_is_a_mean_over_it() -> None:
     results, _, _ = compared(0.4, seeds=2)
     (lost,) = (r for r in results if (r.method, r.category, r.seed) == ("reconpatch", "carpet", 1))
@@ -295,14 +255,3 @@ def test_a_missing_run_is_no_number_and_neither_is_a_mean_over_it() -> None:
     assert len(one(made, category="carpet").links) == 1  # of the seed that is there
     for cell in (one(made, category="bottle"), one(made, category="mean", method="patchcore")):
         assert np.isfinite([cell.value, cell.low]).all()
-
-
-def test_undefined_metrics_do_not_spoil_others() -> None:
-    """One category without masks has no pixel AUROC, nor has the mean; image AUROC stays."""
-    results = [
-        given_values({"image_auroc": 0.9, "pixel_auroc": p}, category=c) for c, p in (("nut", None), ("bolt", 0.8))
-    ]
-    made = cells_of(results, layouts={"mvtec_ad": "folder"})
-    pixel = {c.category: c.value for c in made if c.metric == "pixel_auroc"}
-    assert np.isnan(pixel["nut"]) and pixel["bolt"] == 0.8 and np.isnan(pixel["mean"])
-    assert one(made, category="mean").value == pytest.approx(0.9)

@@ -1,36 +1,30 @@
-import statistics
 from typing import Any
 
 import numpy as np
 import pytest
 from drawing import make_record
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record
-from reconpatch.results.figures.common import ANOMALOUS, footnote, panel_titles, save
-from reconpatch.results.figures.embedding import POSITIONS, embed, nearest, positions, scatter
+from reconpatch.results.figures.common import ANOMALOUS, panel_titles, save
+from reconpatch.results.figures.embedding import embed, nearest, scatter
 from reconpatch.results.figures.maps import (
     GROUND_TRUTH,
     THRESHOLD,
     Example,
     gallery,
     histogram,
-    median_image,
     typical_images,
 )
-from reconpatch.results.figures.sweeps import COLOURS, Series, curve, sweep
+from reconpatch.results.figures.sweeps import COLOURS, Series, sweep
 
 NAN = float("nan")
 OURS = Series("ReConPatch", [98.0, NAN, 99.0], [97.5, NAN, 98.0], [98.5, NAN, 99.5], [99.49, 99.56, None])
 BASE = Series("PatchCore", [97.0, 97.5, 98.0], [NAN] * 3, [NAN] * 3, [None] * 3)
-IMAGE = np.full((56, 56, 3), 128, np.uint8)
-PLACES = [(9, 14), (15, 15), (10, 16), (16, 17)]
 GEOMETRY = {"method": "patchcore", "resize": 256, "crop": 224, "interpolation": "bilinear", "blur": 4.0}
 GEOMETRY |= {"augment": "none", "mask_rule": "any"}
 
@@ -47,15 +41,6 @@ def legends(figure: Figure) -> list[str]:
 
 def draw_sweep() -> Figure:
     return sweep({"image AUROC": [BASE, OURS], "pixel AUROC": [OURS]}, ["64", "128", "256"], "dimension", "AUROC in %")
-
-
-def draw_curve() -> Figure:
-    return curve([1, 2, 3], [3.0, 2.0, NAN], [0.9, 0.8, 0.7], [1, 3], [98.0, 99.0], [97.0, NAN], (98.5, 96.5))
-
-
-def draw_positions() -> Figure:
-    layouts = [np.random.default_rng(n).standard_normal((40, 2)).astype(np.float32) for n in range(2)]
-    return positions(layouts, np.tile(np.arange(4), 10), ["PatchCore", "epoch 1"], IMAGE, PLACES, (28, 28))
 
 
 def draw_histogram() -> Figure:
@@ -84,25 +69,10 @@ def test_same_figure_same_bytes(draw, suffix, tmp_path) -> None:
 # --- titles and footnotes --------------------------------------------------------------------------------------------
 
 
-def test_panels_are_named_by_method_and_by_run_where_methods_repeat() -> None:
-    assert panel_titles([made(), made(method="reconpatch")]) == ["PatchCore", "ReConPatch"]
-    records = [made(), made(run="dim=512-2"), made(method="reconpatch")]
-    assert panel_titles(records) == ["PatchCore base-1", "PatchCore dim=512-2", "ReConPatch"]
-
-
 @pytest.mark.parametrize("change", [{"resize": 366}, {"blur": 2.0}, {"augment": "both"}, {"mask_rule": "official"}])
 def test_figures_of_different_geometry_are_refused(change) -> None:
     with pytest.raises(ReconpatchError, match=f"differ in {next(iter(change))}"):
         panel_titles([made(), made(**change)])
-
-
-def test_footnote_tells_backbone_settings_and_flags_once() -> None:
-    flag = "untrained (random) weights"
-    records = [made(flags=(flag,)), made(method="reconpatch", flags=(flag, "a flag")), made(dim=512, source="file")]
-    assert footnote(records).split("; ") == [
-        *("net (file weights)", "net (random weights)", "512 dimensions, coreset 0.01", "64 dimensions, coreset 0.01"),
-        *("a flag", flag),
-    ]
 
 
 # --- maps and histograms ---------------------------------------------------------------------------------------------
@@ -111,11 +81,6 @@ def test_footnote_tells_backbone_settings_and_flags_once() -> None:
 def test_typical_images_are_medians_with_defects_first() -> None:
     scores = np.array([5, 1, 3, 9, 8, 7, 0], np.float32)
     assert typical_images(scores, ["cut", "cut", "cut", "good", "good", "good", "bent"]) == [6, 2, 4]
-
-
-@given(st.lists(st.integers(-50, 50), min_size=1, max_size=9))
-def test_the_median_image_is_the_upper_of_two(values) -> None:
-    assert values[median_image(np.array(values, np.float32), range(len(values)))] == statistics.median_high(values)
 
 
 def contours(axis: Axes) -> dict[str, tuple[float, ...]]:
@@ -160,50 +125,7 @@ def test_sweep_draws_our_values_the_intervals_and_the_paper() -> None:
     assert legends(figure) == ["PatchCore", "ReConPatch", "ours", "95 % interval", "paper"]
 
 
-def test_sweep_without_paper_intervals_values_or_scale() -> None:
-    nothing = Series("PatchCore", [NAN], [NAN], [NAN], [None])
-    figure = sweep({"a": [BASE], "b": [nothing]}, ["x"] * 3, "x", "y", joined=False)
-    assert legends(figure) == ["PatchCore", "ours"]
-    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [[], ["no values"]]
-    assert {line.get_linestyle() for line in figure.axes[0].lines} == {"None"}
-    with pytest.raises(ReconpatchError, match=f"{len(COLOURS) + 1} series"):
-        sweep({"a": [Series(str(n), [1.0], [NAN], [NAN], [None]) for n in range(len(COLOURS) + 1)]}, ["x"], "x", "y")
-
-
-def test_curve_draws_loss_similarity_checkpoints_and_reference() -> None:
-    figure = draw_curve()
-    loss, auroc, similarity = figure.axes
-    np.testing.assert_array_equal(loss.lines[0].get_ydata(), [3.0, 2.0, NAN])
-    np.testing.assert_array_equal(similarity.lines[0].get_ydata(), [0.9, 0.8, 0.7])
-    drawn = {line.get_label(): (list(line.get_ydata()), line.get_linestyle()) for line in auroc.lines}
-    assert drawn["ReConPatch, image"] == ([98.0, 99.0], "-")
-    assert drawn["PatchCore, image"] == ([98.5, 98.5], "--") and drawn["PatchCore, pixel"] == ([96.5, 96.5], "--")
-    assert legends(figure) == list(drawn)
-    assert legends(curve([1], [1.0], [NAN], [1], [98.0], [NAN], None)) == ["ReConPatch, image"]
-    assert legends(curve([1], [1.0], [1.0], [], [], [], None)) == []
-
-
 # --- layouts of patches ----------------------------------------------------------------------------------------------
-
-
-def test_positions_draws_each_cell_and_each_point_in_its_colour() -> None:
-    figure = draw_positions()
-    first, *others = figure.axes
-    boxes = [
-        (to_hex(p.get_edgecolor()), p.get_extents().transformed(first.transData.inverted())) for p in first.patches
-    ]
-    for (x, y), colour, (edge, box) in zip(PLACES, POSITIONS, boxes, strict=True):
-        corners = (2 * x - 0.5, 2 * x + 1.5, 2 * y - 0.5, 2 * y + 1.5)  # two pixels a cell, centres at whole numbers
-        assert edge == colour and (box.xmin, box.xmax, *sorted((box.ymin, box.ymax))) == pytest.approx(corners)
-    for n, axis in enumerate(others):
-        layout = np.random.default_rng(n).standard_normal((40, 2)).astype(np.float32)
-        clouds = [c for c in axis.collections if isinstance(c, PathCollection)]
-        assert [to_hex(c.get_facecolor()[0]) for c in clouds] == list(POSITIONS)
-        for position, cloud in enumerate(clouds):
-            np.testing.assert_array_equal(cloud.get_offsets(), layout[position::4])
-    assert legends(figure) == ["(9, 14)", "(15, 15)", "(10, 16)", "(16, 17)"]
-    with pytest.raises(ReconpatchError, match="5 patch positions"):
-        positions([], np.zeros(0, int), [], IMAGE, [(0, 0)] * 5, (28, 28))
 
 
 def test_nearest_against_a_loop(rng) -> None:
@@ -219,10 +141,7 @@ def test_nearest_against_a_loop(rng) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_umap_separates_clusters_repeats_and_finds_the_same_neighbours_itself(tmp_path, rng) -> None:
-    """The graph that is laid out is that of a plain UMAP; the layouts differ, as rounding alone makes them."""
-    from umap import UMAP
-
+def test_umap_separates_clusters_and_repeats(tmp_path, rng) -> None:
     points = np.concatenate([rng.standard_normal((40, 8)), rng.standard_normal((40, 8)) + 30]).astype(np.float32)
     layout = embed(points, 0)
     assert np.array_equal(layout, embed(points, 0))
@@ -232,6 +151,3 @@ def test_umap_separates_clusters_repeats_and_finds_the_same_neighbours_itself(tm
     assert ANOMALOUS in (tmp_path / "u.svg").read_text()
     few = embed(rng.standard_normal((9, 4)).astype(np.float32), 0)  # fewer than neighbours
     assert few.shape == (9, 2) and np.isfinite(few).all()
-    ours = UMAP(15, random_state=0, n_jobs=1, precomputed_knn=(*nearest(points, 15), None)).fit(points)
-    plain = UMAP(random_state=0, n_jobs=1).fit(points)
-    np.testing.assert_allclose(ours.graph_.toarray(), plain.graph_.toarray(), atol=1e-4)
