@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the whole file or none, whenever the writer is killed."""
+"""Writes files so that a reader sees a whole file or none, even if the writing process is killed."""
 
 import hashlib
 import os
@@ -15,10 +15,11 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of a file or folder of the results:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` for a file or a folder; on success what was written there is flushed to the
-    disk and takes the place of `path`, on failure it goes. What a killed process left for the same path goes first.
+    """Yield a temporary path beside `path`, to which the block writes a file or a folder.
 
-    Raises ReconpatchError, naming the path and the free space, where the system refuses to write.
+    If the block succeeds, its output is flushed to the disk and replaces `path`. If it fails, its output is removed.
+    Temporary files that a killed process left for the same path are removed first. Raises ReconpatchError, which names
+    the path and the free space, if the system refuses to write.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -31,47 +32,49 @@ def replacing(path: Path) -> Iterator[Path]:
             for part in [*temporary.rglob("*"), temporary]:
                 _share(part)
                 flush(part)
-            _remove(path)  # a folder takes the place of an empty one only
+            _remove(path)  # the system lets a folder replace only an empty one
         else:
             _share(temporary)
             flush(temporary)
         temporary.replace(path)
-        flush(path.parent)  # the name is in the folder: it outlives a power loss only when that is on the disk, too
+        flush(path.parent)  # the folder holds the name, which must survive a power loss, too
     except Exception as error:
         reason = _refusal(error, [temporary, path, *path.parents])
         if reason is None:
             raise
-        raise ReconpatchError(f"{path}: cannot be written ({reason}); {_free(path)}") from error
+        raise ReconpatchError(f"cannot be written ({reason})", where=path, fix=_free(path)) from error
     finally:
-        with suppress(OSError):  # its folder may be what is missing
+        with suppress(OSError):  # its folder may not exist
             _remove(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text to a file, which is then complete or absent. Raises as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def sha256_of(file: Path) -> str:
-    """File -> SHA-256 of its bytes, read piecewise, about a second per GB. Raises OSError."""
+    """File -> SHA-256 of its bytes in hexadecimal. Reads in pieces, about a second per GB. Raises OSError."""
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ReconpatchError unless files can be written in a folder, which need not be there yet. Writes nothing."""
+    """Raise ReconpatchError unless this process may write files to `folder`, which need not exist. Writes nothing."""
     there = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "is write-protected" if there.is_dir() else "is no folder"
-        raise ReconpatchError(f"{folder}: nothing can be written there, {there} {why}; change that and run again")
+        raise ReconpatchError(
+            f"nothing can be written there, because {there} {why}", where=folder, fix="change that and run again"
+        )
 
 
 def _refusal(error: Exception, ours: Sequence[Path]) -> str | None:
-    """What the system said when it refused to write one of `ours`; None for any other error, such as an input's.
+    """The system's reason for refusing to write one of `ours`; None for any other error, for example of an input.
 
-    A failed write on an open file names none; numpy's says how much of the array it wrote, safetensors has a class of
-    its own.
+    The error of a failed write to an open file names no file. NumPy's error says how much of the array it wrote.
+    safetensors raises an error class of its own.
     """
     if isinstance(error, OSError) and (error.filename is None or Path(str(error.filename)) in ours):
         return error.strerror or str(error)
@@ -79,7 +82,7 @@ def _refusal(error: Exception, ours: Sequence[Path]) -> str | None:
 
 
 def _free(path: Path) -> str:
-    """The free space where `path` is to lie and what to do."""
+    """The free space on the disk of `path`, and what the user can do."""
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
     with suppress(OSError):
         free = shutil.disk_usage(there).free / 1e9
@@ -88,7 +91,7 @@ def _free(path: Path) -> str:
 
 
 def _running(process: str) -> bool:
-    """Whether a process of this number runs on this machine."""
+    """Whether a process with this number runs on this machine."""
     try:
         os.kill(int(process), 0)
     except (OSError, ValueError):
@@ -97,7 +100,7 @@ def _running(process: str) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file's bytes, or a folder's names, to the disk."""
+    """Make the system write a file's bytes, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -106,7 +109,7 @@ def flush(path: Path) -> None:
 
 
 def _share(path: Path) -> None:
-    """Give a file the permissions that any new file gets: some libraries write such as their owner alone can read."""
+    """Give a file the permissions of any new file: some libraries write files that only their owner can read."""
     if path.is_file() and not path.is_symlink():
         mask = os.umask(0)
         os.umask(mask)
@@ -114,7 +117,7 @@ def _share(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it, if it is there."""
+    """Remove a file, or a folder and its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

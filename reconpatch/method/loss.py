@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK_ELEMENTS = 2**17  # values in a block of rows: three float32 blocks of this size fit into 2 MB of cache
@@ -182,7 +183,9 @@ def _row_losses_of_matrices(squared: Tensor, weights: Tensor, margin: float) -> 
 
 
 @njit(fastmath=REASSOCIATE, error_model="numpy", cache=True)
-def _row_losses_compiled(squared, weights, margin, losses):  # type: ignore[no-untyped-def]
+def _row_losses_compiled(
+    squared: NDArray[np.float32], weights: NDArray[np.float32], margin: np.float32, losses: NDArray[np.float32]
+) -> None:
     n, zero, one = np.float32(squared.shape[1]), np.float32(0), np.float32(1)
     for i in range(squared.shape[0]):
         d, w = squared[i], weights[i]

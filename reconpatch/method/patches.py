@@ -1,9 +1,10 @@
-"""Patch features as the official PatchCore code makes them: neighbourhood, alignment, pooling.
+"""Patch features as in the official PatchCore code: neighbourhood, alignment, pooling.
 
-The official code gathers every position's s x s surroundings of all channels, lays them end to end (channel, row,
-column), pools that list to `level_dim`, resizes to the first level's grid, lays the levels end to end and pools to
-`dim`. Pooling twice is linear and local: an output is a weighted sum of the surroundings of a few channels. So a
-level is a few depthwise s x s convolutions with known weights, and nothing is gathered.
+At every position, the official code collects the s x s neighbourhood in all channels as one vector, in the order
+channel, row, column. It pools this vector to `level_dim` values, resizes the result to the grid of the first level,
+concatenates the levels and pools them to `dim` values. Both poolings are linear and local: each output is a weighted
+sum of the neighbourhoods in a few channels. Therefore this module computes a level with a few depthwise s x s
+convolutions whose weights are known, and collects no neighbourhoods.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ import torch.nn.functional as F
 from scipy.sparse import csr_array
 from torch import Tensor
 
-BLOCK = 16  # oneDNN's fast depthwise convolution wants a multiple of these channels
+BLOCK = 16  # oneDNN's fast depthwise convolution needs a multiple of this number of channels
 
 
 @dataclass(frozen=True)
 class LevelWeights:
-    """How outputs `start` to `stop` follow from one level: the sum over terms of depthwise convolutions."""
+    """The outputs `start` to `stop`, which one level gives: a sum over terms of depthwise convolutions."""
 
     start: int
     stop: int
@@ -40,7 +41,7 @@ def pooling(inputs: int, outputs: int) -> csr_array:
 
 @cache
 def level_weights(channels: tuple[int, ...], patch_size: int, level_dim: int, dim: int) -> tuple[LevelWeights, ...]:
-    """(channels of every level, s, level_dim, dim) -> each level's part in the pooled features."""
+    """(channels of every level, s, level_dim, dim) -> the weights of every level."""
     area, levels = patch_size**2, []
     last = pooling(len(channels) * level_dim, dim).tocsc()
     for n, count in enumerate(channels):

@@ -41,15 +41,3 @@ def test_steps_are_timms(how, elements, monkeypatch) -> None:
         optimiser.step(gradients, rate)
         for a, b in zip(mine, theirs, strict=True):
             torch.testing.assert_close(a, b.detach(), atol=2e-6, rtol=2e-5)
-
-
-def test_the_gradients_above_reach_every_case() -> None:
-    """Which of the three was taken shows in what projection returns."""
-    w = draw((6, 5), 0)
-    for how, ratio in (("rows", 0.1), ("whole", 0.1), ("none", 1.0)):
-        g = orthogonal(draw((6, 5), 1), w, how)
-        products = torch.stack([(a * b).sum(1) for a, b in ((w, g), (w, w), (g, g), (w, draw((6, 5), 2)))])
-        share, factor = adamp.projection(products, 5)
-        assert float(factor) == pytest.approx(ratio)
-        assert len(share.unique()) == {"rows": 6, "whole": 1, "none": 1}[how]
-        assert bool(share.any()) == (how != "none")

