@@ -76,6 +76,12 @@ def saved(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def blind(good) -> ReConPatch:
+    """Fitted to these without holding any out: it has no threshold."""
+    return detector(hold_out=0).fit(good)
+
+
+@pytest.fixture(scope="session")
 def padded(tmp_path_factory) -> Fitted:
     """Fitted to 8 photographs that are padded to squares, none held out."""
     return fit(write_products(tmp_path_factory.mktemp("padded"), 8), aspect="pad", hold_out=0)

@@ -1,3 +1,3 @@
 """Fitted detectors that the tests of this folder share."""
 
-from products import good, model, padded, saved  # noqa: F401
+from products import blind, good, model, padded, saved  # noqa: F401

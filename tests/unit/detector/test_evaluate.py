@@ -7,8 +7,8 @@ import pytest
 from drawing import write_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import aupro_by_thresholds
 from PIL import Image
-from scipy import ndimage
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -136,21 +136,6 @@ def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> 
     assert evaluated([1.0], [truth("good")]).normal == 1  # without masks no maps are kept
 
 
-def pro_by_thresholds(maps, masks, counted) -> float:
-    """Mean share of each region above the threshold against the false positive rate of counted pixels, up to 0.3."""
-    points = [(0.0, 0.0)]
-    for threshold in np.unique(maps[counted])[::-1]:
-        shares = []
-        for m, mask in zip(maps, masks, strict=True):
-            regions, count = ndimage.label(mask, np.ones((3, 3)))
-            shares += [(m[regions == n + 1] >= threshold).mean() for n in range(count)]
-        points.append(((maps[counted & ~masks] >= threshold).mean(), np.mean(shares)))
-    x, y = np.array(points).T
-    grid = np.union1d(x[x <= 0.3], 0.3)
-    area = np.trapezoid(y[x <= 0.3], x[x <= 0.3])
-    return float(area + (grid[-1] - x[x <= 0.3][-1]) * (y[x <= 0.3][-1] + np.interp(0.3, x, y)) / 2) / 0.3
-
-
 def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     """Whatever the map says there; against scikit-learn and a loop over thresholds that see no padding."""
     maps = rng.random((3, 32, 32)).astype(np.float32)
@@ -170,21 +155,4 @@ def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     flat = masks[counted], maps[counted]
     assert found[0]["pixel_auroc"] == pytest.approx(roc_auc_score(*flat), abs=1e-6)
     assert found[0]["pixel_ap"] == pytest.approx(average_precision_score(*flat), abs=1e-6)
-    assert found[0]["aupro_30"] == pytest.approx(pro_by_thresholds(maps, masks, counted), abs=1e-6)
-
-
-def test_a_threshold_decides_as_in_predict() -> None:
-    """Scores are float32; a threshold that the user gives is not rounded to it."""
-    score = float(np.float32(0.1))  # 0.10000000149
-    assert evaluated([score], [truth("good")], threshold=0.1).threshold.false_alarms.above == 1
-    assert evaluated([score], [truth("good")], threshold=score).threshold.false_alarms.above == 0
-
-
-def test_lines_and_json_hold_everything() -> None:
-    result = evaluated([0.1, 0.9, 0.8, 0.2], [truth(name) for name in ("good", "bent", "cut", "good")], threshold=0.5)
-    text = "\n".join(result.lines())
-    for part in ("2 normal and 2 anomalous", "1.0000 (95 % interval", "0 of 2, 0.0%", "of bent: 1 of 1, 100.0%"):
-        assert part in text
-    assert result.to_json()["threshold"]["found_by_kind"]["bent"]["above"] == 1
-    alone = evaluated([0.1], [truth("good")], threshold=0.5).lines()
-    assert any("undefined" in line for line in alone) and len(alone) < len(text.splitlines())
+    assert found[0]["aupro_30"] == pytest.approx(aupro_by_thresholds(maps, masks, counted), abs=1e-6)

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import SIZE, product, write_products
-from running import ROOT
 from safetensors.numpy import save_file
 
 from reconpatch.detector.model_folder import (
@@ -20,10 +15,7 @@ from reconpatch.detector.model_folder import (
     CARD,
     IMAGES,
     NETWORK,
-    SCHEMA,
     Card,
-    card_json,
-    card_lines,
     load,
     read_card,
     seal,
@@ -51,9 +43,6 @@ def changed(card: Card, **changes: Any) -> Card:
     return made
 
 
-# What is saved and loaded
-
-
 def test_the_folder_holds_what_the_card_says(model, saved) -> None:
     card = read_card(saved)
     assert sorted(p.name for p in saved.iterdir()) == sorted(NAMES)
@@ -76,25 +65,7 @@ def test_digests_are_of_canonical_json(saved) -> None:
     assert content["digest"] == digest() and content["identity"] == digest("made", "identity")
 
 
-def test_loaded_elsewhere_it_scores_as_before(model, saved, tmp_path) -> None:
-    """In a process without network, home and repository, to the bit."""
-    code = (
-        "import sys\nfrom reconpatch import ReConPatch\n"
-        "model = ReConPatch.load(sys.argv[1], device='cpu', threads=1)\n"
-        "print(*(float(score).hex() for score in model.anomaly_scores(sys.argv[2:])))\n"
-    )
-    paths = [str(path) for path in sorted(write_products(tmp_path / "new", 2, start=300, defect=True).iterdir())]
-    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code, str(saved), *paths]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [float(score).hex() for score in model.anomaly_scores(paths)]
-
-
-# What is refused
-
-
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_changes_nothing(saved, data) -> None:
     card = read_card(saved)
@@ -113,63 +84,36 @@ def test_a_changed_byte_is_refused_or_changes_nothing(saved, data) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_cut_or_longer_file_is_named(name, copy) -> None:
+def test_a_cut_longer_or_missing_file_is_named(name, copy) -> None:
     whole = (copy / name).read_bytes()
-    for content in (whole[: len(whole) // 2], whole + b"\0", b""):
-        (copy / name).write_bytes(content)
+    for content in (whole[: len(whole) // 2], whole + b"\0", None):
+        (copy / name).unlink()
+        if content is not None:
+            (copy / name).write_bytes(content)
         with pytest.raises(ReconpatchError, match=name):
             read_card(copy)
-    (copy / name).unlink()
-    with pytest.raises(ReconpatchError, match=name):
-        read_card(copy)
 
 
-HOSTILE = {
-    "empty": b"",
-    "no JSON": b"hello",
-    "a list": b"[]",
-    "null": b"null",
-    "no UTF-8": b'{"a": "\xff"}',
-    "nested 100,000 deep": b"[" * 100_000,
-    "nested and closed": b'{"made": ' * 5000 + b"1" + b"}" * 5000,
-    "20 MB": b'{"made": "' + b"x" * 20_000_000 + b'"}',
-}
+HOSTILE = [
+    b"",
+    b"[]",
+    b'{"a": "\xff"}',
+    b'{"made": ' * 5000 + b"1" + b"}" * 5000,
+    b'{"made": "' + b"x" * 20_000_000 + b'"}',
+]
+WRONG: list[dict[str, Any]] = [
+    *({"more": 1}, {"images": {}}, {"schema_version": 99}, {"files": {"../../etc/passwd": "ab"}}),
+    *({"scores": [1.0] * 6}, {"aspect": "squash"}, {"false_alarm_rate": 0.5}, {"identity": "0" * 64}),
+]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_no_card_is_refused(name, copy) -> None:
-    (copy / CARD).write_bytes(HOSTILE[name])
-    with pytest.raises(ReconpatchError, match="not the card of a model") as error:
-        read_card(copy)
-    assert len(str(error.value)) < 1000
-
-
-WRONG: dict[str, dict[str, Any]] = {
-    "an unknown key": {"more": 1},
-    "no images": {"images": {}},
-    "other counts": {"images": {"fitted": 1, "held out": 1, "different": 1, "more": 1}},
-    "no digest of weights": {"weights": {"source": "random"}},
-    "other files": {"files": {"../../etc/passwd": "ab"}},
-    "more scores than peaks": {"scores": [1.0] * 6},
-    "another aspect": {"aspect": "squash"},
-    "a run without its keys": {"run": {"crop": 512}},
-    "an edit": {"false_alarm_rate": 0.5},
-    "another identity": {"identity": "0" * 64},
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_cards_that_are_edited_or_of_another_form_are_refused(name, copy) -> None:
-    (copy / CARD).write_text(json.dumps(json.loads((copy / CARD).read_text()) | WRONG[name]))
-    with pytest.raises(ReconpatchError, match=r"model\.json"):
-        read_card(copy)
-
-
-@pytest.mark.parametrize("version", [0, 2, 99, -1])
-def test_another_schema_is_named(version, copy) -> None:
-    (copy / CARD).write_text(json.dumps({"schema_version": version, "of": "the future"}))
-    with pytest.raises(ReconpatchError, match=f"schema {version}, this version of reconpatch reads {SCHEMA}"):
-        read_card(copy)
+def test_cards_that_are_edited_or_of_another_form_are_refused(copy) -> None:
+    content = json.loads((copy / CARD).read_text())
+    for text in [*HOSTILE, *(json.dumps(content | changes).encode() for changes in WRONG)]:
+        (copy / CARD).write_bytes(text)
+        with pytest.raises(ReconpatchError, match=r"model\.json") as error:
+            read_card(copy)
+        assert len(str(error.value)) < 1000
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -189,31 +133,19 @@ def forge(folder: Path, tensors: dict[str, Any], **run: Any) -> None:
 
 
 PARTS = {"memory_bank": zeros(20, 16), "order": np.arange(20), "f.weight": zeros(16, 32), "f.bias": zeros(16)}
-BANKS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "f takes other features": ({"f.weight": zeros(16, 33)}, {}, r"f.weight \(16, 33\).* instead of .*\(16, 32\)"),
-    "other dimensions": ({"memory_bank": zeros(20, 17)}, {}, r"memory_bank \(20, 17\)"),
-    "other rows": ({"memory_bank": zeros(21, 16)}, {}, r"memory_bank \(21, 16\)"),
-    "something else": ({"more": zeros(1)}, {}, r"more \(1,\)"),
-    "f in PatchCore": ({}, {"method": "patchcore"}, r"f.weight"),
-    "neighbours beyond it": ({}, {"neighbours": 21}, "neighbours = 21"),
-    "patches beyond the grid": ({}, {"patch_size": 31}, "patch_size 31"),
-}
+BANKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"f.weight": zeros(16, 33)}, {}, r"f.weight \(16, 33\).* instead of .*\(16, 32\)"),
+    ({"memory_bank": zeros(20, 17)}, {}, r"memory_bank \(20, 17\)"),
+    ({}, {"method": "patchcore"}, r"f.weight"),
+    ({}, {"neighbours": 21}, "neighbours = 21"),
+]
 
 
-@pytest.mark.parametrize("name", BANKS)
-def test_digests_that_fit_do_not_make_parts_fit(name, copy) -> None:
-    changes, run, message = BANKS[name]
+@pytest.mark.parametrize(("changes", "run", "message"), BANKS)
+def test_digests_that_fit_do_not_make_parts_fit(changes, run, message, copy) -> None:
     forge(copy, PARTS | changes, **run)
     with pytest.raises(ReconpatchError, match=message):
         load(copy, device="cpu")
-
-
-def test_other_banks_of_the_right_form_are_loaded(copy) -> None:
-    """5 does not divide the 32 channels: PatchCore's features are pooled to it directly, and need no f."""
-    forge(copy, PARTS)
-    assert next(iter(load(copy, device="cpu")[0]([product(1)]))).map.shape == (SIZE, SIZE)
-    forge(copy, {"memory_bank": zeros(20, 5), "order": np.arange(20)}, method="patchcore", dim=5)
-    assert load(copy, device="cpu")[0].width == 5
 
 
 def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(copy, monkeypatch) -> None:
@@ -230,9 +162,6 @@ def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(copy, 
         load(copy, device="cpu")
 
 
-# What is said about a model
-
-
 def test_thresholds_are_chosen_for_any_rate(saved) -> None:
     card = changed(read_card(saved), scores=[1.0, 5.0, 3.0, 2.0, 4.0], peaks=[0.1, 0.5, 0.3, 0.2, 0.4])
     assert thresholds(card, 0.34) == (choose_threshold(card.scores, 0.34), 0.4)
@@ -241,20 +170,3 @@ def test_thresholds_are_chosen_for_any_rate(saved) -> None:
     assert thresholds(changed(card, scores=[], peaks=[])) == (None, None)
     with pytest.raises(ReconpatchError, match="--false-alarms"):
         thresholds(changed(card, scores=[], peaks=[]), 0.5)
-
-
-def test_what_people_and_machines_are_told(saved) -> None:
-    card = read_card(saved)
-    text, content = "\n".join(card_lines(card)), json.loads(json.dumps(card_json(card)))
-    for part in ("reconpatch, 2 epochs", "19 fitted, 5 held out, 24 different", "weights are random", card.identity):
-        assert part in text
-    assert content["threshold"]["sentence"] in text and content["identity"] == card.identity
-    assert content["images"]["held out"] == 5 and content["made"]["threads"] == 1 and "training" not in content
-
-
-def test_what_limits_a_model_is_told(saved) -> None:
-    card = read_card(saved)
-    poor = "\n".join(card_lines(changed(card, seen=0.5, scores=[], peaks=[], made={})))
-    assert "no images were held out" in poor and "--aspect stretch or pad" in poor and "commit unknown" in poor
-    copies = changed(card, images={"fitted": 20, "held out": 30, "different": 21})
-    assert "30 held out (5 different)" in "\n".join(card_lines(copies))

