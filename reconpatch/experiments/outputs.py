@@ -164,7 +164,7 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "title": chosen.title,
         "caption": chosen.caption,
         "measure": chosen.measure,
-        "absent": plan.absent.get(experiment, ""),
+        "absent": plan.absent.get(experiment, []),
         "targets": plan.targets[experiment],
         "cells": [cast(CellSettings, asdict(cell)) for cell in plan.cells[experiment]],
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
@@ -193,10 +193,10 @@ def sections(plan: Plan, experiments: Iterable[str]) -> list[Section]:
     ]
 
 
-def reasons(absent: Mapping[str, str]) -> dict[str, list[str]]:
+def reasons(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Experiment -> what it, or a part of it, lacks -> each reason with the experiments it is true of."""
     by_reason: dict[str, list[str]] = {}
     for name, lacking in absent.items():
-        for reason in lacking.split("; "):
+        for reason in lacking:
             by_reason.setdefault(reason, []).append(name)
     return by_reason

@@ -125,8 +125,8 @@ class Plan:
     stages: dict[str, Run] = field(default_factory=dict)  # stage name -> a run that uses it
     # (data set, category, bank) -> largest ratio wanted: smaller ones are its first rows
     ratios: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)  # experiment -> why it, or a part of it, cannot be run
-    weightless: dict[str, str] = field(default_factory=dict)  # the part of `absent` that lacks a file of weights
+    absent: dict[str, list[str]] = field(default_factory=dict)  # experiment -> why it, or parts of it, cannot be run
+    weightless: dict[str, list[str]] = field(default_factory=dict)  # those of `absent` that are files of weights
 
     def members(self, experiment: str) -> list[str]:
         """Names of the runs and ensembles of an experiment, each once."""
@@ -197,16 +197,16 @@ class Plan:
         return name
 
 
-def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Target], str | None]:
+def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Target], list[str]]:
     """(data set, category) pairs of an experiment that are at hand, and what is not."""
     targets: list[Target] = []
-    why = []
+    reasons: list[str] = []
     for dataset, wanted in experiment.datasets.items():
         if dataset not in config.datasets:
             raise ReconpatchError(f"experiment {name}: data set {dataset!r} is not under datasets in the configuration")
         entry = config.datasets[dataset]
         if entry.root is None:
-            why.append(f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root")
+            reasons.append(f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root")
             continue
         found = _found(dataset, entry)
         known = KNOWN.get(entry.layout, {})
@@ -215,7 +215,7 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
         if wanted != "all":
             there = {*known, *found} if entry.categories != "all" else set()
             shut = [c for c in wanted if c not in chosen and c in there]
-            why += [f"datasets.{dataset}.categories leaves out {', '.join(shut)}"] if shut else []
+            reasons += [f"datasets.{dataset}.categories leaves out {', '.join(shut)}"] if shut else []
             chosen = [c for c in wanted if c not in shut]
         missing = [c for c in chosen if c not in found]
         strange = [c for c in missing if c not in known or c in entry.categories]
@@ -223,9 +223,9 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
             raise ReconpatchError(f"category {strange[0]!r} is not in data set {dataset}; it has {', '.join(found)}")
         _named_apart(dataset, entry, [c for c in chosen if c in found])
         if missing:
-            why.append(f"{dataset} lacks {', '.join(missing)}")
+            reasons.append(f"{dataset} lacks {', '.join(missing)}")
         targets += [(dataset, c) for c in chosen if c in found]
-    return targets, "; ".join(why) or None
+    return targets, reasons
 
 
 def _named_apart(dataset: str, entry: Dataset, chosen: Sequence[str]) -> None:
@@ -273,13 +273,12 @@ def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
         plan.experiments[name], plan.cells[name] = experiment, []
         rows, out = expand(name, experiment, config)
         used |= {row.run.backbone for row in rows}
-        plan.targets[name], why = _targets(name, experiment, config)
+        plan.targets[name], reasons = _targets(name, experiment, config)
         lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
-        why = "; ".join([*([why] if why else []), *dict.fromkeys(lacking.values()), *out])
-        if why:
-            plan.absent[name] = why
         if lacking:
-            plan.weightless[name] = "; ".join(dict.fromkeys(lacking.values()))
+            plan.weightless[name] = list(dict.fromkeys(lacking.values()))
+        if reasons := [*reasons, *plan.weightless.get(name, []), *out]:
+            plan.absent[name] = reasons
         for row in rows if plan.targets[name] else []:
             if (row.run.backbone, row.run.weights) not in lacking:
                 key = plan.add(row.run, plan.targets[name])

@@ -21,7 +21,7 @@ class TableSettings(TypedDict):
     title: str
     caption: str
     measure: str  # "auroc" or "cost"
-    absent: str
+    absent: list[str]  # why parts of the experiment were not run
     targets: list[tuple[str, str]]  # data set and category
     cells: list[CellSettings]
     layouts: dict[str, str]  # of every data set

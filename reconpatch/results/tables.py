@@ -129,7 +129,7 @@ def _caveats(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def provenance(results: Sequence[Result], absent: str) -> list[str]:
+def provenance(results: Sequence[Result], absent: Sequence[str]) -> list[str]:
     """What every table says of its runs: seeds, weights, flags, departures from the paper, what is missing."""
     seeds = sorted({r.seed for r in results})
     lines = [f"Seeds: {', '.join(map(str, seeds))}{' (means)' if len(seeds) > 1 else ''}."]
@@ -141,7 +141,7 @@ def provenance(results: Sequence[Result], absent: str) -> list[str]:
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
         lines.append(f"Missing, because the run failed or has not ended: {', '.join(dict.fromkeys(missing))}.")
-    return lines + ([f"Not run: {absent}."] if absent else [])
+    return lines + ([f"Not run: {'; '.join(absent)}."] if absent else [])
 
 
 def _flags(results: Sequence[Result], forbids: bool) -> dict[str, list[str]]:

@@ -185,7 +185,7 @@ def figure_labels(figure):
 def results_of(experiment, file):
     """A file of every result of an experiment; asked for without its data, an error that says which are missing."""
     if not PLAN.at_hand(experiment):
-        raise WorkflowError(f"{experiment}: {PLAN.absent[experiment]}")
+        raise WorkflowError(f"{experiment}: {'; '.join(PLAN.absent[experiment])}")
     return outputs.results_of(PLAN, experiment, file)
 
 
