@@ -100,4 +100,5 @@ def test_figures_that_would_draw_nothing_are_none(planned) -> None:
 
 
 def test_reasons_are_named_once_with_all_they_are_of() -> None:
-    assert reasons({"a": "no data", "b": "no weights", "c": "no data"}) == {"no data": ["a", "c"], "no weights": ["b"]}
+    absent = {"a": ["no data"], "b": ["no weights"], "c": ["no data", "no weights"]}
+    assert reasons(absent) == {"no data": ["a", "c"], "no weights": ["b", "c"]}
