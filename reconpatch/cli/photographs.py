@@ -103,13 +103,13 @@ def show(given: argparse.Namespace) -> None:
 
 def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
-    from reconpatch.detector.predict import PredictOptions, check_output, profile
-    from reconpatch.detector.predict import predict as predict_photographs
-
-    check_output(given.out)
     check_outside(given.out, given.images)
     card = read_card(given.model)
     photographs = photographs_in(given.images, "the folder of images to score, for example test")
+    from reconpatch.detector.predict import PredictOptions, check_output, profile  # imports torch: seconds
+    from reconpatch.detector.predict import predict as predict_photographs
+
+    check_output(given.out)
     chosen, threshold, map_threshold = choose_thresholds(given, card)
     if given.map_threshold is not None:
         map_threshold = given.map_threshold

@@ -69,6 +69,8 @@ def verify_results(given: argparse.Namespace) -> None:
 
     Raises ReconpatchError if one does not.
     """
+    from threadpoolctl import threadpool_limits
+
     from reconpatch.cli.verify_tables import check_table
     from reconpatch.experiments.outputs import result_folder
     from reconpatch.records.provenance import stage_codes
@@ -81,13 +83,14 @@ def verify_results(given: argparse.Namespace) -> None:
         for target in targets
         for run in plan.members(name)
     }
-    problems = verify(
-        given.results,
-        lambda line: print(line, flush=True),
-        codes=stage_codes(SCRIPTS),
-        planned=planned,
-        check_table=check_table,
-    )
+    with threadpool_limits(1):  # as the jobs that computed the scores: other numbers of threads round differently
+        problems = verify(
+            given.results,
+            lambda line: print(line, flush=True),
+            codes=stage_codes(SCRIPTS),
+            planned=planned,
+            check_table=check_table,
+        )
     if problems:
         raise ReconpatchError(
             f"{len(problems)} of them differ or cannot be checked", fix="remove what differs and run again"
