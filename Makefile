@@ -4,6 +4,8 @@ BIN := .venv/bin
 # One process for each core, at most four. Each takes about 1 GB. tests/conftest.py says which tests stay together.
 # `make test WORKERS=0`: all in one.
 WORKERS ?= logical
+# Imports of torch take twice as long where Python may not keep its byte code.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
 .PHONY: smoke test reliability cluster lint lock clean
