@@ -1,5 +1,6 @@
 """What the world does to a run: a full disk, missing files, two runs at once. Clear errors, and nothing is lost."""
 
+import csv
 import json
 import os
 import resource
@@ -73,7 +74,9 @@ def test_deleted_and_truncated_results_are_made_again(real_checkout: Path) -> No
     for pattern in ("runs/mine/bolt/*/record.json", "masks/mine/bolt/*/masks.npy", "bank/mine/bolt/*/bank.safetensors"):
         next(folder.glob(pattern)).unlink()
     next(folder.rglob("bolt/**/training.json")).unlink()
-    scores = next(folder.glob("runs/mine/nut/*/scores.safetensors"))
+    with (folder / "tables/tiny.csv").open(newline="") as table:  # a run that the target's table shows
+        run = next(row["runs"] for row in csv.DictReader(table) if row["category"] == "nut").split()[0]
+    scores = folder / f"runs/mine/nut/{run}/scores.safetensors"
     scores.write_bytes(scores.read_bytes()[:1000])
     printed = snakemake(real_checkout, "--cores", "2", *REAL, ok=False)
     assert f"{scores.name}: not a file of scores" in printed and "results/report.html shows what is there" in printed
