@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 from reconpatch.data.layouts import Item
 from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.costs import Network, grid, sizes_of, width
-from reconpatch.experiments.run import Run, description, vary
-from reconpatch.experiments.stages import STAGES
+from reconpatch.experiments.costs import Network, grid, sizes_of
+from reconpatch.experiments.run import Run, vary
+from reconpatch.experiments.stages import STAGES, description
 from reconpatch.files import sha256_of
 from reconpatch.method.backbones import check_levels, count_parameters
 from reconpatch.method.feature_files import write_header
@@ -49,7 +49,7 @@ class Made:
 
     def features(self, split: str) -> str:
         """Made-up patch features of a split; noise around few patterns, written in order."""
-        side, channels, images = self.grid, width(self.run), self.counts[split]
+        side, channels, images = self.grid, self.run.width, self.counts[split]
         file = self.folder / f"{split}_{images}_{side}_{channels}.npy"
         if not file.exists():
             with open(file, "wb") as out:
@@ -79,7 +79,7 @@ class Made:
         if self.run.method == "patchcore":
             return [], Representation(self.run.dim)
         rng = np.random.default_rng(0)
-        weight = rng.standard_normal((self.run.dim, width(self.run)), np.float32) / np.float32(32)
+        weight = rng.standard_normal((self.run.dim, self.run.width), np.float32) / np.float32(32)
         f = Representation(self.run.dim, weight, np.zeros(self.run.dim, np.float32))
         save_file({f"{self.run.epochs}.weight": weight, f"{self.run.epochs}.bias": f.bias}, self.at("f.safetensors"))
         return [self.at("f.safetensors")], f

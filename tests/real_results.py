@@ -28,8 +28,8 @@ from reconpatch.data.index import category_folder
 from reconpatch.device import restored
 from reconpatch.experiments.outputs import table_settings
 from reconpatch.experiments.plan import Plan, load_plan, stage_name
-from reconpatch.experiments.run import Run, description, of_training
-from reconpatch.experiments.stages import STAGES
+from reconpatch.experiments.run import Run, of_training
+from reconpatch.experiments.stages import STAGES, description
 from reconpatch.pipeline.coreset import CoresetFiles, select_coreset
 from reconpatch.pipeline.ensemble import EnsembleFiles, combine_ensemble
 from reconpatch.pipeline.features import FeatureFiles, extract_features

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reconpatch.data.images import View, view
 from reconpatch.detector.photographs import Source, load, with_number
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import Run, description
+from reconpatch.experiments.run import Run
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.features import features_of, read_ahead
 from reconpatch.method.memory_bank import MemoryBank, Search
@@ -57,7 +57,7 @@ class Detector:
     width: int = field(init=False)  # values of a patch feature
 
     def __post_init__(self) -> None:
-        self.width = int(description(self.run, "features")["feature_dim"])
+        self.width = self.run.width
         self.search = Search(self.bank.patches, self.threads, self.backbone.device)
 
     def __call__(

@@ -17,8 +17,8 @@ from reconpatch.detector.detector import Detector, pixels
 from reconpatch.detector.photographs import ImageFacts, Source, examine
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of, width
-from reconpatch.experiments.run import Run, description
+from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
+from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import (
     Backbone,
@@ -239,7 +239,7 @@ def extract_patches(
         names=names,
         patch_size=run.patch_size,
         level_dim=run.level_dim,
-        dim=width(run),
+        dim=run.width,
         batch=options.batch,
         threads=options.threads,
         progress=lambda done, total: options.progress("patch features", done, total),
@@ -276,7 +276,7 @@ def learn_representation(
     """(N, C) patches, parameters -> the trained f of ReConPatch with its epochs, or PatchCore's pooling with none."""
     if run.method == "patchcore":
         return Representation(run.dim), []
-    settings = TrainingSettings.of(description(run, "training"))
+    settings = TrainingSettings.of(run.model_dump())
     # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
     torch.set_num_threads(1)
     try:

@@ -309,8 +309,6 @@ def check_parts(folder: Path, card: Card) -> None:
     """
     from safetensors import safe_open
 
-    from reconpatch.experiments.costs import width
-
     run, file, rows = card.run, folder / BANK, card.bank.patches
     try:
         with safe_open(file, "numpy") as content:
@@ -319,7 +317,7 @@ def check_parts(folder: Path, card: Card) -> None:
         raise ReconpatchError(f"not a memory bank ({type(error).__name__}: {error})", where=file) from None
     wanted: Shapes = {"memory_bank": (rows, run.dim), "order": (rows,)}
     if run.method == "reconpatch":
-        wanted |= {"f.weight": (run.dim, width(run)), "f.bias": (run.dim,)}
+        wanted |= {"f.weight": (run.dim, run.width), "f.bias": (run.dim,)}
     if shapes != wanted:
         raise ReconpatchError(
             f"not the memory bank of {CARD}, it holds {_described(shapes)} instead of {_described(wanted)}",

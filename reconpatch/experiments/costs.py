@@ -10,10 +10,9 @@ depends on the data. Nothing was measured on a GPU.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
-from reconpatch.experiments.run import Run, description
+from reconpatch.experiments.run import Run
 from reconpatch.method.feature_files import CHUNK, RESIDENT
 
 MB = 1e6
@@ -148,17 +147,11 @@ def grid(crop: int, stride: int) -> int:
     return -(-crop // stride)
 
 
-@cache
-def width(run: Run) -> int:
-    """A run -> the values of a patch's features: for PatchCore they may be pooled directly to its dimension."""
-    return int(description(run, "features")["feature_dim"])
-
-
 def features_bytes(run: Run, stride: int, images: int) -> int:
     """A run, the stride of its first level, a number of images -> bytes of their float16 features, without the header
     of the file.
     """
-    return images * grid(run.crop, stride) ** 2 * width(run) * 2
+    return images * grid(run.crop, stride) ** 2 * run.width * 2
 
 
 def sizes_of(
@@ -189,7 +182,7 @@ def sizes_of(
         parameters=network.parameters,
         crop=run.crop,
         grid=side,
-        width=width(run),
+        width=run.width,
         learnt=run.method == "reconpatch",
         dim=run.dim,
         projection_dim=run.projection_dim,

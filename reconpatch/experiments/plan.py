@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
@@ -24,9 +24,8 @@ from reconpatch.experiments.config import (
     read_yaml,
 )
 from reconpatch.experiments.rows import Row, expand, overridden, same
-from reconpatch.experiments.run import Run, description, digest, of_training
-from reconpatch.experiments.run import Stage as StageKey
-from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage
+from reconpatch.experiments.run import Run, digest, of_training
+from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
 from reconpatch.experiments.value_types import checked_name, clash
 
 DEFAULT = Path("configs/default.yaml")
@@ -51,7 +50,7 @@ def run_name(run: Run, baseline: Run) -> str:
 
 
 @cache
-def stage_name(run: Run, stage: StageKey) -> str:
+def stage_name(run: Run, stage: str) -> str:
     """A run -> the name of the features, masks, training or bank it uses; runs that share the stage share the name."""
     label = {"features": run.backbone, "masks": f"{run.crop}", "training": f"dim={run.dim}"}
     return f"{_short(label.get(stage, f'{run.method}_dim={run.dim}'))}-{digest(description(run, stage))}"
@@ -61,7 +60,7 @@ def stage_name(run: Run, stage: StageKey) -> str:
 def stage_names(run: Run) -> dict[str, str]:
     """A run -> stage -> the name of that stage's job behind it; with the features of its training images."""
     made = ("run", run.method)
-    names = {row.name: stage_name(run, cast("StageKey", row.name)) for row in KEYED if row.made_for in made}
+    names = {row.name: stage_name(run, row.name) for row in KEYED if row.made_for in made}
     return names | {TRAINING_FEATURES: stage_name(of_training(run), "features")}
 
 

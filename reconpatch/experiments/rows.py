@@ -9,7 +9,8 @@ from typing import Any
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, Override, Variant
-from reconpatch.experiments.run import BASELINE, ORIGINS, Run, description, vary
+from reconpatch.experiments.run import BASELINE, ORIGINS, Run, vary
+from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
 
 # The paper's settings, or ours where it does not state them, whatever baseline the user's configuration has.

@@ -35,16 +35,6 @@ from reconpatch.experiments.value_types import (
     explained,
 )
 
-Stage = Literal["masks", "features", "training", "bank", "score"]
-# What a stage reads from the stages before it. A stage depends on its own fields and on theirs.
-READS: dict[Stage, tuple[Stage, ...]] = {
-    "masks": (),
-    "features": (),
-    "training": ("features",),
-    "bank": ("features", "training"),
-    "score": ("bank", "masks"),
-}
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -55,12 +45,12 @@ class Origin:
     where it does not, the default is what we assume. None: every table chooses it, so no table departs from the paper.
     """
 
-    stages: list[Stage]
+    stages: list[str]  # rows of `stages.STAGES`
     source: str
     stated: bool | None
 
 
-def parameter(default: object, *, stages: list[Stage], source: str, stated: bool | None, meaning: str) -> Any:
+def parameter(default: object, *, stages: list[str], source: str, stated: bool | None, meaning: str) -> Any:
     """A field of a run with its default, its `Origin`, and what it means."""
     origin: Any = {"stages": stages, "source": source, "stated": stated}
     return Field(default, description=meaning, json_schema_extra=origin)
@@ -365,6 +355,14 @@ class Run(Section):
                 )
         return self
 
+    @property
+    def width(self) -> int:
+        """Values of a patch feature. PatchCore shares ReConPatch's features where those can be pooled evenly to its
+        dimension; elsewhere they are pooled to it directly.
+        """
+        evenly = self.feature_dim % self.dim == 0 and len(self.levels) * self.level_dim % self.feature_dim == 0
+        return self.dim if self.method == "patchcore" and not evenly else self.feature_dim
+
     def problem_with(self, patches: int) -> str | None:
         """Number of training patches -> what the run asks for beyond them, with the fix, if anything."""
         bank = int(patches * self.coreset)  # `coreset_size` keeps one patch where this is 0
@@ -405,48 +403,6 @@ SavedRun = Annotated[Run, BeforeValidator(_complete)]
 def of_training(run: Run) -> Run:
     """The run as its training images see it: without the augmentation of test images alone."""
     return run if run.augment == "both" else run.model_copy(update={"augment": "none"})
-
-
-def _matters(key: str, stage: Stage, run: Run) -> bool:
-    """Whether a field that a stage uses can change what it makes, given the run's other fields."""
-    augmented = run.augment != "none"
-    if key.startswith("augment"):
-        return augmented
-    if key == "seed" and stage in ("masks", "features"):
-        return augmented or (stage == "features" and run.weights == "random")
-    if key == "epoch":
-        return run.method == "reconpatch" and run.epoch not in (None, run.epochs)
-    return stage != "training" or run.method == "reconpatch"
-
-
-def _with_sources(stage: Stage) -> set[Stage]:
-    """A stage and all stages that it builds on."""
-    return {stage}.union(*map(_with_sources, READS[stage]))
-
-
-def description(run: Run, stage: Stage) -> dict[str, Any]:
-    """A run, one of its stages -> the fields that the stage depends on, itself or through the stages before it.
-
-    PatchCore has no training, so no field of it. Its features are as wide as ReConPatch's where those can be pooled
-    evenly to its dimension, so that both share them; elsewhere they are pooled to it directly. `features` and `masks`
-    are those of the test images; those of the training images are `description(of_training(run), "features")`.
-    """
-    if stage in ("training", "bank"):
-        run = of_training(run)
-    fields = run.model_dump(mode="json")
-    evenly = run.feature_dim % run.dim == 0 and len(run.levels) * run.level_dim % run.feature_dim == 0
-    if run.method == "patchcore" and not evenly:
-        fields["feature_dim"] = run.dim
-    if run.neighbours == 1:
-        fields["reweight"] = None  # without neighbours there is nothing to weight
-    if run.augment != "none" and stage in ("masks", "features"):
-        fields["augment"] = "drawn"  # runs that augment test images alone, or both, share the test images
-    used = _with_sources(stage)
-    return {
-        key: value
-        for key, value in fields.items()
-        if any(each in used and _matters(key, each, run) for each in ORIGINS[key].stages)
-    }
 
 
 def digest(value: object, length: int = 8) -> str:

@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from reconpatch.experiments import costs
 from reconpatch.experiments.costs import Memory, Sizes, Time, Work
+from reconpatch.experiments.run import ORIGINS, Run, of_training
 
 # The features of the training images: of the same stage, but without the augmentation of test images alone.
 TRAINING_FEATURES = "training features"
@@ -373,3 +374,42 @@ KEYED: tuple[Stage, ...] = tuple(row for row in STAGES.values() if "stage" in ro
 BY_RULE: dict[str, Stage] = {row.rule: row for row in STAGES.values()}
 # Names of rules, which no experiment may have, since experiments are targets beside them.
 RULES = frozenset({"all", "report_all", "report_smoke", *BY_RULE} - {"report"})
+
+
+def _matters(key: str, stage: str, run: Run) -> bool:
+    """Whether a field that a stage uses can change what it makes, given the run's other fields."""
+    augmented = run.augment != "none"
+    if key.startswith("augment"):
+        return augmented
+    if key == "seed" and stage in ("masks", "features"):
+        return augmented or (stage == "features" and run.weights == "random")
+    if key == "epoch":
+        return run.method == "reconpatch" and run.epoch not in (None, run.epochs)
+    return stage != "training" or run.method == "reconpatch"
+
+
+def _with_sources(stage: str) -> set[str]:
+    """A stage and all stages that it builds on."""
+    name = "features" if stage == TRAINING_FEATURES else stage
+    return {name}.union(*(_with_sources(read.stage) for read in STAGES[name].reads))
+
+
+def description(run: Run, stage: str) -> dict[str, Any]:
+    """A run, one of its stages -> the fields that the stage depends on, itself or through the stages before it.
+
+    PatchCore has no training, so no field of it. `features` and `masks` are those of the test images; those of the
+    training images are `description(of_training(run), "features")`.
+    """
+    if stage in ("training", "bank"):
+        run = of_training(run)
+    fields = run.model_dump(mode="json") | {"feature_dim": run.width}
+    if run.neighbours == 1:
+        fields["reweight"] = None  # without neighbours there is nothing to weight
+    if run.augment != "none" and stage in ("masks", "features"):
+        fields["augment"] = "drawn"  # runs that augment test images alone, or both, share the test images
+    used = _with_sources(stage)
+    return {
+        key: value
+        for key, value in fields.items()
+        if any(each in used and _matters(key, each, run) for each in ORIGINS[key].stages)
+    }

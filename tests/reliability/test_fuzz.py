@@ -23,7 +23,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, read_config, read_experiment, read_yaml
 from reconpatch.experiments.plan import run_name
 from reconpatch.experiments.rows import expand
-from reconpatch.experiments.run import description
+from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
 from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
 from reconpatch.method.memory_bank import MemoryBank, Representation, Search

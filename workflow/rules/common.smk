@@ -15,8 +15,7 @@ from reconpatch.experiments import outputs, resources
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import make_plan
-from reconpatch.experiments.run import description
-from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES
+from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.results.report import report_what_is_there, shows_a_failure

@@ -21,8 +21,8 @@ from reconpatch.experiments.resources import (
     estimate,
     minutes,
 )
-from reconpatch.experiments.run import description, vary
-from reconpatch.experiments.stages import BY_RULE
+from reconpatch.experiments.run import vary
+from reconpatch.experiments.stages import BY_RULE, description
 from reconpatch.method.backbones import check_levels, load_backbone
 from reconpatch.method.features import write_features
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from reconpatch.experiments.run import BASELINE, ORIGINS, Run, SavedRun, description, of_training, vary
+from reconpatch.experiments.run import BASELINE, ORIGINS, Run, SavedRun, of_training, vary
+from reconpatch.experiments.stages import STAGES, description
 from reconpatch.method.memory_bank import coreset_size
 
 
@@ -110,3 +111,7 @@ def test_patchcore_shares_wider_features_where_they_pool_evenly_to_its_dimension
     even, odd = (vary_baseline(method="patchcore", dim=dim) for dim in (64, 384))
     assert description(even, "features") == description(BASELINE, "features")
     assert description(odd, "features")["feature_dim"] == 384
+
+
+def test_fields_name_stages_of_the_table() -> None:
+    assert {stage for origin in ORIGINS.values() for stage in origin.stages} <= STAGES.keys()
