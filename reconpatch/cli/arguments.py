@@ -10,6 +10,7 @@ import yaml
 from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
+from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
 from reconpatch.experiments.run import BASELINE, Run
 
 Subparsers = argparse._SubParsersAction  # has no public name
@@ -111,7 +112,7 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--aspect",
         choices=ASPECTS,
         help="crop: the centre, as in the paper; stretch: everything, squeezed to a square; pad: everything, with the "
-        "edges repeated to fill the square (default: crop)",
+        f"edges repeated to fill the square (default: {ASPECT})",
     )
     p.add_argument("--dim", type=whole_number, help=_meaning("dim"))
     p.add_argument("--coreset", type=number, help=_meaning("coreset"))
@@ -142,7 +143,7 @@ def _add_threshold_of_fit(p: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=number,
         metavar="SHARE",
-        help="share of the images kept for the threshold; 0: no threshold (default: 0.2)",
+        help=f"share of the images kept for the threshold; 0: no threshold (default: {HOLD_OUT:g})",
     )
     p.add_argument(
         "--calibrate",
@@ -156,7 +157,7 @@ def _add_threshold_of_fit(p: argparse.ArgumentParser) -> None:
         dest="false_alarm_rate",
         type=number,
         metavar="RATE",
-        help="share of good images that may be called anomalous (default: 0.05)",
+        help=f"share of good images that may be called anomalous (default: {FALSE_ALARM_RATE:g})",
     )
 
 
@@ -241,9 +242,9 @@ def _add_machine(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--batch-images",
         type=whole_number,
-        default=8,
+        default=BATCH_IMAGES,
         metavar="N",
-        help="images per pass; more need more memory (default: 8)",
+        help=f"images per pass; more need more memory (default: {BATCH_IMAGES})",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 

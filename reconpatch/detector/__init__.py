@@ -4,4 +4,14 @@
 This room calls the same functions of `reconpatch.method` as the workflow, and nothing of the workflow itself.
 """
 
-__all__ = ["detector", "estimator", "evaluate", "model_folder", "photographs", "predict", "threshold", "truth"]
+__all__ = [
+    "detector",
+    "estimator",
+    "evaluate",
+    "model_folder",
+    "photographs",
+    "predict",
+    "settings",
+    "threshold",
+    "truth",
+]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import View, view
 from reconpatch.detector.photographs import Source, load, with_number
+from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
 from reconpatch.method.backbones import Backbone
@@ -51,7 +52,7 @@ class Detector:
     run: Run
     aspect: str
     threads: int = 1
-    batch: int = 8  # images per forward pass
+    batch: int = BATCH_IMAGES
     seconds: dict[str, float] = field(default_factory=dict)  # part of the work -> wall time so far
     search: Search = field(init=False)
     width: int = field(init=False)  # values of a patch feature

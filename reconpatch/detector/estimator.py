@@ -20,7 +20,15 @@ from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
 from reconpatch.detector.photographs import Photograph, Source, find_photographs
-from reconpatch.detector.settings import SAME_NAME, check_no_options, detector_run
+from reconpatch.detector.settings import (
+    ASPECT,
+    BATCH_IMAGES,
+    FALSE_ALARM_RATE,
+    HOLD_OUT,
+    SAME_NAME,
+    check_no_options,
+    detector_run,
+)
 from reconpatch.detector.threshold import Threshold, check_rate, choose_threshold
 from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
@@ -74,17 +82,17 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         weight_file: str | os.PathLike[str] | None = None,
         size: int = BASELINE.crop,
         resize: int | None = None,
-        aspect: str = "crop",
+        aspect: str = ASPECT,
         dim: int = BASELINE.dim,
         coreset: float = BASELINE.coreset,
         epochs: int = BASELINE.epochs,
         settings: Mapping[str, Any] | None = None,
-        hold_out: float = 0.2,
-        false_alarm_rate: float = 0.05,
+        hold_out: float = HOLD_OUT,
+        false_alarm_rate: float = FALSE_ALARM_RATE,
         seed: int = BASELINE.seed,
         device: str = "auto",
         threads: int | None = None,
-        batch_images: int = 8,
+        batch_images: int = BATCH_IMAGES,
         progress: Progress | None = None,
     ) -> None:
         self.method = method
@@ -228,7 +236,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         device: str = "auto",
         threads: int | None = None,
-        batch_images: int = 8,
+        batch_images: int = BATCH_IMAGES,
         false_alarm_rate: float | None = None,
     ) -> "ReConPatch":
         """Folder of a saved model -> fitted ReConPatch on this machine's device.

@@ -15,6 +15,7 @@ from torch import Tensor
 from reconpatch.data.images import View, view
 from reconpatch.detector.detector import Detector, pixels
 from reconpatch.detector.photographs import ImageFacts, Source, examine
+from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
@@ -42,12 +43,12 @@ CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, w
 class FitOptions:
     """How to fit, besides the parameters of the run."""
 
-    aspect: str = "crop"  # one of ASPECTS
+    aspect: str = ASPECT
     weight_file: Path | None = None
-    hold_out: float = 0.2  # share of the images kept for the threshold
+    hold_out: float = HOLD_OUT
     device: str = "auto"
     threads: int = 1
-    batch: int = 8  # images per forward pass
+    batch: int = BATCH_IMAGES
     progress: Progress = lambda *_: None
 
 

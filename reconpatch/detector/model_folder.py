@@ -24,6 +24,7 @@ from pydantic_core import from_json
 
 from reconpatch.data.images import ASPECTS
 from reconpatch.detector.photographs import csv_safe
+from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.detector.threshold import Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.run import SavedRun
@@ -270,7 +271,7 @@ def _images_csv(fitted: "Fitted") -> str:
 
 
 def load(
-    folder: Path, *, device: str = "auto", threads: int = 1, batch: int = 8, card: Card | None = None
+    folder: Path, *, device: str = "auto", threads: int = 1, batch: int = BATCH_IMAGES, card: Card | None = None
 ) -> "tuple[Detector, Card]":
     """Folder of a saved model, its card if it was read already -> (detector on this machine's device, card).
 

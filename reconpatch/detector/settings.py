@@ -1,4 +1,4 @@
-"""From the options of `fit` to a run, which holds every parameter of the method."""
+"""The options of `fit`: defaults of those that are no parameters of a run, and the run that the others make."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,11 @@ from typing import Any
 from reconpatch.data.images import default_resize
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import BASELINE, Run, vary
+
+ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
+HOLD_OUT = 0.2  # share of the images that is kept for the threshold
+FALSE_ALARM_RATE = 0.05  # share of good images that may be called anomalous
+BATCH_IMAGES = 8  # per forward pass
 
 SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
 OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
@@ -28,7 +33,7 @@ def detector_run(
     *,
     size: int,
     resize: int | None = None,
-    aspect: str = "crop",
+    aspect: str = ASPECT,
     weight_file: object = None,
 ) -> Run:
     """Parameters that differ from the paper's, px of the square, px of the shorter side before the crop (None: in the
