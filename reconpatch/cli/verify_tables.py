@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.outputs import paper_file
+from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.records.compare import short
-from reconpatch.records.verify import RESULT_FOLDERS, Findings, Results, Unverifiable
+from reconpatch.records.verify import Findings, Results, Unverifiable
 from reconpatch.results.make_table import write_table
 from reconpatch.results.tables import MISSING
 
@@ -36,7 +37,7 @@ def check_table(file: Path, results: Results, findings: Findings) -> None:
     lost = [
         "/".join(run)
         for run in sorted(runs)
-        if not any((results.root / kind).joinpath(*run, "record.json").is_file() for kind in RESULT_FOLDERS)
+        if not any((results.root / kind).joinpath(*run, RECORD).is_file() for kind in RESULT_FOLDERS)
     ]
     _compare_rows(stored, made, lost, findings)
 

@@ -13,13 +13,13 @@ from reconpatch.detector.photographs import Photograph, load
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError, listed, quote
-from reconpatch.experiments.costs import MB, metrics_mb
+from reconpatch.experiments.costs import metrics_mb
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.bootstrap import interval, resamples
 from reconpatch.method.features import read_ahead
 from reconpatch.method.metrics import METRICS, Metrics, image_metrics, pixel_metrics, resampled_images
 from reconpatch.rng import named_rng
-from reconpatch.runtime import machine_mb
+from reconpatch.runtime import MB, machine_mb
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 100  # all at once would take as much memory as many maps

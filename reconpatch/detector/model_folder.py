@@ -29,7 +29,7 @@ from reconpatch.detector.threshold import Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.run import SavedRun
 from reconpatch.files import sha256_of
-from reconpatch.runtime import machine_mb
+from reconpatch.runtime import MB, machine_mb
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -341,7 +341,7 @@ def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     """Raise ReconpatchError if the model, with `batch` images a pass, is predicted to need more memory than this
     machine has.
     """
-    from reconpatch.experiments.costs import MB, Network, grid, search_memory, sizes_of
+    from reconpatch.experiments.costs import Network, grid, search_memory, sizes_of
     from reconpatch.experiments.stages import STAGES
     from reconpatch.method.backbones import check_levels, count_parameters
 

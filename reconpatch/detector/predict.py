@@ -97,9 +97,9 @@ def check_output(out: Path) -> None:
     check_writable(out)
 
 
-def check_names(photographs: Sequence[Photograph], suffix: str = ".png") -> None:
-    """Raise ReconpatchError if a picture cannot have the name of its photograph plus a suffix."""
-    names = {photograph.name + suffix for photograph in photographs}
+def check_names(photographs: Sequence[Photograph]) -> None:
+    """Raise ReconpatchError if a picture cannot have the name of its photograph plus `.png`."""
+    names = {f"{photograph.name}.png" for photograph in photographs}
     folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
     for name in sorted(names):
         if len(os.fsencode(PurePosixPath(name).name)) > LONGEST_PART:

@@ -40,6 +40,8 @@ from reconpatch.experiments.value_types import (
     shown,
 )
 
+DEFAULT = Path("configs/default.yaml")
+
 
 class Dataset(Section):
     """Where the categories of a data set lie."""

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from reconpatch.experiments.run import Run
 from reconpatch.method.feature_files import CHUNK, RESIDENT
+from reconpatch.runtime import MB
 
-MB = 1e6
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
 
 # timm architecture -> bytes per pixel of the batch that its largest activations take at the same time, measured on a

@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from reconpatch.experiments.config import Config, Dataset, Ensemble, Experiment, Override, Variant, read_yaml
+from reconpatch.experiments.config import DEFAULT, Config, Dataset, Ensemble, Experiment, Override, Variant, read_yaml
 from reconpatch.experiments.run import BASELINE, ORIGINS, Run
 
-DEFAULT = Path("configs/default.yaml")
 DEFAULT_HEAD = """\
 # yaml-language-server: $schema=../workflow/schemas/config.schema.json
 # The whole configuration with its defaults. Change values in a file of your own, given with --configfile, or with

@@ -13,6 +13,7 @@ from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import (
+    DEFAULT,
     Config,
     Dataset,
     Ensemble,
@@ -28,7 +29,6 @@ from reconpatch.experiments.run import Run, digest, of_training
 from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
 from reconpatch.experiments.value_types import checked_name, clash
 
-DEFAULT = Path("configs/default.yaml")
 Target = tuple[str, str]  # data set, category
 
 

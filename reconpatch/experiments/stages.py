@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from reconpatch.experiments import costs
@@ -372,6 +373,12 @@ STAGES: dict[str, Stage] = {row.name: row for row in (*_ROWS, *_FIGURE_ROWS)}
 # Stages whose jobs runs share; the run's fields that such a stage depends on are in its name.
 KEYED: tuple[Stage, ...] = tuple(row for row in STAGES.values() if "stage" in row.wildcards)
 BY_RULE: dict[str, Stage] = {row.rule: row for row in STAGES.values()}
+# What is made for a run or an ensemble lies in <one of RESULT_FOLDERS>/<data set>/<category>/<run>/.
+_OF_RUNS = [STAGES[name].files for name in ("score", "training_scores", "ensemble")]
+RESULT_FOLDERS = {file.split("/")[0] for files in _OF_RUNS for file in files.values()}  # runs, ensembles
+RESULT_FILES = {Path(file).name for files in _OF_RUNS for file in files.values()}
+RECORD = Path(STAGES["score"].files["record"]).name
+SCORES = Path(STAGES["score"].files["scores"]).name
 # Names of rules, which no experiment may have, since experiments are targets beside them.
 RULES = frozenset({"all", "report_all", "report_smoke", *BY_RULE} - {"report"})
 

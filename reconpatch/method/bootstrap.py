@@ -189,6 +189,14 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]], prefix: str) -> Wins:
     return wins
 
 
+def check_finite(scores: Floats) -> None:
+    """Raise ReconpatchError unless all scores are finite."""
+    if not np.isfinite(scores).all():
+        raise ReconpatchError(
+            f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite", fix="check the features"
+        )
+
+
 def check_labels(scores: Floats, labels: NDArray[np.int64]) -> None:
     """Raise ReconpatchError unless there is one finite score and one label, 0 or 1, per image."""
     _check_scores("labels", scores, labels)
@@ -208,10 +216,7 @@ def check_weights(weights: NDArray[Any], columns: int) -> NDArray[Any]:
 def _check_scores(name: str, scores: Floats, truth: NDArray[Any]) -> None:
     if scores.shape != truth.shape:
         raise ReconpatchError(f"scores {scores.shape} and {name} {truth.shape} differ in shape")
-    if not np.isfinite(scores).all():
-        raise ReconpatchError(
-            f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite", fix="check the features"
-        )
+    check_finite(scores)
 
 
 def _positive(name: str, value: int) -> int:

@@ -57,7 +57,7 @@ class Ranking:
         for name, scores in (("negatives", self.negative), ("positives", self.positive)):
             if not len(scores):
                 raise ReconpatchError(f"there are no {name}", fix="metrics need both")
-            _check_finite(scores[[0, -1]])  # the ends are enough: infinities sort to both ends, NaN sorts last
+            bootstrap.check_finite(scores[[0, -1]])  # the ends are enough: infinities sort to both ends, NaN sorts last
 
     @cached_property
     def above(self) -> Doubles:
@@ -170,7 +170,7 @@ def image_metrics(scores: Floats, labels: Labels) -> Metrics:
     """
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ReconpatchError(f"scores {scores.shape} and labels {labels.shape}: must be one of each per image")
-    _check_finite(scores)
+    bootstrap.check_finite(scores)
     if not np.isin(labels, (0, 1)).all():
         raise ReconpatchError(f"labels {np.unique(labels)[:5].tolist()}: must be 0, normal, or 1, anomalous")
     if labels.all() or not labels.any():
@@ -188,7 +188,7 @@ def pixel_metrics(maps: Floats, masks: Masks, counted: Masks | None = None) -> M
     if maps.shape != masks.shape:
         raise ReconpatchError(f"maps {maps.shape} and masks {masks.shape} differ in shape")
     _check_masks(masks)
-    _check_finite(maps)
+    bootstrap.check_finite(maps)
     if counted is not None and (counted.shape != masks.shape or not counted[masks].all()):
         raise ReconpatchError(f"counted {counted.shape}: must have the masks' shape {masks.shape} and all they mark")
     negative = maps[~masks if counted is None else counted & ~masks]
@@ -306,13 +306,6 @@ def region_weights(masks: Masks) -> Doubles:
             weights.append(1 / np.bincount(inside)[inside])
             regions += count
     return np.asarray(np.concatenate(weights) / max(regions, 1))
-
-
-def _check_finite(scores: Floats) -> None:
-    if not np.isfinite(scores).all():
-        raise ReconpatchError(
-            f"{int((~np.isfinite(scores)).sum())} anomaly scores are not finite", fix="check the features"
-        )
 
 
 def _check_masks(masks: Masks) -> None:

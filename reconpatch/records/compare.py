@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.stages import RECORD
 from reconpatch.records.provenance import PACKAGE_FOLDER, code_parts, git
 from reconpatch.records.record import (
     DATA,
@@ -45,9 +46,9 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
 
 
 def _given(path: Path) -> Record:
-    file = path / "record.json" if path.is_dir() else path
+    file = path / RECORD if path.is_dir() else path
     if not file.is_file():
-        raise ReconpatchError("no such record", where=path, fix="give a record.json or the folder of a run")
+        raise ReconpatchError("no such record", where=path, fix=f"give a {RECORD} or the folder of a run")
     return read_record(file, sealed=False)
 
 

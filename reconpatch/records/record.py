@@ -19,7 +19,6 @@ LARGEST = 2**24  # bytes of a file that is read: a real record has thousands
 SETTINGS = ("dataset", "category", "run", "seed", "description", "combine")
 DATA = ("data", "flags")
 WEIGHTS = ("weights",)
-CODE = ("code", "commit", "changed")
 PACKAGES = ("packages", "python")
 MACHINE = ("platform", "processor", "cores", "threads", "device", "driver", "batch_images", "numerics")
 USAGE = ("wall_s", "start_s", "cpu_s", "peak_mb", "s_per_image")  # these alone differ between two runs on one machine

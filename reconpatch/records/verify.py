@@ -32,7 +32,7 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.data.published import Flag, record_flags
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.run import digest
-from reconpatch.experiments.stages import STAGES
+from reconpatch.experiments.stages import RECORD, RESULT_FILES, RESULT_FOLDERS, SCORES, STAGES
 from reconpatch.files import sha256_of
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
@@ -55,10 +55,6 @@ TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numb
 SHOWN = 5  # findings of a record that are spelt out
 OTHERS = "made by other code, packages or settings than today's"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # of runs and stages
-OF_RUNS = [STAGES[name].files for name in ("score", "training_scores", "ensemble")]
-RESULT_FOLDERS = {file.split("/")[0] for files in OF_RUNS for file in files.values()}  # runs, ensembles
-RESULT_FILES = {Path(file).name for files in OF_RUNS for file in files.values()}
-RECORD = Path(STAGES["score"].files["record"]).name
 Arrays = dict[str, NDArray[Any]]
 Masks = NDArray[np.bool_]
 T = TypeVar("T")
@@ -172,7 +168,7 @@ class _RecordCheck:
         findings.same("", {key: getattr(record, key) for key in place}, place)
         findings.same("seed", record.seed, record.description.get("seed"))
         findings.attempt(self.check_data)
-        self.check_digest(record.digests.get("scores"), self.folder / "scores.safetensors")
+        self.check_digest(record.digests.get("scores"), self.folder / SCORES)
         if self.kind == "ensembles":
             findings.attempt(self.check_ensemble)
         else:
@@ -296,7 +292,7 @@ class _RecordCheck:
         folders = [self.file("score", "record", run).parent for run in runs]
         scored = [] if how == "minmax" else [self.file("training_scores", "scores", run) for run in runs]
         for n, (member, folder) in enumerate(zip(record.members, folders, strict=True)):
-            self.check_digest(member.digests.get("scores"), folder / "scores.safetensors")
+            self.check_digest(member.digests.get("scores"), folder / SCORES)
             if scored:
                 self.check_digest(member.digests.get("training_scores"), scored[n])
         members = [results.read(folder / RECORD, _unsealed) for folder in folders]
@@ -327,7 +323,7 @@ class _RecordCheck:
 
         Raises Unverifiable when one is missing or has another shape or type.
         """
-        file = folder / "scores.safetensors"
+        file = folder / SCORES
         arrays, name = self.results.read(file, load_file), self.results.name(file)
         if missing := [key for key in needed if key not in arrays]:
             raise Unverifiable(f"{name} lacks {', '.join(missing)}")

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, SCORES
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.files import write_text
 from reconpatch.method.metrics import saved_scores
@@ -39,9 +40,9 @@ def gather(settings: TableSettings, folder: Path, stale: Collection[Path] = ()) 
     for dataset, category in settings["targets"]:
         for cell in settings["cells"]:
             result = Result(dataset=dataset, category=category, **cell)
-            for kind in ("runs", "ensembles"):
+            for kind in RESULT_FOLDERS:
                 run_folder = folder / kind / dataset / category / cell["run"]
-                files = (run_folder / "record.json", run_folder / "scores.safetensors")
+                files = (run_folder / RECORD, run_folder / SCORES)
                 if files[0] not in stale and all(file.is_file() for file in files):
                     result = _filled(result, run_folder, folder)
             results.append(result)
@@ -50,7 +51,7 @@ def gather(settings: TableSettings, folder: Path, stale: Collection[Path] = ()) 
 
 def _filled(result: Result, run_folder: Path, folder: Path) -> Result:
     """A result with what its record and saved scores hold."""
-    scores_file, record_file = run_folder / "scores.safetensors", run_folder / "record.json"
+    scores_file, record_file = run_folder / SCORES, run_folder / RECORD
     try:
         scores = load_file(scores_file)
     except SafetensorError as error:

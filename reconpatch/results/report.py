@@ -14,7 +14,7 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.outputs import Section, paper_file, reasons, result_folder, sections, table_settings
 from reconpatch.experiments.plan import Plan
-from reconpatch.experiments.stages import FIGURES
+from reconpatch.experiments.stages import FIGURES, RECORD
 from reconpatch.files import write_text
 from reconpatch.records.provenance import CodeState, code_state
 from reconpatch.records.record import read_record
@@ -99,7 +99,7 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
     for section in sections(plan, plan.experiments):
         name = section["name"]
         results = itertools.product(plan.members(name), plan.targets[name])
-        records = [folder / result_folder(plan, run, *target) / "record.json" for run, target in results]
+        records = [folder / result_folder(plan, run, *target) / RECORD for run, target in results]
         missing = [record for record in records if not is_current(record, folder, codes)]
         if len(missing) == len(records):
             lost.append(f"{name}: all {len(records)}")

@@ -8,8 +8,8 @@ from running import ROOT
 
 from reconpatch.cli.replication import write_generated
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import Config, read_config
-from reconpatch.experiments.generated import DEFAULT, default_text, generated_files, reference
+from reconpatch.experiments.config import DEFAULT, Config, read_config
+from reconpatch.experiments.generated import default_text, generated_files, reference
 from reconpatch.experiments.run import BASELINE, Run
 
 CONTENT = yaml.safe_load((ROOT / DEFAULT).read_text())
