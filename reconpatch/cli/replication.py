@@ -143,9 +143,16 @@ def show_times(needs: Estimate) -> None:
     longest, cores = needs.longest(), os.cpu_count() or 1
     print("predicted work without a GPU, from rates of one machine (docs/scaling.md); another may take half or twice:")
     for rule, (total, job) in longest.items():
-        print(f"  {rule}: {total / 3600:.2f} core hours, longest {needs.seconds(job) / 60:.1f} minutes ({job.about})")
+        print(f"  {rule}: {_time(total)} of one core, longest job {_time(needs.seconds(job))} ({job.about})")
     total, wall = sum(seconds for seconds, _ in longest.values()), needs.least_wall(cores)
-    print(f"in all {total / 3600:.2f} core hours; on {cores} cores {wall / 3600:.1f} to {1.5 * wall / 3600:.1f} hours")
+    print(f"in all {_time(total)} of one core; on {cores} cores {_time(wall)} to {_time(1.5 * wall)}")
+
+
+def _time(seconds: float) -> str:
+    """Seconds -> text in the unit that suits their size."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def check(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ Upper limits are there where a typing error would otherwise fill the memory or r
 import re
 import reprlib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -196,7 +197,9 @@ def _explained(details: ErrorDetails) -> str:
     key = ".".join(part if part.isprintable() and len(part) <= 80 else shown(part) for part in parts)
     problem, value, given = details["type"], details["input"], shown(details["input"])
     if problem == "extra_forbidden":
-        return f"unknown key {key}; check its spelling"
+        known = [name for section in Section.__subclasses__() for name in section.model_fields]
+        near = get_close_matches(parts[-1], known, n=1)
+        return f"unknown key {key}; check its spelling" + (f", there is {near[0]}" if near else "")
     if problem == "missing":
         return f"key {key} is missing"
     if problem in ("model_type", "dict_type"):
