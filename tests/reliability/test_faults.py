@@ -15,7 +15,7 @@ REAL = ["--rerun-triggers", "mtime", "--configfile", "overlay.yaml", "--", "tiny
 
 def test_a_full_disk_then_a_missing_image_then_two_runs_at_once(checkout: Path, mvtec: Path) -> None:
     """Each failure names its file, and the index that was there before is used to the end."""
-    axes = {"method": ["patchcore", "reconpatch"], "resize": [160], "crop": [128]}
+    axes = {"method": ["patchcore"], "resize": [160], "crop": [128]}
     # by mtime alone, so that the removed image does not rerun the index, which would find it missing
     command = ["--cores", "2", "--rerun-triggers", "mtime", *tiny(checkout, "mvtec_ad", mvtec, axes), "tiny"]
 
@@ -39,7 +39,7 @@ def test_a_full_disk_then_a_missing_image_then_two_runs_at_once(checkout: Path, 
     printed = snakemake(checkout, *command, ok=False)
     assert "bent/001.png" in printed and "Traceback" not in printed
     page = checkout / "results/report.html"
-    assert "tiny: all 2" in page.read_text()
+    assert "tiny: all 1" in page.read_text()
     image.write_bytes(content)
     os.utime(image, ns=(dated.st_atime_ns, dated.st_mtime_ns))
 
@@ -51,7 +51,7 @@ def test_a_full_disk_then_a_missing_image_then_two_runs_at_once(checkout: Path, 
         time.sleep(0.1)
     assert "LockException" in snakemake(checkout, *command, ok=False)
     assert first.wait() == 0, (checkout / "output.txt").read_text()
-    assert manifest.stat().st_mtime_ns == written and len(list((checkout / "results").rglob("record.json"))) == 2
+    assert manifest.stat().st_mtime_ns == written and len(list((checkout / "results").rglob("record.json"))) == 1
     assert "smoke: all 8" in page.read_text() and "tiny: " not in page.read_text(), "the page still lists the failure"
 
 

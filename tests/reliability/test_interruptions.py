@@ -52,13 +52,13 @@ def kill(scheduler: subprocess.Popen, victim: str, rng: np.random.Generator) -> 
 
 
 def test_killed_runs_resume_to_the_same_bytes(checkout: Path, mvtec: Path, tmp_path: Path) -> None:
-    figures = {kind: {"coreset": 0.5} for kind in ("histogram", "qualitative", "umap")}
-    axes = {"method": ["patchcore", "reconpatch"], "coreset": [0.5, 0.1]}
+    figures = {kind: {} for kind in ("histogram", "qualitative")}
+    axes = {"method": ["patchcore", "reconpatch"]}
     began = time.perf_counter()
     snakemake(checkout, "--cores", "1", *tiny(checkout, "mvtec_ad", mvtec, axes, figures=figures), "tiny")
     whole = time.perf_counter() - began
     expected = results(checkout)
-    assert sum(name.endswith("record.json") for name in expected) == 4 and len(expected) > 15
+    assert sum(name.endswith("record.json") for name in expected) == 2 and len(expected) > 15
     for file in sorted((file for file in mvtec.rglob("*") if file.is_file()), reverse=True):  # listed in another order
         copy = tmp_path / "elsewhere" / file.relative_to(mvtec)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     imported when it is asked for, and no script asks.
     """
     root = tmp_path_factory.mktemp("package") / "reconpatch"
-    shutil.copytree(ROOT / "reconpatch", root, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "reconpatch", root)  # with the compiled loops
     (root / "__init__.py").write_text("")
     return root
 

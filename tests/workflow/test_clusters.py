@@ -56,7 +56,7 @@ def test_as_many_gpu_jobs_run_here_as_there_are_gpus(
 
 def test_every_gpu_job_takes_a_device(checkout: Path, mvtec: Path, driver: str, tmp_path: Path) -> None:
     """There are none, so that jobs compute on the CPU after they have agreed who has which."""
-    arguments = tiny(checkout, "mvtec_ad", mvtec, {"seed": [0, 1]})
+    arguments = tiny(checkout, "mvtec_ad", mvtec, {"seed": [0]})
     variables = {"PATH": driver, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
     assert gpu_limit(snakemake(checkout, "--cores", "2", *arguments, "tiny", **variables)) == 2
     taken = {
@@ -64,8 +64,8 @@ def test_every_gpu_job_takes_a_device(checkout: Path, mvtec: Path, driver: str, 
         for rule in (*ON_GPU, "select_coreset")
     }
     assert all(device in (["0"], ["1"]) for rule in ON_GPU for device in taken[rule])
-    assert {len(logs) for logs in taken.values()} == {2}
-    assert taken["select_coreset"] == [[], []]
+    assert {len(logs) for logs in taken.values()} == {1}
+    assert taken["select_coreset"] == [[]]
 
 
 def kubernetes(checkout: Path, device: str) -> dict[str, dict]:
