@@ -22,7 +22,7 @@ def search(variant: str, queries: int, bank: int, dim: int) -> dict[str, Any]:
     x, y = torch.from_numpy(asked), torch.from_numpy(rows)
     call: Callable[[], Any]
     if variant == "ours":
-        from reconpatch.method.memory_bank import Search
+        from reconpatch.method.search import Search
 
         index = Search(rows, threads())
 

@@ -14,8 +14,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.features import features_of, read_ahead
-from reconpatch.method.memory_bank import MemoryBank, Search
+from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
+from reconpatch.method.search import Search
 
 Square = tuple[NDArray[np.uint8], View]  # (size, size, 3) pixels, and how they lie on the photograph
 

@@ -2,7 +2,7 @@
 
 A photograph goes through them in this order: `backbones` (the pretrained network), `patches` and `features` (patch
 features, written to disk), `training` (f, g and their teacher) with `loss` (equations 1 to 8), `memory_bank` with
-`coreset`, `scoring` (equations 9 and 10, maps), `ensemble`, and `metrics` with `bootstrap` (intervals).
+`coreset`, `search`, `scoring` (equations 9 and 10, maps), `ensemble`, and `metrics` with `bootstrap` (intervals).
 
 Nothing here knows of configuration files, of the workflow or of records. Modules that need not import PyTorch do not.
 """
@@ -19,5 +19,6 @@ __all__ = [
     "metrics",
     "patches",
     "scoring",
+    "search",
     "training",
 ]

@@ -1,7 +1,6 @@
-"""The memory bank: what represents a patch, the coreset of represented training patches, and the search in it."""
+"""The memory bank: what represents a patch, and the coreset of represented training patches."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,33 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import CHUNK, read_rows, read_slice
 from reconpatch.rng import named_rng
-
-
-def load_faiss() -> Any:
-    """The faiss module. Its OpenBLAS may be years older than the processor, which it then treats as one of 2004.
-
-    numpy's knows better, so its answer is given to the other while that is loaded: four times the speed of a search on
-    a processor of 2023.
-    """
-    known = {"SapphireRapids": "SkylakeX", "Cooperlake": "SkylakeX"}  # as older versions call what these run
-    found = [str(b["architecture"]) for b in threadpool_info() if b["internal_api"] == "openblas"]
-    given = os.environ.get("OPENBLAS_CORETYPE")
-    if found and given is None:
-        os.environ["OPENBLAS_CORETYPE"] = known.get(found[0], found[0])
-    try:
-        import faiss
-    finally:
-        if given is None:
-            os.environ.pop("OPENBLAS_CORETYPE", None)
-    return faiss
-
-
-faiss = load_faiss()
 
 
 @dataclass(frozen=True)
@@ -168,24 +144,3 @@ def build_bank(
     for rows in batches(by_index):
         kept[by_index[rows]] = representation(read_rows(patches, order[by_index[rows]]))
     return MemoryBank(kept, order, representation, len(patches))
-
-
-class Search:
-    """Exact nearest neighbours in a memory bank through faiss, on a GPU when there is one and it is wanted."""
-
-    def __init__(self, patches: NDArray[np.float32], threads: int = 1, device: str = "cpu") -> None:
-        faiss.omp_set_num_threads(threads)
-        self.index = faiss.IndexFlatL2(patches.shape[1])
-        gpus = faiss.get_num_gpus() if device != "cpu" else 0
-        if device == "cuda" and not gpus:
-            raise ReconpatchError("device: cuda, but faiss finds no GPU here; set device: auto or cpu")
-        self.device = "cuda" if gpus else "cpu"
-        if gpus:
-            self.resources = faiss.StandardGpuResources()  # must live as long as the index
-            self.index = faiss.index_cpu_to_gpu(self.resources, 0, self.index)
-        self.index.add(np.ascontiguousarray(patches, np.float32))
-
-    def __call__(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(N, D) -> ((N, k) Euclidean distances, nearest first, (N, k) rows of the bank)."""
-        squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
-        return np.sqrt(np.maximum(squared, 0)), rows

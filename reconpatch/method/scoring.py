@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_slice
-from reconpatch.method.memory_bank import MemoryBank, Search
+from reconpatch.method.memory_bank import MemoryBank
+from reconpatch.method.search import Search
 
 Scores = NDArray[np.float32]
 

@@ -26,9 +26,10 @@ from reconpatch.experiments.rows import expand
 from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
 from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
-from reconpatch.method.memory_bank import MemoryBank, Representation, Search
+from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.metrics import image_metrics, pixel_metrics
 from reconpatch.method.scoring import patch_scores
+from reconpatch.method.search import Search
 from reconpatch.records.record import read_record, write_record
 
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +5,7 @@ from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.coreset import greedy_order, random_projection
-from reconpatch.method.memory_bank import MemoryBank, Representation, Search, build_bank, coreset_size
+from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
 from reconpatch.rng import named_rng
 
 
@@ -17,14 +13,6 @@ from reconpatch.rng import named_rng
 def test_coreset_size(n: int, ratio: float) -> None:
     size = coreset_size(n, ratio)
     assert 1 <= size <= n and (size == int(n * ratio) or size == 1)
-
-
-def test_search_finds_euclidean_neighbours(rng) -> None:
-    bank, queries = rng.standard_normal((60, 9)).astype(np.float32), rng.standard_normal((40, 9)).astype(np.float32)
-    distances, rows = Search(bank)(queries, 3)
-    exact = np.linalg.norm(queries[:, None] - bank, axis=2)
-    assert np.array_equal(rows, np.argsort(exact, axis=1)[:, :3])
-    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :3], atol=1e-4)
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -39,26 +27,6 @@ def test_round_trip(trained, tmp_path, rng) -> None:
     assert np.array_equal(again.first(2).patches, bank.patches[:2])
     with pytest.raises(ReconpatchError, match="6 patches cannot give 7"):
         again.first(7)
-
-
-@pytest.mark.parametrize("given", [None, "Haswell"])
-def test_faiss_computes_with_the_instructions_that_numpy_uses(given) -> None:
-    """Unless the user has said otherwise, in which case both obey; what is set for it is taken back."""
-    code = """
-import os
-import reconpatch.method.memory_bank
-from threadpoolctl import threadpool_info
-print(os.environ.get("OPENBLAS_CORETYPE"))
-found = [b["architecture"] for b in threadpool_info() if b["internal_api"] == "openblas"]
-print(*{"SkylakeX" if name in ("SapphireRapids", "Cooperlake") else name for name in found})
-"""
-    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-    if given is not None:
-        environment["OPENBLAS_CORETYPE"] = given
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    variable, *architectures = done.stdout.split()
-    assert variable == str(given) and len(architectures) <= 1
-    assert given is None or architectures in ([given], [])
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.memory_bank import MemoryBank, Representation, Search
+from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.search import Search
 
 
 def bank_of(rows: np.ndarray) -> MemoryBank:
