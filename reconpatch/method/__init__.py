@@ -11,6 +11,7 @@ __all__ = [
     "backbones",
     "bootstrap",
     "coreset",
+    "cuda_graph",
     "ensemble",
     "feature_files",
     "features",

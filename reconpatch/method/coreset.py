@@ -145,6 +145,17 @@ def catch_up(
     list(pool.map(update, range(0, len(rows), BLOCK)))
 
 
+def check_points(points: Floats, wanted: int) -> None:
+    """Raise ReconpatchError when more picks are wanted than there are points, or a point is not finite."""
+    n = len(points)
+    if not 1 <= wanted <= n:
+        raise ReconpatchError(
+            f"a coreset of {wanted} patches cannot be taken from {n}", where="coreset", fix=f"ask for 1 to {n} patches"
+        )
+    if not np.isfinite(points).all():
+        raise ReconpatchError("some patch features are not finite", where="coreset", fix="check the network's weights")
+
+
 def greedy_order(
     points: NDArray[np.float32],
     wanted: int,
@@ -158,13 +169,8 @@ def greedy_order(
     with (picks done, picks wanted) a round. Raises ReconpatchError when more picks are wanted than there are points, or
     a point is not finite.
     """
+    check_points(points, wanted)
     n = len(points)
-    if not 1 <= wanted <= n:
-        raise ReconpatchError(
-            f"a coreset of {wanted} patches cannot be taken from {n}", where="coreset", fix=f"ask for 1 to {n} patches"
-        )
-    if not np.isfinite(points).all():
-        raise ReconpatchError("some patch features are not finite", where="coreset", fix="check the network's weights")
     points = np.ascontiguousarray(points, np.float32)
     mean = points.mean(0, dtype=np.float64).astype(np.float32)
     order = np.empty(wanted, np.int64)
@@ -198,3 +204,36 @@ def greedy_order(
     finally:
         set_num_threads(before)
     return order
+
+
+def greedy_order_on_device(
+    points: NDArray[np.float32],
+    wanted: int,
+    first: int,
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int64]:
+    """(N, d) float32 -> as `greedy_order`, by the plain rule on an accelerator: all distances after every pick.
+
+    There a pass over the points takes microseconds, and a round of candidates would wait for the host. Picks are those
+    of `greedy_order` but where two points are equally far to rounding: sums have another order. Memory on the device:
+    twice the points. Raises as `greedy_order` does.
+    """
+    import torch  # seconds, which a coreset on the CPU does without
+
+    check_points(points, wanted)
+    rows = torch.from_numpy(np.ascontiguousarray(points, np.float32)).to(device)
+    differences = torch.empty_like(rows)
+    distances = torch.full((len(rows),), torch.inf, device=device)
+    order = torch.empty(wanted, dtype=torch.int64, device=device)
+    chosen = torch.tensor(first, device=device)
+    for n in range(wanted):
+        order[n] = chosen
+        torch.sub(rows, rows.index_select(0, chosen[None]), out=differences)
+        torch.minimum(distances, differences.square_().sum(1), out=distances)
+        distances.index_fill_(0, chosen[None], -1)  # below every distance, as in `_pick`
+        chosen = distances.argmax()
+        if progress is not None and n % ROUND == ROUND - 1:
+            torch.cuda.synchronize() if device == "cuda" else None
+            progress(n + 1, wanted)
+    return np.asarray(order.cpu().numpy())

@@ -23,6 +23,11 @@ def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     np.lib.format.write_array_header_1_0(file, described)
 
 
+def batches(patches: NDArray[Any]) -> list[slice]:
+    """Slices over the rows of an array that bound the memory of working on one."""
+    return [slice(i, i + CHUNK) for i in range(0, len(patches), CHUNK)]
+
+
 def read_rows(patches: NDArray[Any], chosen: NDArray[np.int64], resident: int = RESIDENT) -> NDArray[Any]:
     """((N, C), (M,) indices from 0, fastest in ascending order) -> (M, C): a copy of these rows.
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.feature_files import CHUNK, read_rows, read_slice
+from reconpatch.method.feature_files import batches, read_rows, read_slice
 from reconpatch.rng import named_rng
 
 
@@ -50,11 +50,6 @@ def coreset_size(n: int, ratio: float) -> int:
     if not 0 < ratio <= 1:
         raise ReconpatchError(f"coreset ratio {ratio}: must be above 0 and at most 1")
     return max(1, int(n * ratio))
-
-
-def batches(patches: NDArray[Any]) -> list[slice]:
-    """Slices over the rows of an array that bound the memory of working on one."""
-    return [slice(i, i + CHUNK) for i in range(0, len(patches), CHUNK)]
 
 
 @dataclass(frozen=True)

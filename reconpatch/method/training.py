@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.adamp import AdamP
-from reconpatch.method.feature_files import read_rows
+from reconpatch.method.adamp import AdamP, Rates
+from reconpatch.method.feature_files import batches, read_rows, read_slice
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
 from reconpatch.rng import named_rng
+
+# A step, the tensors that it changes -> a function that does the same.
+Capture = Callable[[Callable[[], None], Sequence[Tensor]], Callable[[], None]]
+SHARE_OF_MEMORY = 0.6  # of a device that patches may take; a step takes some of the rest
 
 
 @dataclass(frozen=True)
@@ -82,19 +87,111 @@ def gradients(layers: Sequence[Tensor], patches: Tensor, dz: Tensor) -> list[Ten
     return [g.T @ dw, g.T @ db, torch.addr(dw @ f.T, db, f_bias), db]
 
 
+def on_device(patches: NDArray[np.float16], device: str, free: int | None = None) -> Tensor | None:
+    """(N, C) float16 patches -> the same on an accelerator, or None on the CPU and where they do not fit there.
+
+    `free` is the number of bytes of memory there, by default what the device reports.
+    """
+    if device == "cpu":
+        return None
+    free = torch.cuda.mem_get_info()[0] if free is None else free
+    if patches.nbytes > SHARE_OF_MEMORY * free:
+        return None
+    rows = torch.empty(patches.shape, dtype=torch.float16, device=device)
+    for part in batches(patches):
+        rows[part].copy_(torch.from_numpy(np.array(read_slice(patches, part))))
+    return rows
+
+
+class Trainer:
+    """The student, its teacher, the optimiser, and the memory that a step works in, which is kept: fresh memory costs
+    more than what is computed in it.
+
+    With `rows`, the (N, C) patches on a device, an epoch needs nothing of the host but its indices, and a step nothing
+    at all. `capture` makes each step a function that does the same with fewer launches: see `cuda_graph`.
+    """
+
+    def __init__(
+        self,
+        student: Sequence[Tensor],
+        settings: TrainingSettings,
+        largest: int,
+        patches: NDArray[np.float16],
+        rows: Tensor | None = None,
+        capture: Capture | None = None,
+    ) -> None:
+        device = student[0].device
+        self.settings, self.patches, self.rows, self.capture = settings, patches, rows, capture
+        self.student = list(student)
+        self.teacher = [value.clone() for value in student]
+        self.optimiser = AdamP(self.student, settings.weight_decay)
+        self.room = torch.empty(largest, patches.shape[1], device=device)
+        self.pairs = torch.empty(2, largest**2, device=device)
+        self.totals = torch.zeros(3, device=device)  # of an epoch: loss, mean pairwise and contextual similarity
+        self.chosen = torch.zeros(largest, dtype=torch.int64, device=device)  # rows of a batch
+        self.rates = torch.zeros(len(Rates._fields), device=device)
+        self.steps: dict[int, Callable[[], None]] = {}  # by the number of patches
+
+    def epoch(self, batches: Sequence[NDArray[np.int64]], learning_rate: float) -> list[float]:
+        """The rows of each batch, ascending -> means over the batches: loss, pairwise and contextual similarity."""
+        self.totals.zero_()
+        rates = [self.optimiser.next_rates(learning_rate) for _ in batches]
+        if self.rows is None:
+            for batch, each in zip(batches, rates, strict=True):
+                p = self.room[: len(batch)].copy_(torch.from_numpy(read_rows(self.patches, batch)))
+                self.step(p, each)
+        else:
+            chosen = torch.from_numpy(np.concatenate(batches)).to(self.chosen.device).split([*map(len, batches)])
+            for batch, each in zip(chosen, torch.tensor(rates).to(self.rates.device), strict=True):
+                self.chosen[: len(batch)].copy_(batch)
+                self.rates.copy_(each)
+                self.step_of(len(batch))()
+        mean: list[float] = (self.totals / len(batches)).tolist()
+        return mean
+
+    def step_of(self, size: int) -> Callable[[], None]:
+        """The step on the `size` patches that `chosen` names, at the rates in `rates`."""
+        if size not in self.steps:
+            step = partial(self.step_on_device, size)
+            state = [*self.student, *self.teacher, *self.optimiser.state, self.totals]
+            self.steps[size] = self.capture(step, state) if self.capture else step
+        return self.steps[size]
+
+    def step_on_device(self, size: int) -> None:
+        """Take `chosen` from the rows on the device, and step."""
+        if self.rows is None:
+            raise RuntimeError("the patches are not on the device")
+        p = self.room[:size].copy_(self.rows.index_select(0, self.chosen[:size]))
+        self.step(p, Rates(*self.rates.unbind()))
+
+    def step(self, p: Tensor, rates: Rates) -> None:
+        """(B, C) patches, rates -> one step of student and teacher (eq. 1 to 8); adds to the totals."""
+        settings = self.settings
+        weights, distances = self.pairs[:, : len(p) ** 2].view(2, len(p), len(p))
+        z = project(self.teacher, p)
+        z = F.normalize(z) if settings.teacher_norm else z
+        weights, *means = similarity(z, settings.sigma, settings.k, settings.alpha, weights)
+        loss, dz = relaxed_contrastive_loss(project(self.student, p), weights, settings.margin, distances)
+        self.optimiser.step(gradients(self.student, p, dz), rates)
+        ema_update(self.teacher, self.student, settings.gamma)
+        self.totals += torch.stack([loss, *means])
+
+
 def train(
     patches: NDArray[np.float16],
     settings: TrainingSettings,
     *,
     checkpoints: Collection[int] = (),
     device: str = "cpu",
+    capture: Capture | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> tuple[dict[str, Tensor], Sequence[Epoch]]:
     """(N, C) float16 patches of normal images, possibly a memory map -> f, and every epoch.
 
     f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Each
-    epoch takes every patch once, shuffled over all images, in batches of nearly equal size. `progress` is called after
-    each epoch. Raises ReconpatchError if there are too few patches, or if the loss is no longer finite.
+    epoch takes every patch once, shuffled over all images, in batches of nearly equal size. `capture` is that of
+    `Trainer`, on a device that has room for the patches. `progress` is called after each epoch. Raises ReconpatchError
+    if there are too few patches, or if the loss is no longer finite.
     """
     n, inputs = patches.shape
     count = max(1, round(n / settings.batch))
@@ -107,32 +204,19 @@ def train(
     rng = named_rng(settings.seed, "training")
     f = linear(rng, inputs, settings.dim, device)
     student = [*f, *linear(rng, settings.dim, settings.projection_dim, device)]
-    teacher = [value.clone() for value in student]
-    optimiser = AdamP(student, settings.weight_decay)
-    largest = -(-n // count)
-    room = torch.empty(largest, inputs, device=device)
-    pairs = torch.empty(2, largest**2, device=device)  # kept: fresh memory costs more than what is computed in it
+    trainer = Trainer(student, settings, -(-n // count), patches, on_device(patches, device), capture)
     history: list[Epoch] = []
     kept: dict[str, Tensor] = {}
     for number in range(1, settings.epochs + 1):
         rate = settings.learning_rate * (1 + math.cos(math.pi * (number - 1) / settings.epochs)) / 2
-        totals = torch.zeros(3, device=device)
-        for chosen in np.array_split(rng.permutation(n), count):
+        order = np.array_split(rng.permutation(n), count)
+        for chosen in order:
             chosen.sort()  # the loss does not depend on the order of a batch; reading from disk is faster in order
-            p = room[: len(chosen)].copy_(torch.from_numpy(read_rows(patches, chosen)))
-            weights, distances = pairs[:, : len(p) ** 2].view(2, len(p), len(p))
-            z = project(teacher, p)
-            z = F.normalize(z) if settings.teacher_norm else z
-            weights, *means = similarity(z, settings.sigma, settings.k, settings.alpha, weights)
-            loss, dz = relaxed_contrastive_loss(project(student, p), weights, settings.margin, distances)
-            optimiser.step(gradients(student, p, dz), rate)
-            ema_update(teacher, student, settings.gamma)
-            totals += torch.stack([loss, *means])
-        loss_mean, pairwise, contextual = (totals / count).tolist()
-        history.append(Epoch(number, loss_mean, pairwise, contextual, rate))
-        if not np.isfinite(loss_mean):
+        loss, pairwise, contextual = trainer.epoch(order, rate)
+        history.append(Epoch(number, loss, pairwise, contextual, rate))
+        if not np.isfinite(loss):
             raise ReconpatchError(
-                f"training diverged in epoch {number}, the loss is {loss_mean}",
+                f"training diverged in epoch {number}, the loss is {loss}",
                 where=f"learning_rate {settings.learning_rate:g}",
                 fix="lower learning_rate",
             )

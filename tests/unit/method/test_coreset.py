@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method import coreset
-from reconpatch.method.coreset import catch_up, greedy_order, random_projection
+from reconpatch.method.coreset import catch_up, greedy_order, greedy_order_on_device, random_projection
 
 
 def brute_force(points: np.ndarray, wanted: int, first: int) -> list[int]:
@@ -34,6 +35,7 @@ def test_same_picks_as_brute_force_with_ties(n, d, values, seed, threads) -> Non
     finally:
         coreset.ROUND = before
     assert got.tolist() == brute_force(points, wanted, first)
+    assert np.array_equal(got, greedy_order_on_device(points, wanted, first, "cpu"))
 
 
 @pytest.mark.parametrize("kind", ["normal", "clustered", "integers"])
@@ -46,17 +48,19 @@ def test_same_picks_over_many_rounds(kind, rng) -> None:
     }[kind].astype(np.float32)
     picks = greedy_order(points, 700, 3, threads=2)
     assert picks.tolist() == brute_force(points, 700, 3)
+    assert np.array_equal(greedy_order_on_device(points, 700, 3, "cpu"), picks)  # none of these points nearly tie
     assert np.array_equal(greedy_order(points, 60, 3), picks[:60])  # a smaller coreset is the beginning of a larger
 
 
-def test_bad_input_is_explained() -> None:
+@pytest.mark.parametrize("select", [greedy_order, partial(greedy_order_on_device, device="cpu")])
+def test_bad_input_is_explained(select) -> None:
     points = np.zeros((4, 2), np.float32)
     for wanted in (0, 5):
         with pytest.raises(ReconpatchError, match=f"coreset of {wanted} patches cannot be taken from 4"):
-            greedy_order(points, wanted, 0)
+            select(points, wanted, 0)
     points[1, 0] = np.nan
     with pytest.raises(ReconpatchError, match="not finite"):
-        greedy_order(points, 2, 0)
+        select(points, 2, 0)
 
 
 def test_projection_keeps_distances(rng) -> None:

@@ -9,9 +9,10 @@ from oracles import relaxed_contrastive_loss
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method import training
+from reconpatch.method.cuda_graph import captured
 from reconpatch.method.feature_files import read_rows
 from reconpatch.method.loss import similarity
-from reconpatch.method.training import TrainingSettings, gradients, linear, project, train
+from reconpatch.method.training import Trainer, TrainingSettings, gradients, linear, on_device, project, train
 from reconpatch.rng import named_rng
 
 SETTINGS = {
@@ -137,3 +138,38 @@ def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
         fit(clustered[:4])
     with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
         fit(np.full_like(clustered, np.nan))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_patches_on_the_device_take_the_same_steps(clustered, recorded) -> None:
+    """As on a GPU: rows chosen on the device, rates as tensors, one function for each of two sizes of batches."""
+    settings = TrainingSettings(**(SETTINGS | {"k": 3}))
+    rng = np.random.default_rng(4)
+    sizes = []
+
+    def capture(step, state):
+        def again() -> None:
+            sizes.append(len(sizes))
+            step()
+
+        return captured(step, state, pytest.fail, lambda step: again)
+
+    trainers = []
+    for rows in (None, torch.from_numpy(clustered)):
+        drawn = named_rng(0, "training")
+        student = [*linear(drawn, 12, 8, "cpu"), *linear(drawn, 8, 4, "cpu")]
+        trainers.append(Trainer(student, settings, 75, clustered, rows, capture if recorded else None))
+    for epoch in range(3):
+        order = [np.sort(part) for part in np.array_split(rng.permutation(299), 4)]
+        means = [trainer.epoch(order, 1e-2 / (epoch + 1)) for trainer in trainers]
+        assert means[1] == pytest.approx(means[0], rel=1e-5)
+    assert trainers[1].steps.keys() == {75, 74} and len(sizes) == (12 + 2 if recorded else 0)
+    streamed, resident = ([*trainer.student, *trainer.teacher] for trainer in trainers)
+    torch.testing.assert_close(resident, streamed, atol=1e-5, rtol=1e-4)
+
+
+def test_patches_go_to_a_device_that_has_room_for_them(clustered, tmp_path) -> None:
+    np.save(tmp_path / "p.npy", clustered)
+    mapped = np.load(tmp_path / "p.npy", mmap_mode="r")
+    assert on_device(mapped, "cpu") is None and on_device(mapped, "meta", free=clustered.nbytes) is None
+    assert on_device(mapped, "meta", free=2 * clustered.nbytes).shape == clustered.shape
