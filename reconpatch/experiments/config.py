@@ -121,6 +121,10 @@ class Config(Section):
     """The whole configuration."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU where there is one")
+    gpu_untried: bool = Field(
+        description="whether jobs also use on a GPU what has not run on one yet: the training step as a CUDA graph, "
+        "and the selection of the coreset there"
+    )
     batch_images: Annotated[int, Field(ge=1, le=1024), NUMBER] = Field(
         description="images in one pass through the network; changes memory and speed, not results"
     )

@@ -41,7 +41,9 @@ class Stage:
     reads: tuple[Read, ...] = ()
     threads: int = 1
     priority: int = 0  # of jobs that are ready, Snakemake starts those of the highest priority first
-    gpu: bool = False  # whether it computes on a GPU where there is one
+    gpu: Literal["yes", "no", "untried"] = (
+        "no"  # whether it computes on a GPU where there is one; see Config.gpu_untried
+    )
     base_mb: float = 0.0  # MB of the process with its imports
     memory: Callable[[Sizes], Memory] | None = None  # what sizes add to it, if they matter
     base_s: float = 0.0  # seconds of the process before its work, with its imports, and of leaving
@@ -142,7 +144,7 @@ _ROWS = (
         },
         (Read("manifest", "index", "manifest"),),
         threads=2,
-        gpu=True,
+        gpu="yes",
         base_mb=1000,
         memory=costs.extraction_memory,
         base_s=4.5,
@@ -172,7 +174,7 @@ _ROWS = (
         {"f": f"training/{_KEYED}/f.safetensors", "facts": f"training/{_KEYED}/training.json"},
         (Read("train", TRAINING_FEATURES, "train"),),
         priority=10,  # features are used before more of them are extracted, so that few lie on the disk at once
-        gpu=True,
+        gpu="yes",
         base_mb=1000,
         memory=costs.training_memory,
         base_s=2.5,
@@ -191,6 +193,7 @@ _ROWS = (
             Read("f", "training", "f"),
         ),
         priority=20,
+        gpu="untried",
         base_mb=370,  # with what compiles its loops, the first time
         memory=costs.bank_memory,
         base_s=0.6,
@@ -214,7 +217,7 @@ _ROWS = (
             Read("bank_facts", "bank", "facts"),
         ),
         priority=30,
-        gpu=True,
+        gpu="yes",
         base_mb=300,
         memory=costs.score_memory,
         base_s=0.6,
@@ -229,7 +232,7 @@ _ROWS = (
         {"scores": f"{_RUN}/training.safetensors"},
         (Read("train", TRAINING_FEATURES, "train"), Read("bank", "bank", "bank")),
         priority=30,
-        gpu=True,
+        gpu="yes",
         base_mb=270,
         memory=costs.training_scores_memory,
         base_s=0.6,

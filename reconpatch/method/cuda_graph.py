@@ -15,7 +15,7 @@ AGREE = 1e-3  # largest difference of two changes of a tensor, as a share of the
 
 def record(step: Step) -> Step:
     """A step whose kernels are the same at every call -> a function that replays them on the same memory."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):

@@ -116,14 +116,16 @@ def build_bank(
     coreset_dim: int,
     seed: int,
     threads: int = 1,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> MemoryBank:
     """(N, C) patches of normal images, possibly a memory map -> memory bank of N * ratio rows.
 
     Greedy k-centre runs on a random projection of the representations and starts from a random patch. Both are drawn
-    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole.
+    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole. `device` selects.
     """
-    from reconpatch.method.coreset import greedy_order, random_projection  # numba, which scoring does without
+    # numba, which scoring does without
+    from reconpatch.method.coreset import greedy_order, greedy_order_on_device, random_projection
 
     wanted = coreset_size(len(patches), ratio)
     matrix = random_projection(representation.dim, coreset_dim, seed)
@@ -132,7 +134,10 @@ def build_bank(
         r = representation(read_slice(patches, rows))
         projected[rows] = r if matrix is None else r @ matrix
     first = int(named_rng(seed, "coreset/first").integers(len(patches)))
-    order = greedy_order(projected, wanted, first, threads, progress)
+    if device == "cpu":
+        order = greedy_order(projected, wanted, first, threads, progress)
+    else:
+        order = greedy_order_on_device(projected, wanted, first, device, progress)
     del projected
     kept = np.empty((wanted, representation.dim), np.float32)
     by_index = np.argsort(order)  # read in the order of the file, stored in the order picked

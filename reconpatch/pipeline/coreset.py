@@ -13,6 +13,7 @@ from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, read_stage, write_stage
+from reconpatch.runtime import take_device
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
 
     `ratio` is the largest of all runs that share the bank: the first rows of a coreset are a smaller coreset.
     """
+    device = "cpu"
+    if job.gpu_untried:
+        from reconpatch.device import repeatable, resolve  # PyTorch, which a coreset on the CPU does without
+
+        take_device(job.device, job.note)
+        device = resolve(job.device)
+        repeatable(device, job.threads)
     features = np.load(files.train, mmap_mode="r")
     representation = Representation(run["dim"])
     if files.f is not None:
@@ -55,13 +63,14 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
         coreset_dim=run["coreset_dim"],
         seed=run["seed"],
         threads=job.threads,
+        device=device,
         progress=partial(job.progress, "picks"),
     )
     with replacing(files.bank) as temporary:
         bank.save(temporary)
     features_facts = read_stage(files.features)
     facts = StageFile(
-        stage=stage_facts(job.code, job.threads, "cpu", job.usage(), folder=files.facts.parent.name),
+        stage=stage_facts(job.code, job.threads, device, job.usage(), folder=files.facts.parent.name),
         digests={"train_features": features_facts.digests["train_features"]},
         features=features_facts.stage,
     )

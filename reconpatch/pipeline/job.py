@@ -47,6 +47,7 @@ class Job:
     threads: int = 1
     device: str = "cpu"  # the device that the user wants: auto, cpu or cuda
     code: str = ""  # digest of the modules that the job runs
+    gpu_untried: bool = False  # whether it may use on a GPU what never ran on one, the setting of that name
     started: float = field(default_factory=time.perf_counter)
     imports: float = field(default_factory=process_age)  # seconds from the start of the process to that of the job
     latest: float = 0.0  # when progress was last reported, in seconds since the start, as the next two
@@ -88,7 +89,9 @@ class Job:
 
 
 @contextmanager
-def run_job(log: Path, name: str, *, threads: int = 1, device: str = "cpu", code: str = "") -> Iterator[Job]:
+def run_job(
+    log: Path, name: str, *, threads: int = 1, device: str = "cpu", code: str = "", gpu_untried: bool = False
+) -> Iterator[Job]:
     """Run a job with its log file open. An error that the user can correct ends the process with a message and without
     a traceback.
     """
@@ -99,7 +102,7 @@ def run_job(log: Path, name: str, *, threads: int = 1, device: str = "cpu", code
     with TextIOWrapper(open(log, "wb", buffering=0), encoding="utf-8", write_through=True) as file:
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
-        running = Job(name, file, threads, device, code)
+        running = Job(name, file, threads, device, code, gpu_untried)
         running.note(f"{name}, process {os.getpid()}, begun {running.imports:.2f} s ago")
         try:
             yield running

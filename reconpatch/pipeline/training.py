@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing
+from reconpatch.method.cuda_graph import captured
 from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
@@ -35,11 +37,17 @@ def train_representation(job: Job, files: TrainingFiles, run: Mapping[str, objec
     def progress(epoch: Epoch) -> None:
         job.progress(f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, settings.epochs)
 
+    capture = None
+    if device == "cuda" and job.gpu_untried:
+        capture = partial(captured, note=job.note)
+    elif device == "cuda":
+        job.note("each step without a CUDA graph, which has not run on a GPU yet; gpu_untried: true tries it")
     f, history = train(
         features.reshape(-1, features.shape[-1]),
         settings,
         checkpoints=checkpoints,
         device=device,
+        capture=capture,
         progress=progress,
     )
     with replacing(files.f) as temporary:

@@ -68,14 +68,19 @@ def path(stage, file):
     return temp(pattern) if fill else pattern
 
 
+def gpus(stage):
+    """GPUs that a job of a stage asks for: one where it uses one, 0 elsewhere."""
+    used = {"yes": True, "no": False, "untried": PLAN.config.gpu_untried}
+    return GPUS * used[STAGES[stage].gpu]
+
+
 def memory(stage):
     """Wildcards -> predicted memory in MB; a job sent elsewhere asks for more, as a cluster needs it."""
     row = STAGES[stage]
 
     def mb(wildcards, attempt):
         need = NEEDS.mb(resources.job_of(row.rule, wildcards))
-        gpu = row.gpu and GPUS > 0
-        return resources.cluster_mb(need, gpu, attempt) if ELSEWHERE else need
+        return resources.cluster_mb(need, gpus(stage) > 0, attempt) if ELSEWHERE else need
 
     return mb
 

@@ -17,7 +17,7 @@ rule extract_features:
     resources:
         mem_mb=memory("features"),
         runtime=runtime("features"),
-        gpu=GPUS,
+        gpu=gpus("features"),
     params:
         folder=folder,
         run=settings("features"),
@@ -64,7 +64,7 @@ rule train_representation:
     resources:
         mem_mb=memory("training"),
         runtime=runtime("training"),
-        gpu=GPUS,
+        gpu=gpus("training"),
     params:
         run=settings("training"),
         checkpoints=PLAN.config.checkpoints,
@@ -88,6 +88,7 @@ rule select_coreset:
     resources:
         mem_mb=memory("bank"),
         runtime=runtime("bank"),
+        gpu=gpus("bank"),
     params:
         run=settings("bank"),
         ratio=lambda w: PLAN.ratios[w.dataset, w.category, w.stage],
@@ -111,7 +112,7 @@ rule score_run:
     resources:
         mem_mb=memory("score"),
         runtime=runtime("score"),
-        gpu=GPUS,
+        gpu=gpus("score"),
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
         layout=lambda w: PLAN.dataset(w.dataset).layout,
@@ -134,7 +135,7 @@ rule score_training:
     resources:
         mem_mb=memory("training_scores"),
         runtime=runtime("training_scores"),
-        gpu=GPUS,
+        gpu=gpus("training_scores"),
     params:
         run=lambda w: description(PLAN.runs[w.run], "score"),
         code=code("training_scores"),
