@@ -32,17 +32,16 @@ class Backbone:
     """A frozen network, the normalisation of its input, and the source and digest of its weights."""
 
     net: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Tensor  # (3, 1, 1), on the device, as std
+    std: Tensor
     weights: dict[str, str]
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """(B, crop, crop, 3) uint8 -> one (B, C, H, W) feature map per level, in the order of the levels."""
-        x = images.to(self.device).permute(0, 3, 1, 2).float() / 255  # a channels-last view
-        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (self.mean, self.std))
-        features: list[Tensor] = self.net(x.sub_(mean).div_(std).to(self.dtype))
+        x = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255  # a channels-last view
+        features: list[Tensor] = self.net(x.sub_(self.mean).div_(self.std).to(self.dtype))
         return features
 
 
@@ -163,7 +162,8 @@ def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precisi
     dtype = PRECISIONS[precision]
     with torch.inference_mode():
         net = prepare(net, dtype)
-    return Backbone(net, cfg["mean"], cfg["std"], facts, device, dtype)
+    mean, std = (torch.tensor(cfg[key], device=device)[:, None, None] for key in ("mean", "std"))
+    return Backbone(net, mean, std, facts, device, dtype)
 
 
 def download_pretrained(name: str) -> dict[str, str]:

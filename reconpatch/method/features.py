@@ -4,17 +4,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.feature_files import write_header
 from reconpatch.method.patches import patch_features
 
+MOST_IMAGES = 64  # in a pass of a GPU: more are seldom faster
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -31,19 +33,62 @@ def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, dep
             yield waiting.popleft().result()
 
 
-def features_of(
+class Started(NamedTuple):
+    """Patch features of a batch that may still be on their way from a GPU to the host."""
+
+    features: Tensor  # (B, H, W, dim) float16, in host memory
+    total: Tensor  # their sum: finite only if every feature is
+    arrived: Any  # torch.cuda.Event; None on the CPU
+
+
+def start_features(
     images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int, dim: int
-) -> NDArray[np.float16]:
-    """B (crop, crop, 3) uint8 images -> (B, H, W, dim) float16 patch features.
+) -> Started:
+    """B (crop, crop, 3) uint8 images -> their features. On a GPU it returns before these are computed: the host can
+    read the next images meanwhile.
+    """
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.stack(images))
+        levels = backbone(batch.pin_memory() if backbone.device == "cuda" else batch)
+        features = patch_features(levels, patch_size, level_dim, dim, torch.float16)
+        total = features.sum(dtype=torch.float32)
+        if backbone.device != "cuda":
+            return Started(features, total, None)
+        on_host = Started(
+            torch.empty_like(features, device="cpu", pin_memory=True),
+            torch.empty_like(total, device="cpu", pin_memory=True),
+            torch.cuda.Event(),  # type: ignore[no-untyped-call]
+        )
+        on_host.features.copy_(features, non_blocking=True)
+        on_host.total.copy_(total, non_blocking=True)
+        on_host.arrived.record()
+        return on_host
+
+
+def finish_features(started: Started) -> NDArray[np.float16]:
+    """What `start_features` started -> (B, H, W, dim) float16 patch features.
 
     Raises ReconpatchError if a feature does not fit into float16. Features of trained networks are far from that.
     """
-    with torch.inference_mode():
-        levels = backbone(torch.from_numpy(np.stack(images)))
-        features = patch_features(levels, patch_size, level_dim, dim, torch.float16).cpu()
-        if not features.sum(dtype=torch.float32).isfinite():  # one pass; a sum is finite only if every term is
-            raise ReconpatchError("patch features do not fit into float16", fix="check the weights of the network")
-    return np.asarray(features.numpy())
+    if started.arrived is not None:
+        started.arrived.synchronize()
+    if not started.total.isfinite():
+        raise ReconpatchError("patch features do not fit into float16", fix="check the weights of the network")
+    return np.asarray(started.features.numpy())
+
+
+def features_of(
+    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int, dim: int
+) -> NDArray[np.float16]:
+    """B (crop, crop, 3) uint8 images -> (B, H, W, dim) float16 patch features. Raises as `finish_features` does."""
+    return finish_features(start_features(images, backbone, patch_size, level_dim, dim))
+
+
+def larger_batch(batch: int, used: int, free: int) -> int:
+    """Images of a first pass, bytes of a GPU's memory that it took at most, bytes that were free -> images a pass that
+    take half of these, from `batch` to MOST_IMAGES.
+    """
+    return max(batch, min(MOST_IMAGES, batch * free // (2 * max(1, used))))
 
 
 def write_features(
@@ -59,31 +104,48 @@ def write_features(
     batch: int,
     threads: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
+) -> int:
     """N items, a function that reads the (crop, crop, 3) image of one -> `destination`, an .npy file of (N, H, W, dim)
-    float16 patch features.
+    float16 patch features. Returns the number of images in the largest pass.
 
-    Images are read while the network works. `progress` is called with (images done, images in all). Raises
-    ReconpatchError if there are no items, and as `features_of` does, with the name of the first image of the batch:
-    from `names`, by default the items as text.
+    Images are read while the network works. A GPU takes `batch` images at first, and then as many as `larger_batch`
+    says. `progress` is called with (images done, images in all). Raises ReconpatchError if there are no items, and as
+    `finish_features` does, with the name of the first image of the batch: from `names`, by default the items as text.
     """
     if not items:
         raise ReconpatchError("no images to extract features of", where=destination)
-    done = 0
+    on_gpu = backbone.device == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else 0
+    begun = done = 0
     images: list[NDArray[np.uint8]] = []
+    waiting: deque[Started] = deque()
     with open(destination, "wb") as file:  # written in order: a memory map would count as memory and hide a full disk
-        for image in read_ahead(read, items, threads, depth=2 * batch):
-            images.append(image)
-            if len(images) < batch and done + len(images) < len(items):
-                continue
+
+        def write_oldest() -> None:
+            nonlocal done
             try:
-                features = features_of(images, backbone, patch_size, level_dim, dim)
+                features = finish_features(waiting.popleft())
             except ReconpatchError as error:
                 first = names[done] if names else items[done]
                 raise ReconpatchError(error.what, where=f"{first} and after", fix=error.fix) from None
             if done == 0:
                 write_header(file, (len(items), *features.shape[1:]), np.dtype(np.float16))
             file.write(features.data)
-            done += len(images)
-            images.clear()
+            done += len(features)
             progress(done, len(items))
+
+        for image in read_ahead(read, items, threads, depth=2 * batch):
+            images.append(image)
+            if len(images) < batch and begun + len(images) < len(items):
+                continue
+            waiting.append(start_features(images, backbone, patch_size, level_dim, dim))
+            begun += len(images)
+            images.clear()
+            if len(waiting) > on_gpu:  # a GPU works on one batch while another is read
+                write_oldest()
+            if on_gpu and begun == batch:  # after the first pass
+                write_oldest()
+                batch = larger_batch(batch, torch.cuda.max_memory_allocated(), free)
+        while waiting:
+            write_oldest()
+    return batch

@@ -26,8 +26,8 @@ class LevelWeights:
 
     start: int
     stop: int
-    channels: Tensor  # (terms, n): the input channel of every output; n is padded to a multiple of BLOCK
-    kernels: Tensor  # (terms, n, 1, s, s): its weights, 0 where an output has fewer terms
+    channels: tuple[Tensor | None, ...]  # of each term (n): the input channel of every output; None: all, in order
+    kernels: Tensor  # (terms, n, 1, s, s): its weights, 0 where an output has fewer terms; n: a multiple of BLOCK
 
 
 def pooling(inputs: int, outputs: int) -> csr_array:
@@ -40,8 +40,10 @@ def pooling(inputs: int, outputs: int) -> csr_array:
 
 
 @cache
-def level_weights(channels: tuple[int, ...], patch_size: int, level_dim: int, dim: int) -> tuple[LevelWeights, ...]:
-    """(channels of every level, s, level_dim, dim) -> the weights of every level."""
+def level_weights(
+    channels: tuple[int, ...], patch_size: int, level_dim: int, dim: int, device: torch.device
+) -> tuple[LevelWeights, ...]:
+    """(channels of every level, s, level_dim, dim) -> the weights of every level, on a device."""
     area, levels = patch_size**2, []
     last = pooling(len(channels) * level_dim, dim).tocsc()
     for n, count in enumerate(channels):
@@ -55,22 +57,24 @@ def level_weights(channels: tuple[int, ...], patch_size: int, level_dim: int, di
         kernels = np.zeros((*channels_of.shape, area), np.float32)
         channels_of[term, outputs], kernels[term, outputs, position] = inputs, whole.data
         shaped = torch.from_numpy(kernels).view(*channels_of.shape, 1, patch_size, patch_size)
-        levels.append(LevelWeights(start, stop, torch.from_numpy(channels_of), shaped))
+        everything = np.arange(count)
+        taken = [None if np.array_equal(c, everything) else torch.from_numpy(c).to(device) for c in channels_of]
+        levels.append(LevelWeights(start, stop, tuple(taken), shaped.to(device)))
     return tuple(levels)
 
 
 def pooled_level(level: Tensor, weights: LevelWeights) -> Tensor:
     """(B, C, H, W) -> (B, stop - start, H, W) float32: surroundings gathered and pooled, zeros outside the map."""
     level = level.float().contiguous(memory_format=torch.channels_last)
-    rows, everything = level.permute(0, 2, 3, 1), torch.arange(level.shape[1])
+    rows = level.permute(0, 2, 3, 1)
     terms = []
     for channels, kernel in zip(weights.channels, weights.kernels, strict=True):
-        if torch.equal(channels, everything):
+        if channels is None:
             x = level
         else:
-            chosen = rows.reshape(-1, rows.shape[-1]).index_select(1, channels.to(level.device))
+            chosen = rows.reshape(-1, rows.shape[-1]).index_select(1, channels)
             x = chosen.view(*rows.shape[:-1], -1).permute(0, 3, 1, 2)
-        kernel = kernel.to(level.device, memory_format=torch.channels_last)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
         terms.append(F.conv2d(x, kernel, padding=(kernel.shape[-1] - 1) // 2, groups=len(kernel)))
     return sum(terms[1:], terms[0])[:, : weights.stop - weights.start]
 
@@ -85,7 +89,7 @@ def patch_features(
     """
     b, _, h, w = levels[0].shape
     features = levels[0].new_empty((b, h, w, dim), dtype=dtype)
-    parts = level_weights(tuple(level.shape[1] for level in levels), patch_size, level_dim, dim)
+    parts = level_weights(tuple(level.shape[1] for level in levels), patch_size, level_dim, dim, levels[0].device)
     stop, before = 0, features
     for level, weights in zip(levels, parts, strict=True):
         part = pooled_level(level, weights)

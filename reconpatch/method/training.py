@@ -141,11 +141,13 @@ class Trainer:
                 p = self.room[: len(batch)].copy_(torch.from_numpy(read_rows(self.patches, batch)))
                 self.step(p, each)
         else:
-            chosen = torch.from_numpy(np.concatenate(batches)).to(self.chosen.device).split([*map(len, batches)])
-            for batch, each in zip(chosen, torch.tensor(rates).to(self.rates.device), strict=True):
-                self.chosen[: len(batch)].copy_(batch)
+            chosen = torch.from_numpy(np.concatenate(batches)).to(self.chosen.device)
+            rates_there, start = torch.tensor(rates).to(self.rates.device), 0
+            for batch, each in zip(batches, rates_there, strict=True):
+                self.chosen[: len(batch)].copy_(chosen[start : start + len(batch)])
                 self.rates.copy_(each)
                 self.step_of(len(batch))()
+                start += len(batch)
         mean: list[float] = (self.totals / len(batches)).tolist()
         return mean
 

@@ -82,7 +82,7 @@ def extract_features(
     for split, file in (("train", files.train), ("test", files.test)):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(file) as temporary:
-            write_features(
+            largest = write_features(
                 list(zip([files.folder / path for path in paths], drawn_augmentations(paths, run), strict=True)),
                 lambda item: image_array(item[0], run["resize"], run["crop"], run["interpolation"], item[1]),
                 backbone,
@@ -103,7 +103,7 @@ def extract_features(
         name(device),
         job.usage(),
         folder=files.facts.parent.name,
-        batch_images=batch,
+        batch_images=largest,
         s_per_image=seconds,
     )
     write_stage(files.facts, StageFile(stage=stage, digests=digests, weights=Weights(**backbone.weights)))

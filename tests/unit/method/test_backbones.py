@@ -41,7 +41,7 @@ def test_feature_maps_are_those_of_features_only(name: str) -> None:
     flat = {k.replace(".", "_"): v for k, v in whole.state_dict().items()}
     cut.load_state_dict({k: flat[k.replace(".", "_")] for k in cut.state_dict()})
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (ours.mean, ours.std))
+    mean, std = ours.mean, ours.std
     with torch.inference_mode():
         expected = cut((images.permute(0, 3, 1, 2) / 255 - mean) / std)
         for got, want in zip(ours(images), expected, strict=True):
@@ -65,7 +65,7 @@ def test_embedded_backbone_has_the_original_tensors() -> None:
     net = timm.create_model("tf_efficientnet_lite0", features_only=True, feature_cls="getter", out_indices=(2, 3))
     cut = {key: state[key.removeprefix("model.")] for key in net.state_dict()}
     assert backbone.weights["sha256"] == state_digest(cut)
-    assert backbone.mean == (0.5, 0.5, 0.5) and backbone.weights["source"] == "embedded"
+    assert backbone.mean.tolist() == [[[0.5]]] * 3 and backbone.weights["source"] == "embedded"
     with pytest.raises(ReconpatchError, match="embedded weights exist for tf_efficientnet_lite0 only"):
         load_backbone("resnet18", [2], "embedded")
 
@@ -112,6 +112,6 @@ def test_no_network_is_explained(monkeypatch) -> None:
 def test_real_weights_file(real: Path) -> None:
     file = real / "weights" / "resnet18.tv_in1k.to_layer3.safetensors"
     backbone = load_backbone("resnet18.tv_in1k", [2, 3], "file", file)
-    assert backbone.mean == (0.485, 0.456, 0.406)
+    torch.testing.assert_close(backbone.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
     with pytest.raises(ReconpatchError, match=r"missing, first 'layer4"):
         load_backbone("resnet18.tv_in1k", [2, 3, 4], "file", file)

@@ -7,7 +7,7 @@ from reconpatch.data.augmentation import Augmentation
 from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import write_features
+from reconpatch.method.features import larger_batch, write_features
 from reconpatch.method.patches import patch_features
 
 SETTINGS = {"patch_size": 3, "level_dim": 16, "dim": 12}
@@ -49,6 +49,8 @@ def test_batches_do_not_matter(batch, backbone, tmp_path, rng) -> None:
 
 def test_features_beyond_float16_are_refused(backbone, tmp_path, rng) -> None:
     class Loud:
+        device = "cpu"
+
         def __call__(self, images):
             return [1e6 * level for level in backbone(images)]
 
@@ -63,3 +65,10 @@ def test_features_beyond_float16_are_refused(backbone, tmp_path, rng) -> None:
             batch=1,
             threads=1,
         )
+
+
+def test_a_gpu_takes_batches_that_leave_half_of_its_memory_free() -> None:
+    gib = 2**30
+    assert larger_batch(8, used=gib, free=8 * gib) == 32  # 1/8 GiB an image
+    assert larger_batch(8, used=gib, free=70 * gib) == 64
+    assert larger_batch(8, used=6 * gib, free=8 * gib) == 8
