@@ -19,13 +19,13 @@ from schedule import Schedule, Task, critical_path, simulate, tasks_of
 
 from reconpatch.cli.replication import CHECKED, SHIPPED
 from reconpatch.experiments.checks import check_backbones
+from reconpatch.experiments.costs import GPU_SPEED
 from reconpatch.experiments.plan import load_plan
 from reconpatch.experiments.resources import Estimate, Job, estimate
 from reconpatch.experiments.stages import BY_RULE
 
 PLANNING = 12.0  # s of Snakemake before the first of 3,067 jobs
-# Assumed, not measured: how many times one core's speed a GPU gives what it does (dense work), and cores beside each.
-GPU, BESIDE = 100.0, 8
+BESIDE = 8  # cores beside each GPU
 
 
 class Scenario(NamedTuple):
@@ -42,7 +42,7 @@ SCENARIOS = (
     Scenario("extraction on one core", threads=1),
     Scenario("extraction first", first="features"),
     Scenario("longest chain first", first="chain"),
-    Scenario(f"a GPU of {GPU:g} cores (assumed) and {BESIDE} cores a worker", gpu=True),
+    Scenario(f"a GPU of {GPU_SPEED:g} cores (assumed) and {BESIDE} cores a worker", gpu=True),
 )
 
 
@@ -65,8 +65,7 @@ def variant(needs: Estimate, workers: int, scenario: Scenario) -> tuple[dict[Job
     for job, task in tasks.items():
         time, threads = needs.jobs[job].time, min(cores, BY_RULE[job.rule].threads)
         if scenario.gpu and time.dense:
-            rest = (time.work - time.dense) / threads
-            task = replace(task, seconds=time.start + rest + time.dense / GPU + JOB, takes={**task.takes, "gpu": 1.0})
+            task = replace(task, seconds=time.on_gpu(threads) + JOB, takes={**task.takes, "gpu": 1.0})
         if job.rule == "extract_features":
             if scenario.threads == 1:
                 task = replace(task, seconds=time.wall() + JOB, takes={**task.takes, "cores": 1.0})
@@ -161,7 +160,7 @@ def gpu_hours(needs: Estimate) -> None:
     """Print for how long jobs hold a GPU, whatever the workers: with their imports and what the processor does."""
     tasks, _ = variant(needs, 1, next(s for s in SCENARIOS if s.gpu))
     held = sum(task.seconds for task in tasks.values() if "gpu" in task.takes)
-    dense = sum(needs.jobs[job].time.dense for job in tasks) / GPU
+    dense = sum(needs.jobs[job].time.dense for job in tasks) / GPU_SPEED
     rest = sum(task.seconds * task.takes["cores"] for task in tasks.values() if "gpu" not in task.takes)
     print(f"GPU (assumed): held {held / 3600:.1f} h, of which it works {dense / 3600:.1f} h")
     print(f"jobs without it: {rest / 3600:.1f} core hours\n")

@@ -12,8 +12,8 @@ from pathlib import Path
 from reconpatch.data.index import index
 from reconpatch.data.published import data_flags
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.checks import check_backbones, stray_weights
-from reconpatch.experiments.costs import Network
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.costs import GPU_SPEED, Network
 from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.plan import Plan, load_plan
@@ -132,6 +132,11 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     for rule, (count, job) in needs.largest().items():
         print(f"  {rule}, {count} times: at most {needs.mb(job) / 1000:.1f} GB ({job.about})")
     show_times(needs)
+    if plan.config.device == "cuda" or gpu_wanted("auto"):
+        print(
+            f"with GPUs, which jobs would hold for {_time(needs.gpu_seconds())} in all, if one does the work of "
+            f"{GPU_SPEED:g} cores: assumed, not measured"
+        )
     try:
         check_fits({job: need.memory for job, need in needs.jobs.items()}, limit)
     except ReconpatchError as error:

@@ -47,6 +47,7 @@ NETWORKS = {
 OTHER_NETWORK = 0.01, 40e9
 
 # Rates: operations per second of one core, or seconds per unit.
+GPU_SPEED = 100.0  # of dense work on a GPU, in cores. Assumed: nothing was measured on one
 SEARCH_RATE, TRAINING_RATE = 100e9, 120e9  # operations per second in the matrix products of a search and of training
 LOAD_NETWORK, LOAD_PARAMETER = 1.0, 80e-9  # s per network, and per parameter of it
 DECODE_PIXEL = 25e-9  # s per pixel of a photograph: decoded and scaled down
@@ -96,6 +97,10 @@ class Time:
     def wall(self, threads: int = 1) -> float:
         """Seconds of the whole job with some threads, which share the work but not the start."""
         return self.start + self.work / threads
+
+    def on_gpu(self, threads: int = 1) -> float:
+        """Seconds of the whole job with a GPU for the dense work and some threads for the rest."""
+        return self.start + (self.work - self.dense) / threads + self.dense / GPU_SPEED
 
     @property
     def cpu(self) -> float:
@@ -336,17 +341,17 @@ def represent_seconds(sizes: Sizes, patches: int) -> float:
     return values * 2 * READ_BYTE + made
 
 
-def search_seconds(sizes: Sizes, patches: int) -> float:
-    """Seconds of comparing every patch with every row of the bank; for reweighting also the rows that each image finds
-    with all rows, and differences to their neighbours.
+def search_work(sizes: Sizes, patches: int) -> Work:
+    """Patches are represented, and compared with every row of the bank, which a GPU does; for reweighting also the rows
+    that each image finds with all rows, and differences to their neighbours.
     """
-    reweighting = 0.0
+    dense, reweighting = product(patches, sizes.dim, sizes.used), 0.0
     if sizes.neighbours > 1:
         images = patches / sizes.grid**2
         found = images * min(sizes.grid**2, sizes.used)
-        reweighting = product(found, sizes.dim, sizes.used)
-        reweighting += patches * sizes.neighbours * sizes.dim * REWEIGHT_VALUE
-    return represent_seconds(sizes, patches) + product(patches, sizes.dim, sizes.used) + reweighting
+        dense += product(found, sizes.dim, sizes.used)
+        reweighting = patches * sizes.neighbours * sizes.dim * REWEIGHT_VALUE
+    return represent_seconds(sizes, patches) + dense + reweighting, dense
 
 
 def index_work(sizes: Sizes) -> Work:
@@ -394,14 +399,13 @@ def bank_work(sizes: Sizes) -> Work:
 
 def score_work(sizes: Sizes) -> Work:
     """The search for the test images' patches, then maps and metrics."""
-    dense = search_seconds(sizes, sizes.test_patches)
-    return dense + sizes.test * sizes.crop**2 * MAP_PIXEL, dense
+    work, dense = search_work(sizes, sizes.test_patches)
+    return work + sizes.test * sizes.crop**2 * MAP_PIXEL, dense
 
 
 def training_scores_work(sizes: Sizes) -> Work:
     """The search for the training images' patches."""
-    dense = search_seconds(sizes, sizes.train_patches)
-    return dense, dense
+    return search_work(sizes, sizes.train_patches)
 
 
 def ensemble_work(sizes: Sizes) -> Work:

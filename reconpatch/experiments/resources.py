@@ -97,6 +97,11 @@ class Estimate:
             return self.jobs[job].time.wall(stage.threads)
         return max((self.seconds(known) for known in self.jobs if known.rule == job.rule), default=UNPLANNED_S)
 
+    def gpu_seconds(self) -> float:
+        """Seconds for which all jobs together hold a GPU, where each that can use one has one."""
+        rows = ((BY_RULE[job.rule], need.time) for job, need in self.jobs.items())
+        return sum(time.on_gpu(stage.threads) for stage, time in rows if stage.gpu == "yes")
+
     def longest(self) -> dict[str, tuple[float, Job]]:
         """Rule -> seconds of one core that all its jobs take, and the longest of them."""
         totals: dict[str, tuple[float, Job]] = {}
