@@ -169,6 +169,12 @@ def check(plan: Plan) -> list[str]:
         problems.append(str(error))
     else:
         problems += check_weights(plan) + stray_weights(plan, RESULTS)
+        from reconpatch.method.search import choose_engine
+
+        try:
+            print(f"the memory bank is searched by {choose_engine(plan.config.device)}")
+        except ReconpatchError as error:
+            problems.append(str(error))
     lacking = reasons(plan.weightless)
     problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
     for why, names in reasons(plan.absent).items():

@@ -80,6 +80,8 @@ PLANNED = {
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
 ELSEWHERE = {
+    "python benchmarks/gpu/wheels.py": "downloads wheels; its result is in docs/scaling.md",
+    "bash benchmarks/gpu/run.sh OUT": "needs a GPU; test_gpu_script.py rehearses it",
     "make smoke": "CI runs it",
     "make test": "CI runs it",
     ". .venv/bin/activate": "the environment of the tests is active",
