@@ -137,6 +137,8 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
             f"with GPUs, which jobs would hold for {_time(needs.gpu_seconds())} in all, if one does the work of "
             f"{GPU_SPEED:g} cores: assumed, not measured"
         )
+        arrays = ", ".join(f"{rule} {mb / 1000:.1f} GB" for rule, mb in needs.gpu_mb().items())
+        print(f"arrays of the largest jobs on a GPU, not measured either: {arrays}")
     try:
         check_fits({job: need.memory for job, need in needs.jobs.items()}, limit)
     except ReconpatchError as error:

@@ -9,11 +9,11 @@ runs. docs/scaling.md compares predictions and measurements. Another machine has
 depends on the data. Nothing was measured on a GPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from reconpatch.experiments.run import Run
-from reconpatch.method.feature_files import CHUNK, RESIDENT
+from reconpatch.method.feature_files import CHUNK, PAIRS, RESIDENT
 from reconpatch.runtime import MB
 
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
@@ -315,6 +315,34 @@ def table_memory(sizes: Sizes) -> Memory:
 def pictures_memory(sizes: Sizes) -> Memory:
     """Panels of a figure, each resampled in colours of 8 bytes."""
     return Memory(38 * sizes.panels * sizes.crop**2 / MB)
+
+
+# --- memory of a GPU: MB of the arrays there. None of this was measured -----------------------------------------------
+
+
+def extraction_gpu(sizes: Sizes) -> float:
+    """The network, as it was made and folded, and a batch with its activations and patches; larger batches follow where
+    the GPU has room for them.
+    """
+    activations = ACTIVATIONS.get(sizes.backbone.split(".")[0], OTHER_ACTIVATIONS)
+    image = sizes.crop**2 * (activations + 3 * 5) + sizes.grid**2 * sizes.width * 14
+    return (8 * sizes.parameters + sizes.batch_images * image) / MB
+
+
+def training_gpu(sizes: Sizes) -> float:
+    """All patches in float16; five matrices of pairs; a batch and the layers as in the processor's memory."""
+    resident = training_memory(replace(sizes, train=0)).held
+    return (sizes.train_patches * sizes.width * 2 + 3 * sizes.batch**2 * 4) / MB + resident
+
+
+def bank_gpu(sizes: Sizes) -> float:
+    """The projected patches, and their differences to the last pick."""
+    return 2 * sizes.train_patches * min(sizes.dim, sizes.coreset_dim) * 4 / MB
+
+
+def search_gpu(sizes: Sizes) -> float:
+    """The bank as it is and centred, and the distances of a block of it to the patches of an image."""
+    return (2 * sizes.used * sizes.dim + min(PAIRS, sizes.grid**2 * sizes.used)) * 4 / MB
 
 
 # --- time: each returns seconds of work on one core, and the part of them that is dense -------------------------------

@@ -54,6 +54,7 @@ class Need(NamedTuple):
     memory: Memory
     time: Time
     after: frozenset[Job] = frozenset()
+    gpu_mb: float = 0.0  # of a GPU's memory, where it uses one
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Estimate:
 
     def add(self, stage: Stage, job: Job, sizes: Sizes, after: frozenset[Job] = frozenset()) -> None:
         """Enter what a job of a stage needs, and the jobs whose files it reads."""
-        self.jobs[job] = Need(stage.memory_of(sizes), stage.time_of(sizes), after)
+        gpu_mb = stage.gpu_mb(sizes) if stage.gpu_mb else 0.0
+        self.jobs[job] = Need(stage.memory_of(sizes), stage.time_of(sizes), after, gpu_mb)
 
     @property
     def features_gb(self) -> float:
@@ -101,6 +103,11 @@ class Estimate:
         """Seconds for which all jobs together hold a GPU, where each that can use one has one."""
         rows = ((BY_RULE[job.rule], need.time) for job, need in self.jobs.items())
         return sum(time.on_gpu(stage.threads) for stage, time in rows if stage.gpu == "yes")
+
+    def gpu_mb(self) -> dict[str, float]:
+        """Rule -> MB of a GPU's memory that its largest job takes there, of the rules that use one."""
+        rules = {job.rule for job in self.jobs if BY_RULE[job.rule].gpu == "yes"}
+        return {rule: max(need.gpu_mb for job, need in self.jobs.items() if job.rule == rule) for rule in sorted(rules)}
 
     def longest(self) -> dict[str, tuple[float, Job]]:
         """Rule -> seconds of one core that all its jobs take, and the longest of them."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reconpatch.errors import ReconpatchError
 
 CHUNK = 65536  # patches that are read and represented at a time
+PAIRS = 2**26  # distances that a search on a GPU computes at a time: 256 MB
 RESIDENT = 2**32  # bytes of a memory map that may stay in memory: reading a row from a file takes longer
 
 

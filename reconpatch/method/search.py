@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method.feature_files import PAIRS
 
 Floats = NDArray[np.float32]
 Engine = Literal["faiss on a GPU", "PyTorch on a GPU", "faiss"]
-PAIRS = 2**26  # distances that are computed at a time on a GPU: 256 MB
 
 
 def load_faiss() -> Any:

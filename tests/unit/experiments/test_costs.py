@@ -91,3 +91,15 @@ def test_a_coreset_holds_its_arrays(images, width, dim, coreset_dim, ratio) -> N
     d = min(dim, coreset_dim)
     selecting = patches * d * 4 + 2 * kept * d * 4 + patches * (8 + 8 + 4 + 4)
     assert costs.bank_memory(sizes).held > max(selecting, kept * dim * 4) / MB
+
+
+def test_a_gpu_holds_the_arrays() -> None:
+    """Patches in float16; projected points twice; the bank twice. What comes beside them is less than these here."""
+    sizes = Sizes(train=400, grid=28, width=1024, dim=512, projection_dim=128, batch=1024, coreset_dim=128, used=31360)
+    patches = 400 * 28**2
+    for predicted, arrays in (
+        (costs.training_gpu(sizes), patches * 1024 * 2),
+        (costs.bank_gpu(sizes), 2 * patches * 128 * 4),
+        (costs.search_gpu(sizes), 2 * 31360 * 512 * 4),
+    ):
+        assert arrays / 1e6 <= predicted < 2.2 * arrays / 1e6
