@@ -80,7 +80,9 @@ def memory(stage):
 
     def mb(wildcards, attempt):
         need = NEEDS.mb(resources.job_of(row.rule, wildcards))
-        return resources.cluster_mb(need, gpus(stage) > 0, attempt) if ELSEWHERE else need
+        return (
+            resources.cluster_mb(need, gpus(stage) > 0, attempt) if ELSEWHERE else need
+        )
 
     return mb
 
