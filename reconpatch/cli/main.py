@@ -1,5 +1,6 @@
 """Entry point of the `reconpatch` command."""
 
+import os
 import sys
 
 from reconpatch.cli.arguments import make_parser
@@ -13,6 +14,9 @@ def main() -> None:
         sys.exit(given.call(given))
     except ReconpatchError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # the reader, as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python still flushes it
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -35,8 +35,10 @@ def show_plan(given: argparse.Namespace) -> None:
 
 def check_inputs(given: argparse.Namespace) -> None:
     """`reconpatch check`: raise one ReconpatchError with every problem of data sets, weights and networks."""
-    if problems := check(load_plan(given.configfile, given.experiments)):
+    plan = load_plan(given.configfile, given.experiments)
+    if problems := check(plan):
         raise ReconpatchError("\n".join(problems))
+    print(f"here {devices_used(plan.config.device)}")
     print("no problems found")
 
 
@@ -122,6 +124,8 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
         print("".join(f"    {run}\n" for run in plan.members(name)), end="")
     for why, names in reasons(plan.absent).items():
         print(f"left out: {why} ({', '.join(names)})")
+    if not plan.runs:
+        return
     needs = estimate(plan, networks)
     kept = needs.features_gb <= plan.config.features_gb
     fate = "kept" if kept else f"above features_gb = {plan.config.features_gb:g}, so each set is deleted after its use"
@@ -132,13 +136,12 @@ def show(plan: Plan, networks: Mapping[str, Network]) -> None:
     for rule, (count, job) in needs.largest().items():
         print(f"  {rule}, {count} times: at most {needs.mb(job) / 1000:.1f} GB ({job.about})")
     show_times(needs)
-    if plan.config.device == "cuda" or gpu_wanted("auto"):
-        print(
-            f"with GPUs, which jobs would hold for {_time(needs.gpu_seconds())} in all, if one does the work of "
-            f"{GPU_SPEED:g} cores: assumed, not measured"
-        )
-        arrays = ", ".join(f"{rule} {mb / 1000:.1f} GB" for rule, mb in needs.gpu_mb().items())
-        print(f"arrays of the largest jobs on a GPU, not measured either: {arrays}")
+    if plan.config.device == "cuda" or gpu_wanted(plan.config.device):
+        on_gpus = needs.on_gpus(plan.config)
+        print(f"with GPUs, if one does the work of {GPU_SPEED:g} cores, which was assumed and not measured:")
+        for rule, (seconds, mb) in on_gpus.items():
+            print(f"  {rule}: GPUs held for {_time(seconds)}, arrays of the largest job {mb / 1000:.1f} GB there")
+        print(f"in all {_time(sum(seconds for seconds, _ in on_gpus.values()))}")
     try:
         check_fits({job: need.memory for job, need in needs.jobs.items()}, limit)
     except ReconpatchError as error:
@@ -162,6 +165,18 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def devices_used(device: str) -> str:
+    """auto, cpu or cuda -> what computes here, as a sentence without its place."""
+    import torch
+
+    from reconpatch.method.search import choose_engine
+
+    network = torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else "the CPU"
+    if device == "cuda" and network == "the CPU":
+        return "is no GPU, which device: cuda asks for; jobs must run elsewhere"
+    return f"network and training run on {network}, and the memory bank is searched by {choose_engine(device)}"
+
+
 def check(plan: Plan) -> list[str]:
     """Every problem of the plan's data and backbones, as messages."""
     problems = []
@@ -171,12 +186,6 @@ def check(plan: Plan) -> list[str]:
         problems.append(str(error))
     else:
         problems += check_weights(plan) + stray_weights(plan, RESULTS)
-        from reconpatch.method.search import choose_engine
-
-        try:
-            print(f"the memory bank is searched by {choose_engine(plan.config.device)}")
-        except ReconpatchError as error:
-            problems.append(str(error))
     lacking = reasons(plan.weightless)
     problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
     for why, names in reasons(plan.absent).items():

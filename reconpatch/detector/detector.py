@@ -16,7 +16,7 @@ from reconpatch.method.backbones import Backbone
 from reconpatch.method.features import features_of, read_ahead
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
-from reconpatch.method.search import Search
+from reconpatch.method.search import Search, search_in
 
 Square = tuple[NDArray[np.uint8], View]  # (size, size, 3) pixels, and how they lie on the photograph
 
@@ -60,7 +60,7 @@ class Detector:
 
     def __post_init__(self) -> None:
         self.width = self.run.width
-        self.search = Search(self.bank.patches, self.threads, self.backbone.device)
+        self.search = search_in(self.bank.patches, self.threads, self.backbone.device)
 
     def __call__(
         self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None = None

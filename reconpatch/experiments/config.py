@@ -121,12 +121,16 @@ class Config(Section):
     """The whole configuration."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU where there is one")
-    gpu_untried: bool = Field(
-        description="whether jobs also use on a GPU what has not run on one yet: the training step as a CUDA graph, "
-        "and the selection of the coreset there"
+    cuda_graph: bool = Field(
+        description="on a GPU: whether a training step is recorded once and replayed as a CUDA graph. Off, as is the "
+        "next key, until it has run on a GPU: docs/scaling.md"
     )
+    gpu_coreset: bool = Field(description="on a GPU: whether the coreset is selected there, too")
     batch_images: Annotated[int, Field(ge=1, le=1024), NUMBER] = Field(
-        description="images in one pass through the network; changes memory and speed, not results"
+        description="images in one pass through the network on the CPU; changes memory and speed, not results"
+    )
+    gpu_batch_images: Annotated[int, Field(ge=1, le=1024), NUMBER] = Field(
+        description="the same on a GPU. There its libraries may choose other sums for another number"
     )
     features_gb: Amount = Field(
         description="GB of patch features that are kept. They take 2 bytes a value: 1.6 MB an image at 224 px and "

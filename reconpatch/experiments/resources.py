@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from reconpatch.data.layouts import category_folder, count_images, list_items
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.config import Config
 from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, Sizes, Time, features_bytes, sizes_of
 from reconpatch.experiments.plan import Plan, Target, sources, stage_names, stages_behind
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, TRAINING_FEATURES, Stage
@@ -22,7 +23,7 @@ TYPICAL_PANELS = 12  # of a figure of one category: four kinds of image, each wi
 UNPLANNED_MB, UNPLANNED_S = 1000, 3600.0  # for a job whose rule has no job in the plan
 # MB of the two Snakemakes around a job of a cluster: 188 MB each with the smoke run's plan, 193 MB with the paper's.
 AROUND_MB = 400
-CUDA_MB = 2000  # MB of host memory of a job of a cluster that computes on a GPU: not measured, and rather too much
+CUDA_MB = 2000  # MB of host memory that CUDA and pinned batches take: not measured, and rather too much
 SAFETY, LEAST_MINUTES = 4, 10  # schedulers end what runs longer: leave room for slower machines, disks and neighbours
 Counts = tuple[int, int]  # training and test images
 
@@ -99,15 +100,14 @@ class Estimate:
             return self.jobs[job].time.wall(stage.threads)
         return max((self.seconds(known) for known in self.jobs if known.rule == job.rule), default=UNPLANNED_S)
 
-    def gpu_seconds(self) -> float:
-        """Seconds for which all jobs together hold a GPU, where each that can use one has one."""
-        rows = ((BY_RULE[job.rule], need.time) for job, need in self.jobs.items())
-        return sum(time.on_gpu(stage.threads) for stage, time in rows if stage.gpu == "yes")
-
-    def gpu_mb(self) -> dict[str, float]:
-        """Rule -> MB of a GPU's memory that its largest job takes there, of the rules that use one."""
-        rules = {job.rule for job in self.jobs if BY_RULE[job.rule].gpu == "yes"}
-        return {rule: max(need.gpu_mb for job, need in self.jobs.items() if job.rule == rule) for rule in sorted(rules)}
+    def on_gpus(self, config: Config) -> dict[str, tuple[float, float]]:
+        """Rule that uses a GPU -> seconds for which all its jobs hold one, MB of the largest one's arrays there."""
+        found: dict[str, tuple[float, float]] = {}
+        for job, need in self.jobs.items():
+            if uses_gpu(stage := BY_RULE[job.rule], config):
+                seconds, mb = found.get(job.rule, (0.0, 0.0))
+                found[job.rule] = seconds + need.time.on_gpu(stage.threads), max(mb, need.gpu_mb)
+        return found
 
     def longest(self) -> dict[str, tuple[float, Job]]:
         """Rule -> seconds of one core that all its jobs take, and the longest of them."""
@@ -311,11 +311,16 @@ def check_fits(jobs: Mapping[Job, Memory], limit_mb: float) -> None:
         )
 
 
-def cluster_mb(need_mb: int, gpu: bool, attempt: int) -> int:
+def uses_gpu(stage: Stage, config: Config) -> bool:
+    """Whether jobs of a stage compute on a GPU, where there is one and `device` wants it."""
+    return stage.gpu and (not stage.gpu_key or bool(getattr(config, stage.gpu_key)))
+
+
+def cluster_mb(need_mb: int, attempt: int) -> int:
     """MB a job needs -> MB it asks a cluster for: it shares its memory with the two Snakemakes that run it, and asks
     for half as much again each time it is tried again.
     """
-    return round((need_mb + AROUND_MB + (CUDA_MB if gpu else 0)) * (1 + attempt) / 2)
+    return round((need_mb + AROUND_MB) * (1 + attempt) / 2)
 
 
 def minutes(seconds: float) -> int:

@@ -41,9 +41,8 @@ class Stage:
     reads: tuple[Read, ...] = ()
     threads: int = 1
     priority: int = 0  # of jobs that are ready, Snakemake starts those of the highest priority first
-    gpu: Literal["yes", "no", "untried"] = (
-        "no"  # whether it computes on a GPU where there is one; see Config.gpu_untried
-    )
+    gpu: bool = False  # whether it computes on a GPU where there is one
+    gpu_key: str = ""  # key of the configuration that must be true for that
     base_mb: float = 0.0  # MB of the process with its imports
     memory: Callable[[Sizes], Memory] | None = None  # what sizes add to it, if they matter
     gpu_mb: Callable[[Sizes], float] | None = None  # MB of its arrays on a GPU
@@ -145,7 +144,7 @@ _ROWS = (
         },
         (Read("manifest", "index", "manifest"),),
         threads=2,
-        gpu="yes",
+        gpu=True,
         base_mb=1000,
         memory=costs.extraction_memory,
         gpu_mb=costs.extraction_gpu,
@@ -176,7 +175,7 @@ _ROWS = (
         {"f": f"training/{_KEYED}/f.safetensors", "facts": f"training/{_KEYED}/training.json"},
         (Read("train", TRAINING_FEATURES, "train"),),
         priority=10,  # features are used before more of them are extracted, so that few lie on the disk at once
-        gpu="yes",
+        gpu=True,
         base_mb=1000,
         memory=costs.training_memory,
         gpu_mb=costs.training_gpu,
@@ -196,7 +195,8 @@ _ROWS = (
             Read("f", "training", "f"),
         ),
         priority=20,
-        gpu="untried",
+        gpu=True,
+        gpu_key="gpu_coreset",
         base_mb=370,  # with what compiles its loops, the first time
         memory=costs.bank_memory,
         gpu_mb=costs.bank_gpu,
@@ -221,7 +221,7 @@ _ROWS = (
             Read("bank_facts", "bank", "facts"),
         ),
         priority=30,
-        gpu="yes",
+        gpu=True,
         base_mb=300,
         memory=costs.score_memory,
         gpu_mb=costs.search_gpu,
@@ -237,7 +237,7 @@ _ROWS = (
         {"scores": f"{_RUN}/training.safetensors"},
         (Read("train", TRAINING_FEATURES, "train"), Read("bank", "bank", "bank")),
         priority=30,
-        gpu="yes",
+        gpu=True,
         base_mb=270,
         memory=costs.training_scores_memory,
         gpu_mb=costs.search_gpu,
@@ -384,7 +384,7 @@ KEYED: tuple[Stage, ...] = tuple(row for row in STAGES.values() if "stage" in ro
 BY_RULE: dict[str, Stage] = {row.rule: row for row in STAGES.values()}
 # What is made for a run or an ensemble lies in <one of RESULT_FOLDERS>/<data set>/<category>/<run>/.
 _OF_RUNS = [STAGES[name].files for name in ("score", "training_scores", "ensemble")]
-RESULT_FOLDERS = {file.split("/")[0] for files in _OF_RUNS for file in files.values()}  # runs, ensembles
+RESULT_FOLDERS = tuple(dict.fromkeys(file.split("/")[0] for files in _OF_RUNS for file in files.values()))
 RESULT_FILES = {Path(file).name for files in _OF_RUNS for file in files.values()}
 RECORD = Path(STAGES["score"].files["record"]).name
 SCORES = Path(STAGES["score"].files["scores"]).name

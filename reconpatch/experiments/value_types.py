@@ -199,7 +199,7 @@ def _explained(details: ErrorDetails) -> str:
     if problem == "extra_forbidden":
         known = [name for section in Section.__subclasses__() for name in section.model_fields]
         near = get_close_matches(parts[-1], known, n=1)
-        return f"unknown key {key}; check its spelling" + (f", there is {near[0]}" if near else "")
+        return f"unknown key {key}; check its spelling" + (f" (similar: {near[0]})" if near else "")
     if problem == "missing":
         return f"key {key} is missing"
     if problem in ("model_type", "dict_type"):

@@ -27,6 +27,7 @@ Floats = NDArray[np.float32]
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
 ROUND = 4096  # candidates per round: 2 MB at 128 dimensions
 BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
+REPORTED = 500  # picks on an accelerator between two reports of progress
 LINE = 16  # elements between the results of two threads, so that these lie on separate cache lines
 
 
@@ -216,8 +217,8 @@ def greedy_order_on_device(
     """(N, d) float32 -> as `greedy_order`, by the plain rule on an accelerator: all distances after every pick.
 
     There a pass over the points takes microseconds, and a round of candidates would wait for the host. Picks are those
-    of `greedy_order` but where two points are equally far to rounding: sums have another order. Memory on the device:
-    twice the points. Raises as `greedy_order` does.
+    of `greedy_order` until two points are equally far to rounding, since sums have another order; then later picks may
+    differ, too. Memory on the device: twice the points. Raises as `greedy_order` does.
     """
     import torch  # seconds, which a coreset on the CPU does without
 
@@ -233,7 +234,7 @@ def greedy_order_on_device(
         torch.minimum(distances, differences.square_().sum(1), out=distances)
         distances.index_fill_(0, chosen[None], -1)  # below every distance, as in `_pick`
         chosen = distances.argmax()
-        if progress is not None and n % ROUND == ROUND - 1:
-            torch.cuda.synchronize() if device == "cuda" else None
+        if progress is not None and n % REPORTED == REPORTED - 1:
+            chosen.item()  # waits for the device, which is behind
             progress(n + 1, wanted)
     return np.asarray(order.cpu().numpy())

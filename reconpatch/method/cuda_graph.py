@@ -1,6 +1,7 @@
-"""A step on fixed memory as one CUDA graph: the launches of its hundred small kernels cost more than their work.
+"""A step on fixed memory as one CUDA graph: launching its hundred small kernels costs more than their work.
 
-A graph is trusted only after it has done what the step itself does, from the same start.
+A graph is trusted only after it has done, from the same start, what the step itself does: to the bit, since both launch
+the same kernels.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,6 @@ from torch import Tensor
 
 Step = Callable[[], None]
 WARM_UP = 3  # steps before the recording, in which libraries take their workspaces
-AGREE = 1e-3  # largest difference of two changes of a tensor, as a share of the change: both round otherwise
 
 
 def record(step: Step) -> Step:
@@ -27,37 +27,32 @@ def record(step: Step) -> Step:
     return graph.replay
 
 
-def captured(
-    step: Step, state: Sequence[Tensor], note: Callable[[str], None], recorder: Callable[[Step], Step] = record
-) -> Step:
-    """A step, all tensors that it changes and a later step reads -> its recording, or the step itself.
+def captured(step: Step, state: Sequence[Tensor], recorder: Callable[[Step], Step] = record) -> tuple[Step | None, str]:
+    """A step, all tensors that it changes and a later step reads -> its recording and "", or None and the reason.
 
-    The step itself is returned where it cannot be recorded, and where the recording changes the state otherwise; `note`
-    is told why. The state is left as it was. A recording reads what the step reads where it lay, so new inputs must be
-    copied there.
+    There is none where the step cannot be recorded, or its recording leaves the state otherwise than the step does. The
+    state is left as it was. A recording reads what the step reads where it lay, so new inputs must be copied there.
     """
     before = [value.clone() for value in state]
-
-    def run(function: Step) -> list[Tensor]:
-        restore()
-        function()
-        return [value - old for value, old in zip(state, before, strict=True)]
 
     def restore() -> None:
         for value, old in zip(state, before, strict=True):
             value.copy_(old)
 
-    expected = run(step)
+    def state_after(function: Step) -> list[Tensor]:
+        restore()
+        function()
+        return [value.clone() for value in state]
+
+    expected = state_after(step)
     try:
         replay = recorder(step)
-        changes = run(replay)
+        found = state_after(replay)
     except RuntimeError as error:
-        note(f"the step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); it runs without one")
-        return step
+        cause = error.__context__ or error  # ending the recording raises, too, and says less
+        return None, f"the step cannot be recorded as a CUDA graph ({str(cause).splitlines()[0]})"
     finally:
         restore()
-    for change, wanted in zip(changes, expected, strict=True):
-        if not (change - wanted).norm() <= AGREE * wanted.norm():
-            note("the CUDA graph of the step computes something else; it runs without one")
-            return step
-    return replay
+    if not all(map(torch.equal, found, expected)):
+        return None, "the CUDA graph of the step computes something else than the step"
+    return replay, ""

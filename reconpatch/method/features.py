@@ -16,7 +16,6 @@ from reconpatch.method.backbones import Backbone
 from reconpatch.method.feature_files import write_header
 from reconpatch.method.patches import patch_features
 
-MOST_IMAGES = 64  # in a pass of a GPU: more are seldom faster
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -57,7 +56,7 @@ def start_features(
         on_host = Started(
             torch.empty_like(features, device="cpu", pin_memory=True),
             torch.empty_like(total, device="cpu", pin_memory=True),
-            torch.cuda.Event(),  # type: ignore[no-untyped-call]
+            torch.cuda.Event(blocking=True),  # type: ignore[no-untyped-call]
         )
         on_host.features.copy_(features, non_blocking=True)
         on_host.total.copy_(total, non_blocking=True)
@@ -84,13 +83,6 @@ def features_of(
     return finish_features(start_features(images, backbone, patch_size, level_dim, dim))
 
 
-def larger_batch(batch: int, used: int, free: int) -> int:
-    """Images of a first pass, bytes of a GPU's memory that it took at most, bytes that were free -> images a pass that
-    take half of these, from `batch` to MOST_IMAGES.
-    """
-    return max(batch, min(MOST_IMAGES, batch * free // (2 * max(1, used))))
-
-
 def write_features(
     items: Sequence[T],
     read: Callable[[T], NDArray[np.uint8]],
@@ -103,19 +95,20 @@ def write_features(
     dim: int,
     batch: int,
     threads: int,
+    in_flight: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
+) -> None:
     """N items, a function that reads the (crop, crop, 3) image of one -> `destination`, an .npy file of (N, H, W, dim)
-    float16 patch features. Returns the number of images in the largest pass.
+    float16 patch features.
 
-    Images are read while the network works. A GPU takes `batch` images at first, and then as many as `larger_batch`
-    says. `progress` is called with (images done, images in all). Raises ReconpatchError if there are no items, and as
-    `finish_features` does, with the name of the first image of the batch: from `names`, by default the items as text.
+    Images are read while the network works, and `in_flight` batches may be on their way from it: by default one from a
+    GPU, none from the CPU. `progress` is called with (images done, images in all). Raises ReconpatchError if there are
+    no items, and as `finish_features` does, with the name of the first image of the batch: from `names`, by default the
+    items as text.
     """
     if not items:
         raise ReconpatchError("no images to extract features of", where=destination)
-    on_gpu = backbone.device == "cuda"
-    free = torch.cuda.mem_get_info()[0] if on_gpu else 0
+    in_flight = int(backbone.device == "cuda") if in_flight is None else in_flight
     begun = done = 0
     images: list[NDArray[np.uint8]] = []
     waiting: deque[Started] = deque()
@@ -136,16 +129,11 @@ def write_features(
 
         for image in read_ahead(read, items, threads, depth=2 * batch):
             images.append(image)
-            if len(images) < batch and begun + len(images) < len(items):
-                continue
-            waiting.append(start_features(images, backbone, patch_size, level_dim, dim))
-            begun += len(images)
-            images.clear()
-            if len(waiting) > on_gpu:  # a GPU works on one batch while another is read
-                write_oldest()
-            if on_gpu and begun == batch:  # after the first pass
-                write_oldest()
-                batch = larger_batch(batch, torch.cuda.max_memory_allocated(), free)
+            if len(images) == batch or begun + len(images) == len(items):
+                waiting.append(start_features(images, backbone, patch_size, level_dim, dim))
+                begun += len(images)
+                images.clear()
+                if len(waiting) > in_flight:
+                    write_oldest()
         while waiting:
             write_oldest()
-    return batch

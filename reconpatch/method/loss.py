@@ -110,9 +110,9 @@ def add_symmetric_(weights: Tensor, columns: Tensor, values: Tensor, share: floa
     """
     n = len(weights)
     own = torch.arange(n, device=weights.device)[:, None].expand_as(columns)
-    half = values.mul(share / 2).to(weights.dtype)
-    weights.scatter_add_(1, columns, half)
-    weights.view(-1).index_add_(0, (columns * n + own).view(-1), half.view(-1))
+    half = values.mul(share / 2).to(weights.dtype).view(-1)
+    pairs = torch.cat([(own * n + columns).view(-1), (columns * n + own).view(-1)])
+    weights.view(-1).index_add_(0, pairs, torch.cat([half, half]))
 
 
 def similarity(

@@ -122,7 +122,8 @@ def build_bank(
     """(N, C) patches of normal images, possibly a memory map -> memory bank of N * ratio rows.
 
     Greedy k-centre runs on a random projection of the representations and starts from a random patch. Both are drawn
-    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole. `device` selects.
+    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole. `device` selects the
+    coreset.
     """
     # numba, which scoring does without
     from reconpatch.method.coreset import greedy_order, greedy_order_on_device, random_projection

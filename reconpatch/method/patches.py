@@ -26,7 +26,7 @@ class LevelWeights:
 
     start: int
     stop: int
-    channels: tuple[Tensor | None, ...]  # of each term (n): the input channel of every output; None: all, in order
+    channels: tuple[Tensor | None, ...]  # one (n) per term: the input channel of every output; None: all, in order
     kernels: Tensor  # (terms, n, 1, s, s): its weights, 0 where an output has fewer terms; n: a multiple of BLOCK
 
 
@@ -94,7 +94,9 @@ def patch_features(
     for level, weights in zip(levels, parts, strict=True):
         part = pooled_level(level, weights)
         if part.shape[-2:] != (h, w):
-            part = F.interpolate(part, size=(h, w), mode="bilinear", align_corners=False)
+            # F.interpolate's own operator: with deterministic algorithms on a GPU it would take a slow detour for the
+            # sake of gradients.
+            part = torch.ops.aten.upsample_bilinear2d(part, [h, w], align_corners=False)
         part = part.permute(0, 2, 3, 1)
         shared = stop - weights.start  # windows of the last pooling may span two levels
         if shared:

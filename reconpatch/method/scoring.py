@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_slice
 from reconpatch.method.memory_bank import MemoryBank
-from reconpatch.method.search import Search
+from reconpatch.method.search import Engine, Search, search_in
 
 Scores = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ class Scored(NamedTuple):
 
     image: Scores  # (N,)
     patch: Scores  # (N, H, W), from which `anomaly_maps` makes maps
-    device: str  # cpu or cuda
+    engine: Engine  # of the search
 
 
 def score_features(
@@ -43,7 +43,7 @@ def score_features(
     those of `patch_scores`, `reweight_map` that of `image_scores`. Pass a `search` in the bank that was made once to
     score many small batches; otherwise one is made on `device`.
     """
-    search = search or Search(bank.patches, threads, device)
+    search = search or search_in(bank.patches, threads, device)
     n, h, w, c = features.shape
     patches = features.reshape(-1, c)
     distances, weights = np.empty((n, h, w), np.float32), np.empty((n, h, w), np.float32)
@@ -53,7 +53,7 @@ def score_features(
         distances[i], weights[i] = (values.reshape(h, w) for values in scores)
     if cells is not None:
         distances[~cells] = 0
-    return Scored(*image_scores(distances, weights, reweight_map), search.device)
+    return Scored(*image_scores(distances, weights, reweight_map), search.engine)
 
 
 def patch_scores(patches: NDArray[Any], bank: MemoryBank, search: Search, neighbours: int = 1) -> tuple[Scores, Scores]:

@@ -1,7 +1,9 @@
-"""Exact search for the nearest rows of a memory bank: through faiss, or on a GPU that faiss cannot use in PyTorch."""
+"""Search for the nearest rows of a memory bank, exact to rounding: through faiss, or in PyTorch on a GPU that faiss
+cannot use.
+"""
 
 import os
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,10 @@ from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import PAIRS
+from reconpatch.runtime import visible_devices
 
 Floats = NDArray[np.float32]
-Engine = Literal["faiss on a GPU", "PyTorch on a GPU", "faiss"]
+Engine = Literal["faiss on a GPU", "PyTorch on a GPU", "faiss on the CPU"]
 
 
 def load_faiss() -> Any:
@@ -36,73 +39,86 @@ def load_faiss() -> Any:
 faiss = load_faiss()
 
 
-def choose_engine(device: str) -> Engine:
-    """auto, cpu or cuda -> what will search here. Raises ReconpatchError for cuda where neither library finds a GPU.
+class Search(Protocol):
+    """Finds the rows of the memory bank it was made of that are nearest to queries."""
 
-    faiss comes first. Its builds for GPUs want one version of CUDA, so on newer machines PyTorch finds a GPU and faiss
-    does not.
-    """
-    if device == "cpu":
-        return "faiss"
-    if faiss.get_num_gpus():
-        return "faiss on a GPU"
-    import torch  # seconds, which a search on the CPU does without
-
-    if torch.cuda.is_available():
-        return "PyTorch on a GPU"
-    if device == "cuda":
-        raise ReconpatchError(
-            "neither faiss nor PyTorch finds a GPU here", where="device: cuda", fix="set device: auto"
-        )
-    return "faiss"
-
-
-class Search:
-    """Exact nearest neighbours in a memory bank, on a GPU where there is one and it is wanted."""
-
-    def __init__(self, patches: Floats, threads: int = 1, device: str = "cpu") -> None:
-        self.engine = choose_engine(device)
-        self.device = "cpu" if self.engine == "faiss" else "cuda"
-        if self.engine == "PyTorch on a GPU":
-            self.in_torch = TorchSearch(patches, "cuda")
-            return
-        faiss.omp_set_num_threads(threads)
-        self.index = faiss.IndexFlatL2(patches.shape[1])
-        if self.engine == "faiss on a GPU":
-            self.resources = faiss.StandardGpuResources()  # must live as long as the index
-            self.index = faiss.index_cpu_to_gpu(self.resources, 0, self.index)
-        self.index.add(np.ascontiguousarray(patches, np.float32))
+    engine: Engine
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """(N, D) -> ((N, k) Euclidean distances, nearest first, (N, k) rows of the bank).
 
         Where a query is not finite, the distance is not finite or the row is -1.
         """
-        if self.engine == "PyTorch on a GPU":
-            return self.in_torch(queries, k)
+
+
+def choose_engine(device: str) -> Engine:
+    """auto, cpu or cuda -> what searches here. Raises ReconpatchError for cuda where neither library finds a GPU.
+
+    faiss comes first. Its builds for GPUs want one version of CUDA, so on newer machines PyTorch finds a GPU and faiss
+    does not.
+    """
+    if device == "cuda" or (device == "auto" and visible_devices()):  # PyTorch takes seconds to load
+        if faiss.get_num_gpus():
+            return "faiss on a GPU"
+        import torch
+
+        if torch.cuda.is_available():
+            return "PyTorch on a GPU"
+    if device == "cuda":
+        raise ReconpatchError(
+            "neither faiss nor PyTorch finds a GPU here", where="device: cuda", fix="set device: auto or device: cpu"
+        )
+    return "faiss on the CPU"
+
+
+def search_in(patches: Floats, threads: int = 1, device: str = "cpu") -> Search:
+    """(M, D) memory bank, threads of a search on the CPU, auto, cpu or cuda -> a search in it. Raises as
+    `choose_engine` does.
+    """
+    engine = choose_engine(device)
+    return TorchSearch(patches) if engine == "PyTorch on a GPU" else FaissSearch(patches, threads, engine)
+
+
+class FaissSearch:
+    """A search through faiss."""
+
+    def __init__(self, patches: Floats, threads: int = 1, engine: Engine = "faiss on the CPU") -> None:
+        self.engine: Engine = engine
+        faiss.omp_set_num_threads(threads)
+        self.index = faiss.IndexFlatL2(patches.shape[1])
+        if engine == "faiss on a GPU":
+            self.resources = faiss.StandardGpuResources()  # must live as long as the index
+            self.index = faiss.index_cpu_to_gpu(self.resources, 0, self.index)
+        self.index.add(np.ascontiguousarray(patches, np.float32))
+
+    def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
+        """As `Search`."""
         squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
         return np.sqrt(np.maximum(squared, 0)), rows
 
 
 class TorchSearch:
-    """The same in PyTorch, on any device: blocks of the bank, one matrix product each, and the least k so far.
+    """A search in PyTorch: blocks of the bank, one matrix product each, and the least k so far.
 
     The products find the rows: |b|^2 - 2qb, less the |q|^2 that all rows have in common. The distances to the rows that
     are found are then computed from differences, so they are not subject to the cancellation in the products.
     """
 
-    def __init__(self, patches: Floats, device: str, pairs: int = PAIRS) -> None:
+    engine: Engine = "PyTorch on a GPU"
+
+    def __init__(self, patches: Floats, device: str = "cuda", pairs: int = PAIRS) -> None:
         import torch
 
-        self.torch, self.device, self.pairs = torch, device, pairs
+        self.device, self.pairs = device, pairs
         self.bank = torch.from_numpy(np.ascontiguousarray(patches, np.float32)).to(device)
         self.mean = self.bank.mean(0)  # does not change distances, and makes the rounding errors smaller
         self.centred = self.bank - self.mean
-        self.norms = (self.centred * self.centred).sum(1)
+        self.norms = torch.einsum("md,md->m", self.centred, self.centred)
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """As `Search`."""
-        torch = self.torch
+        import torch
+
         q = torch.from_numpy(np.ascontiguousarray(queries, np.float32)).to(self.device)
         doubled = (q - self.mean) * -2
         size = max(k, self.pairs // max(1, len(q)))

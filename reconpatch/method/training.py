@@ -14,13 +14,13 @@ from torch import Tensor
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.adamp import AdamP, Rates
+from reconpatch.method.cuda_graph import Step
 from reconpatch.method.feature_files import batches, read_rows, read_slice
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
 from reconpatch.rng import named_rng
 
-# A step, the tensors that it changes -> a function that does the same.
-Capture = Callable[[Callable[[], None], Sequence[Tensor]], Callable[[], None]]
-SHARE_OF_MEMORY = 0.6  # of a device that patches may take; a step takes some of the rest
+Capture = Callable[[Step, Sequence[Tensor]], tuple[Step | None, str]]  # as cuda_graph.captured
+SHARE_OF_MEMORY = 0.6  # of what is free on a device that patches may take; a step takes some of the rest
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ class Trainer:
     """The student, its teacher, the optimiser, and the memory that a step works in, which is kept: fresh memory costs
     more than what is computed in it.
 
-    With `rows`, the (N, C) patches on a device, an epoch needs nothing of the host but its indices, and a step nothing
-    at all. `capture` makes each step a function that does the same with fewer launches: see `cuda_graph`.
+    `rows` are the patches on the device; without them each batch is read from `patches` and uploaded. Elsewhere than on
+    the CPU a step waits for nothing of the host. `capture` turns such a step into one that does the same with fewer
+    launches, or says why not, as `cuda_graph.captured` does; `note` is told.
     """
 
     def __init__(
@@ -119,57 +120,62 @@ class Trainer:
         patches: NDArray[np.float16],
         rows: Tensor | None = None,
         capture: Capture | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         device = student[0].device
-        self.settings, self.patches, self.rows, self.capture = settings, patches, rows, capture
+        self.settings, self.patches, self.rows = settings, patches, rows
+        self.capture, self.note = capture, note
         self.student = list(student)
         self.teacher = [value.clone() for value in student]
         self.optimiser = AdamP(self.student, settings.weight_decay)
-        self.room = torch.empty(largest, patches.shape[1], device=device)
+        self.room = torch.empty(largest, patches.shape[1], device=device)  # the batch
+        self.rates = torch.zeros(len(Rates._fields), device=device)  # of the step
         self.pairs = torch.empty(2, largest**2, device=device)
         self.totals = torch.zeros(3, device=device)  # of an epoch: loss, mean pairwise and contextual similarity
-        self.chosen = torch.zeros(largest, dtype=torch.int64, device=device)  # rows of a batch
-        self.rates = torch.zeros(len(Rates._fields), device=device)
-        self.steps: dict[int, Callable[[], None]] = {}  # by the number of patches
+        self.steps: dict[int, Step] = {}  # by the number of patches
 
     def epoch(self, batches: Sequence[NDArray[np.int64]], learning_rate: float) -> list[float]:
         """The rows of each batch, ascending -> means over the batches: loss, pairwise and contextual similarity."""
         self.totals.zero_()
+        device = self.room.device
         rates = [self.optimiser.next_rates(learning_rate) for _ in batches]
-        if self.rows is None:
+        if device.type == "cpu" and self.rows is None:
             for batch, each in zip(batches, rates, strict=True):
-                p = self.room[: len(batch)].copy_(torch.from_numpy(read_rows(self.patches, batch)))
-                self.step(p, each)
+                self.room[: len(batch)].copy_(torch.from_numpy(read_rows(self.patches, batch)))
+                self.step(len(batch), each)
         else:
-            chosen = torch.from_numpy(np.concatenate(batches)).to(self.chosen.device)
-            rates_there, start = torch.tensor(rates).to(self.rates.device), 0
-            for batch, each in zip(batches, rates_there, strict=True):
-                self.chosen[: len(batch)].copy_(chosen[start : start + len(batch)])
+            chosen = None if self.rows is None else torch.from_numpy(np.concatenate(batches)).to(device)
+            start = 0
+            for batch, each in zip(batches, torch.tensor(rates).to(device), strict=True):
+                if self.rows is None or chosen is None:
+                    values = torch.from_numpy(read_rows(self.patches, batch)).to(device)
+                else:
+                    values = self.rows.index_select(0, chosen[start : start + len(batch)])
+                self.room[: len(batch)].copy_(values)
                 self.rates.copy_(each)
                 self.step_of(len(batch))()
                 start += len(batch)
         mean: list[float] = (self.totals / len(batches)).tolist()
         return mean
 
-    def step_of(self, size: int) -> Callable[[], None]:
-        """The step on the `size` patches that `chosen` names, at the rates in `rates`."""
+    def step_of(self, size: int) -> Step:
+        """The step on the first `size` patches in `room`, at the rates in `rates`."""
         if size not in self.steps:
-            step = partial(self.step_on_device, size)
-            state = [*self.student, *self.teacher, *self.optimiser.state, self.totals]
-            self.steps[size] = self.capture(step, state) if self.capture else step
+            step = partial(self.step, size, Rates(*self.rates.unbind()))
+            replay = None
+            if self.capture:
+                state = [*self.student, *self.teacher, *self.optimiser.state, self.totals]
+                replay, problem = self.capture(step, state)
+                if replay is None:
+                    self.note(f"{problem}; the training goes on without one")
+                    self.capture = None  # a refused recording may leave the next one no chance
+            self.steps[size] = replay or step
         return self.steps[size]
 
-    def step_on_device(self, size: int) -> None:
-        """Take `chosen` from the rows on the device, and step."""
-        if self.rows is None:
-            raise RuntimeError("the patches are not on the device")
-        p = self.room[:size].copy_(self.rows.index_select(0, self.chosen[:size]))
-        self.step(p, Rates(*self.rates.unbind()))
-
-    def step(self, p: Tensor, rates: Rates) -> None:
-        """(B, C) patches, rates -> one step of student and teacher (eq. 1 to 8); adds to the totals."""
-        settings = self.settings
-        weights, distances = self.pairs[:, : len(p) ** 2].view(2, len(p), len(p))
+    def step(self, size: int, rates: Rates) -> None:
+        """One step of student and teacher on the first `size` patches in `room` (eq. 1 to 8); adds to the totals."""
+        settings, p = self.settings, self.room[:size]
+        weights, distances = self.pairs[:, : size**2].view(2, size, size)
         z = project(self.teacher, p)
         z = F.normalize(z) if settings.teacher_norm else z
         weights, *means = similarity(z, settings.sigma, settings.k, settings.alpha, weights)
@@ -186,13 +192,14 @@ def train(
     checkpoints: Collection[int] = (),
     device: str = "cpu",
     capture: Capture | None = None,
+    note: Callable[[str], None] = lambda text: None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> tuple[dict[str, Tensor], Sequence[Epoch]]:
     """(N, C) float16 patches of normal images, possibly a memory map -> f, and every epoch.
 
     f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Each
-    epoch takes every patch once, shuffled over all images, in batches of nearly equal size. `capture` is that of
-    `Trainer`, on a device that has room for the patches. `progress` is called after each epoch. Raises ReconpatchError
+    epoch takes every patch once, shuffled over all images, in batches of nearly equal size. `capture` and `note`
+    are those of `Trainer`. `progress` is called after each epoch. Raises ReconpatchError
     if there are too few patches, or if the loss is no longer finite.
     """
     n, inputs = patches.shape
@@ -206,7 +213,7 @@ def train(
     rng = named_rng(settings.seed, "training")
     f = linear(rng, inputs, settings.dim, device)
     student = [*f, *linear(rng, settings.dim, settings.projection_dim, device)]
-    trainer = Trainer(student, settings, -(-n // count), patches, on_device(patches, device), capture)
+    trainer = Trainer(student, settings, -(-n // count), patches, on_device(patches, device), capture, note)
     history: list[Epoch] = []
     kept: dict[str, Tensor] = {}
     for number in range(1, settings.epochs + 1):

@@ -44,13 +44,14 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
 
     `ratio` is the largest of all runs that share the bank: the first rows of a coreset are a smaller coreset.
     """
-    device = "cpu"
-    if job.gpu_untried:
-        from reconpatch.device import repeatable, resolve  # PyTorch, which a coreset on the CPU does without
+    device = shown = "cpu"
+    if job.gpu_coreset:
+        from reconpatch.device import name, repeatable, resolve  # PyTorch, which a coreset on the CPU does without
 
         take_device(job.device, job.note)
         device = resolve(job.device)
         repeatable(device, job.threads)
+        shown = name(device)
     features = np.load(files.train, mmap_mode="r")
     representation = Representation(run["dim"])
     if files.f is not None:
@@ -70,7 +71,7 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
         bank.save(temporary)
     features_facts = read_stage(files.features)
     facts = StageFile(
-        stage=stage_facts(job.code, job.threads, device, job.usage(), folder=files.facts.parent.name),
+        stage=stage_facts(job.code, job.threads, shown, job.usage(), folder=files.facts.parent.name),
         digests={"train_features": features_facts.digests["train_features"]},
         features=features_facts.stage,
     )

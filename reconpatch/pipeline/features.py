@@ -55,17 +55,20 @@ def extract_features(
     files: FeatureFiles,
     run: FeatureSettings,
     batch: int,
+    gpu_batch: int,
     weight_digests: Mapping[str, Sequence[str]],
 ) -> None:
     """A category's images, a run's settings -> .npy files of (N, H, W, feature_dim) float16.
 
-    `batch` is the number of images in a forward pass. `weight_digests` are the SHA-256 that a backbone's file of
-    weights may have; a file that has one gives the same features without the list, so it is no field of the run.
+    `batch` is the number of images in a forward pass on the CPU, `gpu_batch` on a GPU. `weight_digests` are the SHA-256
+    that a backbone's file of weights may have; a file that has one gives the same features without the list, so it is
+    no field of the run.
     """
     keep_freed_memory()
     take_device(job.device, job.note)
     device = resolve(job.device)
     repeatable(device, job.threads)
+    batch = gpu_batch if device == "cuda" else batch
     backbone = load_backbone(
         run["backbone"],
         run["levels"],
@@ -82,7 +85,7 @@ def extract_features(
     for split, file in (("train", files.train), ("test", files.test)):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(file) as temporary:
-            largest = write_features(
+            write_features(
                 list(zip([files.folder / path for path in paths], drawn_augmentations(paths, run), strict=True)),
                 lambda item: image_array(item[0], run["resize"], run["crop"], run["interpolation"], item[1]),
                 backbone,
@@ -103,7 +106,7 @@ def extract_features(
         name(device),
         job.usage(),
         folder=files.facts.parent.name,
-        batch_images=largest,
+        batch_images=batch,
         s_per_image=seconds,
     )
     write_stage(files.facts, StageFile(stage=stage, digests=digests, weights=Weights(**backbone.weights)))

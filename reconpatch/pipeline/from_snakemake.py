@@ -14,7 +14,8 @@ Files = TypeVar("Files")
 def job_of(snakemake: Any) -> Iterator[Job]:
     """The object of a script -> its running job, named after its rule and wildcards."""
     name = " ".join([snakemake.rule, "/".join(map(str, snakemake.wildcards))]).strip()
-    settings = {key: snakemake.config[key] for key in ("device", "gpu_untried")} | {"threads": snakemake.threads}
+    settings = {key: snakemake.config[key] for key in ("device", "cuda_graph", "gpu_coreset")}
+    settings["threads"] = snakemake.threads
     with run_job(Path(snakemake.log[0]), name, code=getattr(snakemake.params, "code", ""), **settings) as job:
         yield job
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.runtime import peak_bytes
@@ -47,7 +47,8 @@ class Job:
     threads: int = 1
     device: str = "cpu"  # the device that the user wants: auto, cpu or cuda
     code: str = ""  # digest of the modules that the job runs
-    gpu_untried: bool = False  # whether it may use on a GPU what never ran on one, the setting of that name
+    cuda_graph: bool = False  # whether the training step is recorded as a CUDA graph on a GPU
+    gpu_coreset: bool = False  # whether the coreset is selected on a GPU
     started: float = field(default_factory=time.perf_counter)
     imports: float = field(default_factory=process_age)  # seconds from the start of the process to that of the job
     latest: float = 0.0  # when progress was last reported, in seconds since the start, as the next two
@@ -89,11 +90,9 @@ class Job:
 
 
 @contextmanager
-def run_job(
-    log: Path, name: str, *, threads: int = 1, device: str = "cpu", code: str = "", gpu_untried: bool = False
-) -> Iterator[Job]:
-    """Run a job with its log file open. An error that the user can correct ends the process with a message and without
-    a traceback.
+def run_job(log: Path, name: str, **settings: Any) -> Iterator[Job]:
+    """Run a job with its log file open; `settings` are fields of `Job`. An error that the user can correct ends the
+    process with a message and without a traceback.
     """
     if ".snakemake" in Path(sys.argv[0]).parts:  # where Snakemake puts the scripts it runs
         end_with_parent()
@@ -102,7 +101,7 @@ def run_job(
     with TextIOWrapper(open(log, "wb", buffering=0), encoding="utf-8", write_through=True) as file:
         logging.basicConfig(stream=file, level=logging.WARNING)
         logging.captureWarnings(True)
-        running = Job(name, file, threads, device, code, gpu_untried)
+        running = Job(name, file, **settings)
         running.note(f"{name}, process {os.getpid()}, begun {running.imports:.2f} s ago")
         try:
             yield running

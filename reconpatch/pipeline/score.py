@@ -18,6 +18,7 @@ from reconpatch.files import replacing, sha256_of
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
 from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import anomaly_maps, score_features
+from reconpatch.method.search import Engine
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts
 from reconpatch.records.record import Bank, Data, Record, StageFacts, Weights, read_stage, write_record
@@ -72,7 +73,7 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     began = time.perf_counter()
-    image, patch, device = score_features(
+    image, patch, engine = score_features(
         np.load(files.test, mmap_mode="r"),
         bank,
         neighbours=run["neighbours"],
@@ -86,7 +87,8 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     with replacing(files.scores) as temporary:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
         digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)} | bank_digests(bank)
-    own = stage_facts(job.code, job.threads, device, job.usage(), folder=target.run, s_per_image={"test": seconds})
+    device, per_image = searched_on(engine), {"test": seconds}
+    own = stage_facts(job.code, job.threads, device, job.usage(), folder=target.run, s_per_image=per_image)
     earlier = _EarlierStages.read(files)
     record = Record(
         dataset=target.dataset,
@@ -107,6 +109,15 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     )
     write_record(files.record, record)
     job.note(json.dumps(metrics))
+
+
+def searched_on(engine: Engine) -> str:
+    """What searched -> the device in a record: the GPU's name with the library, whose sums may differ, or cpu."""
+    if engine == "faiss on the CPU":
+        return "cpu"
+    from reconpatch.device import name  # PyTorch, which a search on the CPU does without
+
+    return f"{name('cuda')}, {engine.split()[0]}"
 
 
 @dataclass(frozen=True)

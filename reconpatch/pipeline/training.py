@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,20 +36,20 @@ def train_representation(job: Job, files: TrainingFiles, run: Mapping[str, objec
     def progress(epoch: Epoch) -> None:
         job.progress(f"loss {epoch.loss:.4f}, mean pairwise {epoch.pairwise:.3f}, epoch", epoch.epoch, settings.epochs)
 
-    capture = None
-    if device == "cuda" and job.gpu_untried:
-        capture = partial(captured, note=job.note)
-    elif device == "cuda":
-        job.note("each step without a CUDA graph, which has not run on a GPU yet; gpu_untried: true tries it")
+    graph = device == "cuda" and job.cuda_graph
+    if device == "cuda" and not graph:
+        job.note("each step without a CUDA graph; cuda_graph: true tries it")
     f, history = train(
         features.reshape(-1, features.shape[-1]),
         settings,
         checkpoints=checkpoints,
         device=device,
-        capture=capture,
+        capture=captured if graph else None,
+        note=job.note,
         progress=progress,
     )
     with replacing(files.f) as temporary:
         save_file(f, temporary)
-    stage = stage_facts(job.code, job.threads, name(device), job.usage(), folder=files.facts.parent.name)
+    computed_on = f"{name(device)}{', CUDA graph' if graph else ''}"
+    stage = stage_facts(job.code, job.threads, computed_on, job.usage(), folder=files.facts.parent.name)
     write_stage(files.facts, StageFile(stage=stage, epochs=[asdict(epoch) for epoch in history]))

@@ -29,7 +29,7 @@ from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.metrics import image_metrics, pixel_metrics
 from reconpatch.method.scoring import patch_scores
-from reconpatch.method.search import Search
+from reconpatch.method.search import FaissSearch
 from reconpatch.records.record import read_record, write_record
 
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
@@ -131,7 +131,7 @@ def use_bank(file: Path) -> None:
     bank = MemoryBank.load(file)
     f = bank.representation
     patches = np.zeros((2, f.dim if f.weight is None else f.weight.shape[1]), np.float16)
-    distances, weights = patch_scores(patches, bank, Search(bank.patches), min(2, len(bank.order)))
+    distances, weights = patch_scores(patches, bank, FaissSearch(bank.patches), min(2, len(bank.order)))
     assert distances.shape == weights.shape == (2,) and np.isfinite(weights).all()
 
 
@@ -289,4 +289,4 @@ def test_scores_that_are_not_finite_are_refused_everywhere(bad) -> None:
     patches = np.array([[0, 0, 0], [0, bad, 0]], np.float32)
     for neighbours in (1, 2):
         with pytest.raises(ReconpatchError, match="not finite"):
-            patch_scores(patches, bank, Search(bank.patches), neighbours)
+            patch_scores(patches, bank, FaissSearch(bank.patches), neighbours)

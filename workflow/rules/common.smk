@@ -70,8 +70,7 @@ def path(stage, file):
 
 def gpus(stage):
     """GPUs that a job of a stage asks for: one where it uses one, 0 elsewhere."""
-    used = {"yes": True, "no": False, "untried": PLAN.config.gpu_untried}
-    return GPUS * used[STAGES[stage].gpu]
+    return GPUS if resources.uses_gpu(STAGES[stage], PLAN.config) else 0
 
 
 def memory(stage):
@@ -80,9 +79,8 @@ def memory(stage):
 
     def mb(wildcards, attempt):
         need = NEEDS.mb(resources.job_of(row.rule, wildcards))
-        return (
-            resources.cluster_mb(need, gpus(stage) > 0, attempt) if ELSEWHERE else need
-        )
+        need += resources.CUDA_MB if gpus(stage) else 0
+        return resources.cluster_mb(need, attempt) if ELSEWHERE else need
 
     return mb
 

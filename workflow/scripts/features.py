@@ -5,4 +5,5 @@ from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake) as job:
     files, config = files_of(FeatureFiles, snakemake), snakemake.config
-    extract_features(job, files, snakemake.params.run, int(config["batch_images"]), config["weight_digests"])
+    batches = int(config["batch_images"]), int(config["gpu_batch_images"])
+    extract_features(job, files, snakemake.params.run, *batches, config["weight_digests"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from reconpatch.experiments import costs
 from reconpatch.experiments.costs import Sizes
+from reconpatch.experiments.run import BASELINE
 from reconpatch.experiments.stages import STAGES
+from reconpatch.method.search import TorchSearch
+from reconpatch.method.training import Trainer, TrainingSettings
 
 MB = 1e6
 SIZES = Sizes(
@@ -93,13 +97,29 @@ def test_a_coreset_holds_its_arrays(images, width, dim, coreset_dim, ratio) -> N
     assert costs.bank_memory(sizes).held > max(selecting, kept * dim * 4) / MB
 
 
-def test_a_gpu_holds_the_arrays() -> None:
-    """Patches in float16; projected points twice; the bank twice. What comes beside them is less than these here."""
-    sizes = Sizes(train=400, grid=28, width=1024, dim=512, projection_dim=128, batch=1024, coreset_dim=128, used=31360)
-    patches = 400 * 28**2
-    for predicted, arrays in (
-        (costs.training_gpu(sizes), patches * 1024 * 2),
-        (costs.bank_gpu(sizes), 2 * patches * 128 * 4),
-        (costs.search_gpu(sizes), 2 * 31360 * 512 * 4),
-    ):
-        assert arrays / 1e6 <= predicted < 2.2 * arrays / 1e6
+def nbytes(*holders: object) -> int:
+    """Bytes of all tensors that objects hold."""
+    values = [value for holder in holders for value in vars(holder).values()]
+    return sum(t.nbytes for v in values for t in (v if isinstance(v, list) else [v]) if isinstance(t, torch.Tensor))
+
+
+def test_a_gpu_holds_the_tensors_of_a_search() -> None:
+    bank = np.ones((3000, 256), np.float32)
+    products = 28**2 * len(bank) * 4
+    predicted = costs.search_gpu(Sizes(grid=28, dim=256, used=len(bank)))
+    assert predicted == pytest.approx((nbytes(TorchSearch(bank, "cpu")) + products) / MB, rel=0.02)
+
+
+def test_a_gpu_holds_the_tensors_of_a_training() -> None:
+    """With room for what a step makes on the way: up to three more matrices of pairs."""
+    patches = torch.zeros(40_000, 512, dtype=torch.float16)
+    settings = TrainingSettings.of(BASELINE.model_dump() | {"dim": 256, "projection_dim": 64, "batch": 512})
+    student = [torch.zeros(shape) for shape in ((256, 512), (256,), (64, 256), (64,))]
+    trainer = Trainer(student, settings, 512, patches.numpy(), patches)
+    held = nbytes(trainer, trainer.optimiser)
+    predicted = MB * costs.training_gpu(Sizes(train=400, grid=10, width=512, dim=256, projection_dim=64, batch=512))
+    assert held < predicted < held + 4 * 512**2 * 4
+
+
+def test_a_gpu_holds_the_points_of_a_coreset_and_their_differences() -> None:
+    assert costs.bank_gpu(Sizes(train=10, grid=28, dim=512, coreset_dim=128)) == 2 * 10 * 28**2 * 128 * 4 / MB

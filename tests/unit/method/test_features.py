@@ -7,7 +7,7 @@ from reconpatch.data.augmentation import Augmentation
 from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import larger_batch, write_features
+from reconpatch.method.features import write_features
 from reconpatch.method.patches import patch_features
 
 SETTINGS = {"patch_size": 3, "level_dim": 16, "dim": 12}
@@ -18,9 +18,11 @@ def backbone():
     return load_backbone("resnet10t", [2, 3], "random")
 
 
-@pytest.mark.parametrize("batch", [1, 2, 8])
-def test_batches_do_not_matter(batch, backbone, tmp_path, rng) -> None:
-    """Streamed features are those of one image at a time with its own augmentation, whatever the batch."""
+@pytest.mark.parametrize(("batch", "in_flight"), [(1, None), (2, None), (8, None), (1, 1), (2, 1), (2, 9)])
+def test_batches_do_not_matter(batch, in_flight, backbone, tmp_path, rng) -> None:
+    """Streamed features are those of one image at a time with its own augmentation, whatever the batch, and however
+    many batches are on their way.
+    """
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
         write_image(path, rng)
@@ -34,6 +36,7 @@ def test_batches_do_not_matter(batch, backbone, tmp_path, rng) -> None:
         out,
         **SETTINGS,
         batch=batch,
+        in_flight=in_flight,
         threads=2,
         progress=lambda *p: seen.append(p),
     )
@@ -54,21 +57,16 @@ def test_features_beyond_float16_are_refused(backbone, tmp_path, rng) -> None:
         def __call__(self, images):
             return [1e6 * level for level in backbone(images)]
 
-    write_image(tmp_path / "a.png", rng)
+    for name in "abc":
+        write_image(tmp_path / f"{name}.png", rng)
     with pytest.raises(ReconpatchError, match=r"a\.png.*float16"):
         write_features(
-            [tmp_path / "a.png"],
+            [tmp_path / f"{name}.png" for name in "abc"],
             lambda path: image_array(path, 40, 32, "bilinear"),
             Loud(),
             tmp_path / "f.npy",
             **SETTINGS,
             batch=1,
+            in_flight=1,
             threads=1,
         )
-
-
-def test_a_gpu_takes_batches_that_leave_half_of_its_memory_free() -> None:
-    gib = 2**30
-    assert larger_batch(8, used=gib, free=8 * gib) == 32  # 1/8 GiB an image
-    assert larger_batch(8, used=gib, free=70 * gib) == 64
-    assert larger_batch(8, used=6 * gib, free=8 * gib) == 8

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.memory_bank import MemoryBank, Representation
 from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
-from reconpatch.method.search import Search
+from reconpatch.method.search import FaissSearch
 
 
 def bank_of(rows: np.ndarray) -> MemoryBank:
@@ -18,7 +18,7 @@ def bank_of(rows: np.ndarray) -> MemoryBank:
 
 
 def scores_of(patches: np.ndarray, bank: MemoryBank, neighbours: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    return patch_scores(patches, bank, Search(bank.patches), neighbours)
+    return patch_scores(patches, bank, FaissSearch(bank.patches), neighbours)
 
 
 @settings(max_examples=30)

@@ -9,10 +9,10 @@ import pytest
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method import search
-from reconpatch.method.search import Search, TorchSearch, choose_engine
+from reconpatch.method.search import FaissSearch, TorchSearch, choose_engine
 
 SEARCHES = {
-    "faiss": Search,
+    "faiss": FaissSearch,
     "PyTorch, one block": lambda bank: TorchSearch(bank, "cpu"),
     "PyTorch, blocks of 7 rows": lambda bank: TorchSearch(bank, "cpu", pairs=7 * 40),
 }
@@ -46,16 +46,18 @@ def test_as_many_neighbours_as_the_bank_has(rng) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "in_faiss", "in_torch", "engine"),
+    ("device", "visible", "in_faiss", "in_torch", "engine"),
     [
-        ("cpu", 1, True, "faiss"),
-        ("auto", 1, True, "faiss on a GPU"),
-        ("cuda", 0, True, "PyTorch on a GPU"),
-        ("auto", 0, True, "PyTorch on a GPU"),
-        ("auto", 0, False, "faiss"),
+        ("cpu", ["0"], 1, True, "faiss on the CPU"),
+        ("auto", ["0"], 1, True, "faiss on a GPU"),
+        ("cuda", [], 0, True, "PyTorch on a GPU"),
+        ("auto", ["0"], 0, True, "PyTorch on a GPU"),
+        ("auto", ["0"], 0, False, "faiss on the CPU"),
+        ("auto", [], 0, False, "faiss on the CPU"),
     ],
 )
-def test_the_engine_is_one_that_finds_the_gpu(device, in_faiss, in_torch, engine, monkeypatch) -> None:
+def test_the_engine_is_one_that_finds_the_gpu(device, visible, in_faiss, in_torch, engine, monkeypatch) -> None:
+    monkeypatch.setattr(search, "visible_devices", lambda: visible)
     monkeypatch.setattr(search.faiss, "get_num_gpus", lambda: in_faiss, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: in_torch)
     assert choose_engine(device) == engine
@@ -63,8 +65,22 @@ def test_the_engine_is_one_that_finds_the_gpu(device, in_faiss, in_torch, engine
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(search.faiss, "get_num_gpus", lambda: 0, raising=False)
     with pytest.raises(ReconpatchError, match="device: cuda: neither faiss nor PyTorch"):
         choose_engine("cuda")
+
+
+def test_without_a_gpu_a_search_does_not_wait_for_pytorch() -> None:
+    code = """
+import sys
+import numpy as np
+from reconpatch.method.search import search_in
+search_in(np.zeros((3, 2), np.float32), device="auto")
+print("torch" in sys.modules)
+"""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("given", [None, "Haswell"])

@@ -140,32 +140,45 @@ def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
         fit(np.full_like(clustered, np.nan))
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-def test_patches_on_the_device_take_the_same_steps(clustered, recorded) -> None:
-    """As on a GPU: rows chosen on the device, rates as tensors, one function for each of two sizes of batches."""
-    settings = TrainingSettings(**(SETTINGS | {"k": 3}))
-    rng = np.random.default_rng(4)
-    sizes = []
-
-    def capture(step, state):
-        def again() -> None:
-            sizes.append(len(sizes))
-            step()
-
-        return captured(step, state, pytest.fail, lambda step: again)
-
-    trainers = []
-    for rows in (None, torch.from_numpy(clustered)):
-        drawn = named_rng(0, "training")
-        student = [*linear(drawn, 12, 8, "cpu"), *linear(drawn, 8, 4, "cpu")]
-        trainers.append(Trainer(student, settings, 75, clustered, rows, capture if recorded else None))
+def trained(patches, rows=None, capture=None, note=pytest.fail):
+    """Three epochs in batches of 75 and 74 -> the trainer, and the means of every epoch."""
+    drawn, rng = named_rng(0, "training"), np.random.default_rng(4)
+    student = [*linear(drawn, 12, 8, "cpu"), *linear(drawn, 8, 4, "cpu")]
+    trainer = Trainer(student, TrainingSettings(**(SETTINGS | {"k": 3})), 75, patches, rows, capture, note)
+    means = []
     for epoch in range(3):
         order = [np.sort(part) for part in np.array_split(rng.permutation(299), 4)]
-        means = [trainer.epoch(order, 1e-2 / (epoch + 1)) for trainer in trainers]
-        assert means[1] == pytest.approx(means[0], rel=1e-5)
-    assert trainers[1].steps.keys() == {75, 74} and len(sizes) == (12 + 2 if recorded else 0)
-    streamed, resident = ([*trainer.student, *trainer.teacher] for trainer in trainers)
-    torch.testing.assert_close(resident, streamed, atol=1e-5, rtol=1e-4)
+        means.append(trainer.epoch(order, 1e-2 / (epoch + 1)))
+    return trainer, means
+
+
+def test_patches_on_the_device_take_the_same_steps(clustered) -> None:
+    """As on a GPU: rows chosen on the device, rates as tensors."""
+    (streamed, expected), (resident, means) = trained(clustered), trained(clustered, torch.from_numpy(clustered))
+    np.testing.assert_allclose(means, expected, rtol=1e-5)
+    for got, wanted in zip(resident.student + resident.teacher, streamed.student + streamed.teacher, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_recorded_step_is_used_for_each_size_of_batches(clustered) -> None:
+    calls = []
+
+    def recorder(step):
+        return lambda: (calls.append(step), step())
+
+    capture = partial(captured, recorder=recorder)
+    recorded, means = trained(clustered, torch.from_numpy(clustered), capture)
+    plain, expected = trained(clustered, torch.from_numpy(clustered))
+    assert means == expected and all(map(torch.equal, recorded.student, plain.student))
+    assert recorded.steps.keys() == {75, 74} and len(calls) == 12 + 2  # each is tried once
+
+
+def test_a_refused_recording_is_noted_once_and_the_step_taken(clustered) -> None:
+    notes = []
+    capture = partial(captured, recorder=lambda step: lambda: None)
+    refused, means = trained(clustered, torch.from_numpy(clustered), capture, notes.append)
+    assert means == trained(clustered, torch.from_numpy(clustered))[1]
+    assert len(notes) == 1 and "goes on without one" in notes[0] and refused.steps.keys() == {75, 74}
 
 
 def test_patches_go_to_a_device_that_has_room_for_them(clustered, tmp_path) -> None:

@@ -26,7 +26,7 @@ def script(tmp_path: Path, **given: Any) -> SimpleNamespace:
         params=Namedlist(fromdict={"folder": "images", "code": "abc"}),
         wildcards=Namedlist(fromdict={"dataset": "mine", "category": "nut"}),
         log=Namedlist([str(tmp_path / "log")]),
-        config={"device": "auto"},
+        config={"device": "auto", "cuda_graph": True, "gpu_coreset": False},
         threads=3,
         rule="score_run",
     )
@@ -43,5 +43,5 @@ def test_files_are_the_inputs_outputs_and_parameters_of_their_names(tmp_path) ->
 
 def test_a_job_has_what_its_rule_gives_it(tmp_path) -> None:
     with job_of(script(tmp_path)) as job:
-        assert (job.threads, job.device, job.code) == (3, "auto", "abc")
+        assert (job.threads, job.device, job.code, job.cuda_graph) == (3, "auto", "abc", True)
     assert "score_run mine/nut" in (tmp_path / "log").read_text()
