@@ -111,14 +111,14 @@ def test_a_gpu_holds_the_tensors_of_a_search() -> None:
 
 
 def test_a_gpu_holds_the_tensors_of_a_training() -> None:
-    """With room for what a step makes on the way: up to three more matrices of pairs."""
+    """With room for what a step makes on the way: up to five more matrices of pairs."""
     patches = torch.zeros(40_000, 512, dtype=torch.float16)
     settings = TrainingSettings.of(BASELINE.model_dump() | {"dim": 256, "projection_dim": 64, "batch": 512})
     student = [torch.zeros(shape) for shape in ((256, 512), (256,), (64, 256), (64,))]
     trainer = Trainer(student, settings, 512, patches.numpy(), patches)
     held = nbytes(trainer, trainer.optimiser)
     predicted = MB * costs.training_gpu(Sizes(train=400, grid=10, width=512, dim=256, projection_dim=64, batch=512))
-    assert held < predicted < held + 4 * 512**2 * 4
+    assert held < predicted < held + 5 * 512**2 * 4
 
 
 def test_a_gpu_holds_the_points_of_a_coreset_and_their_differences() -> None:
