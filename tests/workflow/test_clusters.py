@@ -84,8 +84,8 @@ def test_kubernetes_jobs_ask_for_what_is_predicted(checkout: Path) -> None:
         assert requests["memory"] == limits["memory"] == f"{job['asked']['mem_mb']}M"
         assert limits["cpu"] == f"{1000 * job['asked']['threads']}m"
         # Kubernetes refuses a GPU that is requested and not limited, or the two unequal.
-        gpus = {kind.get("nvidia.com/gpu") for kind in (requests, limits)}
-        assert gpus == ({"1"} if rule in ON_GPU else {None}), rule
+        gpus = {kind.get("nvidia.com/gpu", "0") for kind in (requests, limits)}
+        assert gpus == ({"1"} if rule in ON_GPU else {"0"}), rule
         assert pod["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] == 0  # Snakemake tries again, with more
         assert container["image"] == "registry/reconpatch:1" and rule in container["args"][1]
 
