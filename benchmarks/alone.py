@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 GIVEN: dict[str, Any] = {
-    "config": {"device": "cpu", "batch_images": 8, "weight_digests": {}},
+    "config": yaml.safe_load((ROOT / "configs/default.yaml").read_text("utf-8")) | {"device": "cpu"},
     "threads": 1,
     "wildcards": {"dataset": "made", "category": "up", "run": "run", "stage": "stage"},
     "params": {"code": "none", "layout": "mvtec_ad"},
