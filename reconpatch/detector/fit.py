@@ -28,6 +28,7 @@ from reconpatch.method.backbones import (
     count_parameters,
     load_network,
     prepare_backbone,
+    probe,
 )
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
@@ -99,6 +100,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         check_resources(run, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
+        if run.batch_norm == "probed":
+            probe(network, run.crop)
         backbone = prepare_backbone(network, weights, device, run.precision)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)

@@ -298,6 +298,7 @@ def load(
         folder / NETWORK,
         device=device,
         precision=run.precision,
+        probed_at=run.crop if run.batch_norm == "probed" else None,
         pinned=card.weights.sha256,
     )
     return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch), card

@@ -100,13 +100,15 @@ def load_backbone(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "float32",
+    probed_at: int | None = None,
     pinned: str | Sequence[str] = (),
 ) -> Backbone:
-    """Load a network as `load_network` does and prepare it for a device -> Backbone.
-
-    `precision` is the type of its weights and activations.
+    """Load a network as `load_network` does, `probe` it if `probed_at` is given, and prepare it for a device ->
+    Backbone. `precision` is the type of its weights and activations.
     """
     net, facts = load_network(name, levels, weights, file, seed=seed, pinned=pinned)
+    if probed_at is not None:
+        probe(net, probed_at)
     return prepare_backbone(net, facts, device, precision)
 
 
@@ -153,6 +155,22 @@ def load_network(
             fix="give the weights that were pinned, or put this digest there if the change is meant",
         )
     return net, {"source": source, "sha256": digest}
+
+
+def probe(net: nn.Module, side: int) -> None:
+    """A network from `load_network`, px -> the network as the official PatchCore code leaves it, changed in place.
+
+    To learn the widths of its layers, that code sends an image of ones through the network in training mode. Each batch
+    norm moves its running mean and variance towards those of this image, by its momentum, mostly 0.1. A network without
+    batch norms stays as it is. Other layers that differ in training, as dropout, do not here.
+    """
+    net.eval()
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.train()
+    with torch.no_grad():
+        net(torch.ones(1, 3, side, side))
+    net.eval()
 
 
 def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:

@@ -42,6 +42,7 @@ class FeatureSettings(TypedDict):
     weights: str
     seed: NotRequired[int]  # of random weights and of augmentation
     precision: str
+    batch_norm: str
     resize: int
     crop: int
     interpolation: str
@@ -77,6 +78,7 @@ def extract_features(
         seed=run.get("seed", 0),
         device=device,
         precision=run["precision"],
+        probed_at=run["crop"] if run["batch_norm"] == "probed" else None,
         pinned=weight_digests.get(run["backbone"], ()),
     )
     items = read_manifest(files.manifest)[0]

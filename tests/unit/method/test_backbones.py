@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from skimage import data as photographs
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.backbones import describe, embedded_state, load_backbone, state_digest
+from reconpatch.method.backbones import describe, embedded_state, load_backbone, load_network, probe, state_digest
 
 CATS = {281, 282, 283, 284, 285}  # ImageNet classes: tabby, tiger, Persian, Siamese, Egyptian cat
 SMALL = "resnet10t"  # a small network for tests of loading
@@ -115,3 +115,33 @@ def test_real_weights_file(real: Path) -> None:
     torch.testing.assert_close(backbone.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
     with pytest.raises(ReconpatchError, match=r"missing, first 'layer4"):
         load_backbone("resnet18.tv_in1k", [2, 3, 4], "file", file)
+
+
+def test_a_probe_moves_batch_norms_as_the_official_code_does() -> None:
+    """Against the direct form: training mode, one image of ones, then a tenth of its statistics, layer by layer."""
+    plain, probed = (load_network("resnet10t", [2], "random", seed=1)[0] for _ in range(2))
+    probe(probed, 48)
+    assert not any(module.training for module in probed.modules())
+    seen = {}
+    norms = {name: module for name, module in plain.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    for name, module in norms.items():
+        module.register_forward_pre_hook(lambda module, inputs, name=name: seen.update({name: inputs[0]}))
+    plain.train()
+    with torch.no_grad():
+        plain(torch.ones(1, 3, 48, 48))
+    assert seen.keys() == norms.keys() and len(norms) > 5
+    changed = dict(probed.named_modules())
+    for name, x in seen.items():  # zeros and ones before
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=True)
+        torch.testing.assert_close(changed[name].running_mean, 0.1 * mean)
+        torch.testing.assert_close(changed[name].running_var, 0.9 + 0.1 * variance)
+    for (name, a), b in zip(probed.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_probed_backbone_gives_other_maps_and_has_the_same_digest() -> None:
+    images = torch.randint(0, 256, (1, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain, probed = (load_backbone("resnet10t", [2], "random", probed_at=side) for side in (None, 48))
+    assert plain.weights == probed.weights
+    a, b = plain(images)[0], probed(images)[0]
+    assert float((a - b).norm() / a.norm()) > 0.05
