@@ -280,6 +280,8 @@ def learn_representation(
     """(N, C) patches, parameters -> the trained f of ReConPatch with its epochs, or PatchCore's pooling with none."""
     if run.method == "patchcore":
         return Representation(run.dim), []
+    if run.method == "untrained":
+        return Representation.untrained(patches.shape[1], run.dim, run.seed), []
     settings = TrainingSettings.of(run.model_dump())
     # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
     torch.set_num_threads(1)

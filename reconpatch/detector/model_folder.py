@@ -318,7 +318,7 @@ def check_parts(folder: Path, card: Card) -> None:
     except Exception as error:  # safetensors has its own classes of errors
         raise ReconpatchError(f"not a memory bank ({type(error).__name__}: {error})", where=file) from None
     wanted: Shapes = {"memory_bank": (rows, run.dim), "order": (rows,)}
-    if run.method == "reconpatch":
+    if run.method != "patchcore":
         wanted |= {"f.weight": (run.dim, run.width), "f.bias": (run.dim,)}
     if shapes != wanted:
         raise ReconpatchError(

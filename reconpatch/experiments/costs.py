@@ -122,7 +122,7 @@ class Sizes:
     crop: int = 0  # px, the side of the network's input and of the maps
     grid: int = 0  # patches along a side
     width: int = 0  # values of a patch's features
-    learnt: bool = False  # whether f is learnt (ReConPatch) or pools (PatchCore)
+    learnt: bool = False  # whether f is a linear map, or pools as PatchCore does
     dim: int = 0  # of a patch's representation
     projection_dim: int = 0  # of what g makes of it while training
     batch: int = 1  # patches per training step
@@ -188,7 +188,7 @@ def sizes_of(
         crop=run.crop,
         grid=side,
         width=run.width,
-        learnt=run.method == "reconpatch",
+        learnt=run.method != "patchcore",
         dim=run.dim,
         projection_dim=run.projection_dim,
         batch=run.batch,

@@ -67,12 +67,13 @@ class Run(Section):
 
     model_config = ConfigDict(validate_default=True)
 
-    method: Literal["patchcore", "reconpatch"] = parameter(
+    method: Literal["patchcore", "untrained", "reconpatch"] = parameter(
         "reconpatch",
         stages=["bank"],
         source="paper",
         stated=None,
-        meaning="patchcore: the same stages without f. It uses no parameter of the training.",
+        meaning="patchcore: the same stages without f, which uses no parameter of the training; untrained: f as it is "
+        "drawn, the control that tells what training brings from what a random linear map costs",
     )
     seed: Seed = parameter(
         0,

@@ -17,6 +17,7 @@ from reconpatch.method.adamp import AdamP, Rates
 from reconpatch.method.cuda_graph import Step
 from reconpatch.method.feature_files import batches, read_rows, read_slice
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
+from reconpatch.method.memory_bank import draw_layer
 from reconpatch.rng import named_rng
 
 Capture = Callable[[Step, Sequence[Tensor]], tuple[Step | None, str]]  # as cuda_graph.captured
@@ -59,13 +60,8 @@ class TrainingSettings:
 
 
 def linear(rng: np.random.Generator, inputs: int, outputs: int, device: str) -> list[Tensor]:
-    """A linear layer, [weight (outputs, inputs), bias (outputs)], drawn from `rng`: uniform in +-1/sqrt(inputs).
-
-    That is torch's default initialisation.
-    """
-    bound = inputs**-0.5
-    drawn = rng.uniform(-bound, bound, (outputs, inputs)), rng.uniform(-bound, bound, outputs)
-    return [torch.from_numpy(values.astype(np.float32)).to(device) for values in drawn]
+    """A linear layer as `draw_layer` draws it, [weight (outputs, inputs), bias (outputs)], on a device."""
+    return [torch.from_numpy(values).to(device) for values in draw_layer(rng, inputs, outputs)]
 
 
 def project(layers: Sequence[Tensor], patches: Tensor) -> Tensor:

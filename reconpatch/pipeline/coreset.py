@@ -32,6 +32,7 @@ class CoresetFiles:
 class CoresetSettings(TypedDict):
     """The fields of a run that the memory bank depends on, besides those of features and training."""
 
+    method: str
     dim: int
     coreset_dim: int
     seed: int
@@ -54,7 +55,9 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
         shown = name(device)
     features = np.load(files.train, mmap_mode="r")
     representation = Representation(run["dim"])
-    if files.f is not None:
+    if run["method"] == "untrained":
+        representation = Representation.untrained(features.shape[-1], run["dim"], run["seed"])
+    elif files.f is not None:
         f, epoch = load_file(files.f), run.get("epoch", run.get("epochs"))
         representation = Representation(run["dim"], f[f"{epoch}.weight"], f[f"{epoch}.bias"])
     bank = build_bank(

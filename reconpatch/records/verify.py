@@ -35,7 +35,7 @@ from reconpatch.experiments.run import digest
 from reconpatch.experiments.stages import RECORD, RESULT_FILES, RESULT_FOLDERS, SCORES, STAGES
 from reconpatch.files import sha256_of
 from reconpatch.method.ensemble import combine_runs
-from reconpatch.method.memory_bank import MemoryBank, coreset_size
+from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 from reconpatch.method.metrics import evaluate
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.compare import ABSENT, differing, short
@@ -260,8 +260,13 @@ class _RecordCheck:
             findings.same(f"digest of {what} {name}", record.digests.get(key, ABSENT), digests.get(key, ABSENT))
 
     def check_f(self) -> None:
-        """Compare the representation after the run's epoch with those that training saved."""
-        if self.record.description.get("method") != "reconpatch":
+        """Compare the representation after the run's epoch with those that training saved, or draw it again."""
+        d = self.record.description
+        if d.get("method") == "untrained":
+            drawn = Representation.untrained(int(d["feature_dim"]), int(d["dim"]), self.record.seed)
+            recomputed = arrays_digest({"weight": drawn.weight, "bias": drawn.bias})
+            self.findings.same("digest of f", self.record.digests.get("f", ABSENT), recomputed)
+        if d.get("method") != "reconpatch":
             return
         file = self.file("training", "f", self.record.stages["training"].folder)
         saved, name = self.results.read(file, load_file), self.results.name(file)

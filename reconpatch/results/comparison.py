@@ -1,7 +1,10 @@
-"""Every number of a table: ours with its interval, the paper's, the difference, a verdict, and the gain over PatchCore.
+"""Every number of a table: ours with its interval, the paper's, the difference, a verdict, and the gains.
 
 There is one cell per place in the table, category (or mean over categories), method and metric. The bootstrap of a cell
-draws test images, and seeds where there are several. Both methods use the same draws, so gains are paired.
+draws test images, and seeds where there are several. All methods use the same draws, so gains are paired.
+
+ReConPatch's gain over PatchCore has two parts: what f costs or brings as it is drawn (`method: untrained`), and what
+its training brings.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +25,12 @@ Draws = NDArray[np.float64]
 NAN = float("nan")
 Labels = tuple[tuple[str, Any], ...]
 Key = tuple[str, str, Labels, str]  # data set, category, labels, method
+# Method -> its gains, each over another method.
+GAINS: dict[str, dict[str, str]] = {
+    "patchcore": {},
+    "untrained": {"gain": "patchcore"},
+    "reconpatch": {"gain": "patchcore", "training": "untrained"},
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,8 @@ class Cell:
     """One number of a table with all that is said of it. Numbers are in [0, 1], NaN where undefined.
 
     category may also name a mean over several `categories`. sd is the standard deviation over seeds, low and high are
-    the ends of the 95 % interval. paper is None where the paper has no number, gain where PatchCore has no such cell;
-    a positive gain is always an improvement over PatchCore.
+    the ends of the 95 % interval. paper is None where the paper has no number. gain, over PatchCore, and training,
+    ReConPatch's over the untrained f, are None where there is no such cell. A positive gain is always an improvement.
     """
 
     dataset: str
@@ -66,6 +75,9 @@ class Cell:
     gain: float | None
     gain_low: float
     gain_high: float
+    training: float | None
+    training_low: float
+    training_high: float
     seeds: Sequence[int]
     runs: Sequence[str]
     links: Sequence[str]  # records behind a single category
@@ -73,8 +85,9 @@ class Cell:
 
 
 def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Cells -> the rows of the CSV file of a table. Columns of gains are left out where no cell has one."""
-    gains = ("gain", "gain_low", "gain_high") if any(cell.gain is not None for cell in cells) else ()
+    """Cells -> the rows of the CSV file of a table. Columns of a gain are left out where no cell has it."""
+    some = [name for name in ("gain", "training") if any(getattr(cell, name) is not None for cell in cells)]
+    gains = [f"{name}{end}" for name in some for end in ("", "_low", "_high")]
     return [
         {"dataset": cell.dataset, "category": cell.category, "categories": cell.categories}
         | dict(cell.labels)
@@ -197,14 +210,18 @@ def cells(
     made = []
     for dataset, category, members, labels, method in _rows(placed, layouts):
         keys = [(dataset, c, labels, method) for c in members]
-        partners = [(dataset, c, labels, "patchcore") for c in members] if method == "reconpatch" else []
         behind = [r for key in keys for r in placed[key]]
         for name, metric in METRICS.items():
             if not metric.in_tables:
                 continue
             ours = Entry.mean([entries[key][name] for key in keys])
-            theirs = [entries[key][name] for key in partners if key in entries]
-            gain = ours.over(Entry.mean(theirs), metric) if len(theirs) == len(members) else None
+            gains: dict[str, tuple[float | None, float, float]] = {}
+            for label, other in GAINS[method].items():
+                theirs = [entries[k][name] for c in members if (k := (dataset, c, labels, other)) in entries]
+                if len(theirs) == len(members):
+                    over = ours.over(Entry.mean(theirs), metric)
+                    gains[label] = (over.value, *over.ends)
+            gain, training = (gains.get(label, (None, NAN, NAN)) for label in ("gain", "training"))
             number = published(paper, dict(labels), category, members, layouts[dataset], (method, name))
             reasons = [] if number is None else _reasons(behind, number)
             printed = None if number is None else number.value / 100
@@ -224,9 +241,12 @@ def cells(
                     difference=NAN if printed is None else ours.value - printed,
                     verdict="" if printed is None else verdict(ours.value, printed, tolerance, reasons),
                     reasons=reasons,
-                    gain=None if gain is None else gain.value,
-                    gain_low=NAN if gain is None else gain.ends[0],
-                    gain_high=NAN if gain is None else gain.ends[1],
+                    gain=gain[0],
+                    gain_low=gain[1],
+                    gain_high=gain[2],
+                    training=training[0],
+                    training_low=training[1],
+                    training_high=training[2],
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),
                     links=[r.link for r in behind if r.record is not None] if len(members) == 1 else [],

@@ -44,19 +44,21 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
     """Cells -> a row per data set, category, place and method, columns per metric.
 
     Ours with its 95 % interval; where the paper has numbers, the paper's and the verdict with the difference; where
-    PatchCore ran too, the gain over it with its interval. PatchCore's row is not repeated where a place changes only
-    what PatchCore does not have.
+    PatchCore, or the untrained f, ran too, the gain over it with its interval. A row of theirs is not repeated where a
+    place changes only what they do not have.
     """
     labels = list(dict.fromkeys(label for cell in cells for label in cell.labels))
     several = len({cell.dataset for cell in cells}) > 1
     with_paper = {cell.metric for cell in cells if cell.paper is not None}
-    with_gain = {cell.metric for cell in cells if cell.gain_low == cell.gain_low}  # without interval it says little
+    # Without an interval a gain says little.
+    with_gain = {cell.metric for cell in cells if cell.gain_low == cell.gain_low}
+    with_training = {cell.metric for cell in cells if cell.training_low == cell.training_low}
     rows, links, seen = [], [], set()
     for _, group in itertools.groupby(cells, lambda c: (c.dataset, c.category, tuple(c.labels.items()), c.method)):
         part = list(group)
         first = part[0]
         same = (first.dataset, first.category, tuple(first.runs))
-        if first.method == "patchcore" and same in seen:
+        if first.method != "reconpatch" and same in seen:
             continue
         seen.add(same)
         mean = MEANS.get(first.category, "") if first.categories > 1 else ""  # a category may be called "mean"
@@ -69,7 +71,9 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
             if cell.metric in with_paper:
                 row |= _paper_columns(cell, label)
             if cell.metric in with_gain:
-                row[f"{label}, gain over PatchCore"] = _gain(cell)
+                row[f"{label}, gain over PatchCore"] = _gain(cell.gain, cell.gain_low, cell.gain_high)
+            if cell.metric in with_training:
+                row[f"{label}, gain of training"] = _gain(cell.training, cell.training_low, cell.training_high)
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
@@ -90,11 +94,11 @@ def _paper_columns(cell: Cell, label: str) -> dict[str, str]:
     return {f"{label}, paper": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
 
 
-def _gain(cell: Cell) -> str:
-    if cell.gain is None or cell.gain != cell.gain:
+def _gain(gain: float | None, low: float, high: float) -> str:
+    if gain is None or gain != gain:
         return ""
-    ends = f" [{100 * cell.gain_low:+.1f}, {100 * cell.gain_high:+.1f}]" if cell.gain_low == cell.gain_low else ""
-    return f"{100 * cell.gain:+.2f}{ends}"
+    ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low == low else ""
+    return f"{100 * gain:+.2f}{ends}"
 
 
 def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, tolerance: float) -> list[str]:
@@ -106,6 +110,11 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     lower = [metric.label for metric in metrics if not metric.higher_is_better]
     if any(cell.gain is not None and cell.gain == cell.gain for cell in cells):
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that contains 0 does not show which is better.")
+    if any(cell.training is not None and cell.training == cell.training for cell in cells):
+        lines.append(
+            "Untrained f: a linear map as it is drawn, before any training. Its gain over PatchCore is what the map "
+            "costs, the gain of training is ReConPatch − untrained f; both are together ReConPatch's over PatchCore."
+        )
     if lower:
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
     if any(cell.paper is not None for cell in cells):

@@ -26,12 +26,14 @@ class CurveFiles:
 def draw_curve(files: CurveFiles) -> None:
     """Records of runs that use different epochs of one training -> figure.
 
-    A record of PatchCore, where there is one, is drawn as a level line. Raises ReconpatchError for several trainings.
+    A record of PatchCore, where there is one, is drawn as a level line, the untrained f as epoch 0. Raises
+    ReconpatchError for several trainings.
     """
     records = [read_record(file) for file in files.runs]
-    ours = [record for record in records if record.description["method"] == "reconpatch"]
+    ours = [record for record in records if record.description["method"] != "patchcore"]
+    trained = [record for record in ours if record.description["method"] == "reconpatch"]
     patchcore = [record for record in records if record.description["method"] == "patchcore"]
-    if len(files.training) != len(ours) or len(set(files.training)) != 1:
+    if len(files.training) != len(trained) or len(set(files.training)) != 1:
         raise ReconpatchError(
             "draws one training of ReconPatch", where="figures: curve", fix="choose axis values that leave one"
         )

@@ -47,7 +47,7 @@ def draw_positions(files: PositionFiles) -> None:
     augmentation = drawn_augmentations([path], run)[0] if run.get("augment") == "both" else None
     image = image_array(files.folders[0] / path, run["resize"], run["crop"], run["interpolation"], augmentation)
     titles = [
-        title if record.description["method"] == "patchcore" else f"ReConPatch, epoch {epoch_of(record)}"
+        f"ReConPatch, epoch {epoch_of(record)}" if record.description["method"] == "reconpatch" else title
         for title, record in zip(panel_titles(records), records, strict=True)
     ]
     save(positions(layouts, which, titles, image, chosen, grid), files.figure, footnote(records))

@@ -27,7 +27,9 @@ Edge = Literal["outside upper center", "outside lower center"]
 
 
 def epoch_of(record: Record) -> int:
-    """Record of ReConPatch -> the epoch whose f it uses."""
+    """Record of ReConPatch -> the epoch whose f it uses; of the untrained f 0."""
+    if record.description["method"] == "untrained":
+        return 0
     return int(record.description.get("epoch") or record.description["epochs"])
 
 

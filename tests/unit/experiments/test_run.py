@@ -116,3 +116,12 @@ def test_patchcore_shares_wider_features_where_they_pool_evenly_to_its_dimension
 
 def test_fields_name_stages_of_the_table() -> None:
     assert {stage for origin in ORIGINS.values() for stage in origin.stages} <= STAGES.keys()
+
+
+def test_the_untrained_f_depends_on_its_shape_and_seed_alone() -> None:
+    untrained = vary_baseline(method="untrained")
+    for key, value in IN_TRAINING.items():
+        assert description(vary(untrained, {key: value}, ""), "score") == description(untrained, "score"), key
+    for key, value in {"dim": 256, "seed": 1, "feature_dim": 512}.items():
+        assert description(vary(untrained, {key: value}, ""), "bank") != description(untrained, "bank"), key
+    assert description(untrained, "features") == description(BASELINE, "features")

@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.run import BASELINE
 from reconpatch.method.coreset import greedy_order, random_projection
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
+from reconpatch.method.training import TrainingSettings, train
 from reconpatch.rng import named_rng
 
 
@@ -57,3 +59,14 @@ def test_rows_of_a_trained_representation(patches, rng) -> None:
     assert bank.order.tolist() == picked
     pooled = build_bank(patches, Representation(8), ratio=0.05, coreset_dim=16, seed=3)
     assert pooled.order[0] == bank.order[0] and not np.array_equal(pooled.order, bank.order)
+
+
+def test_the_untrained_f_is_that_of_the_first_step(rng) -> None:
+    """A training at a rate of almost nothing leaves f where it began."""
+    patches = rng.standard_normal((64, 12)).astype(np.float16)
+    still = {"dim": 8, "projection_dim": 4, "epochs": 1, "batch": 64, "learning_rate": 1e-30, "weight_decay": 0.0}
+    f, _ = train(patches, TrainingSettings.of(BASELINE.model_dump() | still | {"seed": 7}))
+    drawn = Representation.untrained(12, 8, seed=7)
+    assert drawn.dim == 8 and np.array_equal(drawn.weight, f["1.weight"].numpy())
+    assert np.array_equal(drawn.bias, f["1.bias"].numpy())
+    assert not np.array_equal(drawn.weight, Representation.untrained(12, 8, seed=8).weight)

@@ -178,6 +178,33 @@ def test_gain_is_paired() -> None:
         assert_ends((ours.gain_low, ours.gain_high), draws)
 
 
+def test_the_gain_is_what_the_map_costs_and_what_training_brings() -> None:
+    """Both parts are paired: each against its own pairs of draws, and together they are the whole."""
+    results = compared(0.4, seeds=2)[0]
+    shift, control = np.random.default_rng(1), []
+    for result in results:
+        if result.method == "patchcore":
+            values = (result.saved.image + shift.normal(0, 0.3, len(result.saved.image))).astype(np.float32)
+            changes = {
+                "category": result.category,
+                "seed": result.seed,
+                "run": f"u{result.seed}",
+                "method": "untrained",
+            }
+            control.append(scored(values, result.saved.labels, **changes))
+    made = cells_of([*results, *control], count=COUNT)
+    alone = cells_of(results, count=COUNT)
+    for category in ("bottle", "carpet", "mean"):
+        ours, drawn = one(made, category=category), one(made, category=category, method="untrained")
+        theirs = one(made, category=category, method="patchcore")
+        assert drawn.gain == pytest.approx(drawn.value - theirs.value) and drawn.training is None
+        assert ours.training == pytest.approx(ours.value - drawn.value) == pytest.approx(ours.gain - drawn.gain)
+        assert ours.training_low < ours.training < ours.training_high
+        assert ours.gain_low == one(alone, category=category).gain_low and theirs.gain is None
+    assert {"gain", "training", "training_low", "training_high"} <= columns(made)[0].keys()
+    assert "training" not in columns(alone)[0] and "gain" in columns(alone)[0]
+
+
 def test_a_new_metric_has_columns_intervals_and_gains(monkeypatch) -> None:
     """Of one where lower is better, a positive gain is an improvement, too."""
     error = replace(METRICS["image_ap"], function=lambda r: 1 - METRICS["image_ap"].function(r), higher_is_better=False)

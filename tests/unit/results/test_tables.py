@@ -56,6 +56,7 @@ def cell(**changes: Any) -> Cell:
     fields = {"dataset": "mine", "category": "nut", "categories": 1, "method": "reconpatch", "metric": "image_auroc"}
     fields |= {"labels": {}, "value": 0.91234, "sd": NAN, "low": 0.85, "high": 0.9612, "paper": None, "flags": []}
     fields |= {"difference": NAN, "verdict": "", "reasons": [], "gain": None, "gain_low": NAN, "gain_high": NAN}
+    fields |= {"training": None, "training_low": NAN, "training_high": NAN}
     return Cell(**(fields | {"seeds": [0], "runs": ["r"], "links": ["runs/r/record.json"]} | changes))
 
 
