@@ -34,6 +34,8 @@ class AdamP:
         self.mean = [torch.zeros_like(p) for p in parameters]  # of the gradients
         self.square = [torch.zeros_like(p) for p in parameters]  # mean of their squares
         self.direction = [torch.empty_like(p) for p in parameters]
+        # Blocks suit a processor's cache; elsewhere the number of calls decides the time.
+        self.in_blocks = all(p.device.type == "cpu" for p in parameters)
 
     def next_rates(self, learning_rate: float) -> Rates:
         """The learning rate of the next step -> its rates, as numbers."""
@@ -54,25 +56,49 @@ class AdamP:
     def step(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """Take one step against the gradients, which have the shapes of the parameters."""
         size, decay, epsilon = rates
-        state = zip(self.parameters, gradients, self.mean, self.square, self.direction, strict=True)
-        for w, g, mean, square, direction in state:
-            products = []
-            for rows in row_blocks(w):
-                wb, gb, mb, sb, db = w[rows], g[rows], mean[rows], square[rows], direction[rows]
-                mb.lerp_(gb, 1 - BETA1)
-                sb.mul_(BETA2).addcmul_(gb, gb, value=1 - BETA2)
-                torch.lerp(mb, gb, 1 - BETA1, out=db).div_(sb.sqrt().add_(epsilon))
-                if w.dim() > 1:
-                    products.append(
-                        torch.stack([(a * b).sum(1) for a, b in ((w[rows], gb), (wb, wb), (gb, gb), (wb, db))])
-                    )
+        if self.in_blocks:
+            products = [self._direct(n, g, epsilon) for n, g in enumerate(gradients)]
+        else:
+            self._direct_all(gradients, epsilon)
+            products = [_products(*each) for each in zip(self.parameters, gradients, self.direction, strict=True)]
+        for w, direction, of_rows in zip(self.parameters, self.direction, products, strict=True):
             if w.dim() == 1:
                 _subtract(w.mul_(1 - decay), direction, size)
                 continue
-            along, ratio = projection(torch.cat(products, 1), w.shape[1])
+            along, ratio = projection(of_rows, w.shape[1])
             keep = 1 - decay * ratio + size * along
             for rows in row_blocks(w):
                 _subtract(w[rows].mul_(keep[rows]), direction[rows], size)
+
+    def _direct(self, n: int, g: Tensor, epsilon: float | Tensor) -> Tensor:
+        """Both means and the direction of one parameter, block by block -> its `_products`."""
+        w, products = self.parameters[n], []
+        for rows in row_blocks(w):
+            gb, mean, square, direction = (t[rows] for t in (g, self.mean[n], self.square[n], self.direction[n]))
+            mean.lerp_(gb, 1 - BETA1)
+            square.mul_(BETA2).addcmul_(gb, gb, value=1 - BETA2)
+            torch.lerp(mean, gb, 1 - BETA1, out=direction).div_(square.sqrt().add_(epsilon))
+            products.append(_products(w[rows], gb, direction))
+        return torch.cat(products, -1)
+
+    def _direct_all(self, gradients: Sequence[Tensor], epsilon: float | Tensor) -> None:
+        """Both means and the direction of all parameters, in one call an operation for all of them."""
+        g = list(gradients)
+        torch._foreach_lerp_(self.mean, g, 1 - BETA1)
+        torch._foreach_mul_(self.square, BETA2)
+        torch._foreach_addcmul_(self.square, g, g, value=1 - BETA2)
+        roots = torch._foreach_sqrt(self.square)
+        torch._foreach_add_(roots, epsilon)
+        torch._foreach_copy_(self.direction, self.mean)
+        torch._foreach_lerp_(self.direction, g, 1 - BETA1)
+        torch._foreach_div_(self.direction, roots)
+
+
+def _products(w: Tensor, g: Tensor, u: Tensor) -> Tensor:
+    """(N, M) weights, gradients, directions -> (4, N) row products w.g, w.w, g.g, w.u; of vectors nothing."""
+    if w.dim() == 1:
+        return w.new_empty(0)
+    return torch.stack([(a * b).sum(1) for a, b in ((w, g), (w, w), (g, g), (w, u))])
 
 
 def _subtract(weights: Tensor, direction: Tensor, size: float | Tensor) -> None:
