@@ -373,7 +373,7 @@ _FIGURE_ROWS = (
         base_mb=100,
         base_s=1.0,
         caption="Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
-        "epochs; dashed: PatchCore.",
+        "epochs, 0: as it is drawn; dashed: PatchCore.",
     ),
 )
 
