@@ -56,10 +56,8 @@ class Detector:
     batch: int = BATCH_IMAGES
     seconds: dict[str, float] = field(default_factory=dict)  # part of the work -> wall time so far
     search: Search = field(init=False)
-    width: int = field(init=False)  # values of a patch feature
 
     def __post_init__(self) -> None:
-        self.width = self.run.width
         self.search = search_in(self.bank.patches, self.threads, self.backbone.device)
 
     def __call__(
@@ -105,7 +103,7 @@ class Detector:
         """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
         began = time.perf_counter()
         squares, views, run = [square for _, (square, _) in batch], [seen for _, (_, seen) in batch], self.run
-        features = features_of(squares, self.backbone, run.patch_size, run.level_dim, self.width)
+        features = features_of(squares, self.backbone, run.patch_size, run.level_dim, run.width)
         began = self._add_time("network and patch features", began)
         on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
         image, patch, _ = score_features(

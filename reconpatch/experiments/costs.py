@@ -117,6 +117,7 @@ class Sizes:
     pixels: int = MEGAPIXEL  # px of an image's file
     threads: int = 1  # that decode images
     batch_images: int = 8  # images per pass of the network
+    gpu_batch_images: int = 64  # the same on a GPU
     backbone: str = ""
     parameters: int = 0  # of the network, up to the last level used
     crop: int = 0  # px, the side of the network's input and of the maps
@@ -321,12 +322,10 @@ def pictures_memory(sizes: Sizes) -> Memory:
 
 
 def extraction_gpu(sizes: Sizes) -> float:
-    """The network, as it was made and folded, and a batch with its activations and patches; larger batches follow where
-    the GPU has room for them.
-    """
+    """The network, as it was made and folded, and a batch with its activations and patches."""
     activations = ACTIVATIONS.get(sizes.backbone.split(".")[0], OTHER_ACTIVATIONS)
     image = sizes.crop**2 * (activations + 3 * 5) + sizes.grid**2 * sizes.width * 14
-    return (8 * sizes.parameters + sizes.batch_images * image) / MB
+    return (8 * sizes.parameters + sizes.gpu_batch_images * image) / MB
 
 
 def training_gpu(sizes: Sizes) -> float:

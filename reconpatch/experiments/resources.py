@@ -8,7 +8,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -236,6 +236,7 @@ def _add_run(
     run = plan.runs[key]
     ratio = plan.ratios[*target, stage_names(run)["bank"]]
     sizes = sizes_of(run, network, counts, ratio=ratio, batch_images=plan.config.batch_images, pixels=pixels)
+    sizes = replace(sizes, gpu_batch_images=plan.config.gpu_batch_images)
     for stage, name in stages_behind(run, key, wanted or ("run", run.method)):
         job = Job(stage.rule, *target, name)
         if job not in found.jobs:  # runs share stages

@@ -11,7 +11,7 @@ they agree in all that the stage depends on (`plan.stage_names`), `{run}` is the
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -404,10 +404,11 @@ def _matters(key: str, stage: str, run: Run) -> bool:
     return stage != "training" or run.method == "reconpatch"
 
 
-def _with_sources(stage: str) -> set[str]:
+@cache
+def _with_sources(stage: str) -> frozenset[str]:
     """A stage and all stages that it builds on."""
     name = "features" if stage == TRAINING_FEATURES else stage
-    return {name}.union(*(_with_sources(read.stage) for read in STAGES[name].reads))
+    return frozenset({name}).union(*(_with_sources(read.stage) for read in STAGES[name].reads))
 
 
 def description(run: Run, stage: str) -> dict[str, Any]:

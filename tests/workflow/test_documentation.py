@@ -77,6 +77,7 @@ PLANNED = {
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
     "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
+    "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- like_for_like batch_norms",
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
 ELSEWHERE = {

@@ -1,4 +1,4 @@
-"""The step that draws an experiment's AUROC over the setting it varies, for both methods, with the paper's points."""
+"""The step that draws an experiment's AUROC over the setting it varies, for every method, with the paper's points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
