@@ -20,10 +20,10 @@ from reconpatch.data.layouts import Item
 from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network, grid, sizes_of
-from reconpatch.experiments.run import Run, vary
+from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.run import Run, fitted, vary
 from reconpatch.experiments.stages import STAGES, description
 from reconpatch.files import sha256_of
-from reconpatch.method.backbones import check_levels, count_parameters
 from reconpatch.method.feature_files import write_header
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 from reconpatch.records.provenance import stage_facts
@@ -167,9 +167,10 @@ def main() -> None:
     changes = {key: yaml.safe_load(value) for key, value in (text.split("=", 1) for text in given.change)}
     counts = COUNTS | {key: changes.pop(key) for key in COUNTS if key in changes}
     default = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
-    run = vary(read_config(default).baseline, {"weights": "random"} | changes, "the command line")
+    settings = vary(read_config(default).baseline, {"weights": "random"} | changes, "the command line")
+    run = fitted(settings, Networks().channels, "the command line")
     images, ratio = (counts["train"], counts["test"]), max(run.coreset, counts["kept"])
-    network = Network(check_levels(run.backbone, run.levels), count_parameters(run.backbone, run.levels))
+    network = Networks()(run.backbone, run.levels)
     pixels, threads = counts["side"] ** 2, counts["threads"]
     batch = counts["batch_images"]
     sizes = sizes_of(run, network, images, ratio=ratio, batch_images=batch, pixels=pixels, threads=threads)

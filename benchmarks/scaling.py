@@ -20,6 +20,7 @@ from schedule import Schedule, Task, critical_path, simulate, tasks_of
 from reconpatch.cli.replication import CHECKED, SHIPPED
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.costs import GPU_SPEED
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import load_plan
 from reconpatch.experiments.resources import Estimate, Job, estimate
 from reconpatch.experiments.stages import BY_RULE
@@ -207,9 +208,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--measured", type=Path, action="append", default=[])
     given = parser.parse_args()
-    plan = load_plan(given.configfile, given.experiments)
-    networks = check_backbones(plan, CHECKED, SHIPPED)
-    needs = estimate(plan, networks)
+    known = Networks(CHECKED, SHIPPED)
+    plan = load_plan(given.configfile, given.experiments, known)
+    needs = estimate(plan, check_backbones(plan, known))
     if given.measured:
         return compare(needs, [measured(folder) for folder in given.measured])
     work_table(needs)

@@ -11,7 +11,7 @@ from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
-from reconpatch.experiments.run import BASELINE, Run
+from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 Subparsers = argparse._SubParsersAction  # has no public name
 
@@ -99,14 +99,14 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--weights",
         choices=["pretrained", "embedded", "random"],
         help="pretrained: downloaded by timm; embedded: those of tf_efficientnet_lite0, which are installed; random: "
-        f"for tests only (default: {BASELINE.weights})",
+        f"for tests only (default: {DEFAULTS.weights})",
     )
     p.add_argument("--weight-file", type=Path, metavar="FILE", help="weights from a .safetensors or .pth file instead")
     p.add_argument("--size", type=whole_number, help=_meaning("crop"))
     p.add_argument(
         "--resize",
         type=whole_number,
-        help=f"px of the shorter side before the crop (default: in the ratio of {BASELINE.resize} to {BASELINE.crop})",
+        help=f"px of the shorter side before the crop (default: in the ratio of {DEFAULTS.resize} to {DEFAULTS.crop})",
     )
     p.add_argument(
         "--aspect",
@@ -114,7 +114,7 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help="crop: the centre, as in the paper; stretch: everything, squeezed to a square; pad: everything, with the "
         f"edges repeated to fill the square (default: {ASPECT})",
     )
-    p.add_argument("--dim", type=whole_number, help=_meaning("dim"))
+    p.add_argument("--dim", help=_meaning("dim"))
     p.add_argument("--coreset", type=number, help=_meaning("coreset"))
     p.add_argument("--epochs", type=whole_number, help=_meaning("epochs"))
     p.add_argument(
@@ -133,7 +133,7 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 def _meaning(parameter: str) -> str:
     """A parameter of a run -> its meaning and its default, for `--help`."""
-    text = f"{Run.model_fields[parameter].description} (default: {getattr(BASELINE, parameter)})"
+    text = f"{RunSettings.model_fields[parameter].description} (default: {getattr(DEFAULTS, parameter)})"
     return text.replace("%", "%%")
 
 

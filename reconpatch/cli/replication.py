@@ -12,9 +12,10 @@ from pathlib import Path
 from reconpatch.data.index import index
 from reconpatch.data.published import data_flags
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights, unaveraged
 from reconpatch.experiments.costs import GPU_SPEED, Network
 from reconpatch.experiments.generated import generated_files
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.outputs import reasons
 from reconpatch.experiments.plan import Plan, load_plan
 from reconpatch.experiments.resources import Estimate, check_fits, estimate
@@ -29,14 +30,16 @@ SHIPPED = Path("workflow/backbones.json")
 
 def show_plan(given: argparse.Namespace) -> None:
     """`reconpatch plan`: print what would run and what it is predicted to need."""
-    plan = load_plan(given.configfile, given.experiments)
-    show(plan, check_backbones(plan, CHECKED, SHIPPED))
+    networks = Networks(CHECKED, SHIPPED)
+    plan = load_plan(given.configfile, given.experiments, networks)
+    show(plan, check_backbones(plan, networks))
 
 
 def check_inputs(given: argparse.Namespace) -> None:
     """`reconpatch check`: raise one ReconpatchError with every problem of data sets, weights and networks."""
-    plan = load_plan(given.configfile, given.experiments)
-    if problems := check(plan):
+    networks = Networks(CHECKED, SHIPPED)
+    plan = load_plan(given.configfile, given.experiments, networks)
+    if problems := check(plan, networks):
         raise ReconpatchError("\n".join(problems))
     print(f"here {devices_used(plan.config.device)}")
     print("no problems found")
@@ -78,7 +81,7 @@ def verify_results(given: argparse.Namespace) -> None:
     from reconpatch.records.provenance import stage_codes
     from reconpatch.records.verify import verify
 
-    plan = load_plan(given.configfile)
+    plan = load_plan(given.configfile, networks=Networks(CHECKED, SHIPPED))
     planned = {
         result_folder(plan, run, *target)
         for name, targets in plan.targets.items()
@@ -177,14 +180,15 @@ def devices_used(device: str) -> str:
     return f"network and training run on {network}, and the memory bank is searched by {choose_engine(device)}"
 
 
-def check(plan: Plan) -> list[str]:
+def check(plan: Plan, networks: Networks) -> list[str]:
     """Every problem of the plan's data and backbones, as messages."""
     problems = []
     try:
-        check_backbones(plan, CHECKED, SHIPPED)
+        found = check_backbones(plan, networks)
     except ReconpatchError as error:
         problems.append(str(error))
     else:
+        print("".join(f"remark: {remark}\n" for remark in unaveraged(plan, found)), end="")
         problems += check_weights(plan) + stray_weights(plan, RESULTS)
     lacking = reasons(plan.weightless)
     problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
@@ -211,10 +215,10 @@ def check(plan: Plan) -> list[str]:
 
 
 def write_backbones(file: Path) -> None:
-    """Ask timm about every network that runs without data being given, and write its answers for later checks."""
+    """Ask timm about every network of the default plan, and write its answers for later checks."""
     draft = file.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    check_backbones(load_plan([]), draft)
+    _plan_and_check(Networks(draft))
     draft.replace(file)
 
 
@@ -222,8 +226,12 @@ def knows_backbones(file: Path) -> bool:
     """Whether a file answers all that would be asked of timm for the default plan."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "asked.json"
-        check_backbones(load_plan([]), asked, file)
+        _plan_and_check(Networks(asked, file))
         return not asked.exists()
+
+
+def _plan_and_check(networks: Networks) -> None:
+    check_backbones(load_plan([], networks=networks), networks)
 
 
 def check_weights(plan: Plan) -> list[str]:

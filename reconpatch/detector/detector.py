@@ -103,7 +103,7 @@ class Detector:
         """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
         began = time.perf_counter()
         squares, views, run = [square for _, (square, _) in batch], [seen for _, (_, seen) in batch], self.run
-        features = features_of(squares, self.backbone, run.patch_size, run.level_dim, run.width)
+        features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
         began = self._add_time("network and patch features", began)
         on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
         image, patch, _ = score_features(

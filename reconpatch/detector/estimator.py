@@ -32,7 +32,7 @@ from reconpatch.detector.settings import (
 from reconpatch.detector.threshold import Threshold, check_rate, choose_threshold
 from reconpatch.device import repeating, restored
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import BASELINE, Run
+from reconpatch.experiments.run import DEFAULTS, Run
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
 from reconpatch.runtime import peak_bytes, threads_here
@@ -75,21 +75,21 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        method: str = BASELINE.method,
+        method: str = DEFAULTS.method,
         *,
-        backbone: str = BASELINE.backbone,
-        weights: str = BASELINE.weights,
+        backbone: str = DEFAULTS.backbone,
+        weights: str = DEFAULTS.weights,
         weight_file: str | os.PathLike[str] | None = None,
-        size: int = BASELINE.crop,
+        size: int = DEFAULTS.crop,
         resize: int | None = None,
         aspect: str = ASPECT,
-        dim: int = BASELINE.dim,
-        coreset: float = BASELINE.coreset,
-        epochs: int = BASELINE.epochs,
+        dim: int | str = DEFAULTS.dim,
+        coreset: float = DEFAULTS.coreset,
+        epochs: int = DEFAULTS.epochs,
         settings: Mapping[str, Any] | None = None,
         hold_out: float = HOLD_OUT,
         false_alarm_rate: float = FALSE_ALARM_RATE,
-        seed: int = BASELINE.seed,
+        seed: int = DEFAULTS.seed,
         device: str = "auto",
         threads: int | None = None,
         batch_images: int = BATCH_IMAGES,

@@ -18,18 +18,17 @@ from reconpatch.detector.photographs import ImageFacts, Source, examine
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
+from reconpatch.experiments.costs import features_bytes, grid, sizes_of
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import (
     Backbone,
-    check_levels,
-    check_weights,
-    count_parameters,
     load_network,
     prepare_backbone,
     probe,
 )
+from reconpatch.method.embedded import check_weights
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
@@ -128,7 +127,6 @@ def check_settings(run: Run, options: FitOptions) -> None:
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
-    check_levels(run.backbone, run.levels)
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
 
 
@@ -177,7 +175,7 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
 
 def patches_on_images(views: Sequence[View], run: Run) -> list[NDArray[np.bool_]]:
     """N views, parameters -> N (H, W) bool, true for the patches that lie on the image and not on its padding."""
-    side = grid(run.crop, check_levels(run.backbone, run.levels))
+    side = grid(run.crop, Networks()(run.backbone, run.levels).stride)
     return [each.content(side) for each in views]
 
 
@@ -189,7 +187,7 @@ def check_resources(
 
     `on_image` says which patches of the images to fit on count. `facts` are those of all images.
     """
-    network = Network(check_levels(run.backbone, run.levels), count_parameters(run.backbone, run.levels))
+    network = Networks()(run.backbone, run.levels)
     if run.patch_size > grid(run.crop, network.stride):
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
     if problem := run.problem_with(sum(int(cells.sum()) for cells in on_image)):
@@ -242,7 +240,7 @@ def extract_patches(
         file,
         names=names,
         patch_size=run.patch_size,
-        level_dim=run.level_dim,
+        level_dim=run.level_width,
         dim=run.width,
         batch=options.batch,
         threads=options.threads,

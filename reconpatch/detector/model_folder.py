@@ -342,18 +342,17 @@ def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     """Raise ReconpatchError if the model, with `batch` images a pass, is predicted to need more memory than this
     machine has.
     """
-    from reconpatch.experiments.costs import Network, grid, search_memory, sizes_of
+    from reconpatch.experiments.costs import grid, search_memory, sizes_of
+    from reconpatch.experiments.networks import Networks
     from reconpatch.experiments.stages import STAGES
-    from reconpatch.method.backbones import check_levels, count_parameters
 
     run, rows = card.run, card.bank.patches
-    stride = check_levels(run.backbone, run.levels)
-    side = grid(run.crop, stride)
+    network = Networks()(run.backbone, run.levels)
+    side = grid(run.crop, network.stride)
     if run.patch_size > side:
         raise ReconpatchError(
             f"patch_size {run.patch_size} is larger than the grid of {side} patches", where=folder / CARD
         )
-    network = Network(stride, count_parameters(run.backbone, run.levels))
     sizes = sizes_of(run, network, (1, batch), ratio=run.coreset, batch_images=batch, threads=threads)
     search = search_memory(replace(sizes, kept=rows, used=rows), sizes.test_patches)
     # The prediction holds three times the network's weights; the file may be larger.

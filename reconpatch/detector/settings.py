@@ -5,7 +5,8 @@ from typing import Any
 
 from reconpatch.data.images import default_resize
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import BASELINE, Run, vary
+from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.run import DEFAULTS, Run, fitted, vary
 
 ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
 HOLD_OUT = 0.2  # share of the images that is kept for the threshold
@@ -44,4 +45,5 @@ def detector_run(
     shorter = (resize or default_resize(size)) if aspect == "crop" else size
     view: dict[str, Any] = {"crop": size, "resize": shorter}
     source = {} if weight_file is None else {"weights": "file"}
-    return vary(BASELINE, dict(changes) | source | view, "settings")
+    settings = vary(DEFAULTS, dict(changes) | source | view, "settings")
+    return fitted(settings, Networks().channels, "settings")

@@ -2,62 +2,45 @@
 weights that are pinned, and a GPU is there if one is asked for.
 """
 
-import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from reconpatch.data.layouts import category_folder, count_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import Network, grid
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan
-from reconpatch.files import write_text
+from reconpatch.experiments.run import embedding_remark
+from reconpatch.method.embedded import check_weights
 
 
-def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> dict[str, Network]:
-    """Plan -> what timm says of each run's network, by the name of the run.
+def check_backbones(plan: Plan, networks: Networks) -> dict[str, Network]:
+    """Plan, what timm says of networks -> the network of each run, by the name of the run.
 
-    Asking timm costs seconds, so what it says is kept in `cache` for the next call. `shipped` is such a file, made for
-    the default plan; what it says counts for the version of timm it was made with. Raises ReconpatchError unless every
-    backbone of the plan exists and has the levels wanted, and every run fits its patch grid and its data.
+    Raises ReconpatchError unless every backbone of the plan exists and has the levels and weights wanted, and every run
+    fits its patch grid and its data.
     """
-    version = importlib.metadata.version("timm")
-    known: dict[str, Network] = {}
-    for file in (cache, shipped):
-        known |= _answers(file) if file is not None else {}
-    networks: dict[str, Network] = {}
+    found: dict[str, Network] = {}
     for name, run in plan.runs.items():
-        key = f"{run.backbone} {run.levels} {run.weights} timm {version}"
-        if key not in known:
-            from reconpatch.method.backbones import check_levels, check_weights, count_parameters
-
-            try:
-                stride = check_levels(run.backbone, run.levels)
-                check_weights(run.backbone, run.weights)
-            except ReconpatchError as error:
-                raise ReconpatchError(str(error), where=_users(plan, name)) from None
-            known[key] = Network(stride, count_parameters(run.backbone, run.levels))
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_text(cache, json.dumps(known, indent=1) + "\n")
-        networks[name] = known[key]
-    check_sizes(plan, {name: network.stride for name, network in networks.items()})
-    return networks
+        try:
+            check_weights(run.backbone, run.weights)
+            found[name] = networks(run.backbone, run.levels)
+        except ReconpatchError as error:
+            raise ReconpatchError(str(error), where=_users(plan, name)) from None
+    check_sizes(plan, {name: network.stride for name, network in found.items()})
+    return found
 
 
-def _answers(file: Path) -> dict[str, Network]:
-    """What timm said before; nothing where the file is missing, damaged, or of an older version of this package."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    answers = content.items() if isinstance(content, dict) else ()
-    return {key: Network(*answer) for key, answer in answers if _is_network(answer)}
-
-
-def _is_network(answer: object) -> bool:
-    """Whether an answer is a stride and a number of parameters."""
-    return isinstance(answer, list) and len(answer) == 2 and all(type(n) is int and n > 0 for n in answer)
+def unaveraged(plan: Plan, networks: Mapping[str, Network]) -> list[str]:
+    """Plan, network of each run -> a remark on every embedding whose values are no means of whole surroundings."""
+    remarks = []
+    for name, run in plan.runs.items():
+        if remark := embedding_remark(run, networks[name].channels):
+            remarks.append(f"{run.backbone}, levels {', '.join(map(str, run.levels))}: {remark}")
+    return list(dict.fromkeys(remarks))
 
 
 def _users(plan: Plan, name: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import Run
+from reconpatch.experiments.run import RunSettings
 from reconpatch.experiments.stages import FIGURES, RULES
 from reconpatch.experiments.value_types import (
     DISTINCT,
@@ -31,10 +31,10 @@ from reconpatch.experiments.value_types import (
     Line,
     Name,
     PathText,
-    Positive,
     Section,
     Seeds,
     Settings,
+    ShareOrPositive,
     checked_path,
     explained,
     shown,
@@ -141,8 +141,9 @@ class Config(Section):
     memory_gb: AboveZero | None = Field(
         description="GB (10^9 bytes) that all local jobs together may use; null: what this machine has"
     )
-    checkpoints: list[Positive] = Field(
-        description="f is kept after these epochs, and after the last: figure_umap, figure_curve"
+    checkpoints: list[ShareOrPositive] = Field(
+        description="f is kept after these epochs, numbers or shares of all epochs, and after the last: figure_umap, "
+        "figure_curve, table_selection"
     )
     seeds: Seeds = Field(description="every experiment without a seed axis of its own runs once for each seed")
     resamples: Annotated[int, Field(ge=100, le=10**5), NUMBER] = Field(
@@ -179,7 +180,7 @@ class Config(Section):
         description="changes of single experiments, for files given with --configfile: `table_mvtec: {datasets: ..., "
         "set: {epochs: 5}, axes: ..., figures: ...}`"
     )
-    baseline: Run = Field(
+    baseline: RunSettings = Field(
         description="the run that experiments start from: ReConPatch as the paper's single model at 224 px (Tables 2 "
         "and 3)"
     )
@@ -196,7 +197,7 @@ class Config(Section):
             if re.search(r"[{}$~]", str(root)):
                 raise ValueError(f"datasets.{name}.root = {root!r}: the sample is drawn there; write a plain path")
         for name, settings in self.stand_ins.items():
-            if strange := [key for key in settings if key not in Run.model_fields]:
+            if strange := [key for key in settings if key not in RunSettings.model_fields]:
                 raise ValueError(f"stand_ins.{name}: unknown key {strange[0]!r}; check its spelling")
         return self
 

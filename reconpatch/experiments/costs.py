@@ -67,10 +67,13 @@ PICTURE, PICTURE_PIXEL = 0.5, 3e-7  # s per figure, and per pixel of its panels
 
 
 class Network(NamedTuple):
-    """What timm says of a backbone: the stride of the first level used, and its parameters up to the last one."""
+    """What timm says of a backbone: the stride of the first level used, its parameters up to the last one, and the
+    channels of each level used.
+    """
 
     stride: int
     parameters: int
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True)

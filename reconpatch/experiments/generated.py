@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from reconpatch.experiments.config import DEFAULT, Config, Dataset, Ensemble, Experiment, Override, Variant, read_yaml
-from reconpatch.experiments.run import BASELINE, ORIGINS, Run
+from reconpatch.experiments.run import DEFAULTS, ORIGINS, RunSettings
 
 DEFAULT_HEAD = """\
 # yaml-language-server: $schema=../workflow/schemas/config.schema.json
@@ -36,7 +36,7 @@ letters, digits, `.`, `_` and `-`, at most 64 of them.
 """
 SECTIONS: dict[type[BaseModel], str] = {
     Config: "`configs/default.yaml`, and any part of it in a file given with `--configfile`.",
-    Run: "`baseline`; the same keys are used in `set`, `axes`, `variants` and `stand_ins`.",
+    RunSettings: "`baseline`; the same keys are used in `set`, `axes`, `variants` and `stand_ins`.",
     Dataset: "`datasets`, under the name that experiments use.",
     Experiment: "a file of its own, named under `experiments`.",
     Variant: "`variants` of an experiment, under its label in the table.",
@@ -107,10 +107,10 @@ def default_text(content: Mapping[str, Any]) -> str:
             if isinstance(content[key], dict):
                 lines += [f"  {name}: {_written(value)}" for name, value in content[key].items()]
     sources = "Sources in brackets, as docs/configuration.md explains them"
-    fields = BASELINE.model_dump(mode="json")
+    fields = DEFAULTS.model_dump(mode="json")
     lines += ["", *_entry("baseline", fields, f"{Config.model_fields['baseline'].description}. {sources}.")]
     for key, value in fields.items():
-        meaning = Run.model_fields[key].description
+        meaning = RunSettings.model_fields[key].description
         lines += _entry(key, value, f"[{ORIGINS[key].source}] {meaning}", indent="  ")
     return "\n".join(lines) + "\n"
 
@@ -136,12 +136,12 @@ def _section(model: type[BaseModel], content: Mapping[str, Any]) -> str:
         else:
             default = f"`{_written(schema['default'])}`" if "default" in schema else "required"
         row = [f"`{key}`", values(schema), default]
-        if model is Run:
+        if model is RunSettings:
             origin = ORIGINS[key]
             stated = {True: "yes", False: "no", None: "-"}[origin.stated]
             row += [origin.source, stated, ", ".join(origin.stages)]
         rows.append([*row, schema["description"]])
-    of_run = ["source", "stated", "stages"] if model is Run else []
+    of_run = ["source", "stated", "stages"] if model is RunSettings else []
     return _table(["key", "values", "default", *of_run, "meaning"], rows)
 
 
@@ -150,7 +150,7 @@ def reference(content: Mapping[str, Any]) -> str:
     parts = [HEAD]
     for model, place in SECTIONS.items():
         parts += [f"## {model.__name__}\n", f"{inspect.cleandoc(str(model.__doc__))}\n", f"*Where:* {place}\n"]
-        parts += [COLUMNS] if model is Run else []
+        parts += [COLUMNS] if model is RunSettings else []
         parts.append(_section(model, content))
     return "\n".join(parts)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, cast
 
 from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
-from reconpatch.experiments.run import Run
+from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
 from reconpatch.experiments.table_settings import CellSettings, TableSettings
 
@@ -166,11 +166,21 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "measure": chosen.measure,
         "absent": plan.absent.get(experiment, []),
         "targets": plan.targets[experiment],
-        "cells": [cast(CellSettings, asdict(cell)) for cell in plan.cells[experiment]],
+        "cells": [
+            cast(CellSettings, asdict(cell) | {"remarks": _remarks(plan, cell.run)}) for cell in plan.cells[experiment]
+        ],
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,
     }
+
+
+def _remarks(plan: Plan, key: str) -> list[str]:
+    """What must be known of the embeddings of a run, or of an ensemble's members."""
+    members = plan.ensembles[key].members if key in plan.ensembles else (key,)
+    runs = [plan.runs[member] for member in members]
+    remarks = [embedding_remark(run, plan.channels(run.backbone, run.levels)) for run in runs]
+    return list(dict.fromkeys(filter(None, remarks)))
 
 
 def paper_file(experiment: str) -> Path | None:

@@ -24,8 +24,9 @@ from reconpatch.experiments.config import (
     read_experiment,
     read_yaml,
 )
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.rows import Row, expand, overridden, same
-from reconpatch.experiments.run import Run, digest, of_training
+from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training
 from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
 from reconpatch.experiments.value_types import checked_name, clash
 
@@ -116,6 +117,8 @@ class Plan:
     """What is to be run. `runs` maps names to runs; an experiment lists its targets and its table's cells."""
 
     config: Config
+    baseline: Run = BASELINE  # that of the configuration, fitted to its network
+    channels: Channels = Networks().channels
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     ensembles: dict[str, Combination] = field(default_factory=dict)
@@ -184,7 +187,7 @@ class Plan:
 
     def add(self, run: Run, targets: Sequence[Target]) -> str:
         """Enter a run on some targets with its stages; runs of the same description are one. Returns its name."""
-        name = run_name(run, self.config.baseline)
+        name = run_name(run, self.baseline)
         if name in self.runs and description(self.runs[name], "score") != description(run, "score"):
             raise ReconpatchError(f"two runs share the name {name}: change one parameter a little")
         self.runs.setdefault(name, run)
@@ -253,13 +256,14 @@ def _found(dataset: str, entry: Dataset) -> list[str]:
         raise ReconpatchError(f"{key}: {error}") from None
 
 
-def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
+def make_plan(config: Config, only: Collection[str] = (), networks: Networks | None = None) -> Plan:
     """Config -> Plan of all its experiments, or of those named alone. What lacks its data or its weights' file is named
-    in `absent`, the rest is planned.
+    in `absent`, the rest is planned. `networks` is asked for channels where a width follows from them.
 
-    Raises ReconpatchError for anything wrong in an experiment or data root. Backbones are not opened.
+    Raises ReconpatchError for anything wrong in an experiment or data root, and for a network that does not exist.
     """
-    plan = Plan(config)
+    channels = (networks or Networks()).channels
+    plan = Plan(config, fitted(config.baseline, channels, "baseline"), channels)
     stray = sorted({*config.overrides} - {*config.experiments})
     if stray:
         fix = f"there are {', '.join(config.experiments)}"
@@ -270,7 +274,7 @@ def make_plan(config: Config, only: Collection[str] = ()) -> Plan:
             continue
         experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
         plan.experiments[name], plan.cells[name] = experiment, []
-        rows, out = expand(name, experiment, config)
+        rows, out = expand(name, experiment, config, channels)
         used |= {row.run.backbone for row in rows}
         plan.targets[name], reasons = _targets(name, experiment, config)
         lacking = {} if not plan.targets[name] else dict(_weightless(plan, rows))
@@ -328,9 +332,9 @@ def _combined(plan: Plan, name: str, ensemble: Ensemble) -> list[TableCell]:
     return cells
 
 
-def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
-    """Default configuration and overlays -> Plan of all experiments, or of those named; raises ReconpatchError naming
-    what is wrong.
+def load_plan(files: Sequence[Path], experiments: Sequence[str] = (), networks: Networks | None = None) -> Plan:
+    """Default configuration and overlays -> Plan of all experiments, or of those named, as `make_plan` makes it; raises
+    ReconpatchError naming what is wrong.
     """
     from snakemake.utils import update_config  # loads all of Snakemake
 
@@ -345,4 +349,4 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = ()) -> Plan:
     config = read_config(content)
     if strange := [name for name in experiments if name not in config.experiments]:
         raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")
-    return make_plan(config, experiments)
+    return make_plan(config, experiments, networks)

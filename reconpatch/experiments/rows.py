@@ -9,7 +9,7 @@ from typing import Any
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, Override, Variant
-from reconpatch.experiments.run import BASELINE, ORIGINS, Run, vary
+from reconpatch.experiments.run import BASELINE, ORIGINS, Channels, Run, RunSettings, fitted, share_of, vary
 from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
 
@@ -35,8 +35,9 @@ def overridden(experiment: Experiment, override: Override) -> Experiment:
     return experiment.model_copy(update=changes)
 
 
-def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row], list[str]]:
-    """Experiment -> its rows, and why some are left out: their epoch is not reached, or f is not kept there.
+def expand(name: str, experiment: Experiment, config: Config, channels: Channels) -> tuple[list[Row], list[str]]:
+    """Experiment, what `fitted` asks for -> its rows, and why some are left out: their epoch is not reached, or f is
+    not kept there.
 
     Variants vary slowest, then the axes, the first one slowest, then seeds. `set` of an override wins over that of the
     file; at last a stand-in replaces the backbone. Raises ReconpatchError naming the experiment and the wrong key.
@@ -57,15 +58,22 @@ def expand(name: str, experiment: Experiment, config: Config) -> tuple[list[Row]
         if _lacks_epoch(where, changes, config, swept="epoch" in axes):
             missing_epochs.append(str(changes.get("epoch", config.baseline.epoch)))
             continue
-        run = vary(config.baseline, changes, where)
-        if run.backbone in config.stand_ins:
-            run = vary(run, config.stand_ins[run.backbone], f"stand_ins.{run.backbone}")
+        settings = vary(config.baseline, changes, where)
+        if settings.backbone in config.stand_ins:
+            settings = vary(settings, config.stand_ins[settings.backbone], f"stand_ins.{settings.backbone}")
+        run = fitted(settings, channels, where)
+        kept = {share_of(epoch, run.epochs) for epoch in config.checkpoints}
+        if isinstance(settings.epoch, str) and run.epoch not in (run.epochs, *kept):
+            raise _not_kept(where, settings.epoch, config)
         labels: dict[str, object] = {"variant": label} if experiment.variants else {}
-        labels |= {key: _plain(getattr(run, key)) for key in order if key not in ("method", "seed")}
+        labels |= {key: _plain(getattr(settings, key)) for key in order if key not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {key: value for key, value in point.items() if key in in_paper}
+        if "dim" in stated:
+            stated["dim"] = share_of(stated["dim"], BASELINE.feature_dim)
         assumed = experiment.assumed | variant.assumed
         not_stated = (NOT_STATED | set(assumed)) - set(stated)
-        rows.append(Row(labels, run, tuple(_departures(run, PAPER | assumed | stated, not_stated))))
+        departures = tuple(_departures(run, PAPER | assumed | stated, not_stated))
+        rows.append(Row(labels, run, departures))
     if not experiment.ensemble:  # `plan` checks the members of ensembles
         _check_distinct(where, rows)
     epochs = ", ".join(dict.fromkeys(missing_epochs))
@@ -96,16 +104,20 @@ def _lacks_epoch(where: str, changes: Mapping[str, Any], config: Config, swept: 
     if not all(text.isdecimal() and len(text) < 10 and int(text) for text in given):
         return False  # the last epoch; or `vary` says what is wrong
     epoch, epochs = map(int, given)
-    if epoch in (epochs, *config.checkpoints) and epoch <= epochs:
+    kept = {share_of(each, epochs) for each in config.checkpoints}
+    if epoch in (epochs, *kept) and epoch <= epochs:
         return False
     if epoch <= epochs and not swept:
-        raise ReconpatchError(
-            f"epoch = {changes.get('epoch', config.baseline.epoch)} is not among checkpoints {config.checkpoints}, so "
-            "f is not kept there",
-            where=where,
-            fix="choose one of these, or add it to them",
-        )
+        raise _not_kept(where, epoch, config)
     return True
+
+
+def _not_kept(where: str, epoch: object, config: Config) -> ReconpatchError:
+    return ReconpatchError(
+        f"epoch = {epoch} is not among checkpoints {config.checkpoints}, so f is not kept there",
+        where=where,
+        fix="choose one of these, or add it to them",
+    )
 
 
 def _check_distinct(where: str, rows: list[Row]) -> None:
@@ -128,8 +140,10 @@ def _check_keys(where: str, experiment: Experiment, override: Override, axes: Co
     changes = [experiment.set, override.set, *(v.set for v in variants), *override.variants.values()]
     papers = [experiment.paper, experiment.assumed, *(v.paper for v in variants), *(v.assumed for v in variants)]
     for key in (*axes, *(key for settings in (*changes, *papers) for key in settings)):
-        if key not in Run.model_fields:
-            close = ", ".join(get_close_matches(key, Run.model_fields)) or "any of baseline in configs/default.yaml"
+        if key not in RunSettings.model_fields:
+            close = (
+                ", ".join(get_close_matches(key, RunSettings.model_fields)) or "any of baseline in configs/default.yaml"
+            )
             raise ReconpatchError(f"{key!r} is no parameter of a run", where=where, fix=f"did you mean {close}?")
         if key in axes and any(key in settings for settings in changes):
             fix = "give it under `seeds`, or as an axis" if key == "seed" else "leave one of them out"
@@ -180,6 +194,7 @@ def _departures(run: Run, paper: Mapping[str, Any], not_stated: Collection[str])
             (key == "weights" and value == "file")
             or (key == "reweight" and run.neighbours == 1)
             or (key == "feature_dim" and value != run.feature_dim)
+            or (key in ("level_dim", "feature_dim") and run.embedding == "concat")  # it follows from the network
         )
         if not means_the_same and not same(value, expected):
             whose = "not stated, assumed" if key in not_stated else "paper"

@@ -1,19 +1,24 @@
 """A run: every parameter that decides one result, with its default, its meaning, where the default comes from and which
 stages depend on it. `configs/default.yaml`, the schemas, `docs/configuration.md`, `reconpatch fit --help` and the
 defaults of `ReConPatch(...)` follow from this module.
+
+`RunSettings` is what people write: widths may be `auto` or a share there. `fitted` makes of it the `Run` for a network,
+in numbers.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.value_types import (
     NUMBER,
     AboveZero,
@@ -23,6 +28,7 @@ from reconpatch.experiments.value_types import (
     Batch,
     BelowOne,
     Blur,
+    Fitted,
     Levels,
     Part,
     PatchSize,
@@ -30,6 +36,8 @@ from reconpatch.experiments.value_types import (
     Section,
     Seed,
     Share,
+    ShareOrPositive,
+    ShareOrWidth,
     Side,
     Width,
     explained,
@@ -56,13 +64,13 @@ def parameter(default: object, *, stages: list[str], source: str, stated: bool |
     return Field(default, description=meaning, json_schema_extra=origin)
 
 
-class Run(Section):
+class RunSettings(Section):
     """Everything that decides one result, except the data: one cell of a table.
 
     The defaults are ReConPatch as the paper's single model at 224 px (Tables 2 and 3).
 
     `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
-    `dim`, is at most `level_dim` times the number of levels.
+    `dim`, is at most `level_dim` times the number of levels. A share is rounded down, and is at least 1.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -195,26 +203,40 @@ class Run(Section):
         stated=True,
         meaning="s: a patch is averaged over s x s positions of a feature map",
     )
-    level_dim: Width = parameter(
-        1024,
+    embedding: Literal["official", "concat"] = parameter(
+        "official",
+        stages=["features"],
+        source="PatchCore",
+        stated=False,
+        meaning="how levels become the input of f. official: each level is pooled to `level_dim` values, all levels "
+        "together to `feature_dim`; concat: the mean of every channel over s x s, the levels end to end. The paper "
+        "describes both.",
+    )
+    level_dim: Fitted = parameter(
+        "auto",
         stages=["features"],
         source="PatchCore",
         stated=True,
-        meaning="number of values that the features of each level are pooled to",
+        meaning="number of values that the features of each level are pooled to, where `embedding` is official. auto: "
+        "twice the channels of the level before the last, which is the paper's 1,024 for WideResNet-50 with levels 2+3 "
+        "and 1+2+3. Each value is then the mean of as much of the s x s surroundings in any network as in the paper's; "
+        "1,024 values of a narrower one would leave them unaveraged",
     )
-    feature_dim: Width = parameter(
-        1024,
+    feature_dim: Fitted = parameter(
+        "auto",
         stages=["features"],
         source="PatchCore",
         stated=True,
-        meaning="number of values that all levels together are pooled to: the input of f",
+        meaning="number of values that all levels together are pooled to: the input of f. auto: as for `level_dim`; "
+        "where `embedding` is concat, always the number of all channels",
     )
-    dim: Width = parameter(
-        512,
+    dim: ShareOrWidth = parameter(
+        "1/2",
         stages=["training", "bank"],
         source="paper",
         stated=True,
-        meaning="dimension of the representation: the output of f, or what PatchCore pools to",
+        meaning="dimension of the representation: the output of f, or what PatchCore pools to. A number, or a share "
+        "of the input of f: 1/2 is the paper's 512 of 1,024",
     )
     coreset: Part = parameter(
         0.01,
@@ -276,12 +298,13 @@ class Run(Section):
         stated=True,
         meaning="how many times the training of f sees every training patch",
     )
-    epoch: Positive | None = parameter(
+    epoch: ShareOrPositive | None = parameter(
         None,
         stages=["bank"],
         source="ours",
         stated=False,
-        meaning="f as it is after this epoch, one of `checkpoints`; null: after the last epoch",
+        meaning="f as it is after this epoch, one of `checkpoints`: a number, or a share of `epochs`; null: after the "
+        "last epoch",
     )
     batch: Batch = parameter(
         1024,
@@ -349,20 +372,35 @@ class Run(Section):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> "Run":
+    def _fits(self) -> "RunSettings":
         if self.crop > self.resize:
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
-        if self.epoch is not None and self.epoch > self.epochs:
+        if isinstance(self.epoch, int) and self.epoch > self.epochs:
             raise ValueError(f"epoch {self.epoch} comes after the last of {self.epochs} epochs")
         if self.batch < 2 * self.k:
             raise ValueError(f"batch {self.batch} holds too few patches for k = {self.k} neighbours; give at least 2 k")
+        return self
+
+
+class Run(RunSettings):
+    """`RunSettings` in numbers: `fitted` to a network. The defaults are those for the paper's WideResNet-50."""
+
+    level_dim: Width = 1024
+    feature_dim: Width = 1024
+    dim: Width = 512
+    epoch: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fits_widths(self) -> "Run":
         pooled = {"dim": self.dim} if self.method == "patchcore" else {}
         for key, value in (pooled | {"feature_dim": self.feature_dim}).items():
-            if value > len(self.levels) * self.level_dim:
+            if self.embedding == "official" and value > len(self.levels) * self.level_dim:
                 raise ValueError(
                     f"{key} {value} is more than there is to pool, {len(self.levels)} levels of level_dim "
                     f"{self.level_dim}; lower it or raise level_dim"
                 )
+            if self.embedding == "concat" and value > self.feature_dim:
+                raise ValueError(f"{key} {value} is more than there is to pool, {self.feature_dim} channels; lower it")
         return self
 
     @property
@@ -370,8 +408,14 @@ class Run(Section):
         """Values of a patch feature. PatchCore shares ReConPatch's features where those can be pooled evenly to its
         dimension; elsewhere they are pooled to it directly.
         """
-        evenly = self.feature_dim % self.dim == 0 and len(self.levels) * self.level_dim % self.feature_dim == 0
+        pooled = self.feature_dim if self.embedding == "concat" else len(self.levels) * self.level_dim
+        evenly = self.feature_dim % self.dim == 0 and pooled % self.feature_dim == 0
         return self.dim if self.method == "patchcore" and not evenly else self.feature_dim
+
+    @property
+    def level_width(self) -> int | None:
+        """Values that each level is pooled to; None: it keeps its channels."""
+        return None if self.embedding == "concat" else self.level_dim
 
     def problem_with(self, patches: int) -> str | None:
         """Number of training patches -> what the run asks for beyond them, with the fix, if anything."""
@@ -395,12 +439,15 @@ def _origin(field: FieldInfo) -> Origin:
     return Origin(extra["stages"], extra["source"], extra["stated"])
 
 
+Settings = TypeVar("Settings", bound=RunSettings)
+Channels = Callable[[str, Sequence[int]], Sequence[int]]  # (backbone, levels) -> channels of each level
+DEFAULTS = RunSettings()
 BASELINE = Run()
-ORIGINS = {key: _origin(field) for key, field in Run.model_fields.items()}
+ORIGINS = {key: _origin(field) for key, field in RunSettings.model_fields.items()}
 
 
 def _complete(value: Any) -> Any:
-    if isinstance(value, Mapping) and (missing := [key for key in Run.model_fields if key not in value]):
+    if isinstance(value, Mapping) and (missing := [key for key in RunSettings.model_fields if key not in value]):
         raise ValueError(f"key {missing[0]} is missing")
     return value
 
@@ -420,9 +467,59 @@ def digest(value: object, length: int = 8) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
 
 
-def vary(baseline: Run, changes: Mapping[str, Any], where: str) -> Run:
-    """Baseline with some keys changed; raises ReconpatchError naming `where` and the key."""
+def vary(baseline: Settings, changes: Mapping[str, Any], where: str) -> Settings:
+    """RunSettings, or a Run -> the same with some keys changed; raises ReconpatchError naming `where` and the key."""
     try:
-        return Run.model_validate(baseline.model_dump() | dict(changes))
+        return type(baseline).model_validate(baseline.model_dump() | dict(changes))
     except ValidationError as error:
         raise explained(error, where) from None
+
+
+def share_of(value: int | str, whole: int) -> int:
+    """A number, or a share as "1/2", and what it is a share of -> the number: a share rounded down, but at least 1."""
+    share = Fraction(value)
+    return max(1, int(share * whole)) if isinstance(value, str) and "/" in value else int(share)
+
+
+def fitted(settings: RunSettings, channels: Channels, where: str = "") -> Run:
+    """Settings, what tells the channels of levels -> the run in numbers.
+
+    The function is called only where a width depends on it. Raises ReconpatchError, naming `where`, if it does, and
+    where the widths do not fit each other.
+    """
+    values = settings.model_dump()
+    concat = settings.embedding == "concat"
+    if concat or "auto" in (settings.level_dim, settings.feature_dim):
+        try:
+            widths = channels(settings.backbone, settings.levels)
+        except ReconpatchError as error:
+            raise ReconpatchError(str(error), where=where) from None
+        auto = 2 * widths[max(0, len(widths) - 2)]
+        values["level_dim"] = auto if settings.level_dim == "auto" else settings.level_dim
+        if concat or settings.feature_dim == "auto":
+            values["feature_dim"] = sum(widths) if concat else auto
+    values["dim"] = share_of(settings.dim, values["feature_dim"])
+    if settings.epoch is not None:
+        values["epoch"] = share_of(settings.epoch, settings.epochs)
+    try:
+        return Run.model_validate(values)
+    except ValidationError as error:
+        raise explained(error, where) from None
+
+
+def embedding_remark(run: Run, channels: Sequence[int]) -> str:
+    """A run, the channels of its levels -> what must be known of its patch features, "" if each of their values is a
+    mean over whole s x s surroundings.
+
+    A value averages about C s^2 L / width positions of the channels of a level, L being the number of levels. Below s^2
+    the feature moves when the object moves by a pixel; below 1 values are repeated.
+    """
+    if run.embedding == "concat":
+        return ""
+    area = run.patch_size**2
+    means = [count * area * len(channels) / run.width for count in channels]
+    if min(means) >= area:
+        return ""
+    what = "repeats values" if min(means) < 1 else "leaves surroundings unaveraged"
+    each = " and ".join(f"{mean:.1f}" for mean in means)
+    return f"an embedding of {run.width} values {what}: each averages about {each} positions, whole surroundings {area}"

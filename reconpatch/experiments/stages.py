@@ -419,7 +419,7 @@ def description(run: Run, stage: str) -> dict[str, Any]:
     """
     if stage in ("training", "bank"):
         run = of_training(run)
-    fields = run.model_dump(mode="json") | {"feature_dim": run.width}
+    fields = run.model_dump(mode="json") | {"level_dim": run.level_width, "feature_dim": run.width}
     if run.neighbours == 1:
         fields["reweight"] = None  # without neighbours there is nothing to weight
     if run.augment != "none" and stage in ("masks", "features"):

@@ -13,6 +13,7 @@ class CellSettings(TypedDict):
     seed: int
     run: str
     departures: tuple[str, ...]
+    remarks: list[str]  # on the embedding
 
 
 class TableSettings(TypedDict):

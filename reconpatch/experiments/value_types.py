@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -124,6 +125,16 @@ def _distinct(value: list[Any]) -> list[Any]:
     return value
 
 
+def _share(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}", value) or Fraction(value) > 1:
+        raise ValueError("must be a share above 0 and at most 1, written as two whole numbers, for example 1/2")
+    return value
+
+
+def _share_or_number(value: Any) -> str:
+    return "(share)" if isinstance(value, str) and "/" in value else "(number)"
+
+
 def _noted(text: str) -> Any:
     """A remark about a type that a JSON schema has no keyword for; docs/configuration.md shows it."""
     return Field(json_schema_extra={"$comment": text})
@@ -158,6 +169,17 @@ Seeds = Annotated[list[Seed], Field(min_length=1), DISTINCT, _noted("each once")
 Positive = Annotated[int, Field(ge=1, le=10**6), NUMBER]
 Side = Annotated[int, Field(ge=1, le=8192), NUMBER]  # px; an image of 8,192 px takes gigabytes in a network
 Width = Annotated[int, Field(ge=1, le=16384), NUMBER]  # values; f of 16,384 times as many takes 1 GB
+Fitted = Annotated[
+    Annotated[Width, Tag("(number)")] | Annotated[Literal["auto"], Tag("(auto)")],
+    Discriminator(lambda value: "(auto)" if value == "auto" else "(number)"),
+]
+ShareText = Annotated[str, AfterValidator(_share), _noted("share as text, as 1/2")]
+ShareOrWidth = Annotated[
+    Annotated[Width, Tag("(number)")] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
+]
+ShareOrPositive = Annotated[
+    Annotated[Positive, Tag("(number)")] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
+]
 Batch = Annotated[int, Field(ge=2, le=16384), NUMBER]  # patches; all pairs of 16,384 take 2 GB
 PatchSize = Annotated[int, Field(ge=1, le=63), NUMBER, AfterValidator(_odd), _noted("odd")]
 Level = Annotated[int, Field(ge=0, le=99), NUMBER]
@@ -190,7 +212,7 @@ def explained(error: ValidationError, where: str) -> ReconpatchError:
 
 def _explained(details: ErrorDetails) -> str:
     """One of pydantic's errors -> a line that names the key, its value and the fix."""
-    parts = [str(part) for part in details["loc"] if part not in ("(all)", "(names)")]
+    parts = [str(part) for part in details["loc"] if not re.fullmatch(r"\([a-z]+\)", str(part))]  # which of a union
     wrong_key = parts[-1:] == ["[key]"]
     if wrong_key:  # the last part itself is wrong; letters that only look like others are made visible
         parts[-2:] = [parts[-2] if parts[-2].isascii() else ascii(parts[-2])]

@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
+from reconpatch.method.embedded import EMBEDDED, check_weights
 from reconpatch.method.fused_inference import prepare
-
-EMBEDDED = "tf_efficientnet_lite0"  # the network whose weights are installed with a Python package
-
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -65,8 +63,8 @@ def describe(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def check_levels(name: str, levels: Sequence[int]) -> int:
-    """timm name, levels -> the stride of the first level, whose grid is the grid of the patches.
+def check_levels(name: str, levels: Sequence[int]) -> list[dict[str, Any]]:
+    """timm name, levels -> what `describe` says of these levels. The grid of the first one is that of the patches.
 
     Raises ReconpatchError if the network does not exist or lacks a level; the message lists the levels it has.
     """
@@ -75,7 +73,7 @@ def check_levels(name: str, levels: Sequence[int]) -> int:
     if missing:
         have = ", ".join(f"{d['level']} ({d['module']}, {d['channels']} channels, stride {d['stride']})" for d in known)
         raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
-    return next(int(d["stride"]) for d in known if d["level"] == levels[0])
+    return [d for d in known if d["level"] in levels]
 
 
 def count_parameters(name: str, levels: Sequence[int]) -> int:
@@ -83,12 +81,6 @@ def count_parameters(name: str, levels: Sequence[int]) -> int:
     with torch.device("meta"):
         net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
     return sum(p.numel() for p in net.parameters())
-
-
-def check_weights(name: str, weights: str) -> None:
-    """Raise ReconpatchError if embedded weights are asked for and the network has none."""
-    if weights == "embedded" and name.split(".")[0] != EMBEDDED:
-        raise ReconpatchError(f"embedded weights exist for {EMBEDDED} only", where=f"backbone {name!r}")
 
 
 def load_backbone(

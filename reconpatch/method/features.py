@@ -41,7 +41,7 @@ class Started(NamedTuple):
 
 
 def start_features(
-    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int, dim: int
+    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int | None, dim: int
 ) -> Started:
     """B (crop, crop, 3) uint8 images -> their features. On a GPU it returns before these are computed: the host can
     read the next images meanwhile.
@@ -77,7 +77,7 @@ def finish_features(started: Started) -> NDArray[np.float16]:
 
 
 def features_of(
-    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int, dim: int
+    images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int | None, dim: int
 ) -> NDArray[np.float16]:
     """B (crop, crop, 3) uint8 images -> (B, H, W, dim) float16 patch features. Raises as `finish_features` does."""
     return finish_features(start_features(images, backbone, patch_size, level_dim, dim))
@@ -91,7 +91,7 @@ def write_features(
     *,
     names: Sequence[str] | None = None,
     patch_size: int,
-    level_dim: int,
+    level_dim: int | None,
     dim: int,
     batch: int,
     threads: int,

@@ -1,10 +1,13 @@
-"""Patch features as in the official PatchCore code: neighbourhood, alignment, pooling.
+"""Patch features: neighbourhood, alignment, pooling as in the official PatchCore code, or the plain mean.
 
 At every position, the official code collects the s x s neighbourhood in all channels as one vector, in the order
 channel, row, column. It pools this vector to `level_dim` values, resizes the result to the grid of the first level,
 concatenates the levels and pools them to `dim` values. Both poolings are linear and local: each output is a weighted
 sum of the neighbourhoods in a few channels. Therefore this module computes a level with a few depthwise s x s
 convolutions whose weights are known, and collects no neighbourhoods.
+
+The mean of every channel over the neighbourhood is the same pooling to as many values as the level has channels. The
+embedding `concat` lays these means of all levels end to end, and pools them to `dim` values if these are fewer.
 """
 
 from collections.abc import Sequence
@@ -41,13 +44,14 @@ def pooling(inputs: int, outputs: int) -> csr_array:
 
 @cache
 def level_weights(
-    channels: tuple[int, ...], patch_size: int, level_dim: int, dim: int, device: torch.device
+    channels: tuple[int, ...], patch_size: int, level_dim: int | None, dim: int, device: torch.device
 ) -> tuple[LevelWeights, ...]:
     """(channels of every level, s, level_dim, dim) -> the weights of every level, on a device."""
     area, levels = patch_size**2, []
-    last = pooling(len(channels) * level_dim, dim).tocsc()
-    for n, count in enumerate(channels):
-        whole = (last[:, n * level_dim : (n + 1) * level_dim] @ pooling(count * area, level_dim)).tocoo()
+    widths = [level_dim or count for count in channels]
+    last, ends = pooling(sum(widths), dim).tocsc(), np.cumsum(widths)
+    for count, width, end in zip(channels, widths, ends, strict=True):
+        whole = (last[:, end - width : end] @ pooling(count * area, width)).tocoo()
         start, stop = int(whole.row.min()), int(whole.row.max()) + 1
         outputs, (inputs, position) = whole.row - start, np.divmod(whole.col, area)
         first = np.full(-(-(stop - start) // BLOCK) * BLOCK, count - 1)
@@ -80,12 +84,13 @@ def pooled_level(level: Tensor, weights: LevelWeights) -> Tensor:
 
 
 def patch_features(
-    levels: Sequence[Tensor], patch_size: int, level_dim: int, dim: int, dtype: torch.dtype = torch.float32
+    levels: Sequence[Tensor], patch_size: int, level_dim: int | None, dim: int, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """(B, C_l, H_l, W_l) per level, channels last -> (B, H, W, dim) on the grid of the first level.
 
-    The official code resizes before it pools; both are linear and act on different axes, so the order only changes the
-    cost.
+    Without a `level_dim` every level keeps its channels, each averaged over s x s positions (`concat`). Both embeddings
+    count positions outside a feature map as 0. The official code resizes before it pools; both are linear and act on
+    different axes, so the order only changes the cost.
     """
     b, _, h, w = levels[0].shape
     features = levels[0].new_empty((b, h, w, dim), dtype=dtype)

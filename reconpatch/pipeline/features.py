@@ -47,7 +47,7 @@ class FeatureSettings(TypedDict):
     crop: int
     interpolation: str
     patch_size: int
-    level_dim: int
+    level_dim: int | None  # None: every level keeps its channels
     feature_dim: int
 
 

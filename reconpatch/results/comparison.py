@@ -44,6 +44,7 @@ class Result:
     category: str
     run: str
     departures: Sequence[str]  # settings other than the paper's
+    remarks: Sequence[str] = ()  # on the embedding
     record: Record | None = None
     link: str = ""  # where the record lies, relative to the report
     saved: SavedScores | None = None  # what its intervals are drawn from

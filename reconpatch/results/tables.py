@@ -5,7 +5,7 @@ AUROCs are printed x 100, the paper's numbers beside ours.
 
 import html
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +146,11 @@ def provenance(results: Sequence[Result], absent: Sequence[str]) -> list[str]:
     lines += [f"Backbone (weights): {', '.join(backbones)}."] if backbones else []
     for opening, forbids in (("Not a result of the paper", True), ("Remarks on the data", False)):
         lines += [f"{opening}{where}: {'; '.join(flags)}." for where, flags in _flags(results, forbids).items()]
-    lines += [f"Settings other than the paper's{where}: {'; '.join(d)}." for where, d in _departures(results).items()]
+    for opening, places in (
+        ("Settings other than the paper's", _places(results, lambda r: r.departures)),
+        ("Embedding", _places(results, lambda r: r.remarks)),
+    ):
+        lines += [f"{opening}{where}: {'; '.join(texts)}." for where, texts in places.items()]
     missing = [f"{r.dataset}/{r.category} {r.run}" for r in results if r.record is None]
     if missing:
         lines.append(f"Missing, because the run failed or has not ended: {', '.join(dict.fromkeys(missing))}.")
@@ -167,17 +171,17 @@ def _flags(results: Sequence[Result], forbids: bool) -> dict[str, list[str]]:
     return by_place
 
 
-def _departures(results: Sequence[Result]) -> dict[str, list[str]]:
-    """Where in the table -> departures from the paper there; "" is everywhere."""
+def _places(results: Sequence[Result], texts: Callable[[Result], Sequence[str]]) -> dict[str, list[str]]:
+    """Results, what is said of each -> where in the table -> what is said there; "" is everywhere."""
     places = {tuple(r.labels.items()) for r in results}
     labels_of: dict[str, set[tuple[tuple[str, Any], ...]]] = {}
     for r in results:
-        for departure in r.departures:
-            labels_of.setdefault(departure, set()).add(tuple(r.labels.items()))
+        for text in texts(r):
+            labels_of.setdefault(text, set()).add(tuple(r.labels.items()))
     by_place: dict[str, list[str]] = {}
-    for departure, where in labels_of.items():
+    for text, where in labels_of.items():
         names = sorted(", ".join(_text(value) for _, value in labels) for labels in where)
-        by_place.setdefault("" if len(where) == len(places) else f" ({' | '.join(names)})", []).append(departure)
+        by_place.setdefault("" if len(where) == len(places) else f" ({' | '.join(names)})", []).append(text)
     return by_place
 
 

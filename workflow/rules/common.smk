@@ -14,6 +14,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import outputs, resources
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
@@ -26,13 +27,13 @@ ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
 
 try:
     check_writable(Path("results"))
-    PLAN = make_plan(read_config(config))
-    GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
-    NETWORKS = check_backbones(
-        PLAN,
+    KNOWN = Networks(
         Path(".snakemake/reconpatch/backbones.json"),
         Path(str(workflow.current_basedir)).parent / "backbones.json",
     )
+    PLAN = make_plan(read_config(config), networks=KNOWN)
+    GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
+    NETWORKS = check_backbones(PLAN, KNOWN)
     if strays := stray_weights(PLAN, Path("results")):
         raise ReconpatchError("\n".join(strays))
 except ReconpatchError as error:

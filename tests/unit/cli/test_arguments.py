@@ -4,7 +4,7 @@ import pytest
 
 from reconpatch.cli import photographs
 from reconpatch.cli.arguments import EXAMPLES, make_parser, number, setting, whole_number
-from reconpatch.experiments.run import BASELINE
+from reconpatch.experiments.run import DEFAULTS
 
 
 def test_values() -> None:
@@ -32,7 +32,7 @@ def test_help_of_fit_shows_the_papers_settings(capsys) -> None:
         make_parser().parse_args(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert all(
-        f"(default: {getattr(BASELINE, key)})" in text for key in ("backbone", "weights", "crop", "dim", "coreset")
+        f"(default: {getattr(DEFAULTS, key)})" in text for key in ("backbone", "weights", "crop", "dim", "coreset")
     )
 
 

@@ -68,7 +68,7 @@ def sample(tmp_path_factory):
 def test_is_the_workflow_on_a_folder(changes, sample, tmp_path) -> None:
     """The smoke experiment's settings at 64 px: the same bank, image scores and maps as its stages in a row."""
     smoke = read_yaml(ROOT / "configs/smoke.yaml")["set"]
-    given = {key: smoke[key] for key in ("backbone", "weights", "level_dim", "learning_rate")}
+    given = {key: smoke[key] for key in ("backbone", "weights", "learning_rate")}
     given |= {"feature_dim": 128, "level_dim": 128, "dim": 64, "coreset": 0.05} | changes
     run = detector_run(given, size=64, resize=72)
     width = {"feature_dim": 100} if run.dim == 100 else {}  # PatchCore pools directly to what does not divide

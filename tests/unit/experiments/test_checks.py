@@ -12,8 +12,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network, grid
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
-from reconpatch.experiments.run import vary
+from reconpatch.experiments.run import BASELINE, vary
 from reconpatch.method.memory_bank import coreset_size
 from reconpatch.method.training import TrainingSettings, train
 
@@ -25,7 +26,7 @@ def plan_of(**experiments: dict) -> Plan:
     config = read_config(DEFAULT)
     plan = Plan(config)
     for name, changes in experiments.items():
-        run = vary(config.baseline, changes, name)
+        run = vary(BASELINE, changes, name)
         plan.runs[f"{name}'s run"] = run
         plan.cells[name] = [TableCell({}, run.method, run.seed, f"{name}'s run", ())]
     return plan
@@ -36,9 +37,9 @@ def asked(monkeypatch) -> list[tuple]:
     """The networks timm is asked about."""
     calls: list[tuple] = []
 
-    def answer(*call: object) -> int:
+    def answer(*call: object) -> list[dict[str, int]]:
         calls.append(call)
-        return 8
+        return [{"stride": 8, "channels": 20}, {"stride": 16, "channels": 30}]
 
     monkeypatch.setattr("reconpatch.method.backbones.check_levels", answer)
     monkeypatch.setattr("reconpatch.method.backbones.count_parameters", lambda *_: 100)
@@ -49,16 +50,18 @@ def test_networks_are_asked_about_once(tmp_path, asked) -> None:
     cache = tmp_path / "new folder/cache.json"
     plan = plan_of(a={}, b={"dim": 64}, c={"levels": [1, 2]}, d={"backbone": "resnet18"}, e={"weights": "random"})
     network = plan.config.baseline.backbone
-    said = check_backbones(plan, cache)
-    assert asked == [(network, (2, 3)), (network, (1, 2)), ("resnet18", (2, 3)), (network, (2, 3))]
-    assert len(json.loads(cache.read_text())) == 4
-    assert check_backbones(plan, cache) == said == dict.fromkeys(plan.runs, Network(8, 100))
-    assert len(asked) == 4
-    check_backbones(plan_of(f={"backbone": "resnet34"}), cache)
-    assert asked[4:] == [("resnet34", (2, 3))]
-    cache.write_text("[" * 10**5)  # damaged: asked for again
-    check_backbones(plan, cache)
-    assert len(asked) == 9
+    said = check_backbones(plan, Networks(cache))
+    assert asked == [(network, (2, 3)), (network, (1, 2)), ("resnet18", (2, 3))]
+    assert len(json.loads(cache.read_text())) == 3
+    assert check_backbones(plan, Networks(cache)) == said == dict.fromkeys(plan.runs, Network(8, 100, (20, 30)))
+    assert len(asked) == 3
+    check_backbones(plan_of(f={"backbone": "resnet34"}), Networks(cache))
+    assert asked[3:] == [("resnet34", (2, 3))]
+    for damaged in ("[" * 10**5, '{"a": [8, 100]}', '{"a": [8, 100, []]}', '{"a": [8, 100, [0]]}'):
+        cache.write_text(damaged)  # asked for again
+        count = len(asked)
+        check_backbones(plan, Networks(cache))
+        assert len(asked) == count + 3
 
 
 def test_the_experiment_is_named_and_nothing_wrong_is_remembered(tmp_path) -> None:
@@ -66,7 +69,7 @@ def test_the_experiment_is_named_and_nothing_wrong_is_remembered(tmp_path) -> No
     plan = plan_of(a={"backbone": "resnet10t"}, b={"backbone": "resnet10t", "levels": [2, 7]})
     for _ in range(2):
         with pytest.raises(ReconpatchError, match="experiment b: backbone 'resnet10t' has no level 7"):
-            check_backbones(plan, cache)
+            check_backbones(plan, Networks(cache))
     assert len(json.loads(cache.read_text())) == 1  # a's, which is right
 
 
@@ -74,7 +77,7 @@ def test_the_experiment_is_named_and_nothing_wrong_is_remembered(tmp_path) -> No
 @pytest.mark.parametrize(("batch", "k"), [(8, 4), (64, 32)])
 def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) -> None:
     """Against the code that runs: a training of one epoch and the size of a coreset."""
-    run = vary(plan_of().config.baseline, {"batch": batch, "k": k, "coreset": 1, "sigma": 1}, "")
+    run = vary(BASELINE, {"batch": batch, "k": k, "coreset": 1, "sigma": 1}, "")
     settings = {"learning_rate": 1e-4, "weight_decay": 0.0, "alpha": 0.5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9}
     patches = np.random.default_rng(0).standard_normal((n, 4)).astype(np.float16)
     try:
@@ -95,14 +98,15 @@ def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) ->
 
 
 def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:
-    check_backbones(plan_of(a={}, b={"levels": [1, 2]}), tmp_path / "shipped.json")
+    check_backbones(plan_of(a={}, b={"levels": [1, 2]}), Networks(tmp_path / "shipped.json"))
     asked.clear()
     known = {"a": {}, "b": {"levels": [1, 2]}}
-    check_backbones(plan_of(**known), tmp_path / "cache.json", tmp_path / "shipped.json")
+    check_backbones(plan_of(**known), Networks(tmp_path / "cache.json", tmp_path / "shipped.json"))
     assert not asked and not (tmp_path / "cache.json").exists()
-    check_backbones(plan_of(**known, c={"backbone": "resnet18"}), tmp_path / "cache.json", tmp_path / "shipped.json")
+    more = plan_of(**known, c={"backbone": "resnet18"})
+    check_backbones(more, Networks(tmp_path / "cache.json", tmp_path / "shipped.json"))
     assert asked == [("resnet18", (2, 3))]
-    check_backbones(plan_of(c={"backbone": "resnet18"}), tmp_path / "cache.json", tmp_path / "none.json")
+    check_backbones(plan_of(c={"backbone": "resnet18"}), Networks(tmp_path / "cache.json", tmp_path / "none.json"))
     assert len(asked) == 1
 
 
@@ -145,14 +149,15 @@ def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
         ({"backbone": "convnext_tiny", "levels": [1, 2]}, 28, 12.35),
     ],
 )
-def test_strides_and_parameters_are_those_of_the_network(changes, side, millions, tmp_path) -> None:
+def test_strides_and_parameters_are_those_of_the_network(changes, side, millions) -> None:
     """Patches and sizes of an image that passes, where the stride does not follow from the level."""
     plan = plan_of(a={"weights": "random", "resize": 256, "crop": 224} | changes)
-    (run,), (said,) = plan.runs.values(), check_backbones(plan, tmp_path / "cache.json").values()
+    (run,), (said,) = plan.runs.values(), check_backbones(plan, Networks()).values()
     net = timm.create_model(run.backbone, features_only=True, feature_cls="getter", out_indices=run.levels)
     with torch.inference_mode():
-        passed = net(torch.zeros(1, 3, run.crop, run.crop))[0]
-    assert grid(run.crop, said.stride) == side == passed.shape[-1]
+        passed = net(torch.zeros(1, 3, run.crop, run.crop))
+    assert grid(run.crop, said.stride) == side == passed[0].shape[-1]
+    assert said.channels == tuple(level.shape[1] for level in passed)
     assert said.parameters / 1e6 == pytest.approx(millions, 0.01)
 
 

@@ -10,7 +10,7 @@ from reconpatch.cli.replication import write_generated
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import DEFAULT, Config, read_config
 from reconpatch.experiments.generated import default_text, generated_files, reference
-from reconpatch.experiments.run import BASELINE, Run
+from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 CONTENT = yaml.safe_load((ROOT / DEFAULT).read_text())
 
@@ -18,12 +18,12 @@ CONTENT = yaml.safe_load((ROOT / DEFAULT).read_text())
 def test_default_yaml_keeps_the_values_of_general_keys_and_has_the_baseline_of_the_code() -> None:
     changed = CONTENT | {"tolerance": 0.7, "weight_files": {"resnet18": "a b.pth"}, "baseline": {}}
     written = yaml.safe_load(default_text(changed))
-    assert written == changed | {"baseline": BASELINE.model_dump(mode="json")}
-    assert read_config(written).baseline == BASELINE
+    assert written == changed | {"baseline": DEFAULTS.model_dump(mode="json")}
+    assert read_config(written).baseline == DEFAULTS
 
 
 def test_every_key_is_explained() -> None:
-    for model in (Config, Run):
+    for model in (Config, RunSettings):
         for key, field in model.model_fields.items():
             assert field.description, key
             assert f"| `{key}` |" in reference(CONTENT)

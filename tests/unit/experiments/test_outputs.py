@@ -22,6 +22,7 @@ from reconpatch.experiments.stages import FIGURES, STAGES
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
+DEFAULT["baseline"] |= {"level_dim": 1024, "feature_dim": 1024, "dim": 512}  # networks named here need not exist
 BOTH = {"axes": {"method": ["patchcore", "reconpatch"]}}
 ENSEMBLE = {
     "axes": {"backbone": ["a", "b"], "method": ["patchcore"]},

@@ -23,6 +23,7 @@ def content(tmp_path, mvtec, monkeypatch) -> dict:
     """Configuration with one experiment on a drawn data set."""
     monkeypatch.chdir(ROOT)
     base = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
+    base["baseline"] |= {"level_dim": 1024, "feature_dim": 1024, "dim": 512}  # networks named here need not exist
     experiment = {
         "title": "Nuts",
         "datasets": {"mine": "all"},

@@ -12,6 +12,7 @@ from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Memory, Network, features_bytes, grid
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
 from reconpatch.experiments.resources import (
     Estimate,
@@ -21,13 +22,14 @@ from reconpatch.experiments.resources import (
     estimate,
     minutes,
 )
-from reconpatch.experiments.run import vary
+from reconpatch.experiments.run import BASELINE, vary
 from reconpatch.experiments.stages import BY_RULE, description
-from reconpatch.method.backbones import check_levels, load_backbone
+from reconpatch.method.backbones import load_backbone
 from reconpatch.method.features import write_features
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
+DEFAULT["baseline"] |= {"level_dim": 1024, "feature_dim": 1024, "dim": 512}  # networks named here need not exist
 IMAGES = {"nut": (4, 3), "bolt": (7, 2)}  # category -> training, test
 BOTH = {"method": ["patchcore", "reconpatch"]}
 
@@ -43,11 +45,11 @@ BOTH = {"method": ["patchcore", "reconpatch"]}
 )
 def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rng) -> None:
     small = {"resize": 48, "crop": 32, "level_dim": 16, "feature_dim": 16, "dim": 8}
-    run = vary(read_config(DEFAULT).baseline, {"backbone": "resnet10t", "weights": "random"} | small | changes, "test")
+    run = vary(BASELINE, {"backbone": "resnet10t", "weights": "random"} | small | changes, "test")
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path in paths:
         write_image(path, rng, (60, 50))
-    written, stride = description(run, "features"), check_levels(run.backbone, run.levels)
+    written, stride = description(run, "features"), Networks()(run.backbone, run.levels).stride
     write_features(
         paths,
         lambda path: image_array(path, run.resize, run.crop, run.interpolation),
@@ -66,7 +68,9 @@ def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rn
 
 def predicted(plan: Plan) -> Estimate:
     """The estimate of a plan of networks whose level i has a stride of 2^(i+1), as those of the paper."""
-    return estimate(plan, {key: Network(2 ** (run.levels[0] + 1), 10**7) for key, run in plan.runs.items()})
+    return estimate(
+        plan, {key: Network(2 ** (run.levels[0] + 1), 10**7, (512, 1024)) for key, run in plan.runs.items()}
+    )
 
 
 @pytest.fixture

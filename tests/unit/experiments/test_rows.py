@@ -89,7 +89,11 @@ def test_the_papers_tables_are_run_as_the_paper_states(name, shipped) -> None:
         ("table_mvtec", {"variant": "224 px"}, {"backbone": WIDE50, "resize": 256, "crop": 224, "levels": (2, 3)}),
         ("table_mvtec", {"variant": "480 px"}, {"backbone": WIDE101, "resize": 512, "crop": 480, "coreset": 0.01}),
         ("table_coreset", {"coreset": 0.25}, {"dim": 1024, "crop": 224, "backbone": WIDE50}),
-        ("table_dimension", {"dim": 64}, {"coreset": 0.01, "crop": 224, "levels": (2, 3), "patch_size": 3}),
+        (
+            "table_dimension",
+            {"dim": "1/16"},
+            {"dim": 64, "coreset": 0.01, "crop": 224, "levels": (2, 3), "patch_size": 3},
+        ),
         ("table_hierarchy", {"variant": "s = 5, levels 2+3"}, {"patch_size": 5, "levels": (2, 3), "dim": 512}),
         ("table_augmentation", {"variant": "train and test"}, {"augment": "both"}),
         ("table_ensemble", {"variant": "320 px"}, {"crop": 320, "dim": 384, "epochs": 60, "learning_rate": 1e-6}),
@@ -119,7 +123,7 @@ def expanded(content: dict, override: dict | None = None, name: str = "x", **cha
     experiment = overridden(
         Experiment.model_validate({"title": "x", "datasets": {}} | content), Override.model_validate(override)
     )
-    return expand(name, experiment, config(overrides={name: override}, **changes))
+    return expand(name, experiment, config(overrides={name: override}, **changes), lambda *_: (512, 1024))
 
 
 def rows_of(content: dict, override: dict | None = None, **changes):

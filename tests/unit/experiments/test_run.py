@@ -1,11 +1,24 @@
 """A run: its limits, its defaults, and which stages depend on which of its fields."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from reconpatch.experiments.run import BASELINE, ORIGINS, Run, SavedRun, of_training, vary
+from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.run import (
+    BASELINE,
+    DEFAULTS,
+    ORIGINS,
+    Run,
+    SavedRun,
+    embedding_remark,
+    fitted,
+    of_training,
+    vary,
+)
 from reconpatch.experiments.stages import STAGES, description
 from reconpatch.method.memory_bank import coreset_size
 
@@ -51,7 +64,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, va
     **{f"augment_{name}": (0.01, set()) for name in ("rotation", "translation", "brightness", "contrast", "blur")},
     **{"resize": (300, IMAGES), "crop": (200, IMAGES), "backbone": ("resnet18", PATCHES), "weights": ("file", PATCHES)},
     **{"interpolation": ("bicubic", PATCHES), "precision": ("bfloat16", PATCHES), "levels": ((1, 2), PATCHES)},
-    **{"batch_norm": ("probed", PATCHES), "patch_size": (5, PATCHES)},
+    **{"batch_norm": ("probed", PATCHES), "patch_size": (5, PATCHES), "embedding": ("concat", PATCHES)},
     **{"level_dim": (512, PATCHES), "feature_dim": (512, PATCHES)},
     **{"method": ("patchcore", {"bank", "score"}), "seed": (1, TRAINED), "dim": (256, TRAINED)},
     **{"coreset_dim": (64, {"bank", "score"}), "epoch": (40, {"bank", "score"}), "coreset": (0.1, {"score"})},
@@ -112,6 +125,95 @@ def test_patchcore_shares_wider_features_where_they_pool_evenly_to_its_dimension
     even, odd = (vary_baseline(method="patchcore", dim=dim) for dim in (64, 384))
     assert description(even, "features") == description(BASELINE, "features")
     assert description(odd, "features")["feature_dim"] == 384
+
+
+CHANNELS = {"wide_resnet50_2.tv_in1k": {1: 256, 2: 512, 3: 1024}, "resnet18": {1: 64, 2: 128, 3: 256}}
+WIDE = {"level_dim": 1024, "feature_dim": 1024}
+CHANNELS |= {"tf_efficientnet_lite0": {2: 40, 3: 112}}
+
+
+def channels(backbone: str, levels: tuple[int, ...]) -> list[int]:
+    return [CHANNELS[backbone][level] for level in levels]
+
+
+def test_the_defaults_are_the_papers_numbers_for_its_network() -> None:
+    assert fitted(DEFAULTS, channels) == BASELINE
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"backbone": "resnet18"}, (256, 256, 128)),
+        ({"backbone": "tf_efficientnet_lite0", "dim": "1/16"}, (80, 80, 5)),
+        ({"levels": [1, 2, 3]}, (1024, 1024, 512)),  # Table 3, as the official code pools
+        ({"backbone": "resnet18", "levels": [3], "dim": "1/1"}, (512, 512, 512)),
+        ({"backbone": "resnet18", "level_dim": 100, "levels": [1, 2, 3], "dim": "3/8"}, (100, 256, 96)),
+        ({"backbone": "resnet18", "feature_dim": 100, "dim": "1/1000"}, (256, 100, 1)),
+        (
+            {"backbone": "resnet18", "feature_dim": "64", "level_dim": "64", "dim": "64"},
+            (64, 64, 64),
+        ),  # text of numbers
+    ],
+)
+def test_widths_fit_the_network(changes, expected) -> None:
+    """(level_dim, feature_dim, dim), worked out by hand."""
+    run = fitted(vary(DEFAULTS, changes, "x"), channels)
+    assert (run.level_dim, run.feature_dim, run.dim) == expected
+    assert type(run) is Run and all(type(width) is int for width in (run.level_dim, run.feature_dim, run.dim))
+
+
+@pytest.mark.parametrize(("method", "dim", "width"), [("reconpatch", "1/2", 1536), ("patchcore", "1/5", 307)])
+def test_concatenation_keeps_every_channel(method, dim, width) -> None:
+    run = fitted(vary(DEFAULTS, {"embedding": "concat", "dim": dim, "method": method}, "x"), channels)
+    assert (run.feature_dim, run.dim, run.width) == (1536, 1536 // int(dim[-1]), width)
+    written = description(run, "features")
+    assert written["level_dim"] is None and written["feature_dim"] == width
+    assert description(run, "score")["embedding"] == "concat"
+
+
+def test_an_epoch_may_be_a_share_of_all() -> None:
+    for epochs, epoch, expected in ((120, "1/3", 40), (4, "1/3", 1), (2, "1/3", 1), (120, "1/1", 120), (120, 58, 58)):
+        run = fitted(vary(DEFAULTS, {"epochs": epochs, "epoch": epoch}, "x"), channels)
+        assert run.epoch == expected
+
+
+@pytest.mark.parametrize("dim", ["3/2", "0/4", "1/0", "-1/2", "1/2/3", "a/b", "1/ 2", "half", 0.5])
+def test_what_is_no_share_is_refused(dim) -> None:
+    with pytest.raises(ReconpatchError, match="x: dim = "):
+        vary(DEFAULTS, {"dim": dim}, "x")
+
+
+def test_an_unknown_network_is_named_where_widths_depend_on_it() -> None:
+    def unknown(*_: object) -> list[int]:
+        raise ReconpatchError("no such network")
+
+    with pytest.raises(ReconpatchError, match="experiment e: no such network"):
+        fitted(DEFAULTS, unknown, "experiment e")
+    assert fitted(vary(DEFAULTS, {"level_dim": 1024, "feature_dim": 1024}, ""), unknown) == BASELINE
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        ({}, ""),
+        ({"backbone": "resnet18"}, ""),
+        ({"backbone": "resnet18", "embedding": "concat"}, ""),
+        # ResNet-18 at the width of WideResNet-50: 128 * 9 * 2 / 1024 and 256 * 9 * 2 / 1024 positions
+        (
+            {"backbone": "resnet18", "level_dim": 1024, "feature_dim": 1024},
+            "leaves surroundings unaveraged: .* 2.2 and 4.5 ",
+        ),
+        (
+            {"backbone": "tf_efficientnet_lite0", "level_dim": 1024, "feature_dim": 1024},
+            "repeats values: .* 0.7 and 2.0 ",
+        ),
+        ({"levels": [1, 2, 3]}, "leaves surroundings unaveraged: .* 6.8 and 13.5 and 27.0 "),  # the paper's own
+    ],
+)
+def test_embeddings_that_do_not_average_whole_surroundings_are_remarked_on(changes, remark) -> None:
+    run = fitted(vary(DEFAULTS, changes, ""), channels)
+    said = embedding_remark(run, channels(run.backbone, run.levels))
+    assert re.search(remark, said) if remark else not said
 
 
 def test_fields_name_stages_of_the_table() -> None:

@@ -63,6 +63,33 @@ def test_agrees_with_the_official_order_in_loops(s, channels, level_dim, dim, se
     np.testing.assert_allclose(got, oracle(levels, s, level_dim, dim), atol=1e-5)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([1, 3, 5]), st.sampled_from([(8, 6), (16,), (5, 12, 4)]), st.integers(0, 9), st.booleans())
+def test_concatenation_agrees_with_loops(s, channels, seed, pooled) -> None:
+    """The mean of every channel over s x s, zeros outside the map, on the grid of the first level, end to end."""
+    rng = np.random.default_rng(seed)
+    levels = [rng.standard_normal((c, 8 >> n, (6 >> n) + n)) for n, c in enumerate(channels)]
+    h, w = levels[0].shape[1:]
+    parts = []
+    for level in levels:
+        C, H, W = level.shape
+        mean = np.zeros((C, H, W))
+        for c, y, x in np.ndindex(C, H, W):
+            around = [
+                level[c, y + dy, x + dx]
+                for dy in range(-(s // 2), s // 2 + 1)
+                for dx in range(-(s // 2), s // 2 + 1)
+                if 0 <= y + dy < H and 0 <= x + dx < W
+            ]
+            mean[c, y, x] = sum(around) / s**2
+        parts += [mean[c] if (h, w) == (H, W) else bilinear(mean[c], h, w) for c in range(C)]
+    expected = np.stack(parts, -1)
+    dim = expected.shape[-1] // 2 if pooled else expected.shape[-1]
+    expected = np.array([[pool(expected[y, x], dim) for x in range(w)] for y in range(h)])
+    got = patch_features([torch.from_numpy(x)[None].float() for x in levels], s, None, dim)[0].numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
 def test_official_embedding_of_wide_resnet_is_a_short_linear_map() -> None:
     """Patch 3, 512 and 1024 channels, 1024 -> 1024: level 2 centre-weighted, level 3 the mean of channel pairs."""
     rng = torch.Generator().manual_seed(0)
