@@ -99,6 +99,16 @@ class Experiment(Section):
         default={}, description="every combination of their values is a run; the first axis varies slowest"
     )
     ensemble: Ensemble | None = Field(default=None, description="which runs are combined")
+    reference: Settings = Field(
+        default={},
+        description="variant and axis values of the row with which every other row of its method is compared: the "
+        "table shows the difference as `effect`, with its interval",
+    )
+    oracle: str | None = Field(
+        default=None,
+        description="an axis of which a further row takes the value with the best image AUROC on the test set, for "
+        "every category and seed. It is labelled as oracle: it shows what such a choice would inflate",
+    )
     figures: dict[Kind, Settings] = Field(
         default={},
         description="what to draw, and for which variant and axis values; `{}`: every run of the first seed",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, cast
 
 from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
+from reconpatch.experiments.rows import plain
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
 from reconpatch.experiments.table_settings import CellSettings, TableSettings
@@ -169,6 +170,8 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "cells": [
             cast(CellSettings, asdict(cell) | {"remarks": _remarks(plan, cell.run)}) for cell in plan.cells[experiment]
         ],
+        "reference": {key: plain(value) for key, value in chosen.reference.items()},
+        "oracle": chosen.oracle,
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,

@@ -26,8 +26,8 @@ from reconpatch.experiments.config import (
 )
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.rows import Row, expand, overridden, same
-from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training
-from reconpatch.experiments.stages import KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
+from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training, share_of
+from reconpatch.experiments.stages import FIGURES, KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
 from reconpatch.experiments.value_types import checked_name, clash
 
 Target = tuple[str, str]  # data set, category
@@ -139,12 +139,13 @@ class Plan:
         return bool(self.targets[experiment] and self.cells[experiment])
 
     def drawn(self, experiment: str, kind: str) -> list[str]:
-        """Names of the runs a figure draws: those with the chosen variant and axis values, first seed only."""
+        """Names of the runs a figure draws: those with the chosen variant and axis values, mostly of the first seed."""
         chosen = self.experiments[experiment].figures.get(kind)
         cells = self.cells[experiment]
         if chosen is None or not cells:
             return []
-        wanted: dict[str, object] = {"seed": cells[0].seed, **chosen}
+        wanted: dict[str, object] = {} if FIGURES[kind].every_seed else {"seed": cells[0].seed}
+        wanted |= chosen
         if "backbone" in wanted:  # cells are labelled with what stands in for it
             stand_in = self.config.stand_ins.get(str(wanted["backbone"]), {})
             wanted["backbone"] = stand_in.get("backbone", wanted["backbone"])
@@ -162,6 +163,11 @@ class Plan:
     def root(self, name: str) -> Path:
         """Folder of a data set that is at hand."""
         return expand_path(str(self.dataset(name).root), f"datasets.{name}.root")
+
+    def checkpoints(self, run: Run) -> list[int]:
+        """The epochs after which the training of a run keeps f, besides the last."""
+        epochs = {share_of(each, run.epochs) for each in self.config.checkpoints}
+        return sorted(epoch for epoch in epochs if epoch < run.epochs)
 
     def weight_file(self, run: Run) -> Path | None:
         """The file of a run's weights, if it takes them from one; raises ReconpatchError when that is missing."""

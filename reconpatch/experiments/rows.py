@@ -48,6 +48,7 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
     _check_axes(where, experiment.axes)
     _check_ensemble(where, experiment)
     _check_figures(where, experiment)
+    _check_reference(where, experiment)
     order = [key for key in axes if key != "seed"] + ["seed"]
     variants = experiment.variants or {"": Variant()}
     in_paper = _paper_columns(name, experiment, axes)
@@ -66,7 +67,7 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
         if isinstance(settings.epoch, str) and run.epoch not in (run.epochs, *kept):
             raise _not_kept(where, settings.epoch, config)
         labels: dict[str, object] = {"variant": label} if experiment.variants else {}
-        labels |= {key: _plain(getattr(settings, key)) for key in order if key not in ("method", "seed")}
+        labels |= {key: plain(getattr(settings, key)) for key in order if key not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {key: value for key, value in point.items() if key in in_paper}
         if "dim" in stated:
             stated["dim"] = share_of(stated["dim"], BASELINE.feature_dim)
@@ -173,6 +174,20 @@ def _check_ensemble(where: str, experiment: Experiment) -> None:
             raise ReconpatchError("no axis with at least two values", where=where, fix="give it more, or another axis")
 
 
+def _check_reference(where: str, experiment: Experiment) -> None:
+    """Raise ReconpatchError for a reference that is no row of the table, and for an oracle over no axis of settings."""
+    labels = {"variant": list(experiment.variants)} if experiment.variants else {}
+    labels |= {key: values for key, values in experiment.axes.items() if key not in ("method", "seed")}
+    for key, value in experiment.reference.items():
+        if key not in labels or not any(same(value, each) for each in labels[key]):
+            known = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in labels.items())
+            raise ReconpatchError(
+                f"reference: {key} = {value!r} is no row of the table", where=where, fix=f"rows: {known}"
+            )
+    if experiment.oracle is not None and experiment.oracle not in set(labels) - {"variant"}:
+        raise ReconpatchError(f"oracle: {experiment.oracle!r} is no axis of settings", where=where, fix="name one")
+
+
 def _check_figures(where: str, experiment: Experiment) -> None:
     """Raise ReconpatchError for a figure of an axis or value that the experiment does not have."""
     known = {"variant": list(experiment.variants)} | experiment.axes
@@ -198,7 +213,7 @@ def _departures(run: Run, paper: Mapping[str, Any], not_stated: Collection[str])
         )
         if not means_the_same and not same(value, expected):
             whose = "not stated, assumed" if key in not_stated else "paper"
-            yield f"{key} = {_plain(value)} ({whose} {_plain(expected)})"
+            yield f"{key} = {plain(value)} ({whose} {plain(expected)})"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -207,12 +222,13 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _comparable(value: Any) -> float | str:
-    text = str(_plain(value))
+    text = str(plain(value))
     try:
         return float(text)
     except ValueError:
         return text
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Value of a setting -> as tables label it: a list joined by '+'."""
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else value

@@ -94,6 +94,7 @@ class Figure(Stage):
     photographs: bool = field(default=False, kw_only=True)  # whether it opens images of the data set
     # Whose files it reads: the chosen runs of one category; the first chosen run of every category; all results.
     draws: Literal["category", "categories", "results"] = field(default="category", kw_only=True)
+    every_seed: bool = field(default=False, kw_only=True)  # whether it draws runs of all seeds, or of the first alone
 
     @property
     def script(self) -> str:
@@ -366,6 +367,17 @@ _FIGURE_ROWS = (
         caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
     ),
     Figure(
+        "effects",
+        "draw_effects",
+        _of_experiment("effects"),
+        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        base_mb=140,
+        base_s=1.0,
+        draws="results",
+        caption="What each row of the table changes against its reference row, in points of AUROC with 95 % intervals; "
+        "the largest effect at the top.",
+    ),
+    Figure(
         "curve",
         "draw_curve",
         _of_category("curve"),
@@ -373,7 +385,9 @@ _FIGURE_ROWS = (
         base_mb=100,
         base_s=1.0,
         caption="Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
-        "epochs, 0: as it is drawn; dashed: PatchCore.",
+        "epochs, 0: as it is drawn; dashed: PatchCore. Lines are means over seeds, shades reach from the lowest to the "
+        "highest seed.",
+        every_seed=True,
     ),
 )
 

@@ -25,6 +25,8 @@ class TableSettings(TypedDict):
     absent: list[str]  # why parts of the experiment were not run
     targets: list[tuple[str, str]]  # data set and category
     cells: list[CellSettings]
+    reference: dict[str, Any]  # labels of the row that others of its method are compared with; {}: none
+    oracle: str | None  # axis whose best value on the test set makes a further row
     layouts: dict[str, str]  # of every data set
     resamples: int
     tolerance: float  # points within which ours and the paper's agree

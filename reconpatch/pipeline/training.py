@@ -8,7 +8,6 @@ import numpy as np
 from safetensors.torch import save_file
 
 from reconpatch.device import name, repeatable, resolve
-from reconpatch.experiments.run import share_of
 from reconpatch.files import replacing
 from reconpatch.method.cuda_graph import captured
 from reconpatch.method.training import Epoch, TrainingSettings, train
@@ -27,12 +26,8 @@ class TrainingFiles:
     facts: Path
 
 
-def train_representation(
-    job: Job, files: TrainingFiles, run: Mapping[str, object], checkpoints: Sequence[int | str]
-) -> None:
-    """Features of the training images, a run's settings -> f after each epoch of `checkpoints`, numbers or shares of
-    all epochs, and after the last.
-    """
+def train_representation(job: Job, files: TrainingFiles, run: Mapping[str, object], checkpoints: Sequence[int]) -> None:
+    """Features of the training images, a run's settings -> f after each epoch of `checkpoints` and after the last."""
     take_device(job.device, job.note)
     device = resolve(job.device)
     repeatable(device, job.threads)
@@ -47,7 +42,7 @@ def train_representation(
     f, history = train(
         features.reshape(-1, features.shape[-1]),
         settings,
-        checkpoints={share_of(each, settings.epochs) for each in checkpoints},
+        checkpoints=checkpoints,
         device=device,
         capture=captured if graph else None,
         note=job.note,

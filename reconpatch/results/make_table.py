@@ -17,6 +17,7 @@ from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record
 from reconpatch.results.comparison import Result, cells, columns
 from reconpatch.results.paper import read_paper
+from reconpatch.results.selection import with_oracle
 from reconpatch.results.tables import (
     comparison_table,
     cost_table,
@@ -72,6 +73,8 @@ def write_table(
     `reconpatch verify` makes the table again.
     """
     results = gather(settings, folder, stale)
+    if settings["oracle"]:
+        results = with_oracle(results, settings["oracle"])
     caption = [settings["caption"]] if settings["caption"] else []
     made = provenance(results, settings["absent"])
     if settings["measure"] == "cost":

@@ -67,7 +67,7 @@ rule train_representation:
         gpu=gpus("training"),
     params:
         run=settings("training"),
-        checkpoints=PLAN.config.checkpoints,
+        checkpoints=lambda w: PLAN.checkpoints(PLAN.stages[w.stage]),
         code=code("training"),
     script:
         "../scripts/training.py"

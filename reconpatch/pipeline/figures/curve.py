@@ -4,12 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record, read_record
 from reconpatch.results.figures.common import epoch_of, footnote, save
 from reconpatch.results.figures.sweeps import curve
+from reconpatch.results.names import METHODS
 
-PANELS = ("image_auroc", "pixel_auroc")
+PANELS = {"image": "image_auroc", "pixel": "pixel_auroc"}
 
 
 @dataclass(frozen=True)
@@ -24,34 +27,45 @@ class CurveFiles:
 
 
 def draw_curve(files: CurveFiles) -> None:
-    """Records of runs that use different epochs of one training -> figure.
+    """Records of runs that use different epochs of the trainings of one or several seeds -> figure.
 
     A record of PatchCore, where there is one, is drawn as a level line, the untrained f as epoch 0. Raises
-    ReconpatchError for several trainings.
+    ReconpatchError for several trainings of a seed, and for seeds that differ in their epochs.
     """
     records = [read_record(file) for file in files.runs]
-    ours = [record for record in records if record.description["method"] != "patchcore"]
-    trained = [record for record in ours if record.description["method"] == "reconpatch"]
-    patchcore = [record for record in records if record.description["method"] == "patchcore"]
-    if len(files.training) != len(trained) or len(set(files.training)) != 1:
+    by_method = {method: [r for r in records if r.description["method"] == method] for method in METHODS}
+    trained = by_method["reconpatch"]
+    trainings = {(record.seed, file) for record, file in zip(trained, files.training, strict=True)}
+    of_seed = dict(trainings)
+    if not trainings or len(of_seed) < len(trainings):
         raise ReconpatchError(
-            "draws one training of ReconPatch", where="figures: curve", fix="choose axis values that leave one"
+            "draws one training of ReConPatch for each seed",
+            where="figures: curve",
+            fix="choose axis values that leave one",
         )
-    epochs = json.loads(files.training[0].read_text())["epochs"]
-    ours.sort(key=epoch_of)
+    points = {(record.seed, epoch_of(record)): record for record in [*by_method["untrained"], *trained]}
+    epochs = sorted({epoch for _, epoch in points})
+    if len(points) < len(of_seed) * len(epochs):
+        raise ReconpatchError("some seeds lack an epoch", where="figures: curve", fix="run the missing seeds")
+    history = [json.loads(file.read_text())["epochs"] for file in of_seed.values()]
     figure = curve(
-        [epoch["epoch"] for epoch in epochs],
-        [epoch["loss"] for epoch in epochs],
-        [epoch["pairwise"] for epoch in epochs],
-        [epoch_of(record) for record in ours],
-        [_points(record)[0] for record in ours],
-        [_points(record)[1] for record in ours],
-        _points(patchcore[0]) if patchcore else None,
+        [epoch["epoch"] for epoch in history[0]],
+        np.array([[epoch["loss"] for epoch in each] for each in history], float),
+        np.array([[epoch["pairwise"] for epoch in each] for each in history], float),
+        epochs,
+        {
+            name: np.array([[_percent(points[seed, epoch], metric) for epoch in epochs] for seed in of_seed])
+            for name, metric in PANELS.items()
+        },
+        {
+            name: np.array([_percent(record, metric) for record in by_method["patchcore"]])
+            for name, metric in PANELS.items()
+            if by_method["patchcore"]
+        },
     )
     save(figure, files.figure, footnote(records))
 
 
-def _points(record: Record) -> tuple[float, float]:
-    """Record -> image and pixel AUROC in points; NaN where one is undefined."""
-    image, pixel = (100 * (record.metrics[name] or float("nan")) for name in PANELS)
-    return image, pixel
+def _percent(record: Record, metric: str) -> float:
+    """A metric of a record in percent; NaN where it is undefined."""
+    return 100 * (record.metrics[metric] or float("nan"))

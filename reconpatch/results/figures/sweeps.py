@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -11,16 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.figures.common import MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
 from reconpatch.results.names import METHODS
 
 if TYPE_CHECKING:  # the step that draws sweeps reads the CSV; training curves need no pandas
     import pandas as pd
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 GREY = "#555555"
 WRAP = 24  # characters in a line of an x label
 
@@ -123,16 +122,16 @@ def _any_finite(*lists: Sequence[float | None]) -> bool:
 
 def curve(
     epochs: Sequence[int],
-    loss: Sequence[float],
-    pairwise: Sequence[float],
+    loss: NDArray[np.float64],
+    pairwise: NDArray[np.float64],
     auroc_epochs: Sequence[int],
-    image_auroc: Sequence[float],
-    pixel_auroc: Sequence[float],
-    reference: tuple[float, float] | None,
+    aurocs: Mapping[str, NDArray[np.float64]],
+    reference: Mapping[str, NDArray[np.float64]],
 ) -> Figure:
-    """((E,) epochs, losses, mean pairwise similarities; (C,) checkpoints, image and pixel AUROC) -> two panels.
+    """((E,) epochs, (S, E) losses and mean pairwise similarities of S seeds; (C,) checkpoints, (S, C) AUROCs by what
+    they are of) -> two panels: means over the seeds, shaded from the lowest to the highest.
 
-    `reference` is PatchCore's image and pixel AUROC, drawn as dashed lines.
+    `reference` is PatchCore's (S,) AUROC by what it is of, drawn as dashed lines and shades; it may be empty.
     """
     with plt.rc_context(PLOT_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained", sharex=True)
@@ -142,18 +141,21 @@ def curve(
             (left, loss, "training loss (solid)", COLOURS[0], "-"),
             (similarity, pairwise, "mean pairwise similarity (dashed)", COLOURS[1], "--"),
         ):
-            axis.plot(epochs, values, marker=marker, linestyle=style, color=colour)
+            _mean_and_shade(axis, epochs, values, colour, marker=marker, linestyle=style)
             axis.set_ylabel(label, color=colour)
             axis.tick_params(axis="y", colors=colour)
-            if not _any_finite(values):
+            if not np.isfinite(values).any():
                 axis.set_yticks([])
         similarity.spines["right"].set_visible(True)
-        for index, (name, values) in enumerate((("image", image_auroc), ("pixel", pixel_auroc))):
+        for index, (name, values) in enumerate(aurocs.items()):
             colour = COLOURS[2 + index]
-            if _any_finite(values):
-                right.plot(auroc_epochs, values, MARKERS[index], ls="-", color=colour, label=f"ReConPatch, {name}")
-            if reference is not None and np.isfinite(reference[index]):
-                right.axhline(reference[index], linestyle="--", color=colour, label=f"PatchCore, {name}")
+            if np.isfinite(values).any():
+                label = f"ReConPatch, {name}"
+                _mean_and_shade(right, auroc_epochs, values, colour, marker=MARKERS[index], label=label)
+            level = reference.get(name)
+            if level is not None and np.isfinite(level).any():
+                right.axhline(float(level.mean()), linestyle="--", color=colour, label=f"PatchCore, {name}")
+                right.axhspan(level.min(), level.max(), color=colour, alpha=0.08, linewidth=0)
         right.set_ylabel("AUROC in %")
         if right.lines:
             right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8)
@@ -161,3 +163,10 @@ def curve(
             axis.set_xlabel("epoch")
         left.xaxis.set_major_locator(MaxNLocator(integer=True))  # the panels share it
         return settled(figure)
+
+
+def _mean_and_shade(axis: Axes, x: Sequence[int], values: NDArray[np.float64], colour: str, **style: Any) -> None:
+    """(S, n) values of S seeds: their mean as a line, shaded from the lowest to the highest where there are several."""
+    axis.plot(x, values.mean(0), color=colour, **style)
+    if len(values) > 1:
+        axis.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
