@@ -246,6 +246,15 @@ class Run(Section):
         meaning="what the weight of equation 10 applies to where `neighbours` is above 1. map: every patch, and so "
         "the map, as the equation is written; image: the image score alone",
     )
+    distance: Literal["euclidean", "squared"] = parameter(
+        "euclidean",
+        stages=["score"],
+        source="paper, second hand; the code of PatchCore has squared",
+        stated=False,
+        meaning="distances of equations 9 and 10, so of scores and maps. squared: as faiss gives them and the official "
+        "PatchCore code keeps them. With `neighbours` 1 the order of image scores is the same; maps are interpolated "
+        "differently.",
+    )
     blur: Blur = parameter(
         4.0,
         stages=["score"],

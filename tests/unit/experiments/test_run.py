@@ -56,6 +56,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, va
     **{"method": ("patchcore", {"bank", "score"}), "seed": (1, TRAINED), "dim": (256, TRAINED)},
     **{"coreset_dim": (64, {"bank", "score"}), "epoch": (40, {"bank", "score"}), "coreset": (0.1, {"score"})},
     **{"neighbours": (9, {"score"}), "blur": (1.0, {"score"}), "reweight": ("image", set())},
+    "distance": ("squared", {"score"}),
     **{"mask_rule": ("official", {"masks", "score"}), "augment": ("test", {"masks", "features", "score"})},
 }
 
