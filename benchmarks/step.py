@@ -13,6 +13,7 @@ from measure import emit, measured, repeated, status_mb, threads
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 1e-5, "weight_decay": 1e-2, "alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0},
     **{"gamma": 0.999, "teacher_norm": False, "seed": 0},
+    **{"init": "uniform", "bias": True, "sigma_unit": "one", "batches": "all"},
 }
 
 

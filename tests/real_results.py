@@ -6,6 +6,7 @@ the manifests to the tables. Its experiments:
 * `tiny`: both methods, two coreset ratios and two seeds on both categories.
 * `combined`: PatchCore with two networks and their ensembles, by z-scores and by min-max, on `nut`.
 * `augmented`: ReConPatch without augmentation, with augmented test images, and with all images augmented, on `nut`.
+* `choices`: the untrained and the trained f with other values of what the paper leaves silent, on `nut`.
 * `costs`: two runs of `tiny` on `nut` as a table of costs.
 
 Figures of every kind are planned, but not drawn.
@@ -58,6 +59,13 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         "variants": {kind: {"set": {"augment": kind}} for kind in ("none", "test", "both")},
         "axes": {"method": ["reconpatch"]},
         "figures": {kind: {"variant": "none"} for kind in ("umap", "positions", "curve")},
+    },
+    "choices": {
+        "variants": {
+            "pca": {"set": {"init": "pca", "bias": False, "sigma_unit": "median", "batches": "image"}},
+            "orthogonal": {"set": {"init": "orthogonal", "distance": "squared"}},
+        },
+        "axes": {"method": ["untrained", "reconpatch"]},
     },
     "costs": {"measure": "cost", "axes": {"method": METHODS}},
 }

@@ -111,6 +111,7 @@ class Detector:
             self.bank,
             neighbours=run.neighbours,
             reweight_map=run.reweight == "map",
+            squared=run.distance == "squared",
             cells=on_photograph,
             search=self.search,
         )

@@ -104,7 +104,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         backbone = prepare_backbone(network, weights, device, run.precision)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
-        representation, epochs = learn_representation(patches, run, device, threads, progress)
+        representation, epochs = learn_representation(patches, on_image, run, device, threads, progress)
         bank = build_bank(
             patches,
             representation,
@@ -190,7 +190,7 @@ def check_resources(
     network = Networks()(run.backbone, run.levels)
     if run.patch_size > grid(run.crop, network.stride):
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
-    if problem := run.problem_with(sum(int(cells.sum()) for cells in on_image)):
+    if problem := run.problem_with([int(cells.sum()) for cells in on_image]):
         raise ReconpatchError(problem)
     images, largest = len(on_image), max(each.width * each.height for each in facts)
     sizes = sizes_of(
@@ -273,13 +273,20 @@ def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArra
 
 
 def learn_representation(
-    patches: NDArray[Any], run: Run, device: str, threads: int, progress: Progress
+    patches: NDArray[Any],
+    on_image: Sequence[NDArray[np.bool_]],
+    run: Run,
+    device: str,
+    threads: int,
+    progress: Progress,
 ) -> tuple[Representation, list[Epoch]]:
-    """(N, C) patches, parameters -> the trained f of ReConPatch with its epochs, or PatchCore's pooling with none."""
+    """(N, C) patches, where they lie on the images, parameters -> the trained f of ReConPatch with its epochs, or f as
+    its training begins, or PatchCore's pooling, with none.
+    """
     if run.method == "patchcore":
         return Representation(run.dim), []
     if run.method == "untrained":
-        return Representation.untrained(patches.shape[1], run.dim, run.seed), []
+        return Representation.untrained(patches, run.dim, run.seed, run.init, run.bias), []
     settings = TrainingSettings.of(run.model_dump())
     # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
     torch.set_num_threads(1)
@@ -287,6 +294,7 @@ def learn_representation(
         tensors, epochs = train(
             patches,
             settings,
+            images=[int(cells.sum()) for cells in on_image],
             checkpoints=() if run.epoch is None else (run.epoch,),
             device=device,
             progress=lambda epoch: progress("training", epoch.epoch, run.epochs),

@@ -77,7 +77,7 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
         for name in (name for name in plan.members(experiment) if name in plan.runs):
             for dataset, category in targets:
                 if count := images(dataset, category):
-                    problem = plan.runs[name].problem_with(count * sides[name] ** 2)
+                    problem = plan.runs[name].problem_with([sides[name] ** 2] * count)
                     if problem:
                         raise ReconpatchError(problem, where=f"experiment {experiment}: {dataset}/{category}")
 

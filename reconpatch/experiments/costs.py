@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from reconpatch.experiments.run import Run
+from reconpatch.method.batching import count_batches
 from reconpatch.method.feature_files import CHUNK, PAIRS, RESIDENT
+from reconpatch.method.initialisation import BLOCK
 from reconpatch.runtime import MB
 
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
@@ -129,7 +131,8 @@ class Sizes:
     learnt: bool = False  # whether f is a linear map, or pools as PatchCore does
     dim: int = 0  # of a patch's representation
     projection_dim: int = 0  # of what g makes of it while training
-    batch: int = 1  # patches per training step
+    batch: float = 1  # patches per training step
+    principal: bool = False  # whether an f begins with the principal directions of the patches
     epochs: int = 1
     coreset_dim: int = 0  # of the random projection before the greedy selection
     kept: int = 0  # rows of the memory bank in its file
@@ -195,7 +198,8 @@ def sizes_of(
         learnt=run.method != "patchcore",
         dim=run.dim,
         projection_dim=run.projection_dim,
-        batch=run.batch,
+        batch=run.batch if run.batches == "all" else side**2 / count_batches(side**2, run.batch),
+        principal=run.method != "patchcore" and run.init == "pca",
         epochs=run.epochs,
         coreset_dim=run.coreset_dim,
         kept=kept,
@@ -263,6 +267,14 @@ def masks_memory(sizes: Sizes) -> Memory:
     return Memory((2 * sizes.test * sizes.crop**2 + 4 * sizes.pixels) / MB)
 
 
+def principal_mb(sizes: Sizes) -> float:
+    """MB of finding the principal directions of patches, if f begins so: a block, as read and in float64, and square
+    matrices of float64, among them two that LAPACK works in.
+    """
+    width = sizes.width
+    return (BLOCK * width * (2 + 8) + 6 * width**2 * 8) / MB if sizes.principal else 0.0
+
+
 def training_memory(sizes: Sizes) -> Memory:
     """The (batch, batch) similarities and distances; a batch in float16, in float32 and centred; an epoch's order; and
     of both layers student, teacher, two moments of the optimiser and gradients.
@@ -271,11 +283,12 @@ def training_memory(sizes: Sizes) -> Memory:
     pairs = 2 * sizes.batch**2 * 4
     rows = sizes.batch * (sizes.width * 6 + sizes.projection_dim * 32)
     layers = (sizes.width * sizes.dim + sizes.dim * sizes.projection_dim) * 4 * 6
-    return Memory((pairs + rows + layers + sizes.train_patches * 16) / MB, mapped)
+    return Memory(max(principal_mb(sizes), (pairs + rows + layers + sizes.train_patches * 16) / MB), mapped)
 
 
 def bank_memory(sizes: Sizes) -> Memory:
-    """The largest of three moments: projecting and selecting, representing the kept rows, writing them.
+    """The largest of three moments: projecting and selecting, representing the kept rows, writing them. An untrained f
+    may need its principal directions before.
 
     First all projected patches lie beside a block of features, then beside bounds and indices (once also whether each
     value is finite) and twice the picks. Then the kept rows lie beside a block of them, read into memory; the last
@@ -288,7 +301,8 @@ def bank_memory(sizes: Sizes) -> Memory:
     greedy = (patches * (24 + d) + kept * (2 * d * 4 + 8)) / MB
     rows, last = (n * dim * 4 / MB for n in (kept, (patches - 1) % CHUNK + 1))
     again = min(kept, CHUNK) * width * 2 / MB + block_mb(kept, width, dim)
-    return Memory(max(projected + max(part, last + greedy), rows + last + again, 2 * rows), mapped)
+    held = max(projected + max(part, last + greedy), rows + last + again, 2 * rows, principal_mb(sizes))
+    return Memory(held, mapped)
 
 
 def score_memory(sizes: Sizes) -> Memory:
@@ -333,7 +347,7 @@ def extraction_gpu(sizes: Sizes) -> float:
 
 def training_gpu(sizes: Sizes) -> float:
     """All patches in float16; five matrices of pairs; a batch and the layers as in the processor's memory."""
-    resident = training_memory(replace(sizes, train=0)).held
+    resident = training_memory(replace(sizes, train=0, principal=False)).held
     return (sizes.train_patches * sizes.width * 2 + 3 * sizes.batch**2 * 4) / MB + resident
 
 
@@ -362,6 +376,11 @@ def network_seconds(backbone: str, parameters: int, crop: int) -> float:
     per_parameter, rate = OTHER_NETWORK
     adds, rate = NETWORKS.get(backbone.split(".")[0], (per_parameter * parameters, rate))
     return 2 * adds * crop**2 / rate
+
+
+def principal_seconds(sizes: Sizes) -> float:
+    """Seconds of finding the principal directions of patches, if f begins so: half of the products, in float64."""
+    return product(sizes.train_patches, sizes.width, sizes.width) if sizes.principal else 0.0
 
 
 def represent_seconds(sizes: Sizes, patches: int) -> float:
@@ -408,23 +427,25 @@ def training_work(sizes: Sizes) -> Work:
     batch.
     """
     patches, width, dim, out = sizes.train_patches, sizes.width, sizes.dim, sizes.projection_dim
-    steps = max(1, round(patches / sizes.batch))
+    steps = count_batches(patches, sizes.batch)
     n = patches / steps
     layers = 4 * product(out, dim, width, TRAINING_RATE)  # two forward, two back
     rows = 3 * product(n, width, out, TRAINING_RATE)  # two forward, one back
     pairs = 3 * product(n * n, out, 1, TRAINING_RATE)  # two matrices of distances, one gradient
     passes = n**2 * STEP_PAIR + (width + out) * dim * STEP_PARAMETER + n * (width + 8 * out) * STEP_VALUE
     work = sizes.epochs * steps * (layers + rows + pairs + passes)
-    return work, work
+    return principal_seconds(sizes) + work, work
 
 
 def bank_work(sizes: Sizes) -> Work:
-    """Patches are represented, projected and selected, and the kept rows represented again."""
+    """An untrained f may begin with principal directions. Patches are represented, projected and selected, and the kept
+    rows represented again.
+    """
     patches, dim = sizes.train_patches, sizes.dim
     d = min(dim, sizes.coreset_dim)
     projected = product(patches, dim, d) if dim > d else 0.0
     greedy = patches * d * GREEDY_VALUE * sizes.kept**GREEDY_POWER
-    return represent_seconds(sizes, patches + sizes.kept) + projected + greedy, 0.0
+    return principal_seconds(sizes) + represent_seconds(sizes, patches + sizes.kept) + projected + greedy, 0.0
 
 
 def score_work(sizes: Sizes) -> Work:

@@ -42,6 +42,7 @@ from reconpatch.experiments.value_types import (
     Width,
     explained,
 )
+from reconpatch.method.batching import batch_sizes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class RunSettings(Section):
     The defaults are ReConPatch as the paper's single model at 224 px (Tables 2 and 3).
 
     `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
-    `dim`, is at most `level_dim` times the number of levels. A share is rounded down, and is at least 1.
+    `dim`, is at most `level_dim` times the number of levels. `dim` is at most `feature_dim`, unless `init` is uniform.
+    A share is rounded down, and is at least 1.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -238,6 +240,22 @@ class RunSettings(Section):
         meaning="dimension of the representation: the output of f, or what PatchCore pools to. A number, or a share "
         "of the input of f: 1/2 is the paper's 512 of 1,024",
     )
+    init: Literal["uniform", "orthogonal", "pca"] = parameter(
+        "uniform",
+        stages=["training", "bank"],
+        source="codes: torch's default, in those that use it",
+        stated=False,
+        meaning="how f begins. uniform: drawn in ±1/√inputs, torch's default; orthogonal: orthonormal rows of a random "
+        "orientation; pca: the principal directions of the training patches. g always begins as uniform.",
+    )
+    bias: bool = parameter(
+        True,
+        stages=["training", "bank"],
+        source="codes: the default of their layers",
+        stated=False,
+        meaning="whether f and g have a bias. It shifts all patches alike, which no distance sees: beyond rounding it "
+        "matters only with `teacher_norm`.",
+    )
     coreset: Part = parameter(
         0.01,
         stages=["score"],
@@ -267,6 +285,15 @@ class RunSettings(Section):
         stated=True,
         meaning="what the weight of equation 10 applies to where `neighbours` is above 1. map: every patch, and so "
         "the map, as the equation is written; image: the image score alone",
+    )
+    distance: Literal["euclidean", "squared"] = parameter(
+        "euclidean",
+        stages=["score"],
+        source="paper, second hand; the code of PatchCore has squared",
+        stated=False,
+        meaning="distances of equations 9 and 10, so of scores and maps. squared: as faiss gives them and the official "
+        "PatchCore code keeps them. With `neighbours` 1 the order of image scores is the same; maps are interpolated "
+        "differently.",
     )
     blur: Blur = parameter(
         4.0,
@@ -311,7 +338,15 @@ class RunSettings(Section):
         stages=["training"],
         source="codes: 64 to 1024; 1024 in the only from-paper log",
         stated=False,
-        meaning="patches in one step of the training, shuffled over all images",
+        meaning="patches in one step of the training, about",
+    )
+    batches: Literal["all", "image"] = parameter(
+        "all",
+        stages=["training"],
+        source="codes: three shuffle over all images, two take whole ones",
+        stated=False,
+        meaning="which patches share a batch. all: those of all images, shuffled; image: those of one image, shuffled "
+        "and, where it has more than about one batch, split",
     )
     learning_rate: AboveZero = parameter(
         1e-05,
@@ -346,7 +381,15 @@ class RunSettings(Section):
         stages=["training"],
         source="codes: 1 in five of six; STML has 3",
         stated=False,
-        meaning="bandwidth of equation 1",
+        meaning="bandwidth of equation 1, in `sigma_unit`",
+    )
+    sigma_unit: Literal["one", "median"] = parameter(
+        "one",
+        stages=["training"],
+        source="paper; one reader has the median",
+        stated=False,
+        meaning="what `sigma` is measured in. one: the squared distances as they are, whose size differs from network "
+        "to network; median: the median of a batch's squared distances between different patches",
     )
     margin: Amount = parameter(
         1.0,
@@ -392,6 +435,11 @@ class Run(RunSettings):
 
     @model_validator(mode="after")
     def _fits_widths(self) -> "Run":
+        if self.method != "patchcore" and self.init != "uniform" and self.dim > self.feature_dim:
+            raise ValueError(
+                f"dim {self.dim} is more than init {self.init} can make of feature_dim {self.feature_dim}; lower dim, "
+                "or set init to uniform"
+            )
         pooled = {"dim": self.dim} if self.method == "patchcore" else {}
         for key, value in (pooled | {"feature_dim": self.feature_dim}).items():
             if self.embedding == "official" and value > len(self.levels) * self.level_dim:
@@ -417,8 +465,9 @@ class Run(RunSettings):
         """Values that each level is pooled to; None: it keeps its channels."""
         return None if self.embedding == "concat" else self.level_dim
 
-    def problem_with(self, patches: int) -> str | None:
-        """Number of training patches -> what the run asks for beyond them, with the fix, if anything."""
+    def problem_with(self, images: Sequence[int]) -> str | None:
+        """Patches of each training image -> what the run asks for beyond them, with the fix, if anything."""
+        patches = sum(images)
         bank = int(patches * self.coreset)  # `coreset_size` keeps one patch where this is 0
         if bank < 1:
             least = math.ceil(1e6 / patches) / 1e6
@@ -428,8 +477,10 @@ class Run(RunSettings):
                 f"neighbours = {self.neighbours}, but coreset = {self.coreset:g} of {patches} training patches is a "
                 f"memory bank of {bank}; lower neighbours or raise coreset"
             )
-        # The training makes round(patches / batch) batches of nearly equal size.
-        if self.method == "reconpatch" and patches // max(1, round(patches / self.batch)) < self.k:
+        of_image = self.batches == "image"
+        if self.method == "reconpatch" and batch_sizes(images if of_image else [patches], self.batch)[0] < self.k:
+            if of_image:
+                return f"k = {self.k} neighbours cannot be found in batches of one image; lower k or set batches: all"
             return f"k = {self.k} neighbours cannot be found among {patches} training patches; lower k or add images"
         return None
 

@@ -413,6 +413,8 @@ def _matters(key: str, stage: str, run: Run) -> bool:
         return augmented
     if key == "seed" and stage in ("masks", "features"):
         return augmented or (stage == "features" and run.weights == "random")
+    if key in ("init", "bias"):
+        return run.method != "patchcore"
     if key == "epoch":
         return run.method == "reconpatch" and run.epoch not in (None, run.epochs)
     return stage != "training" or run.method == "reconpatch"

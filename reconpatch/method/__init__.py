@@ -9,12 +9,14 @@ Nothing here knows of configuration files, of the workflow or of records. Module
 
 __all__ = [
     "backbones",
+    "batching",
     "bootstrap",
     "coreset",
     "cuda_graph",
     "ensemble",
     "feature_files",
     "features",
+    "initialisation",
     "loss",
     "memory_bank",
     "metrics",

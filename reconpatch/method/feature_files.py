@@ -24,9 +24,9 @@ def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     np.lib.format.write_array_header_1_0(file, described)
 
 
-def batches(patches: NDArray[Any]) -> list[slice]:
-    """Slices over the rows of an array that bound the memory of working on one."""
-    return [slice(i, i + CHUNK) for i in range(0, len(patches), CHUNK)]
+def batches(patches: NDArray[Any], rows: int = CHUNK) -> list[slice]:
+    """Slices over the rows of an array, `rows` each, that bound the memory of working on one."""
+    return [slice(i, i + rows) for i in range(0, len(patches), rows)]
 
 
 def read_rows(patches: NDArray[Any], chosen: NDArray[np.int64], resident: int = RESIDENT) -> NDArray[Any]:

@@ -29,6 +29,7 @@ from torch import Tensor
 BLOCK_ELEMENTS = 2**17  # values in a block of rows: three float32 blocks of this size fit into 2 MB of cache
 LOWEST = -80.0  # exponent: below about -87 float32 numbers are subnormal, and every operation on them is slow
 TILE = 256  # rows and columns added to their transposed counterpart at a time
+PAIRS = 2**16  # pairs whose median is taken, about
 COINCIDE = 1e-6  # patches at most this far apart coincide: they neither attract nor repel each other
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
 
@@ -53,7 +54,20 @@ def squared_distances(z: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mm(left, right.T, out=out).clamp_min_(0).fill_diagonal_(0)  # |a|^2 - 2ab + |b|^2 in one product
 
 
-def pairwise_similarity(distances: Tensor, sigma: float) -> Tensor:
+def median_of_pairs(distances: Tensor) -> Tensor:
+    """(N, N) squared distances -> the median of those between different patches, a scalar on the same device.
+
+    Of more than PAIRS pairs it is the exact median of a fixed part, those with j - i = d or i - j = N + 1 - d for
+    d = 1, 1 + stride, 1 + 2 stride, ... up to N. For each d they are N - 1 pairs, which take every patch but one first
+    and every patch but one second. The stride is N (N - 1) / PAIRS, rounded down and made odd. Of an even number of
+    pairs it is the lower of the two in the middle. No value is read by the host.
+    """
+    n = len(distances)
+    different = distances.flatten()[1:].view(n - 1, n + 1)[:, :-1]  # column d - 1
+    return different[:, :: max(1, n * (n - 1) // PAIRS) | 1].median()
+
+
+def pairwise_similarity(distances: Tensor, sigma: float | Tensor) -> Tensor:
     """(..., N) squared distances, overwritten -> (..., N) in (0, 1]: a Gaussian kernel of bandwidth sigma (eq. 1)."""
     return distances.mul_(-1 / sigma).clamp_min_(LOWEST).exp_()
 
@@ -116,19 +130,23 @@ def add_symmetric_(weights: Tensor, columns: Tensor, values: Tensor, share: floa
 
 
 def similarity(
-    z: Tensor, sigma: float, k: int, alpha: float, out: Tensor | None = None
+    z: Tensor, sigma: float, k: int, alpha: float, out: Tensor | None = None, sigma_unit: str = "one"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(N, D) teacher projections -> ((N, N) similarities in [0, 1]; mean pairwise; mean contextual similarity) (eq. 6).
 
     The similarity is alpha times the pairwise plus 1 - alpha times the contextual one. The means show whether all
-    pairs, or none, count as similar. The similarities are written into `out` if it is given.
+    pairs, or none, count as similar. The similarities are written into `out` if it is given. With `sigma_unit` "median"
+    the bandwidth is sigma times `median_of_pairs`; where that is 0, only patches that coincide are similar.
     """
     weights = squared_distances(z, out)
+    bandwidth: float | Tensor = sigma
+    if sigma_unit == "median":
+        bandwidth = (sigma * median_of_pairs(weights)).clamp_min(torch.finfo(z.dtype).tiny)
     neighbours, pairwise = [], z.new_zeros(())
     for rows in row_blocks(weights):
         block = weights[rows]
         neighbours.append(nearest(block, k, rows.start))
-        pairwise += pairwise_similarity(block, sigma).sum()
+        pairwise += pairwise_similarity(block, bandwidth).sum()
         block.mul_(alpha)
     columns, values = expanded_context(torch.cat(neighbours))
     add_symmetric_(weights, columns, values, 1 - alpha)

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import batches, read_rows, read_slice
+from reconpatch.method.initialisation import first_layer
 from reconpatch.rng import named_rng
 
 
@@ -25,9 +26,14 @@ class Representation:
     bias: NDArray[np.float32] | None = None
 
     @staticmethod
-    def untrained(inputs: int, dim: int, seed: int) -> "Representation":
-        """C, D, seed -> f as the training with this seed begins, the control of what training brings."""
-        return Representation(dim, *draw_layer(named_rng(seed, "training"), inputs, dim))
+    def untrained(
+        patches: NDArray[Any], dim: int, seed: int, init: str = "uniform", bias: bool = True
+    ) -> "Representation":
+        """(N, C) patches, D, seed -> f as the training with this seed begins, the control of what training brings.
+
+        `init`, `bias` and errors are those of `first_layer`.
+        """
+        return Representation(dim, *first_layer(named_rng(seed, "training"), patches, dim, init, bias))
 
     def __call__(self, patches: NDArray[Any]) -> NDArray[np.float32]:
         """(N, C) -> (N, D) float32. Raises ReconpatchError when C cannot be pooled to D evenly."""
@@ -45,16 +51,6 @@ class Representation:
         if width > 1:
             patches = patches.reshape(n, self.dim, width).sum(2)
         return patches if c == self.dim else np.asarray(patches / np.float32(c // self.dim))
-
-
-def draw_layer(rng: np.random.Generator, inputs: int, outputs: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A linear layer, (weight (outputs, inputs), bias (outputs)), drawn from `rng`: uniform in +-1/sqrt(inputs).
-
-    That is torch's default initialisation.
-    """
-    bound = inputs**-0.5
-    weight, bias = rng.uniform(-bound, bound, (outputs, inputs)), rng.uniform(-bound, bound, outputs)
-    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def coreset_size(n: int, ratio: float) -> int:

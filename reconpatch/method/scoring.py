@@ -32,6 +32,7 @@ def score_features(
     *,
     neighbours: int,
     reweight_map: bool,
+    squared: bool = False,
     cells: NDArray[np.bool_] | None = None,
     threads: int = 1,
     device: str = "cpu",
@@ -39,9 +40,9 @@ def score_features(
 ) -> Scored:
     """(N, H, W, C) patch features, possibly a memory map -> scores of N images and their patches.
 
-    `cells` (N, H, W) says which patches lie on an image: the others, on padding, get 0. `neighbours` and errors are
-    those of `patch_scores`, `reweight_map` that of `image_scores`. Pass a `search` in the bank that was made once to
-    score many small batches; otherwise one is made on `device`.
+    `cells` (N, H, W) says which patches lie on an image: the others, on padding, get 0. `neighbours`, `squared` and
+    errors are those of `patch_scores`, `reweight_map` that of `image_scores`. Pass a `search` in the bank that was made
+    once to score many small batches; otherwise one is made on `device`.
     """
     search = search or search_in(bank.patches, threads, device)
     n, h, w, c = features.shape
@@ -49,42 +50,48 @@ def score_features(
     distances, weights = np.empty((n, h, w), np.float32), np.empty((n, h, w), np.float32)
     for i in range(n):
         rows = slice(i * h * w, (i + 1) * h * w)
-        scores = patch_scores(read_slice(patches, rows), bank, search, neighbours)
+        scores = patch_scores(read_slice(patches, rows), bank, search, neighbours, squared)
         distances[i], weights[i] = (values.reshape(h, w) for values in scores)
     if cells is not None:
         distances[~cells] = 0
     return Scored(*image_scores(distances, weights, reweight_map), search.engine)
 
 
-def patch_scores(patches: NDArray[Any], bank: MemoryBank, search: Search, neighbours: int = 1) -> tuple[Scores, Scores]:
+def patch_scores(
+    patches: NDArray[Any], bank: MemoryBank, search: Search, neighbours: int = 1, squared: bool = False
+) -> tuple[Scores, Scores]:
     """((P, C) patch features of one image, memory bank, search in it) -> ((P,) distances, (P,) weights).
 
-    A distance is the Euclidean one to the nearest row of the bank (eq. 9). Weights are those of `reweighting` with
-    b = `neighbours`; for b = 1 they are 1. Raises ReconpatchError for b below 1 or above the size of the bank, and if
-    a feature or a distance is not finite.
+    A distance is the Euclidean one, or its square, to the nearest row of the bank (eq. 9). Weights are those of
+    `reweighting` with b = `neighbours`; for b = 1 they are 1. Raises ReconpatchError for b below 1 or above the size of
+    the bank, and if a feature or a distance is not finite.
     """
     size = len(bank.patches)
     if not 1 <= neighbours <= size:
         raise ReconpatchError(f"must be between 1 and the {size} patches of the bank", where=f"neighbours {neighbours}")
     r = bank.representation(patches)
     distances, nearest = search(r, 1)
+    if squared:
+        distances = np.square(distances)
     if (nearest < 0).any() or not np.isfinite(distances).all():  # for NaN, faiss returns the largest float
         raise ReconpatchError("some patch features, or their distances, are not finite", fix="check the weights")
     if neighbours == 1:
         return distances[:, 0], np.ones(len(patches), np.float32)
     different, which = np.unique(nearest, return_inverse=True)
     around = search(bank.patches[different], neighbours)[1]
-    return distances[:, 0], reweighting(r, distances[:, 0], bank.patches, around[which.ravel()])
+    return distances[:, 0], reweighting(r, distances[:, 0], bank.patches, around[which.ravel()], squared)
 
 
-def reweighting(r: Scores, nearest: Scores, bank: Scores, around: NDArray[np.int64]) -> Scores:
+def reweighting(r: Scores, nearest: Scores, bank: Scores, around: NDArray[np.int64], squared: bool = False) -> Scores:
     """((N, D) patches, (N,) their distances s', (M, D) bank, (N, b) rows of it) -> (N,) weights in [0, 1) (eq. 10).
 
     The rows are the b nearest to the row that is nearest to the patch, that row among them. The weight is
-    1 - e^s' / sum of e^D over the distances D from the patch to them. It is computed from logarithms, since e^D
-    overflows float32 for features that are not normalised.
+    1 - e^s' / sum of e^D over the distances D, `squared` or not as s' is, from the patch to them. It is computed from
+    logarithms, since e^D overflows float32 for features that are not normalised.
     """
     to_around = np.stack([np.linalg.norm(r - bank[rows], axis=1) for rows in around.T], 1)
+    if squared:
+        to_around = np.square(to_around)
     return np.asarray(-np.expm1(np.minimum(nearest - np.logaddexp.reduce(to_around, axis=1), 0)), np.float32)
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.adamp import AdamP, Rates
+from reconpatch.method.batching import batch_sizes, draw_batches
 from reconpatch.method.cuda_graph import Step
 from reconpatch.method.feature_files import batches, read_rows, read_slice
+from reconpatch.method.initialisation import draw_layer, first_layer
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
-from reconpatch.method.memory_bank import draw_layer
 from reconpatch.rng import named_rng
 
 Capture = Callable[[Step, Sequence[Tensor]], tuple[Step | None, str]]  # as cuda_graph.captured
@@ -42,12 +43,16 @@ class TrainingSettings:
     dim: int  # of the representation f
     projection_dim: int  # of the projection g
     epochs: int
+    init: str  # how f begins: uniform, orthogonal or pca, as `first_layer`
+    bias: bool  # whether f and g have one
     batch: int  # patches a batch, about
+    batches: str  # all: of patches of all images; image: of one image each
     learning_rate: float  # of the first epoch; falls to 0 along a cosine
     weight_decay: float
     alpha: float  # share of the pairwise similarity
     k: int  # nearest neighbours of a patch
     sigma: float  # bandwidth of the pairwise similarity
+    sigma_unit: str  # what sigma is measured in: one, or the median of the squared distances, as `median_of_pairs`
     margin: float  # distance up to which patches repel each other, in mean distances
     gamma: float  # share of the teacher that each update keeps
     teacher_norm: bool  # whether the teacher's projections are scaled to length 1
@@ -59,9 +64,9 @@ class TrainingSettings:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
-def linear(rng: np.random.Generator, inputs: int, outputs: int, device: str) -> list[Tensor]:
+def linear(rng: np.random.Generator, inputs: int, outputs: int, device: str, bias: bool = True) -> list[Tensor]:
     """A linear layer as `draw_layer` draws it, [weight (outputs, inputs), bias (outputs)], on a device."""
-    return [torch.from_numpy(values).to(device) for values in draw_layer(rng, inputs, outputs)]
+    return [torch.from_numpy(values).to(device) for values in draw_layer(rng, inputs, outputs, bias)]
 
 
 def project(layers: Sequence[Tensor], patches: Tensor) -> Tensor:
@@ -123,7 +128,8 @@ class Trainer:
         self.capture, self.note = capture, note
         self.student = list(student)
         self.teacher = [value.clone() for value in student]
-        self.optimiser = AdamP(self.student, settings.weight_decay)
+        self.learnt = slice(None, None, 1 if settings.bias else 2)  # of the student; without biases, every other
+        self.optimiser = AdamP(self.student[self.learnt], settings.weight_decay)
         self.room = torch.empty(largest, patches.shape[1], device=device)  # the batch
         self.rates = torch.zeros(len(Rates._fields), device=device)  # of the step
         self.pairs = torch.empty(2, largest**2, device=device)
@@ -174,9 +180,9 @@ class Trainer:
         weights, distances = self.pairs[:, : size**2].view(2, size, size)
         z = project(self.teacher, p)
         z = F.normalize(z) if settings.teacher_norm else z
-        weights, *means = similarity(z, settings.sigma, settings.k, settings.alpha, weights)
+        weights, *means = similarity(z, settings.sigma, settings.k, settings.alpha, weights, settings.sigma_unit)
         loss, dz = relaxed_contrastive_loss(project(self.student, p), weights, settings.margin, distances)
-        self.optimiser.step(gradients(self.student, p, dz), rates)
+        self.optimiser.step(gradients(self.student, p, dz)[self.learnt], rates)
         ema_update(self.teacher, self.student, settings.gamma)
         self.totals += torch.stack([loss, *means])
 
@@ -185,6 +191,7 @@ def train(
     patches: NDArray[np.float16],
     settings: TrainingSettings,
     *,
+    images: Sequence[int] = (),
     checkpoints: Collection[int] = (),
     device: str = "cpu",
     capture: Capture | None = None,
@@ -194,30 +201,33 @@ def train(
     """(N, C) float16 patches of normal images, possibly a memory map -> f, and every epoch.
 
     f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Each
-    epoch takes every patch once, shuffled over all images, in batches of nearly equal size. `capture` and `note`
-    are those of `Trainer`. `progress` is called after each epoch. Raises ReconpatchError
-    if there are too few patches, or if the loss is no longer finite.
+    epoch takes every patch once, in the batches of `draw_batches`. `images` are the numbers of patches of each image,
+    in order, which batches of one image need. `capture` and `note` are those of `Trainer`. `progress` is called after
+    each epoch. Raises ReconpatchError if there are too few patches, if f cannot begin as `init` says, or if the loss is
+    no longer finite.
     """
-    n, inputs = patches.shape
-    count = max(1, round(n / settings.batch))
-    if n // count < settings.k:
+    n, of_image = len(patches), settings.batches == "image"
+    groups = images if of_image else [n]
+    if sum(groups) != n:
+        raise ValueError(f"{n} patches, but images of {sum(groups)}")
+    smallest, largest = batch_sizes(groups, settings.batch)
+    if smallest < settings.k:
+        of = " of one image" if of_image else ""
         raise ReconpatchError(
-            f"{n} training patches in batches of {settings.batch} cannot have {settings.k} neighbours each",
+            f"{n} training patches in batches of {settings.batch}{of} cannot have {settings.k} neighbours each",
             where=f"k {settings.k}",
-            fix="add images, or lower k",
+            fix="lower k, or set batches: all" if of_image else "add images, or lower k",
         )
     rng = named_rng(settings.seed, "training")
-    f = linear(rng, inputs, settings.dim, device)
-    student = [*f, *linear(rng, settings.dim, settings.projection_dim, device)]
-    trainer = Trainer(student, settings, -(-n // count), patches, on_device(patches, device), capture, note)
+    first = first_layer(rng, patches, settings.dim, settings.init, settings.bias)
+    f = [torch.from_numpy(values).to(device) for values in first]
+    student = [*f, *linear(rng, settings.dim, settings.projection_dim, device, settings.bias)]
+    trainer = Trainer(student, settings, largest, patches, on_device(patches, device), capture, note)
     history: list[Epoch] = []
     kept: dict[str, Tensor] = {}
     for number in range(1, settings.epochs + 1):
         rate = settings.learning_rate * (1 + math.cos(math.pi * (number - 1) / settings.epochs)) / 2
-        order = np.array_split(rng.permutation(n), count)
-        for chosen in order:
-            chosen.sort()  # the loss does not depend on the order of a batch; reading from disk is faster in order
-        loss, pairwise, contextual = trainer.epoch(order, rate)
+        loss, pairwise, contextual = trainer.epoch(draw_batches(rng, groups, settings.batch), rate)
         history.append(Epoch(number, loss, pairwise, contextual, rate))
         if not np.isfinite(loss):
             raise ReconpatchError(

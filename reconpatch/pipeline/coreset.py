@@ -36,6 +36,8 @@ class CoresetSettings(TypedDict):
     dim: int
     coreset_dim: int
     seed: int
+    init: NotRequired[str]  # of an f, as bias
+    bias: NotRequired[bool]
     epochs: NotRequired[int]  # of ReConPatch
     epoch: NotRequired[int]  # whose f is used, where that is not the last
 
@@ -54,14 +56,15 @@ def select_coreset(job: Job, files: CoresetFiles, run: CoresetSettings, ratio: f
         repeatable(device, job.threads)
         shown = name(device)
     features = np.load(files.train, mmap_mode="r")
+    patches = features.reshape(-1, features.shape[-1])
     representation = Representation(run["dim"])
     if run["method"] == "untrained":
-        representation = Representation.untrained(features.shape[-1], run["dim"], run["seed"])
+        representation = Representation.untrained(patches, run["dim"], run["seed"], run["init"], run["bias"])
     elif files.f is not None:
         f, epoch = load_file(files.f), run.get("epoch", run.get("epochs"))
         representation = Representation(run["dim"], f[f"{epoch}.weight"], f[f"{epoch}.bias"])
     bank = build_bank(
-        features.reshape(-1, features.shape[-1]),
+        patches,
         representation,
         ratio=ratio,
         coreset_dim=run["coreset_dim"],

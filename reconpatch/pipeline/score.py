@@ -61,6 +61,7 @@ class ScoreSettings(TypedDict):
     coreset: float
     neighbours: int
     reweight: str | None
+    distance: str
     blur: float
     augment: NotRequired[str]
 
@@ -78,6 +79,7 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         bank,
         neighbours=run["neighbours"],
         reweight_map=run["reweight"] == "map",
+        squared=run["distance"] == "squared",
         threads=job.threads,
         device=job.device,
     )

@@ -29,6 +29,7 @@ class TrainingScoreSettings(TypedDict):
     coreset: float
     neighbours: int
     reweight: str | None
+    distance: str
 
 
 def score_training(job: Job, files: TrainingScoreFiles, run: TrainingScoreSettings) -> None:
@@ -41,6 +42,7 @@ def score_training(job: Job, files: TrainingScoreFiles, run: TrainingScoreSettin
         whole.first(coreset_size(whole.training_patches, run["coreset"])),
         neighbours=run["neighbours"],
         reweight_map=run["reweight"] == "map",
+        squared=run["distance"] == "squared",
         threads=job.threads,
         device=job.device,
     )

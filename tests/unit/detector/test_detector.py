@@ -41,12 +41,16 @@ def in_a_row(run, train_paths, test_paths, folder, batch):
     training, test = (np.load(file) for file in files)
     flat = training.reshape(-1, training.shape[-1])
     f = Representation(run.dim)
+    if run.method == "untrained":
+        f = Representation.untrained(flat, run.dim, run.seed, run.init, run.bias)
     if run.method == "reconpatch":
-        tensors, _ = train(flat, TrainingSettings.of(run.model_dump()), checkpoints=[1])
+        images = [training[0, ..., 0].size] * len(training)
+        tensors, _ = train(flat, TrainingSettings.of(run.model_dump()), images=images, checkpoints=[1])
         last = run.epoch or run.epochs
         f = Representation(run.dim, tensors[f"{last}.weight"].numpy(), tensors[f"{last}.bias"].numpy())
     bank = build_bank(flat, f, ratio=run.coreset, coreset_dim=run.coreset_dim, seed=run.seed)
-    image, patch, _ = score_features(test, bank, neighbours=run.neighbours, reweight_map=run.reweight == "map")
+    squared, reweight_map = run.distance == "squared", run.reweight == "map"
+    image, patch, _ = score_features(test, bank, neighbours=run.neighbours, reweight_map=reweight_map, squared=squared)
     return bank, image, anomaly_maps(patch, run.crop, run.blur)
 
 
@@ -61,6 +65,8 @@ def sample(tmp_path_factory):
     "changes",
     [
         {"epochs": 2, "epoch": 1},
+        {"epochs": 1, "batches": "image", "init": "pca", "sigma_unit": "median"},
+        {"method": "untrained", "init": "orthogonal", "bias": False, "distance": "squared"},
         {"method": "patchcore", "neighbours": 2, "reweight": "image", "dim": 100},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),

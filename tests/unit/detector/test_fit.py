@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from products import SIZE, detector, fit, small_run, write_products
+from products import SIZE, detector, fit, product, small_run, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.data.images import view
@@ -16,6 +16,7 @@ from reconpatch.detector.photographs import ImageFacts, find_photographs
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_rows
 from reconpatch.method.features import features_of
+from reconpatch.method.training import train
 
 
 def facts(digests: str) -> list[ImageFacts]:
@@ -184,6 +185,25 @@ def test_no_padding_in_the_memory_bank(tmp_path) -> None:
     patches = np.stack([features[n][row, column] for n in range(6) for row, column in np.argwhere(on)])
     rows = found.bank.representation(patches)[found.bank.order]
     np.testing.assert_allclose(found.bank.patches, rows, rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_of_one_image_has_its_patches_on_the_photograph(tmp_path, monkeypatch) -> None:
+    """Photographs of several sizes have several numbers of them, in the order of the files."""
+    sizes = [(60, 20), (60, 60), (20, 60), (60, 12)]
+    for n, size in enumerate(sizes):
+        product(n, size=size).save(tmp_path / f"{n}.png")
+    given: list[int] = []
+
+    def noted(*arguments, images, **more):
+        given.extend(images)
+        return train(*arguments, images=images, **more)
+
+    monkeypatch.setattr(module, "train", noted)
+    fitted = fit(tmp_path, run=small_run("pad", batches="image", k=4), aspect="pad", hold_out=0)
+    on = [int(view(*size, size=SIZE, resize=SIZE, aspect="pad").content(4).sum()) for size in sizes]
+    assert given == on and len(set(on)) > 2 and len(fitted.epochs) == 2
+    with pytest.raises(ReconpatchError, match=f"k = {min(on) + 1} neighbours cannot be found in batches of one image"):
+        fit(tmp_path, run=small_run("pad", batches="image", k=min(on) + 1), aspect="pad", hold_out=0)
 
 
 def test_only_patches_on_photographs_count_for_the_limits(tmp_path, no_network) -> None:

@@ -75,26 +75,24 @@ def test_the_experiment_is_named_and_nothing_wrong_is_remembered(tmp_path) -> No
 
 @pytest.mark.parametrize("n", [2, 5, 31, 32, 63, 64, 65, 100])
 @pytest.mark.parametrize(("batch", "k"), [(8, 4), (64, 32)])
-def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k) -> None:
+@pytest.mark.parametrize("kind", ["all", "image"])
+def test_training_and_bank_refuse_exactly_what_is_refused_before(n, batch, k, kind) -> None:
     """Against the code that runs: a training of one epoch and the size of a coreset."""
-    run = vary(BASELINE, {"batch": batch, "k": k, "coreset": 1, "sigma": 1}, "")
+    run = vary(BASELINE, {"batch": batch, "k": k, "coreset": 1, "sigma": 1, "batches": kind}, "")
+    images = [n - n // 3, n // 3]
     settings = {"learning_rate": 1e-4, "weight_decay": 0.0, "alpha": 0.5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9}
     patches = np.random.default_rng(0).standard_normal((n, 4)).astype(np.float16)
+    settings |= {"dim": 2, "projection_dim": 2, "epochs": 1, "batch": batch, "k": k}
     try:
-        train(
-            patches,
-            TrainingSettings(
-                **settings, dim=2, projection_dim=2, epochs=1, batch=batch, k=k, teacher_norm=False, seed=0
-            ),
-        )
+        train(patches, TrainingSettings.of(BASELINE.model_dump() | settings | {"batches": kind}), images=images)
         refused = False
     except ReconpatchError:
         refused = True
-    assert (run.problem_with(n) is not None) == refused
+    assert (run.problem_with(images) is not None) == refused
     for ratio in (1e-4, 0.01, 1 / n, 0.3, 1.0):
         one = run.model_copy(update={"coreset": ratio, "neighbours": 1, "method": "patchcore"})
         more = one.model_copy(update={"neighbours": coreset_size(n, ratio) + 1})
-        assert (one.problem_with(n) is None) == (n * ratio >= 1) and more.problem_with(n) is not None
+        assert (one.problem_with(images) is None) == (n * ratio >= 1) and more.problem_with(images) is not None
 
 
 def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:

@@ -1,5 +1,6 @@
 """Formulas of memory and time against networks as they run, loops over every operation, and arrays that must fit."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconpatch.experiments import costs
-from reconpatch.experiments.costs import Sizes
-from reconpatch.experiments.run import BASELINE
+from reconpatch.experiments.costs import Network, Sizes, sizes_of
+from reconpatch.experiments.run import BASELINE, vary
 from reconpatch.experiments.stages import STAGES
+from reconpatch.method.batching import draw_batches
+from reconpatch.method.initialisation import principal_directions
 from reconpatch.method.search import TorchSearch
 from reconpatch.method.training import Trainer, TrainingSettings
 
@@ -72,6 +75,35 @@ def test_products_of_a_training_step_counted_by_loops() -> None:
     passes = n**2 * costs.STEP_PAIR + (c + p) * d * costs.STEP_PARAMETER + n * (c + 8 * p) * costs.STEP_VALUE
     sizes = Sizes(train=n, grid=1, width=c, dim=d, projection_dim=p, batch=n, epochs=7)
     assert costs.training_work(sizes)[0] == pytest.approx(7 * (2 * adds / costs.TRAINING_RATE + passes))
+
+
+@pytest.mark.parametrize(("batch", "in_an_image"), [(100, 8), (500, 2), (2000, 1)])
+def test_a_training_within_images_has_the_steps_that_are_drawn(batch, in_an_image) -> None:
+    """As many steps as an epoch has batches, each as long as a training on one batch alone."""
+    run = vary(BASELINE, {"batches": "image", "batch": batch}, "")
+    sizes = sizes_of(run, Network(8, 10**6), (40, 10), ratio=0.01, batch_images=8)
+    assert sizes.grid == 28 and len(draw_batches(np.random.default_rng(0), [28**2] * 40, batch)) == 40 * in_an_image
+    size = 28**2 // in_an_image
+    step = replace(sizes, train=size, grid=1, batch=size, epochs=1)
+    assert costs.training_work(sizes)[0] == pytest.approx(120 * 40 * in_an_image * costs.training_work(step)[0])
+
+
+@pytest.mark.parametrize("method", ["reconpatch", "untrained", "patchcore"])
+def test_principal_directions_take_time_where_there_is_an_f(method) -> None:
+    runs = [vary(BASELINE, {"init": init, "method": method}, "") for init in ("uniform", "pca")]
+    plain, pca = (sizes_of(run, Network(8, 10**6), (40, 10), ratio=0.01, batch_images=8) for run in runs)
+    for work in (costs.training_work, costs.bank_work):
+        assert (work(pca)[0] > work(plain)[0]) == (method != "patchcore")
+
+
+def test_principal_directions_hold_their_arrays() -> None:
+    """And two square matrices of LAPACK, which Python does not count, and the block of a large file as it is read."""
+    patches = np.zeros((20_000, 256), np.float16)
+    tracemalloc.start()
+    principal_directions(patches, 8)
+    peak = tracemalloc.get_traced_memory()[1] / MB
+    tracemalloc.stop()
+    assert peak < costs.principal_mb(Sizes(width=256, principal=True)) < 1.4 * peak
 
 
 @pytest.mark.parametrize("field", ["train", "test", "pixels", "crop", "grid", "width", "dim", "kept", "members"])

@@ -44,14 +44,29 @@ def test_a_saved_run_has_every_key() -> None:
             adapter.validate_python({k: v for k, v in saved.items() if k != key})
 
 
-@given(st.integers(1, 5000), st.floats(1e-4, 1), st.integers(1, 20), st.integers(2, 40))
-def test_a_run_has_no_problem_where_its_bank_and_batches_are_large_enough(patches, coreset, neighbours, k) -> None:
-    run = vary_baseline(coreset=coreset, neighbours=neighbours, k=k)
-    batches = max(1, round(patches / run.batch))
+@given(
+    st.lists(st.integers(1, 1500), min_size=1, max_size=5),
+    st.floats(1e-4, 1),
+    st.integers(1, 20),
+    st.integers(2, 40),
+    st.sampled_from(["all", "image"]),
+)
+def test_a_run_has_no_problem_where_its_bank_and_batches_are_large_enough(images, coreset, neighbours, k, kind) -> None:
+    run = vary_baseline(coreset=coreset, neighbours=neighbours, k=k, batch=128, batches=kind)
+    patches = sum(images)
+    smallest = min(n // max(1, round(n / 128)) for n in (images if kind == "image" else [patches]))
     kept = int(patches * coreset)
-    fits = kept >= 1 and neighbours <= kept and patches // batches >= k
-    assert (run.problem_with(patches) is None) == fits
+    fits = kept >= 1 and neighbours <= kept and smallest >= k
+    assert (run.problem_with(images) is None) == fits
     assert not fits or coreset_size(patches, coreset) == kept
+
+
+def test_f_begins_with_no_more_orthogonal_rows_than_it_has_inputs() -> None:
+    for init in ("orthogonal", "pca"):
+        vary_baseline(init=init, dim=1024)
+        vary_baseline(init=init, dim=1025, method="patchcore")
+        with pytest.raises(ReconpatchError, match=rf"dim 1025 is more than init {init} can make of feature_dim 1024"):
+            vary_baseline(init=init, dim=1025)
 
 
 # Which stages of a ReConPatch run are made anew when one field changes, by hand: the images, the patches behind f, f,
@@ -60,7 +75,9 @@ IMAGES = {"masks", "features", "training", "bank", "score"}
 PATCHES, TRAINED = IMAGES - {"masks"}, {"training", "bank", "score"}
 IN_TRAINING = {"projection_dim": 64, "epochs": 60, "batch": 64, "learning_rate": 1e-4, "weight_decay": 1e-3}
 IN_TRAINING |= {"alpha": 0.1, "k": 7, "sigma": 3.0, "margin": 0.1, "gamma": 0.9, "teacher_norm": True}
-CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, value in IN_TRAINING.items()} | {
+IN_TRAINING |= {"sigma_unit": "median", "batches": "image"}
+OF_F = {"init": "pca", "bias": False}  # of the training, and of the untrained f
+CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, value in (IN_TRAINING | OF_F).items()} | {
     **{f"augment_{name}": (0.01, set()) for name in ("rotation", "translation", "brightness", "contrast", "blur")},
     **{"resize": (300, IMAGES), "crop": (200, IMAGES), "backbone": ("resnet18", PATCHES), "weights": ("file", PATCHES)},
     **{"interpolation": ("bicubic", PATCHES), "precision": ("bfloat16", PATCHES), "levels": ((1, 2), PATCHES)},
@@ -69,6 +86,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, va
     **{"method": ("patchcore", {"bank", "score"}), "seed": (1, TRAINED), "dim": (256, TRAINED)},
     **{"coreset_dim": (64, {"bank", "score"}), "epoch": (40, {"bank", "score"}), "coreset": (0.1, {"score"})},
     **{"neighbours": (9, {"score"}), "blur": (1.0, {"score"}), "reweight": ("image", set())},
+    "distance": ("squared", {"score"}),
     **{"mask_rule": ("official", {"masks", "score"}), "augment": ("test", {"masks", "features", "score"})},
 }
 
@@ -89,7 +107,7 @@ def test_a_changed_field_changes_exactly_the_stages_that_depend_on_it(key) -> No
     assert changed(BASELINE, vary_baseline(**{key: value})) == stages
     if key != "method":
         patchcore = vary(BASELINE, {"method": "patchcore"}, "")
-        expected = set() if key in {*IN_TRAINING, "epoch"} else stages - {"training"}
+        expected = set() if key in {*IN_TRAINING, *OF_F, "epoch"} else stages - {"training"}
         assert changed(patchcore, vary(patchcore, {key: value}, "")) == expected
 
 
@@ -220,10 +238,10 @@ def test_fields_name_stages_of_the_table() -> None:
     assert {stage for origin in ORIGINS.values() for stage in origin.stages} <= STAGES.keys()
 
 
-def test_the_untrained_f_depends_on_its_shape_and_seed_alone() -> None:
+def test_the_untrained_f_depends_on_its_shape_how_it_begins_and_seed_alone() -> None:
     untrained = vary_baseline(method="untrained")
     for key, value in IN_TRAINING.items():
         assert description(vary(untrained, {key: value}, ""), "score") == description(untrained, "score"), key
-    for key, value in {"dim": 256, "seed": 1, "feature_dim": 512}.items():
+    for key, value in ({"dim": 256, "seed": 1, "feature_dim": 512} | OF_F).items():
         assert description(vary(untrained, {key: value}, ""), "bank") != description(untrained, "bank"), key
     assert description(untrained, "features") == description(BASELINE, "features")

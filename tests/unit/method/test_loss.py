@@ -63,6 +63,46 @@ def test_similarity_eq_2_to_6(batch, k, alpha, sigma) -> None:
     assert float(mean_contextual) == pytest.approx(context.mean(), abs=1e-5)
 
 
+@given(batches, st.floats(0.1, 5))
+def test_sigma_in_medians_of_the_squared_distances(batch, sigma) -> None:
+    z = draw(*batch)
+    n = len(z)
+    between = sorted(math.dist(z[i], z[j]) ** 2 for i in range(n) for j in range(i))
+    bandwidth = sigma * between[(len(between) - 1) // 2]
+    for got, want in zip(
+        recon.similarity(z, sigma, 2, 0.7, None, "median"), recon.similarity(z, bandwidth, 2, 0.7), strict=True
+    ):
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-3)
+
+
+@given(st.integers(2, 25), st.integers(1, 700), st.integers(0, 999))
+def test_the_median_of_many_pairs_is_that_of_the_stated_ones(n, pairs, seed) -> None:
+    distances = recon.squared_distances(draw(n, 3, seed))
+    stride = max(1, n * (n - 1) // pairs)
+    stride += 1 - stride % 2
+    chosen = [
+        float(distances[i, j])
+        for d in range(1, n + 1, stride)
+        for i in range(n)
+        for j in range(n)
+        if i != j and (j - i == d or i - j == n + 1 - d)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recon, "PAIRS", pairs)
+        assert float(recon.median_of_pairs(distances)) == sorted(chosen)[(len(chosen) - 1) // 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sigma", [1e-9, 1.0])
+def test_a_median_of_0_leaves_only_what_coincides_similar(dtype, sigma) -> None:
+    z = torch.zeros(12, 3, dtype=dtype)
+    z[11] = 5
+    got = recon.similarity(z, sigma, 5, 1.0, None, "median")[0]
+    expected = torch.ones(12, 12, dtype=dtype)
+    expected[11, :11] = expected[:11, 11] = 0
+    torch.testing.assert_close(got, expected, atol=1e-30, rtol=0)
+
+
 @pytest.mark.parametrize("elements", [1, 5 * 19, 12 * 19])
 def test_blocks_change_nothing(elements, monkeypatch) -> None:
     """Of one row, as many rows as k, and a number that does not divide N."""

@@ -61,12 +61,14 @@ def test_rows_of_a_trained_representation(patches, rng) -> None:
     assert pooled.order[0] == bank.order[0] and not np.array_equal(pooled.order, bank.order)
 
 
-def test_the_untrained_f_is_that_of_the_first_step(rng) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("init", ["uniform", "orthogonal", "pca"])
+def test_the_untrained_f_is_that_of_the_first_step(init, bias, rng) -> None:
     """A training at a rate of almost nothing leaves f where it began."""
     patches = rng.standard_normal((64, 12)).astype(np.float16)
     still = {"dim": 8, "projection_dim": 4, "epochs": 1, "batch": 64, "learning_rate": 1e-30, "weight_decay": 0.0}
-    f, _ = train(patches, TrainingSettings.of(BASELINE.model_dump() | still | {"seed": 7}))
-    drawn = Representation.untrained(12, 8, seed=7)
+    f, _ = train(patches, TrainingSettings.of(BASELINE.model_dump() | still | {"seed": 7, "init": init, "bias": bias}))
+    drawn = Representation.untrained(patches, 8, 7, init, bias)
     assert drawn.dim == 8 and np.array_equal(drawn.weight, f["1.weight"].numpy())
     assert np.array_equal(drawn.bias, f["1.bias"].numpy())
-    assert not np.array_equal(drawn.weight, Representation.untrained(12, 8, seed=8).weight)
+    assert not np.array_equal(drawn.weight, Representation.untrained(patches[::2], 8, 8, init, bias).weight)

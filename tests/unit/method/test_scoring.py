@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.memory_bank import MemoryBank, Representation
-from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores
+from reconpatch.method.scoring import anomaly_maps, image_scores, patch_scores, score_features
 from reconpatch.method.search import FaissSearch
 
 
@@ -17,30 +17,44 @@ def bank_of(rows: np.ndarray) -> MemoryBank:
     return MemoryBank(rows.astype(np.float32), np.arange(len(rows)), Representation(rows.shape[1]), 10 * len(rows))
 
 
-def scores_of(patches: np.ndarray, bank: MemoryBank, neighbours: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    return patch_scores(patches, bank, FaissSearch(bank.patches), neighbours)
+def scores_of(
+    patches: np.ndarray, bank: MemoryBank, neighbours: int = 1, squared: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    return patch_scores(patches, bank, FaissSearch(bank.patches), neighbours, squared)
 
 
 @settings(max_examples=30)
-@given(st.integers(3, 12), st.integers(1, 4), st.integers(2, 9), st.integers(0, 999))
-def test_eq_9_and_10_in_loops(size, dim, neighbours, seed) -> None:
+@given(st.integers(3, 12), st.integers(1, 4), st.integers(2, 9), st.booleans(), st.integers(0, 999))
+def test_eq_9_and_10_in_loops(size, dim, neighbours, squared, seed) -> None:
+    def between(one: np.ndarray, other: np.ndarray) -> float:
+        return math.dist(one, other) ** (2 if squared else 1)
+
     rng = np.random.default_rng(seed)
     rows, queries = rng.standard_normal((size, dim)), rng.standard_normal((5, dim))
     b = min(neighbours, size)
-    distances, weights = scores_of(queries, bank_of(rows), b)
+    distances, weights = scores_of(queries, bank_of(rows), b, squared)
     for query, distance, weight in zip(queries, distances, weights, strict=True):
         star = min(range(size), key=lambda j: math.dist(query, rows[j]))
         around = sorted(range(size), key=lambda j: math.dist(rows[star], rows[j]))[:b]
-        nearest = math.dist(query, rows[star])
-        expected = 1 - math.exp(nearest) / sum(math.exp(math.dist(query, rows[j])) for j in around)
+        nearest = between(query, rows[star])
+        expected = 1 - math.exp(nearest) / sum(math.exp(between(query, rows[j])) for j in around)
         assert float(distance) == pytest.approx(nearest, abs=1e-4)
         assert float(weight) == pytest.approx(expected, abs=1e-4)
 
 
-def test_large_distances_do_not_overflow() -> None:
+@pytest.mark.parametrize("squared", [False, True])
+def test_large_distances_do_not_overflow(squared) -> None:
     rows = np.array([[0.0], [1.0], [500.0]])
-    distances, weights = scores_of(np.array([[-1000.0]]), bank_of(rows), 3)
-    assert float(distances[0]) == pytest.approx(1000) and float(weights[0]) == pytest.approx(1)
+    distances, weights = scores_of(np.array([[-1000.0]]), bank_of(rows), 3, squared)
+    assert float(distances[0]) == pytest.approx(1000**2 if squared else 1000) and float(weights[0]) == pytest.approx(1)
+
+
+def test_squares_keep_the_order_of_images_but_change_maps_and_weighted_scores(rng) -> None:
+    features, bank = rng.standard_normal((6, 3, 3, 4)), bank_of(rng.standard_normal((20, 4)))
+    plain, squares = (score_features(features, bank, neighbours=1, reweight_map=True, squared=s) for s in (False, True))
+    np.testing.assert_allclose(squares.patch, plain.patch**2, rtol=1e-6)
+    assert squares.image.argsort().tolist() == plain.image.argsort().tolist()
+    assert not np.allclose(anomaly_maps(squares.patch, 24, 4.0), anomaly_maps(plain.patch, 24, 4.0) ** 2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("neighbours", [0, 5])

@@ -11,6 +11,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.method import training
 from reconpatch.method.cuda_graph import captured
 from reconpatch.method.feature_files import read_rows
+from reconpatch.method.initialisation import first_layer
 from reconpatch.method.loss import similarity
 from reconpatch.method.training import Trainer, TrainingSettings, gradients, linear, on_device, project, train
 from reconpatch.rng import named_rng
@@ -18,7 +19,9 @@ from reconpatch.rng import named_rng
 SETTINGS = {
     **{"dim": 8, "projection_dim": 4, "epochs": 6, "batch": 64, "learning_rate": 1e-2, "weight_decay": 1e-2},
     **{"alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0, "gamma": 0.9, "teacher_norm": False, "seed": 0},
+    **{"init": "uniform", "bias": True, "sigma_unit": "one", "batches": "all"},
 }
+IMAGES = (100, 60, 140)  # patches of each image
 
 
 @pytest.fixture
@@ -33,29 +36,50 @@ def layer_by_layer(layers, p):
 
 def fit(patches, seed=0, checkpoints=(), **changes):
     settings = TrainingSettings(**(SETTINGS | changes | {"seed": seed}))
-    return train(patches, settings, checkpoints=checkpoints)
+    images = IMAGES if settings.batches == "image" else ()
+    return train(patches, settings, images=images, checkpoints=checkpoints)
 
 
-def test_training_follows_the_equations_step_by_step(clustered) -> None:
+def batches_of(rng, kind):
+    """The batches of an epoch."""
+    if kind == "all":
+        return np.array_split(rng.permutation(300), round(300 / 64))
+    batches = []
+    for image in rng.permutation(3):
+        rows = sum(IMAGES[:image]) + rng.permutation(IMAGES[image])
+        batches += np.array_split(rows, {100: 2, 60: 1, 140: 2}[IMAGES[image]])
+    return batches
+
+
+def median_of_different(z):
+    """The lower of the two in the middle."""
+    squared = ((z[:, None] - z) ** 2).sum(-1)
+    return float(squared[~np.eye(len(z), dtype=bool)].median())
+
+
+@pytest.mark.parametrize("choice", [{}, {"init": "pca", "bias": False}, {"sigma_unit": "median"}, {"batches": "image"}])
+def test_training_follows_the_equations_step_by_step(choice, clustered) -> None:
     """Epochs against autograd on the plain loss and unfused layers, with plain torch for everything else.
 
     f is kept after the first and the last: the rate of the second follows from the closed form of the cosine. Biases
     are not compared: a shift of all patches leaves the loss as it is, so their gradient is rounding. Losses agree to
     1e-6 but where rounding decides which of two patches is the k-th neighbour: one such changes a mean by 4e-4.
     """
-    f_got, history = fit(clustered, epochs=2, checkpoints=[1])
+    f_got, history = fit(clustered, epochs=2, checkpoints=[1], **choice)
+    bias, kind = choice.get("bias", True), choice.get("batches", "all")
     assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
     rng = named_rng(0, "training")
-    student = [p.requires_grad_() for shape in ((12, 8), (8, 4)) for p in linear(rng, *shape, "cpu")]
+    student = [p.requires_grad_(n % 2 == 0 or bias) for n, p in enumerate(drawn_layers(rng, clustered, choice))]
     teacher = [p.detach().clone() for p in student]
-    optimiser = timm.optim.AdamP(student, lr=1e-2, weight_decay=1e-2, nesterov=True)
+    optimiser = timm.optim.AdamP([p for p in student if p.requires_grad], lr=1e-2, weight_decay=1e-2, nesterov=True)
     for epoch in (1, 2):
         for group in optimiser.param_groups:
             group["lr"] = 1e-2 * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
         losses = []
-        for chosen in np.array_split(rng.permutation(300), round(300 / 64)):
+        for chosen in batches_of(rng, kind):
             p = torch.from_numpy(clustered[np.sort(chosen)]).float()
-            weights = similarity(layer_by_layer(teacher, p), 1.0, 5, 0.5)[0]
+            z = layer_by_layer(teacher, p)
+            weights = similarity(z, median_of_different(z) if "sigma_unit" in choice else 1.0, 5, 0.5)[0]
             loss = relaxed_contrastive_loss(layer_by_layer(student, p), weights, 1.0)
             optimiser.zero_grad()
             loss.backward()
@@ -65,6 +89,19 @@ def test_training_follows_the_equations_step_by_step(clustered) -> None:
             losses.append(float(loss.detach()))
         assert history[epoch - 1].loss == pytest.approx(np.mean(losses), rel=1e-3)
         torch.testing.assert_close(f_got[f"{epoch}.weight"], student[0].detach(), atol=1e-4, rtol=1e-3)
+        assert bool(f_got[f"{epoch}.bias"].any()) == bias
+
+
+def drawn_layers(rng, patches, choice):
+    """Weight and bias of f and of g."""
+    f = first_layer(rng, patches, 8, choice.get("init", "uniform"), choice.get("bias", True))
+    return [*map(torch.from_numpy, f), *linear(rng, 8, 4, "cpu", choice.get("bias", True))]
+
+
+def test_a_bias_changes_nothing_but_rounding(clustered) -> None:
+    """No distance sees a shift of all patches, so the weights learn the same with it and without it."""
+    with_bias, without = (fit(clustered, epochs=2, bias=bias)[0]["2.weight"] for bias in (True, False))
+    torch.testing.assert_close(with_bias, without, atol=1e-3, rtol=1e-3)
 
 
 def test_keeping_epochs_changes_nothing(clustered) -> None:
@@ -136,6 +173,9 @@ def test_teacher_norm_bounds_the_pairwise_similarity(clustered) -> None:
 def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
     with pytest.raises(ReconpatchError, match="4 training patches in batches of 64 cannot have 5 neighbours"):
         fit(clustered[:4])
+    with pytest.raises(ReconpatchError, match=r"batches of 64 of one image cannot have 51 .* set batches: all"):
+        fit(clustered, k=51, batches="image")  # an image of 100 patches makes two batches of 50
+    assert len(fit(clustered, k=50, epochs=1, batches="image")[1]) == 1
     with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
         fit(np.full_like(clustered, np.nan))
 

@@ -13,9 +13,11 @@ from scipy.ndimage import gaussian_filter, zoom
 from sklearn.metrics import roc_auc_score
 
 from reconpatch.experiments.run import of_training
+from reconpatch.experiments.stages import description
 from reconpatch.files import sha256_of
 from reconpatch.pipeline.coreset import CoresetFiles, select_coreset
 from reconpatch.pipeline.job import Job
+from reconpatch.pipeline.training_scores import TrainingScoreFiles, score_training
 from reconpatch.records.record import Record, read_record, read_stage
 
 NUT = {"dataset": "mine", "category": "nut"}
@@ -36,19 +38,20 @@ def scores(results: Path, record: Record, file: str = "scores") -> dict[str, Any
 def test_a_score_is_the_distance_to_the_nearest_row_of_the_bank_and_a_map_its_smooth_enlargement(real_results) -> None:
     """From the files of the stages to the metrics of the record, by loops, scipy and scikit-learn."""
     plan = real_plan(real_results)
-    for record in records(real_results, "tiny"):
+    for record in records(real_results, "tiny") + records(real_results, "choices"):
         run = plan.runs[record.run]
         with chdir(real_results):
             features = np.load(of_stage(run, NUT, "features", "test")).astype(np.float64)
             bank = load_file(of_stage(run, NUT, "bank", "bank"))
             masks = np.load(of_stage(run, NUT, "masks", "masks"))
-        if run.method == "reconpatch":
+        if run.method != "patchcore":
             represented = features @ bank["f.weight"].T.astype(np.float64) + bank["f.bias"]
         else:
             represented = features.reshape(*features.shape[:3], run.dim, -1).mean(-1)
         rows = bank["memory_bank"][: int(run.coreset * 64)]
         assert record.bank.model_dump() == {"patches": len(rows), "of": 64, "grid": [4, 4]}
-        patch = np.linalg.norm(represented[..., None, :] - rows, axis=-1).min(-1)
+        squared = ((represented[..., None, :] - rows) ** 2).sum(-1).min(-1)
+        patch = squared if run.distance == "squared" else np.sqrt(squared)
         saved = scores(real_results, record)
         np.testing.assert_allclose(saved["patch"], patch, rtol=1e-3, atol=1e-4)
         np.testing.assert_array_equal(saved["image"], saved["patch"].max((1, 2)))
@@ -76,6 +79,21 @@ def test_a_record_holds_the_digests_of_the_files_it_was_made_from(real_results) 
         assert record.data.model_dump(exclude={"manifest"}) == {
             **{"layout": "mvtec_ad", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
         }
+
+
+def test_training_images_are_scored_with_the_distances_of_their_run(real_results, tmp_path) -> None:
+    """Of patches in the bank 0, of others squares or not."""
+    plan, made = real_plan(real_results), records(real_results, "choices")
+    run = next(plan.runs[record.run] for record in made if plan.runs[record.run].distance == "squared")
+    with chdir(real_results):
+        train, bank = of_stage(run, NUT, "features", "train").absolute(), of_stage(run, NUT, "bank", "bank").absolute()
+    patch = {}
+    for distance in ("euclidean", "squared"):
+        described = description(run.model_copy(update={"distance": distance}), "score")
+        score_training(Job("x", StringIO()), TrainingScoreFiles(train, bank, tmp_path / distance), described)
+        patch[distance] = load_file(tmp_path / distance)["patch"]
+    np.testing.assert_allclose(patch["squared"], patch["euclidean"] ** 2, rtol=1e-5)
+    assert patch["squared"].max() > 0
 
 
 def test_smaller_coresets_are_the_first_rows_of_the_largest(real_results, tmp_path) -> None:
