@@ -213,7 +213,8 @@ def _departures(run: Run, paper: Mapping[str, Any], not_stated: Collection[str])
         )
         if not means_the_same and not same(value, expected):
             whose = "not stated, assumed" if key in not_stated else "paper"
-            yield f"{key} = {plain(value)} ({whose} {plain(expected)})"
+            other = "the last" if key == "epoch" and expected is None else plain(expected)
+            yield f"{key} = {plain(value)} ({whose} {other})"
 
 
 def same(one: Any, other: Any) -> bool:
