@@ -12,6 +12,7 @@ from reconpatch.data.layouts import category_folder, count_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.plan import Plan
+from reconpatch.experiments.stages import STAGES
 from reconpatch.files import write_text
 
 
@@ -43,6 +44,18 @@ def check_backbones(plan: Plan, cache: Path, shipped: Path | None = None) -> dic
         networks[name] = known[key]
     check_sizes(plan, {name: network.stride for name, network in networks.items()})
     return networks
+
+
+def check_table_names(plan: Plan) -> None:
+    """Raise ReconpatchError where tables of two experiments would have a file of the same name."""
+    table, owners = STAGES["table"], dict[str, str]()
+    for name in plan.experiments:
+        for path in (table.file(file, experiment=name) for file in table.files):
+            if path in owners:
+                raise ReconpatchError(
+                    f"{owners[path]} and {name} would both write {path}", where="experiments", fix="rename one"
+                )
+            owners[path] = name
 
 
 def _answers(file: Path) -> dict[str, Network]:

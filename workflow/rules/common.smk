@@ -12,7 +12,12 @@ from reconpatch.data.layouts import category_folder
 from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import outputs, resources
-from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.checks import (
+    check_backbones,
+    check_table_names,
+    gpu_wanted,
+    stray_weights,
+)
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
@@ -27,6 +32,7 @@ ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
 try:
     check_writable(Path("results"))
     PLAN = make_plan(read_config(config))
+    check_table_names(PLAN)
     GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(
         PLAN,
