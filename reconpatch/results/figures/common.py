@@ -18,6 +18,8 @@ from reconpatch.records.record import Record
 from reconpatch.results.names import METHODS
 
 NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
+# Okabe and Ito's colours of methods, which colour-blind readers can tell apart; the markers differ too.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = "osD^vP*"
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file

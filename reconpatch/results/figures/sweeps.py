@@ -13,14 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.figures.common import MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
 from reconpatch.results.names import METHODS
 
 if TYPE_CHECKING:  # the step that draws sweeps reads the CSV; training curves need no pandas
     import pandas as pd
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 GREY = "#555555"
 WRAP = 24  # characters in a line of an x label
 
