@@ -49,7 +49,11 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "tiny": {
         "datasets": {DATASET: "all"},
         "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
-        "figures": {**{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram")}, "sweep": {}},
+        "figures": {
+            **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram")},
+            "sweep": {},
+            "ranks": {},
+        },
     },
     "combined": {
         "axes": {"method": ["patchcore"], "backbone": ["resnet10t", "resnet14t"]},

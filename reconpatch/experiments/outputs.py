@@ -52,6 +52,12 @@ def results_of(plan: Plan, experiment: str, file: str) -> list[str]:
     ]
 
 
+def manifests_of(plan: Plan, experiment: str) -> list[str]:
+    """The manifest of every category of an experiment."""
+    index = STAGES["index"]
+    return [index.file("manifest", dataset=d, category=c) for d, c in plan.targets[experiment]]
+
+
 def _result(plan: Plan, key: str) -> Stage:
     """The stage that makes the result of a run or of an ensemble."""
     return STAGES["score" if key in plan.runs else "ensemble"]
@@ -111,10 +117,9 @@ def targets_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Seque
 
 def kept_files(plan: Plan, experiment: str) -> list[str]:
     """Files behind an experiment's table that stay: all but features, which may be deleted once they are used."""
-    index, files = STAGES["index"], []
+    files = manifests_of(plan, experiment)
     for (dataset, category), key in itertools.product(plan.targets[experiment], plan.members(experiment)):
         where = {"dataset": dataset, "category": category}
-        files += [index.file("manifest", **where)]
         files += [_result(plan, key).file(file, run=key, **where) for file in ("record", "scores")]
         combination = plan.ensembles.get(key)
         more = ("zscore",) if combination and combination.combine == "zscore" else ()

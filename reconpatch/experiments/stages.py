@@ -267,20 +267,22 @@ _ROWS = (
         advice="lower crop",
         recorded=True,
     ),
-    # What a table reads are the results of all runs and ensembles of its experiment.
+    # What a table reads are the results of all runs and ensembles of its experiment, and the manifests.
     Stage(
         "table",
         "make_table",
         {
             "cells": "tables/{experiment}.csv",
+            "summary": "tables/{experiment}_summary.csv",
+            "defects": "tables/{experiment}_defects.csv",
             "md": "tables/{experiment}.md",
             "tex": "tables/{experiment}.tex",
             "html": "tables/{experiment}.html",
             "settings": "tables/{experiment}.json",
         },
-        base_mb=110,
+        base_mb=170,
         memory=costs.table_memory,
-        base_s=0.5,
+        base_s=1.5,
         work=costs.table_work,
     ),
     Stage("report", "report", {"page": "report.html"}, base_mb=60, base_s=0.3),
@@ -376,6 +378,17 @@ _FIGURE_ROWS = (
         draws="results",
         caption="What each row of the table changes against its reference row, in points of AUROC with 95 % intervals; "
         "the largest effect at the top.",
+    ),
+    Figure(
+        "ranks",
+        "draw_ranks",
+        _of_experiment("ranks"),
+        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        base_mb=230,
+        base_s=3.0,
+        draws="results",
+        caption="Average ranks of the methods over categories, 1 is the best. A bar joins methods that do not differ "
+        "significantly: their ranks differ by less than the critical difference (CD, Nemenyi's test at 5 %).",
     ),
     Figure(
         "curve",

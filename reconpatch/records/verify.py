@@ -54,6 +54,7 @@ from reconpatch.records.record import (
 TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numbers above 1, relative
 SHOWN = 5  # findings of a record that are spelt out
 OTHERS = "made by other code, packages or settings than today's"
+BESIDE_CELLS = tuple(STAGES["table"].files[key].rpartition("}")[2] for key in ("summary", "defects"))
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # of runs and stages
 Arrays = dict[str, NDArray[Any]]
 Masks = NDArray[np.bool_]
@@ -452,7 +453,11 @@ def _find(target: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Records and tables at or below a path, and files among them that belong to neither."""
 
     def is_table(path: Path) -> bool:
-        return path.suffix == ".csv" and path.parent.name == "tables"
+        """Whether it is the first CSV of a table; with it, those that are named after it are checked."""
+        first = [
+            path.with_name(path.name.removesuffix(end) + ".csv") for end in BESIDE_CELLS if path.name.endswith(end)
+        ]
+        return path.suffix == ".csv" and path.parent.name == "tables" and not any(file.is_file() for file in first)
 
     if target.is_file():
         return [target] if is_record(target) else [], [target] if is_table(target) else [], []

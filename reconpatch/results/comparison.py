@@ -7,25 +7,28 @@ ReConPatch's gain over PatchCore has two parts: what f costs or brings as it is 
 its training brings.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.published import KNOWN, TEXTURES
+from reconpatch.data.published import GROUPS, KNOWN
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
 from reconpatch.results.paper import Paper, PaperNumber
+from reconpatch.results.statistics import holm, p_value
 from reconpatch.rng import named_rng
 
 Draws = NDArray[np.float64]
 NAN = float("nan")
 Labels = tuple[tuple[str, Any], ...]
 Key = tuple[str, str, Labels, str]  # data set, category, labels, method
-# Method -> its gains, each over another method.
+Entries = dict[Key, dict[str, "Entry"]]
+# Method -> its gains, by name, and the method each is over.
+# A further one, "effect", is over the same method at the reference place of the table.
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
     "untrained": {"gain": "patchcore"},
@@ -48,6 +51,30 @@ class Result:
     record: Record | None = None
     link: str = ""  # where the record lies, relative to the report
     saved: SavedScores | None = None  # what its intervals are drawn from
+    defects: Sequence[str] = ()  # of every test image its type of defect, "" of a normal one
+
+
+@dataclass(frozen=True)
+class Gain:
+    """An improvement over another method, positive whichever way the metric counts; NaN where undefined.
+
+    low and high are the ends of the 95 % interval, p is two-sided, holm the same after Holm's correction for all
+    categories; a mean has none. paper is the paper's gain, None where it has none, and verdict says how ours compares.
+    """
+
+    over: str
+    value: float
+    low: float
+    high: float
+    p: float
+    holm: float = NAN
+    paper: float | None = None
+    verdict: str = ""
+
+    @property
+    def shown_p(self) -> float:
+        """The p that counts: the corrected one, of a mean its own."""
+        return self.p if np.isnan(self.holm) else self.holm
 
 
 @dataclass(frozen=True)
@@ -55,8 +82,8 @@ class Cell:
     """One number of a table with all that is said of it. Numbers are in [0, 1], NaN where undefined.
 
     category may also name a mean over several `categories`. sd is the standard deviation over seeds, low and high are
-    the ends of the 95 % interval. paper is None where the paper has no number. gain, over PatchCore, and training,
-    ReConPatch's over the untrained f, are None where there is no such cell. A positive gain is always an improvement.
+    the ends of the 95 % interval. paper is None where the paper has no number. gains are named as in GAINS; one whose
+    other method did not run is left out.
     """
 
     dataset: str
@@ -73,22 +100,16 @@ class Cell:
     difference: float  # ours - the paper's
     verdict: str  # "" where the paper has no number
     reasons: Sequence[str]  # why ours and the paper's cannot be compared
-    gain: float | None
-    gain_low: float
-    gain_high: float
-    training: float | None
-    training_low: float
-    training_high: float
     seeds: Sequence[int]
     runs: Sequence[str]
     links: Sequence[str]  # records behind a single category
     flags: Sequence[str]  # what must be known of the records: a number never stands without them
+    gains: Mapping[str, Gain] = field(default_factory=dict)
 
 
 def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Cells -> the rows of the CSV file of a table. Columns of a gain are left out where no cell has it."""
-    some = [name for name in ("gain", "training") if any(getattr(cell, name) is not None for cell in cells)]
-    gains = [f"{name}{end}" for name in some for end in ("", "_low", "_high")]
+    gains = gain_columns([cell.gains for cell in cells])
     return [
         {"dataset": cell.dataset, "category": cell.category, "categories": cell.categories}
         | dict(cell.labels)
@@ -96,9 +117,26 @@ def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         | {"low": cell.low, "high": cell.high, "paper": cell.paper, "difference": cell.difference}
         | {"verdict": cell.verdict, "reasons": " | ".join(cell.reasons), "seeds": " ".join(map(str, cell.seeds))}
         | {"runs": " ".join(cell.runs), "links": " ".join(cell.links), "flags": "; ".join(cell.flags)}
-        | {name: getattr(cell, name) for name in gains}
-        for cell in cells
+        | of_gains
+        for cell, of_gains in zip(cells, gains, strict=True)
     ]
+
+
+def gain_columns(gains: Sequence[Mapping[str, Gain]]) -> list[dict[str, Any]]:
+    """Gains of each row, by name -> columns of each row; those of a name that no row has are left out."""
+    names = dict.fromkeys(name for each in gains for name in each)
+    with_paper = {name for each in gains for name, gain in each.items() if gain.paper is not None}
+    rows: list[dict[str, Any]] = []
+    for each in gains:
+        row: dict[str, Any] = {}
+        for name in names:
+            gain = each.get(name)
+            row[name] = gain and gain.value
+            row |= {f"{name}_{part}": gain and getattr(gain, part) for part in ("low", "high", "p", "holm")}
+            if name in with_paper:
+                row |= {f"paper_{name}": gain and gain.paper, f"{name}_verdict": gain and gain.verdict}
+        rows.append(row)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -123,11 +161,12 @@ class Entry:
         draws = np.mean(every, axis=0) if len(every) == len(entries) else None
         return Entry(float(np.mean([entry.value for entry in entries])), NAN, draws)
 
-    def over(self, other: "Entry", metric: Metric) -> "Entry":
-        """The improvement over another entry, from paired draws."""
+    def over(self, other: "Entry", metric: Metric, name: str) -> Gain:
+        """The improvement over the entry of another method, `name`, from paired draws."""
         better, worse = (self, other) if metric.higher_is_better else (other, self)
         paired = None if better.draws is None or worse.draws is None else better.draws - worse.draws
-        return Entry(better.value - worse.value, NAN, paired)
+        gain = Entry(better.value - worse.value, NAN, paired)
+        return Gain(name, gain.value, *gain.ends, NAN if paired is None else p_value(paired))
 
 
 def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:
@@ -145,15 +184,12 @@ def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:
 
 
 def groups(layout: str, categories: Sequence[str]) -> dict[str, list[str]]:
-    """Categories of a table -> the means it shows: object, texture and all, as the paper, where they are several."""
+    """Categories of a table -> the means it shows: of the groups of its data set and of all, where they are several."""
     if len(categories) < 2:
         return {}
-    means = {"mean": list(categories)}
-    if layout == "mvtec_ad":
-        parts = {"object": [c for c in categories if c not in TEXTURES]}
-        parts["texture"] = [c for c in categories if c in TEXTURES]
-        means = {name: members for name, members in parts.items() if 1 < len(members) < len(categories)} | means
-    return means
+    parts = {name: [c for c in categories if c in members] for name, members in GROUPS.get(layout, {}).items()}
+    means = {name: members for name, members in parts.items() if 1 < len(members) < len(categories)}
+    return means | {"mean": list(categories)}
 
 
 def published(
@@ -166,23 +202,22 @@ def published(
 ) -> PaperNumber | None:
     """The paper's number for a category or a mean, its caveat being why it cannot be compared, if there is a reason.
 
-    `group` is the category's or the mean's name, `members` its categories, `key` (method, metric). A mean over some of
-    the categories is compared with the paper's over the same, where it gives them.
+    `group` is the category's or the mean's name, `members` its categories, `key` (method, metric). A mean that the
+    paper does not print is compared with the mean of what it prints of the same categories, where it gives them.
     """
     if paper is None or layout not in KNOWN:  # someone's own "bottle" is not the paper's
         return None
-    textures = {c for c in KNOWN[layout] if c in TEXTURES}
-    means = {"mean": set(KNOWN[layout]), "texture": textures, "object": set(KNOWN[layout]) - textures}
+    means = {"mean": frozenset(KNOWN[layout])} | GROUPS.get(layout, {})
     whole = group if group in members else next((m for m, all_ in means.items() if all_ == set(members)), None)
-    if whole is not None:
-        return paper.number(labels, whole, *key)
-    number = paper.number(labels, group, *key)
+    number = paper.number(labels, whole or group, *key)
+    if whole is not None and number is not None:
+        return number
     if unknown := sorted(set(members) - means["mean"]):
         return number and PaperNumber(number.value, f"the paper does not have {', '.join(unknown)}")
-    part = f"{len(members)} of the paper's {len(means[group])} categories."
-    return paper.mean(labels, members, *key) or (
-        number and PaperNumber(number.value, f"{part} {number.caveat}".strip())
-    )
+    if (mean := paper.mean(labels, members, *key)) is not None or number is None:
+        return mean
+    part = f"{len(members)} of the paper's {len(means[group])} categories. {number.caveat}"
+    return PaperNumber(number.value, part.strip())
 
 
 def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]) -> str:
@@ -196,36 +231,77 @@ def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]
     return "agrees" if abs(difference) <= tolerance else "above" if difference > 0 else "below"
 
 
+def gain_verdict(gain: Gain, paper: float, reasons: Sequence[str]) -> str:
+    """Our gain and its interval, the paper's gain, and what forbids a comparison -> the word for it."""
+    if np.isnan(gain.value):
+        return "not run"
+    if reasons:
+        return "not comparable"
+    if np.isnan(gain.low):
+        return "no interval"
+    if round(gain.low, 9) <= round(paper, 9) <= round(gain.high, 9):
+        return "agrees with the paper's gain"
+    return "smaller" if gain.value < paper else "larger"
+
+
+def holm_corrected(
+    gains: Sequence[Mapping[str, Gain]], families: Sequence[Hashable | None]
+) -> list[Mapping[str, Gain]]:
+    """Gains of each row, by name, and the family of each row -> the same with p corrected over the rows of a family.
+
+    Each name is corrected on its own. Rows without a family, and undefined p, are left as they are.
+    """
+    corrected = [dict(each) for each in gains]
+    members: dict[Hashable, list[tuple[int, str]]] = {}
+    for n, (each, family) in enumerate(zip(gains, families, strict=True)):
+        for name, gain in each.items():
+            if family is not None and not np.isnan(gain.p):
+                members.setdefault((family, name), []).append((n, name))
+    for places in members.values():
+        for (n, name), p in zip(places, holm([gains[n][name].p for n, name in places]), strict=True):
+            corrected[n][name] = replace(gains[n][name], holm=p)
+    return list(corrected)
+
+
 def cells(
-    results: Sequence[Result], paper: Paper | None, layouts: Mapping[str, str], *, count: int, tolerance: float
+    results: Sequence[Result],
+    paper: Paper | None,
+    layouts: Mapping[str, str],
+    *,
+    count: int,
+    tolerance: float,
+    reference: Mapping[str, Any] | None = None,
 ) -> list[Cell]:
     """Results -> one cell per data set, category or mean, place, method and metric.
 
     `layouts` names the layout of every data set, `count` is the number of bootstrap draws. Values that differ from the
-    paper's by at most `tolerance`, in [0, 1], agree.
+    paper's by at most `tolerance`, in [0, 1], agree. `reference` names labels of the place that every other place is
+    compared with, method by method: the gain `effect`.
     """
-    placed: dict[Key, list[Result]] = {}
-    for r in results:
-        placed.setdefault((r.dataset, r.category, tuple(r.labels.items()), r.method), []).append(r)
-    entries = _entries(placed, count)
+    shown = {name: metric for name, metric in METRICS.items() if metric.in_tables}
+    placed = by_key(results)
+    entries = entries_of(placed, lambda part: {name: entry(part, metric, count) for name, metric in shown.items()})
     made = []
     for dataset, category, members, labels, method in _rows(placed, layouts):
         keys = [(dataset, c, labels, method) for c in members]
         behind = [r for key in keys for r in placed[key]]
-        for name, metric in METRICS.items():
-            if not metric.in_tables:
-                continue
+        for name, metric in shown.items():
             ours = Entry.mean([entries[key][name] for key in keys])
-            gains: dict[str, tuple[float | None, float, float]] = {}
-            for label, other in GAINS[method].items():
-                theirs = [entries[k][name] for c in members if (k := (dataset, c, labels, other)) in entries]
-                if len(theirs) == len(members):
-                    over = ours.over(Entry.mean(theirs), metric)
-                    gains[label] = (over.value, *over.ends)
-            gain, training = (gains.get(label, (None, NAN, NAN)) for label in ("gain", "training"))
             number = published(paper, dict(labels), category, members, layouts[dataset], (method, name))
             reasons = [] if number is None else _reasons(behind, number)
             printed = None if number is None else number.value / 100
+            gains = gains_of(entries, keys, name, metric)
+            if effect := effect_of(entries, keys, name, metric, reference or {}):
+                gains["effect"] = effect
+            for label, gain in gains.items() if number is not None else ():
+                if label == "effect":
+                    continue
+                theirs = published(paper, dict(labels), category, members, layouts[dataset], (gain.over, name))
+                if number is not None and theirs is not None:
+                    more = _reasons([r for key in keys for r in placed[*key[:3], gain.over]], theirs)
+                    of_paper = (number.value - theirs.value) / 100 * (1 if metric.higher_is_better else -1)
+                    word = gain_verdict(gain, of_paper, [*reasons, *more])
+                    gains[label] = replace(gain, paper=of_paper, verdict=word)
             made.append(
                 Cell(
                     dataset=dataset,
@@ -242,29 +318,62 @@ def cells(
                     difference=NAN if printed is None else ours.value - printed,
                     verdict="" if printed is None else verdict(ours.value, printed, tolerance, reasons),
                     reasons=reasons,
-                    gain=gain[0],
-                    gain_low=gain[1],
-                    gain_high=gain[2],
-                    training=training[0],
-                    training_low=training[1],
-                    training_high=training[2],
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),
                     links=[r.link for r in behind if r.record is not None] if len(members) == 1 else [],
                     flags=list(dict.fromkeys(str(flag) for r in behind if r.record for flag in r.record.flags)),
+                    gains=gains,
                 )
             )
-    return made
+    families = [None if c.categories > 1 else (c.dataset, tuple(c.labels.items()), c.method, c.metric) for c in made]
+    corrected = holm_corrected([cell.gains for cell in made], families)
+    return [replace(cell, gains=gains) for cell, gains in zip(made, corrected, strict=True)]
 
 
-def _entries(placed: Mapping[Key, Sequence[Result]], count: int) -> dict[Key, dict[str, Entry]]:
-    """The entry of every metric in tables. Places that share their runs share the work."""
+def by_key(results: Sequence[Result]) -> dict[Key, list[Result]]:
+    """Results -> those of all seeds of each data set, category, place and method."""
+    placed: dict[Key, list[Result]] = {}
+    for r in results:
+        placed.setdefault((r.dataset, r.category, tuple(r.labels.items()), r.method), []).append(r)
+    return placed
+
+
+def gains_of(entries: Entries, keys: Sequence[Key], name: str, metric: Metric) -> dict[str, Gain]:
+    """All entries, the keys of a category or of those of a mean, which entry of them -> the gains of the (mean) entry.
+
+    A gain over a method that did not run everywhere there is left out.
+    """
+    ours, gains = Entry.mean([entries[key][name] for key in keys]), {}
+    for label, other in GAINS[keys[0][3]].items():
+        others = [(*key[:3], other) for key in keys]
+        if all(key in entries for key in others):
+            gains[label] = ours.over(Entry.mean([entries[key][name] for key in others]), metric, other)
+    return gains
+
+
+def effect_of(
+    entries: Entries, keys: Sequence[Key], name: str, metric: Metric, reference: Mapping[str, Any]
+) -> Gain | None:
+    """All entries, the keys of a category or of those of a mean, which entry of them, labels of the reference place ->
+    the improvement over the same method there; None at the reference itself, and where it did not run.
+    """
+    others = [(*key[:2], tuple({**dict(key[2]), **reference}.items()), key[3]) for key in keys]
+    if others == list(keys) or not all(key in entries for key in others):
+        return None
+    ours, theirs = (Entry.mean([entries[key][name] for key in each]) for each in (keys, others))
+    return ours.over(theirs, metric, keys[0][3])
+
+
+def entries_of(
+    placed: Mapping[Key, Sequence[Result]], compute: Callable[[Sequence[Result]], dict[str, Entry]]
+) -> Entries:
+    """Results by key, what computes their entries -> these by key. Places that share their runs share the work."""
     computed: dict[tuple[str, ...], dict[str, Entry]] = {}
     entries = {}
     for key, results in placed.items():
         runs = (key[0], key[1], *(r.run for r in results))
         if runs not in computed:
-            computed[runs] = {n: entry(results, metric, count) for n, metric in METRICS.items() if metric.in_tables}
+            computed[runs] = compute(results)
         entries[key] = computed[runs]
     return entries
 

@@ -13,12 +13,17 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
-from reconpatch.results.comparison import Cell, Result
+from reconpatch.results.comparison import Cell, Gain, Result
 from reconpatch.results.names import METHODS
 from reconpatch.results.paper import Paper
+from reconpatch.results.selection import ORACLE
 
 MISSING = "–"
-MEANS = {"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"}
+MEANS = {
+    **{"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"},
+    **{"aligned": "mean of {} aligned objects", "rotated": "mean of {} rotated objects"},
+}
+GAIN_COLUMNS = {"gain": "gain over PatchCore", "training": "gain of training", "effect": "effect"}
 COST_STAGES = {"features": "features", "training": "training", "bank": "coreset", "score": "scores"}
 
 
@@ -51,8 +56,8 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
     several = len({cell.dataset for cell in cells}) > 1
     with_paper = {cell.metric for cell in cells if cell.paper is not None}
     # Without an interval a gain says little.
-    with_gain = {cell.metric for cell in cells if cell.gain_low == cell.gain_low}
-    with_training = {cell.metric for cell in cells if cell.training_low == cell.training_low}
+    with_gain = {(c.metric, name) for c in cells for name, gain in c.gains.items() if gain.low == gain.low}
+    with_paper_gain = {(c.metric, name) for c in cells for name, gain in c.gains.items() if gain.paper is not None}
     rows, links, seen = [], [], set()
     for _, group in itertools.groupby(cells, lambda c: (c.dataset, c.category, tuple(c.labels.items()), c.method)):
         part = list(group)
@@ -64,27 +69,32 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
         mean = MEANS.get(first.category, "") if first.categories > 1 else ""  # a category may be called "mean"
         category = mean.format(first.categories) if mean else first.category.replace("_", " ")
         row = ({"dataset": first.dataset} if several else {}) | {"category": category}
-        row |= {label: _text(first.labels.get(label)) for label in labels} | {"method": METHODS[first.method]}
+        row |= {label: label_text(first.labels.get(label)) for label in labels} | {"method": METHODS[first.method]}
         for cell in part:
             label = METRICS[cell.metric].label
-            row[label] = _value(cell)
+            row[label] = value_text(cell.value, cell.low, cell.high)
             if cell.metric in with_paper:
                 row |= _paper_columns(cell, label)
-            if cell.metric in with_gain:
-                row[f"{label}, gain over PatchCore"] = _gain(cell.gain, cell.gain_low, cell.gain_high)
-            if cell.metric in with_training:
-                row[f"{label}, gain of training"] = _gain(cell.training, cell.training_low, cell.training_high)
+            for name, column in GAIN_COLUMNS.items():
+                gain = cell.gains.get(name)
+                if (cell.metric, name) in with_gain:
+                    row[f"{label}, {column}"] = gain_text(gain)
+                if (cell.metric, name) in with_paper_gain:
+                    texts = ("", "")
+                    if gain is not None and gain.paper is not None:
+                        texts = (f"{100 * gain.paper:+.2f}", gain.verdict)
+                    row[f"{label}, paper's {column}"], row[f"{label}, verdict on the {column}"] = texts
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
 
 
-def _value(cell: Cell) -> str:
-    """Ours, with its interval."""
-    if cell.value != cell.value:  # NaN differs from itself
+def value_text(value: float, low: float, high: float) -> str:
+    """A value and the ends of its interval, in [0, 1] -> both x 100."""
+    if value != value:  # NaN differs from itself
         return MISSING
-    ends = "" if cell.low != cell.low else f" [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
-    return f"{100 * cell.value:.2f}{ends}"
+    ends = "" if low != low else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * value:.2f}{ends}"
 
 
 def _paper_columns(cell: Cell, label: str) -> dict[str, str]:
@@ -94,11 +104,13 @@ def _paper_columns(cell: Cell, label: str) -> dict[str, str]:
     return {f"{label}, paper": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
 
 
-def _gain(gain: float | None, low: float, high: float) -> str:
-    if gain is None or gain != gain:
+def gain_text(gain: Gain | None) -> str:
+    """A gain -> it and its interval x 100, and its p; nothing where there is none."""
+    if gain is None or gain.value != gain.value:
         return ""
-    ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low == low else ""
-    return f"{100 * gain:+.2f}{ends}"
+    ends = f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]" if gain.low == gain.low else ""
+    p = f", p {gain.shown_p:.3f}" if gain.p == gain.p else ""
+    return f"{100 * gain.value:+.2f}{ends}{p}"
 
 
 def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, tolerance: float) -> list[str]:
@@ -108,18 +120,40 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
     metrics = [METRICS[name] for name in dict.fromkeys(cell.metric for cell in cells)]
     lower = [metric.label for metric in metrics if not metric.higher_is_better]
-    if any(cell.gain is not None and cell.gain == cell.gain for cell in cells):
+    gains = [(name, gain) for cell in cells for name, gain in cell.gains.items() if gain.value == gain.value]
+    if any(name == "gain" for name, _ in gains):
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that contains 0 does not show which is better.")
-    if any(cell.training is not None and cell.training == cell.training for cell in cells):
+    if any(gain.p == gain.p for _, gain in gains):
+        lines.append(
+            "p: twice the share of draws without the gain's sign; for a category it is corrected for the number of "
+            "categories (Holm), for a mean it is not."
+        )
+    if any(name == "training" for name, _ in gains):
         lines.append(
             "Untrained f: a linear map as it is drawn, before any training. Its gain over PatchCore is what the map "
             "costs, the gain of training is ReConPatch − untrained f; both are together ReConPatch's over PatchCore."
+        )
+    if any(name == "effect" for name, _ in gains):
+        lines.append(
+            "Effect: the improvement over the same method in the reference row, the one without an effect; paired."
+        )
+    if any(ORACLE in cell.labels.values() for cell in cells):
+        lines.append(
+            "Oracle: for each category and seed the value with the best image AUROC on the test set. It is no result: "
+            "it shows what a choice on the test set inflates."
         )
     if lower:
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
     if any(cell.paper is not None for cell in cells):
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
         lines += _caveats(results, cells)
+    if any(gain.paper is not None for _, gain in gains):
+        lines.append(
+            "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
+            "of ours, else ours is smaller or larger; not comparable if one of the two numbers is not."
+        )
+    if any(cell.category in ("aligned", "rotated") and cell.categories > 1 for cell in cells):
+        lines.append("Aligned objects lie nearly the same way in all images, rotated ones in any way.")
     if any(cell.value != cell.value for cell in cells):
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines
@@ -180,7 +214,7 @@ def _places(results: Sequence[Result], texts: Callable[[Result], Sequence[str]])
             labels_of.setdefault(text, set()).add(tuple(r.labels.items()))
     by_place: dict[str, list[str]] = {}
     for text, where in labels_of.items():
-        names = sorted(", ".join(_text(value) for _, value in labels) for labels in where)
+        names = sorted(", ".join(label_text(value) for _, value in labels) for labels in where)
         by_place.setdefault("" if len(where) == len(places) else f" ({' | '.join(names)})", []).append(text)
     return by_place
 
@@ -285,7 +319,7 @@ def _linked(text: str, links: Sequence[str]) -> str:
 
 
 def _css_class(text: str) -> str:
-    return next((word for word in ("agrees", "above", "below") if text.startswith(word)), "")
+    return next((word for word in ("agrees", "above", "below", "larger", "smaller") if text.startswith(word)), "")
 
 
 def _frame(table: Table) -> pd.DataFrame:
@@ -304,5 +338,6 @@ def _latex(text: str) -> str:
     return "".join(special.get(c, c) for c in text)
 
 
-def _text(value: Any) -> str:
+def label_text(value: Any) -> str:
+    """The value of a label -> what tables print."""
     return MISSING if value is None or value != value else str(value)

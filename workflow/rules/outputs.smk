@@ -5,9 +5,12 @@ rule make_table:
     input:
         records=lambda w: results_of(w.experiment, "record"),
         scores=lambda w: results_of(w.experiment, "scores"),
+        manifests=lambda w: outputs.manifests_of(PLAN, w.experiment),
         paper=lambda w: [str(f) for f in [outputs.paper_file(w.experiment)] if f],
     output:
         cells=path("table", "cells"),
+        summary=path("table", "summary"),
+        defects=path("table", "defects"),
         md=path("table", "md"),
         tex=path("table", "tex"),
         html=path("table", "html"),

@@ -91,6 +91,31 @@ def test_a_row_must_be_what_its_records_give(name, change, says, tables: Tables)
     assert findings.status == "DIFFERS" and any(says in text for text in findings.differs), findings
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("tiny_summary", lambda rows: rows[0].update(wins="7"), "row 1, wins: stored 7"),
+        ("tiny_summary", lambda rows: rows.pop(), "lacks the row row"),
+        ("tiny_defects", lambda rows: rows[1].update(gain="0.5"), "gain: stored"),
+        ("tiny_defects", lambda rows: rows[0].update(defect="rust"), "lacks the row mine, bolt, bent"),
+    ],
+)
+def test_summaries_and_types_of_defect_are_checked_with_their_table(name, change, says, tables: Tables) -> None:
+    tables.edit(name, change)
+    findings = tables.check("tiny")
+    assert findings.status == "DIFFERS" and any(says in text for text in findings.differs), findings
+
+
+def test_a_summary_that_is_lost_or_made_up_is_not_ok(tables: Tables) -> None:
+    summaries = {name: tables.root / f"tables/{name}_summary.csv" for name in ("tiny", "combined")}
+    text = summaries["tiny"].read_text()
+    summaries["tiny"].unlink()
+    assert "tiny_summary.csv is missing" in tables.check("tiny").missing[0]
+    assert len(summaries["combined"].read_text().splitlines()) == 1  # one category: the columns alone
+    summaries["combined"].write_text(text)
+    assert tables.check("combined").status == "DIFFERS"
+
+
 def test_rounding_is_told_from_a_difference(tables: Tables) -> None:
     tables.edit("tiny", lambda rows: rows[0].update(value=str(float(rows[0]["value"]) + 5e-7)))
     assert tables.check("tiny").status == "rounding"
@@ -119,3 +144,4 @@ def test_lost_and_edited_records_hinder_the_check(real_results_copy: Path) -> No
     record.unlink()
     findings = tables.check("tiny")
     assert any(f"{record.parent.name} are missing" in text for text in findings.missing)
+    assert not any("_holm" in text or "tiny_" in text or ", wins" in text for text in findings.differs)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from reconpatch.data.layouts import MVTEC_AD, Item
-from reconpatch.data.published import KNOWN, TEXTURES, Flag, alterations, data_flags, record_flags, remarks
+from reconpatch.data.published import GROUPS, KNOWN, TEXTURES, Flag, alterations, data_flags, record_flags, remarks
 
 
 def drawn(train: int, normal: int, defective: int, side: int = 1024, suffix: str = "png") -> list[Item]:
@@ -22,6 +22,9 @@ def test_counts_add_up_to_the_published_totals() -> None:
     assert totals == {"mvtec_ad": [3629, 467, 1258], "btad": [1799, 451, 290]}
     assert tuple(KNOWN["mvtec_ad"]) == MVTEC_AD
     assert set(MVTEC_AD[10:]) == TEXTURES  # objects come first in the paper
+    groups = GROUPS["mvtec_ad"]
+    assert groups["texture"] == TEXTURES and groups["object"] == set(MVTEC_AD[:10])
+    assert groups["aligned"] | groups["rotated"] == groups["object"] and not groups["aligned"] & groups["rotated"]
     for layout, known in KNOWN.items():
         for category, counts in known.items():
             assert alterations(layout, category, drawn(*counts)) == []

@@ -18,6 +18,8 @@ from reconpatch.results.paper import Paper, PaperNumber
 FOLDER = Path(__file__).parents[3] / "configs" / "paper"
 OBJECTS = ["bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"]
 TEXTURES = ["carpet", "grid", "leather", "tile", "wood"]
+ROTATED = ["hazelnut", "metal_nut", "screw"]
+ALIGNED = [c for c in OBJECTS if c not in ROTATED]
 LAYOUTS = {"mvtec_ad": "mvtec_ad"}
 COUNT = 4000
 auroc = st.integers(0, 10_000).map(lambda n: n / 10_000)
@@ -115,7 +117,7 @@ def test_means_over_categories(chosen, data) -> None:
     values = {c: data.draw(auroc) for c in OBJECTS + TEXTURES if c in chosen}
     made = cells_of([given_values({"image_auroc": v}, category=c) for c, v in values.items()])
     expected = {c: [c] for c in values}
-    for name, members in (("object", OBJECTS), ("texture", TEXTURES)):
+    for name, members in (("object", OBJECTS), ("aligned", ALIGNED), ("rotated", ROTATED), ("texture", TEXTURES)):
         inside = [c for c in values if c in members]
         if len(inside) > 1 and len(inside) < len(values):  # a mean of one, or of all, would say nothing new
             expected[name] = inside
@@ -164,7 +166,8 @@ def test_same_scores_gain_exactly_nothing() -> None:
     made = cells_of(compared(0, 3)[0], count=200)
     for category in ("bottle", "carpet", "mean"):
         cell = one(made, category=category)
-        assert (cell.gain, cell.gain_low, cell.gain_high) == (0, 0, 0) and cell.low < cell.high
+        gain = cell.gains["gain"]
+        assert (gain.value, gain.low, gain.high, gain.p) == (0, 0, 0, 1) and cell.low < cell.high
 
 
 def test_gain_is_paired() -> None:
@@ -173,9 +176,12 @@ def test_gain_is_paired() -> None:
     gains = -np.diff(resampled(scores, truths, 500))[:, :, 0]
     for category, draws in (("carpet", gains[:, 1]), ("mean", gains.mean(1))):
         ours, theirs = one(made, category=category), one(made, category=category, method="patchcore")
-        assert ours.gain == pytest.approx(ours.value - theirs.value) and theirs.gain is None
-        assert ours.gain_high - ours.gain_low < min(ours.high - ours.low, theirs.high - theirs.low)
-        assert_ends((ours.gain_low, ours.gain_high), draws)
+        gain = ours.gains["gain"]
+        assert gain.value == pytest.approx(ours.value - theirs.value) and not theirs.gains
+        assert gain.high - gain.low < min(ours.high - ours.low, theirs.high - theirs.low)
+        assert_ends((gain.low, gain.high), draws)
+        share = 2 * min(np.mean(draws <= 0), np.mean(draws >= 0))
+        assert gain.p == pytest.approx(share, abs=4 * np.sqrt(share / len(draws)) + 0.01)
 
 
 def test_the_gain_is_what_the_map_costs_and_what_training_brings() -> None:
@@ -197,11 +203,13 @@ def test_the_gain_is_what_the_map_costs_and_what_training_brings() -> None:
     for category in ("bottle", "carpet", "mean"):
         ours, drawn = one(made, category=category), one(made, category=category, method="untrained")
         theirs = one(made, category=category, method="patchcore")
-        assert drawn.gain == pytest.approx(drawn.value - theirs.value) and drawn.training is None
-        assert ours.training == pytest.approx(ours.value - drawn.value) == pytest.approx(ours.gain - drawn.gain)
-        assert ours.training_low < ours.training < ours.training_high
-        assert ours.gain_low == one(alone, category=category).gain_low and theirs.gain is None
-    assert {"gain", "training", "training_low", "training_high"} <= columns(made)[0].keys()
+        gain, training, cost = ours.gains["gain"], ours.gains["training"], drawn.gains["gain"]
+        assert cost.value == pytest.approx(drawn.value - theirs.value) and drawn.gains.keys() == {"gain"}
+        assert training.value == pytest.approx(ours.value - drawn.value) == pytest.approx(gain.value - cost.value)
+        assert training.low < training.value < training.high and training.over == "untrained"
+        assert gain.low == one(alone, category=category).gains["gain"].low and not theirs.gains
+    ends = ("", "_low", "_high", "_p", "_holm")
+    assert {f"{name}{end}" for name in ("gain", "training") for end in ends} <= columns(made)[0].keys()
     assert "training" not in columns(alone)[0] and "gain" in columns(alone)[0]
 
 
@@ -216,9 +224,10 @@ def test_a_new_metric_has_columns_intervals_and_gains(monkeypatch) -> None:
         result.record.metrics["image_error"] = 1 - result.record.metrics["image_ap"]
     made = cells_of(results, layouts={"mvtec_ad": "folder"}, count=200)
     precision, wrong = one(made, metric="image_ap"), one(made, metric="image_error")
-    assert wrong.value == pytest.approx(1 - precision.value) and wrong.gain == pytest.approx(precision.gain)
-    assert wrong.low < wrong.value < wrong.high and wrong.gain_low == pytest.approx(precision.gain_low)
-    assert wrong.gain is not None and wrong.gain > 0
+    gain, same = wrong.gains["gain"], precision.gains["gain"]
+    assert wrong.value == pytest.approx(1 - precision.value) and gain.value == pytest.approx(same.value)
+    assert wrong.low < wrong.value < wrong.high and (gain.low, gain.p) == pytest.approx((same.low, same.p))
+    assert gain.value > 0
 
 
 @given(st.integers(5000, 9500), st.integers(1, 200), st.integers(-300, 300))
@@ -256,7 +265,9 @@ def test_whatever_forbids_a_comparison_is_the_reason(reason) -> None:
         (OBJECTS + TEXTURES, "mean", {**dict.fromkeys(OBJECTS + TEXTURES, 80), "mean": 95.1}, 95.1, ["Of it."]),
         ([*OBJECTS, "carpet"], "object", {**dict.fromkeys(OBJECTS, 80), "object": 95.1}, 95.1, ["Of it."]),
         (OBJECTS, "mean", {**dict.fromkeys(OBJECTS, 80), "object": 95.1, "mean": 50}, 95.1, ["Of it."]),
-        (TEXTURES[::-1], "mean", {**dict.fromkeys(TEXTURES, 80), "mean": 50}, None, []),  # nor is it the mean of all
+        (TEXTURES[::-1], "mean", {**dict.fromkeys(TEXTURES, 80), "mean": 50}, 80, []),  # nor is it the mean of all
+        (OBJECTS, "aligned", {**dict.fromkeys(ALIGNED, 80), **dict.fromkeys(ROTATED, 70), "mean": 50}, 80, []),
+        (OBJECTS, "rotated", {**dict.fromkeys(ROTATED[1:], 70), "mean": 50}, None, []),
         # Categories of one's own among them.
         ([*OBJECTS, *TEXTURES, "nut", "bolt"], "mean", {"mean": 95}, 95, ["the paper does not have bolt, nut"]),
         (["bottle", "nut"], "mean", {"bottle": 95, "mean": 95}, 95, ["the paper does not have nut"]),
@@ -277,8 +288,71 @@ def test_a_missing_run_is_no_number_and_neither_is_a_mean_over_it() -> None:
     made = cells_of(results, printed(*((c, 90.0, "") for c in ("bottle", "carpet", "mean"))))
     for category in ("carpet", "mean"):
         cell = one(made, category=category)
-        numbers = (cell.value, cell.low, cell.high, cell.difference, cell.gain, cell.gain_low, cell.gain_high)
+        gain = cell.gains["gain"]
+        numbers = (cell.value, cell.low, cell.high, cell.difference, gain.value, gain.low, gain.high, gain.p, gain.holm)
         assert np.isnan(np.array(numbers, float)).all() and cell.verdict == "not run"
     assert len(one(made, category="carpet").links) == 1  # of the seed that is there
     for cell in (one(made, category="bottle"), one(made, category="mean", method="patchcore")):
         assert np.isfinite([cell.value, cell.low]).all()
+
+
+def test_holm_is_over_the_categories_of_a_place_metric_and_gain() -> None:
+    """Against Holm's procedure step by step; means are not corrected and do not count."""
+    results = []
+    for n, (category, shift) in enumerate(zip(("bottle", "cable", "carpet"), (-0.2, 0.1, 0.3), strict=True)):
+        base, labels = draw(n + 20, 0.5)
+        for dim, more in ((64, 0.0), (512, 0.2)):
+            place = {"labels": {"dim": dim}, "category": category}
+            theirs = base + np.random.default_rng(n).normal(0, 0.3, len(base))
+            results.append(scored(np.float32(theirs), labels, method="patchcore", run=f"p{dim}", **place))
+            results.append(scored(np.float32(base + (shift + more) * labels), labels, run=f"r{dim}", **place))
+    made = cells_of(results, count=1000)
+    for dim in (64, 512):
+        gains = [one(made, {"dim": dim}, category=c).gains["gain"] for c in ("bottle", "cable", "carpet")]
+        ordered, least = sorted(gains, key=lambda gain: gain.p), 0.0
+        for n, gain in enumerate(ordered):
+            least = max(least, min(1.0, (len(ordered) - n) * gain.p))
+            assert gain.holm == pytest.approx(least)
+        assert len({gain.p for gain in gains}) > 1
+        mean = one(made, {"dim": dim}, category="mean").gains["gain"]
+        assert np.isnan(mean.holm) and mean.shown_p == mean.p
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "caveat", "word"),
+    [
+        (99.0, 98.0, "", "larger"),
+        (99.0, 99.5, "", "larger"),
+        (99.0, 10.0, "", "smaller"),
+        (99.0, None, "", "agrees with the paper's gain"),
+        (99.0, 98.0, "Of another network.", "not comparable"),
+    ],
+)
+def test_verdict_on_the_gain(ours, theirs, caveat, word) -> None:
+    """PatchCore's number puts the paper's gain at, above or below ours; its caveat forbids the comparison of gains."""
+    results = [scored(*draw(1, shift), method=m, run=m) for m, shift in (("patchcore", 0.3), ("reconpatch", 1.5))]
+    alone = one(cells_of(results, count=300))
+    gain = alone.gains["gain"]
+    assert gain.paper is None and gain.verdict == "" and "paper_gain" not in columns([alone])[0] and gain.low > 0.02
+    theirs = ours - 100 * gain.value if theirs is None else theirs
+    numbers = {
+        **printed(("bottle", ours, "")).numbers,
+        **printed(("bottle", theirs, caveat), method="patchcore").numbers,
+    }
+    cell = one(cells_of(results, Paper([], numbers), count=300))
+    gain = cell.gains["gain"]
+    assert gain.verdict == word and gain.paper == pytest.approx((ours - theirs) / 100) and cell.reasons == []
+    (row,) = columns([cell])
+    assert (row["paper_gain"], row["gain_verdict"]) == (gain.paper, word)
+
+
+def test_a_departure_of_either_method_forbids_the_comparison_of_gains() -> None:
+    rows = {**printed(("bottle", 99.0, "")).numbers, **printed(("bottle", 98.0, ""), method="patchcore").numbers}
+    for departs in ("patchcore", "reconpatch"):
+        results = [
+            scored(*draw(1), method=m, run=m, departures=("x = 1",) if m == departs else ())
+            for m in ("patchcore", "reconpatch")
+        ]
+        assert one(cells_of(results, Paper([], rows))).gains["gain"].verdict == "not comparable"
+    lost = [replace(r, record=None, saved=None) if r.method == "reconpatch" else r for r in results]
+    assert one(cells_of(lost, Paper([], rows))).gains["gain"].verdict == "not run"

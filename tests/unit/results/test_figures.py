@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawing import make_record
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record
-from reconpatch.results.figures.common import ANOMALOUS, panel_titles, save
+from reconpatch.results.figures.common import ANOMALOUS, COLOURS, panel_titles, save
 from reconpatch.results.figures.embedding import embed, nearest, scatter
 from reconpatch.results.figures.maps import (
     GROUND_TRUTH,
@@ -20,7 +21,9 @@ from reconpatch.results.figures.maps import (
     histogram,
     typical_images,
 )
-from reconpatch.results.figures.sweeps import COLOURS, Series, sweep
+from reconpatch.results.figures.ranks import rank_panels, ranks
+from reconpatch.results.figures.sweeps import Series, sweep
+from reconpatch.results.names import METHODS
 
 NAN = float("nan")
 OURS = Series("ReConPatch", [98.0, NAN, 99.0], [97.5, NAN, 98.0], [98.5, NAN, 99.5], [99.49, 99.56, None])
@@ -43,6 +46,10 @@ def draw_sweep() -> Figure:
     return sweep({"image AUROC": [BASE, OURS], "pixel AUROC": [OURS]}, ["64", "128", "256"], "dimension", "AUROC in %")
 
 
+def draw_ranks() -> Figure:
+    return ranks(rank_panels(cells_csv({64: tuple(METHODS)}, 4), ["dim"]))
+
+
 def draw_histogram() -> Figure:
     scores = np.random.default_rng(0).random(20).astype(np.float32)
     return histogram([scores, scores], np.repeat([0, 1], 10), ["PatchCore", "ReConPatch"])
@@ -59,7 +66,9 @@ def draw_gallery(thresholds: tuple[float | None, ...] = (95.0, 10_100.0, None)) 
     return gallery(examples, "ReConPatch", thresholds)
 
 
-@pytest.mark.parametrize(("draw", "suffix"), [(draw_sweep, "svg"), (draw_histogram, "svg"), (draw_gallery, "png")])
+@pytest.mark.parametrize(
+    ("draw", "suffix"), [(draw_sweep, "svg"), (draw_ranks, "svg"), (draw_histogram, "svg"), (draw_gallery, "png")]
+)
 def test_same_figure_same_bytes(draw, suffix, tmp_path) -> None:
     for name in ("a", "b"):
         save(draw(), tmp_path / f"{name}.{suffix}", "a footnote")
@@ -123,6 +132,49 @@ def test_sweep_draws_our_values_the_intervals_and_the_paper() -> None:
         bars = [s for c in axis.collections if isinstance(c, LineCollection) for s in c.get_segments()]
         assert [tuple(bar[:, 1]) for bar in bars] == [(97.5, 98.5), (98.0, 99.5)]  # none where missing
     assert legends(figure) == ["PatchCore", "ReConPatch", "ours", "95 % interval", "paper"]
+
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def cells_csv(places: dict[int, tuple[str, ...]], categories: int) -> pd.DataFrame:
+    """Cells of image AUROC in which ReConPatch is the best, the untrained f the worst everywhere, and their mean."""
+    values = {"reconpatch": 0.9, "patchcore": 0.8, "untrained": 0.7}
+    names = [*(f"c{n}" for n in range(categories)), "mean"]
+    return pd.DataFrame(
+        {"dataset": "mine", "category": name, "categories": 1 if name != "mean" else categories, "dim": dim}
+        | {"metric": "image_auroc", "method": method, "value": values[method] + 0.001 * n}
+        for dim, methods in places.items()
+        for n, name in enumerate(names)
+        for method in methods
+    )
+
+
+def test_ranks_draws_places_with_three_methods() -> None:
+    """Ranks 1, 2 and 3 everywhere: Friedman's statistic is 2 N, its p exp(-N); CD by the printed quantile."""
+    panels = rank_panels(cells_csv({64: tuple(METHODS), 128: ("patchcore", "reconpatch")}, 8), ["dim"])
+    assert list(panels) == ["dim 64, image AUROC", "dim 128, image AUROC"] and panels["dim 64, image AUROC"].shape == (
+        8,
+        3,
+    )
+    figure = ranks(panels)
+    title, texts = figure.axes[0].get_title(), [text.get_text() for text in figure.axes[0].texts]
+    assert title.splitlines()[0] == "dim 64, image AUROC" and "8 categories" in title
+    assert f"Friedman p {np.exp(-8):.2g}" in title and f"critical difference {2.343 / 2:.2f}" in title
+    assert {"ReConPatch (1.00)", "PatchCore (2.00)", "(3.00) untrained f"} <= set(texts)
+    assert [axis.axison for axis in figure.axes] == [True, False] and not figure.texts
+
+
+@pytest.mark.parametrize(
+    ("methods", "categories", "says"),
+    [
+        (("patchcore", "reconpatch"), 8, "methods: 2; such categories: 8"),
+        (tuple(METHODS), 2, "methods: 3; such categories: 2"),
+    ],
+)
+def test_ranks_say_why_there_is_no_diagram(methods, categories, says) -> None:
+    (text,) = ranks(rank_panels(cells_csv({64: methods}, categories), ["dim"])).texts
+    assert says in text.get_text() and "at least 3 methods and 3 categories" in text.get_text()
 
 
 # --- layouts of patches ----------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Tables of the results that the fixture `real_results` made."""
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 from real_results import file_of, real_plan
 
+from reconpatch.data.manifest import manifest_json, read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.outputs import table_settings
 from reconpatch.experiments.plan import Plan
@@ -34,9 +37,10 @@ def rows_of(name: str = "t") -> list[dict[str, str]]:
 
 
 def markdown() -> tuple[str, list[dict[str, str]]]:
-    """The text of the table `t` and its rows."""
+    """The text of the tables `t` and the rows of the first."""
     text = Path("results/tables/t.md").read_text(encoding="utf-8")
-    header, _, *rows = ([c.strip() for c in li.split("|")[1:-1]] for li in text.splitlines() if li.startswith("|"))
+    _, first, *_ = re.split(r"^\*\*.*\*\*$", text, flags=re.MULTILINE)
+    header, _, *rows = ([c.strip() for c in li.split("|")[1:-1]] for li in first.splitlines() if li.startswith("|"))
     return text, [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -118,3 +122,42 @@ def test_series_of_a_figure(plan) -> None:
         assert line.name == names[method] and np.isnan(np.array(line.paper, float)).all()
         for values, column in ((line.values, "value"), (line.low, "low"), (line.high, "high")):
             assert values == pytest.approx([100 * float(rows[method, at][column]) for at in x])
+
+
+def test_types_of_defect_come_from_the_manifest_of_the_images_scored(plan) -> None:
+    """Two scratched and one bent image a category, against 3 good ones; ensembles and single runs alike."""
+    for name in ("tiny", "combined"):
+        for row in rows_of(f"{name}_defects"):
+            assert (row["defect"], row["images"]) in {("bent", "1"), ("scratch", "2")}
+        whole = {
+            tuple(row[key] for key in row if key in ("category", "coreset", "backbone", "method")): float(row["value"])
+            for row in rows_of(name)
+            if row["metric"] == "image_auroc" and row["categories"] == "1"
+        }
+        for place, value in whole.items():  # the AUROC of all types is their mean, weighted by their images
+            parts = [
+                r
+                for r in rows_of(f"{name}_defects")
+                if place == tuple(r[key] for key in r if key in ("category", "coreset", "backbone", "method"))
+            ]
+            weighted = [float(part["value"]) * int(part["images"]) for part in parts]
+            assert len(parts) == 2 and sum(weighted) / 3 == pytest.approx(value)
+    manifest = file_of("index", "manifest", dataset="mine", category="nut")
+    items, _ = read_manifest(manifest)
+    manifest.write_text(manifest_json([replace(item, defect="dent") if item.label else item for item in items]))
+    with pytest.raises(ReconpatchError, match="made from other images than"):
+        write_table(table_settings(plan, "tiny"), None, FOLDER, "t")
+
+
+def test_a_table_of_two_categories_has_a_summary(plan) -> None:
+    """Each table's text has it, as its CSV; tables of one category and of costs have the columns alone."""
+    rows = rows_of("tiny_summary")
+    assert [row["coreset"] for row in rows if row["metric"] == "image_auroc"] == ["0.5", "0.1"]
+    assert all(int(r["wins"]) + int(r["ties"]) + int(r["losses"]) == 2 and (r["over"] == "patchcore") for r in rows)
+    means = {(r["coreset"], r["metric"]): r["gain"] for r in rows_of("tiny") if r["category"] == "mean" and r["gain"]}
+    assert {(r["coreset"], r["metric"]): r["gain"] for r in rows}.items() <= means.items()
+    for suffix in ("md", "tex", "html"):
+        text = Path(f"results/tables/tiny.{suffix}").read_text(encoding="utf-8")
+        assert "over all categories" in text and "ReConPatch over PatchCore" in text and "by type of defect" in text
+        assert "over all categories" not in Path(f"results/tables/combined.{suffix}").read_text(encoding="utf-8")
+    assert rows_of("combined_summary") == rows_of("costs_summary") == rows_of("costs_defects") == []

@@ -8,7 +8,7 @@ from drawing import make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconpatch.results.comparison import Cell, Result
+from reconpatch.results.comparison import Cell, Gain, Result
 from reconpatch.results.tables import (
     MISSING,
     Table,
@@ -55,8 +55,7 @@ def cell(**changes: Any) -> Cell:
     """A cell of image AUROC, as `cells` makes it."""
     fields = {"dataset": "mine", "category": "nut", "categories": 1, "method": "reconpatch", "metric": "image_auroc"}
     fields |= {"labels": {}, "value": 0.91234, "sd": NAN, "low": 0.85, "high": 0.9612, "paper": None, "flags": []}
-    fields |= {"difference": NAN, "verdict": "", "reasons": [], "gain": None, "gain_low": NAN, "gain_high": NAN}
-    fields |= {"training": None, "training_low": NAN, "training_high": NAN}
+    fields |= {"difference": NAN, "verdict": "", "reasons": []}
     return Cell(**(fields | {"seeds": [0], "runs": ["r"], "links": ["runs/r/record.json"]} | changes))
 
 
@@ -66,15 +65,20 @@ def table_of(*made: Cell) -> Table:
 
 def test_paper_verdict_and_gain_have_columns_where_there_are_any() -> None:
     fields = {"paper": 0.914, "difference": -0.00166, "verdict": "agrees"}
-    gain = {"gain": -0.0042, "gain_low": -0.0151, "gain_high": 0.0049}
+    gain = Gain("patchcore", -0.0042, -0.0151, 0.0049, p=0.1, holm=0.3, paper=0.012, verdict="smaller")
     table = table_of(
-        cell(**fields, **gain), cell(metric="aupro_30", low=NAN, gain=0.5), cell(category="bolt", method="patchcore")
+        cell(**fields, gains={"gain": gain}),
+        cell(metric="aupro_30", low=NAN, gains={"gain": Gain("patchcore", 0.5, NAN, NAN, NAN)}),
+        cell(category="bolt", method="patchcore"),
     )
     first, second = table.rows
     assert first == {
         **{"category": "nut", "method": "ReConPatch", "image AUROC": "91.23 [85.0, 96.1]"},
         **{"image AUROC, paper": "91.40", "image AUROC, verdict": "agrees (-0.17)"},
-        **{"image AUROC, gain over PatchCore": "-0.42 [-1.5, +0.5]", "AUPRO (30 %)": "91.23"},
+        "image AUROC, gain over PatchCore": "-0.42 [-1.5, +0.5], p 0.300",
+        "image AUROC, paper's gain over PatchCore": "+1.20",
+        "image AUROC, verdict on the gain over PatchCore": "smaller",
+        "AUPRO (30 %)": "91.23",
     }
     assert second["method"] == "PatchCore" and second["image AUROC, gain over PatchCore"] == ""
     assert (second["image AUROC, paper"], second["image AUROC, verdict"]) == (MISSING, MISSING)
@@ -87,7 +91,7 @@ def test_patchcore_rows_are_not_repeated() -> None:
     for dataset, category in (("mine", "nut"), ("mine", "bolt"), ("other", "nut")):
         for sigma in (0.5, 1.0, 2.0):
             target = {"dataset": dataset, "category": category, "labels": {"sigma": sigma}}
-            made += [cell(**target, method="patchcore", runs=["p"]), cell(**target, runs=[f"r{sigma}"], gain=0.01)]
+            made += [cell(**target, method="patchcore", runs=["p"]), cell(**target, runs=[f"r{sigma}"])]
     shown = [(row["method"], row["sigma"]) for row in table_of(*made).rows]
     assert shown == [("PatchCore", "0.5"), *(("ReConPatch", s) for s in ("0.5", "1.0", "2.0"))] * 3
     differ = [cell(labels={"dim": dim}, method="patchcore", runs=[f"p{dim}"]) for dim in (64, 512)]

@@ -1,0 +1,75 @@
+"""Critical-difference diagrams: average ranks of methods over categories. Drawing only; `statistics` computes."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import scikit_posthocs
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reconpatch.method.metrics import METRICS
+from reconpatch.results.figures.common import COLOURS, PLOT_STYLE
+from reconpatch.results.names import METHODS
+from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks, critical_difference, friedman_p
+
+
+def rank_panels(cells: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Cells of a table's CSV, the swept labels -> title of a place and metric -> values, (categories, methods).
+
+    Categories on which a method has no value are left out.
+    """
+    single = cells[(cells["categories"] == 1) & cells["metric"].isin(RANKED)]
+    places = [*(["dataset"] if single["dataset"].nunique() > 1 else []), *labels, "metric"]
+    panels = {}
+    for key, part in single.groupby(places, sort=False, dropna=False):
+        *place, metric = map(str, key)
+        named = [f"{name} {value}" for name, value in zip(places, place, strict=False)]
+        values = part.pivot(index="category", columns="method", values="value").dropna()
+        panels[", ".join([*named, METRICS[metric].label])] = values.rename(columns=METHODS)
+    return panels
+
+
+def ranks(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """(values by title, a row per category, a column per method) -> a diagram each, two in a row.
+
+    Panels with too few methods or categories are left out; if none is left, the figure says why.
+    """
+    shown = {title: values for title, values in panels.items() if min(values.shape) >= LEAST}
+    with plt.rc_context(PLOT_STYLE):
+        rows = -(-len(shown) // 2) or 1
+        figure, axes = plt.subplots(rows, 2, figsize=(9, 2.6 * rows), squeeze=False, layout="constrained")
+        for axis in axes.flat[len(shown) :]:
+            axis.set_axis_off()
+        if not shown:
+            most = [max((values.shape[n] for values in panels.values()), default=0) for n in (0, 1)]
+            reason = (
+                f"No diagram: ranks need at least {LEAST} methods and {LEAST} categories with values of all of them.\n"
+                f"Here, methods: {most[1]}; such categories: {most[0]}."
+            )
+            figure.text(0.5, 0.5, reason, ha="center", va="center")
+        for axis, (title, values) in zip(axes.flat, shown.items(), strict=False):
+            _diagram(axis, title, values)
+    return figure
+
+
+def _diagram(axis: Axes, title: str, values: pd.DataFrame) -> None:
+    """Values of k methods on N categories -> their diagram. Every metric in RANKED is better the higher it is."""
+    count, methods = values.shape
+    difference, p = critical_difference(count, methods), friedman_p(values.to_numpy())
+    average = pd.Series(average_ranks(values.to_numpy()), index=values.columns)
+    colours = dict(zip(METHODS.values(), COLOURS, strict=False))
+    scikit_posthocs.critical_difference_diagram(
+        average,
+        scikit_posthocs.posthoc_nemenyi_friedman(values),
+        cd=difference,
+        alpha=LEVEL,
+        ax=axis,
+        label_fmt_left="{label} ({rank:.2f})",
+        label_fmt_right="({rank:.2f}) {label}",
+        color_palette={name: colours[name] for name in values.columns},
+    )
+    axis.set_title(f"{title}\n{count} categories, Friedman p {p:.2g}, critical difference {difference:.2f}", fontsize=9)
+    axis.set_xticks(range(1, methods + 1))
+    axis.tick_params(axis="x", labelsize=7, pad=1)
+    axis.set_ylim(top=1)

@@ -1,0 +1,127 @@
+"""One method against another over all categories: mean gain, wins, ties and losses, and average ranks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reconpatch.method.metrics import METRICS
+from reconpatch.results.comparison import Cell, Gain, Labels
+from reconpatch.results.names import METHODS
+from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks
+from reconpatch.results.tables import Table, gain_text, label_text
+
+ENDS = ("gain", "gain_low", "gain_high", "gain_p")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A method over another at one place of a table by one metric.
+
+    gain is the mean gain over all categories of the table. wins and losses are the categories with a significant gain
+    of that sign, ties the others with a gain. ranks are the average ranks of the method and of the other among all
+    methods there, None where they are not comparable.
+    """
+
+    dataset: str
+    labels: Mapping[str, Any]
+    method: str
+    metric: str
+    gain: Gain
+    wins: int
+    ties: int
+    losses: int
+    ranks: tuple[float, float] | None
+
+
+def summaries(cells: Sequence[Cell]) -> list[Summary]:
+    """Cells of a table -> a Summary per data set, place, pair of methods and metric, where gains have intervals.
+
+    A pair whose runs stand at several places is summarised at the first.
+    """
+    single: dict[tuple[str, Labels, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.categories == 1:
+            single.setdefault((cell.dataset, tuple(cell.labels.items()), cell.metric), []).append(cell)
+    ranks = {key: _average_ranks(part) for key, part in single.items()}
+    runs = {(c.dataset, tuple(c.labels.items()), c.method): c.runs for c in cells if _is_mean(c)}
+    rows, seen = [], set()
+    for cell in filter(_is_mean, cells):
+        key = (cell.dataset, tuple(cell.labels.items()), cell.metric)
+        for name, gain in cell.gains.items():
+            over = [c.gains[name] for c in single[key] if c.method == cell.method and name in c.gains]
+            clear = [gain.value for gain in over if gain.holm <= LEVEL]
+            tested = sum(gain.holm == gain.holm for gain in over)
+            pair = (cell.dataset, cell.metric, *cell.runs, "over", *runs[*key[:2], gain.over])
+            if not tested or pair in seen:
+                continue
+            seen.add(pair)
+            wins, losses = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
+            of_pair = (ranks[key][cell.method], ranks[key][gain.over]) if ranks[key] else None
+            counts = (wins, tested - wins - losses, losses)
+            rows.append(Summary(cell.dataset, cell.labels, cell.method, cell.metric, gain, *counts, of_pair))
+    return rows
+
+
+def _is_mean(cell: Cell) -> bool:
+    return cell.category == "mean" and cell.categories > 1
+
+
+def _average_ranks(cells: Sequence[Cell]) -> dict[str, float]:
+    """Cells of single categories of one place and metric -> the average rank of every method, {} where it has none."""
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    categories = list(dict.fromkeys(cell.category for cell in cells))
+    values = {(cell.category, cell.method): cell.value for cell in cells}
+    grid = np.array([[values.get((c, m), np.nan) for m in methods] for c in categories])
+    grid = grid[np.isfinite(grid).all(1)]
+    if cells[0].metric not in RANKED or len(methods) < LEAST or len(grid) < LEAST:
+        return {}
+    return dict(zip(methods, average_ranks(grid).tolist(), strict=True))
+
+
+def summary_columns(rows: Sequence[Summary], labels: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Summaries, names of their labels -> rows and columns of their CSV file; it has the columns without rows, too."""
+    made = [
+        {"dataset": row.dataset, **row.labels, "method": row.method, "over": row.gain.over, "metric": row.metric}
+        | dict(zip(ENDS, (row.gain.value, row.gain.low, row.gain.high, row.gain.p), strict=True))
+        | {"wins": row.wins, "ties": row.ties, "losses": row.losses}
+        | dict(zip(("rank", "rank_over"), row.ranks or (None, None), strict=True))
+        for row in rows
+    ]
+    counts = ["wins", "ties", "losses", "rank", "rank_over"]
+    return made, ["dataset", *labels, "method", "over", "metric", *ENDS, *counts]
+
+
+def summary_table(rows: Sequence[Summary], title: str, *, count: int) -> Table | None:
+    """Summaries, number of bootstrap draws -> their table; None without any."""
+    several = len({row.dataset for row in rows}) > 1
+    ranked = any(row.ranks for row in rows)
+    shown = []
+    for row in rows:
+        text = ({"dataset": row.dataset} if several else {}) | {k: label_text(v) for k, v in row.labels.items()}
+        text |= {"comparison": f"{METHODS[row.method]} over {METHODS[row.gain.over]}"}
+        text |= {"metric": METRICS[row.metric].label, "mean gain": gain_text(row.gain)}
+        text["wins / ties / losses"] = f"{row.wins} / {row.ties} / {row.losses}"
+        if ranked:
+            text["average ranks"] = "{:.2f}, {:.2f}".format(*row.ranks) if row.ranks else ""
+        shown.append(text)
+    return Table(title, shown, _notes(rows, ranked, count)) if shown else None
+
+
+def _notes(rows: Sequence[Summary], ranked: bool, count: int) -> list[str]:
+    """How to read the summaries."""
+    percent = f"{100 * LEVEL:g} %"
+    lines = [
+        "Mean gain: over all categories, × 100, with its 95 % interval and its p.",
+        f"Wins and losses: categories whose gain or loss is significant at {percent} after Holm's correction for their "
+        "number; all others are ties, which does not show that the methods are equal.",
+    ]
+    most = max(row.wins + row.ties + row.losses for row in rows)
+    if 2 * most / (1 + count) > LEVEL:
+        lines.append(f"{count} draws are too few for a win or a loss among {most} categories: raise `resamples`.")
+    if ranked:
+        lines.append(
+            "Average ranks: of the two methods among all methods with these settings, over categories; 1 is the best."
+        )
+    return lines
