@@ -49,10 +49,12 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "tiny": {
         "datasets": {DATASET: "all"},
         "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
+        "reference": {"coreset": 0.5},
         "figures": {
             **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram")},
             "sweep": {},
             "ranks": {},
+            "effects": {},
         },
     },
     "combined": {

@@ -47,7 +47,7 @@ def test_the_workflow_continues_from_results_of_the_steps(real_checkout: Path) -
     printed = snakemake(real_checkout, "--cores", "2", *command)
     made = {line.split()[1].rstrip(":") for line in printed.splitlines() if line.startswith(("rule ", "localrule "))}
     kinds = {kind for content in EXPERIMENTS.values() for kind in content.get("figures", {})}
-    assert len(kinds) == 8 and made - {*EXPERIMENTS} == {f"draw_{kind}" for kind in kinds}
+    assert len(kinds) == 9 and made - {*EXPERIMENTS} == {f"draw_{kind}" for kind in kinds}
     figures = {file.stem: file for file in (real_checkout / "results/figures").rglob("*.*")}
     assert set(figures) == kinds and all(file.stat().st_size > 1000 for file in figures.values())
     assert "Nothing to be done" in snakemake(real_checkout, "-n", *command)
