@@ -24,6 +24,7 @@ from reconpatch.data.index import index
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.config import read_config, read_experiment, read_yaml
+from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import load_plan, make_plan
 from reconpatch.method.backbones import load_backbone, read_state
 from reconpatch.method.memory_bank import MemoryBank, Representation
@@ -84,7 +85,8 @@ def planned(name: str, changes: dict[str, object], *says: str, category: str = "
         data = {"mine": {"layout": "mvtec_ad", "root": str(draw(folder, category=category))}}
         (folder / "nuts.yaml").write_text(yaml.safe_dump(EXPERIMENT | changes))
         content = DEFAULT | {"datasets": data, "experiments": {"nuts": str(folder / "nuts.yaml")}} | whole
-        check_backbones(make_plan(read_config(content)), folder / "answers.json")
+        networks = Networks(folder / "answers.json")
+        check_backbones(make_plan(read_config(content), networks=networks), networks)
 
     return case(f"experiment: {name}", run, *says)
 
@@ -198,7 +200,6 @@ CASES = [
     baseline("text as a number", {"k": "five"}, "baseline.k = 'five'", "valid integer"),
     baseline("a seed that generators refuse", {"seed": 2**32}, "baseline.seed = 4294967296", "less than"),
     baseline("crop above resize", {"crop": 300}, "crop 300 is larger than resize 256", "lower crop or raise resize"),
-    baseline("more pooled than there is", {"feature_dim": 4096}, "feature_dim 4096", "lower it or raise level_dim"),
     baseline("an even patch", {"patch_size": 4}, "baseline.patch_size = 4", "must be odd"),
     config("seeds twice", "seeds", [0, 1, 0], "seeds = [0, 1, 0]", "0 is there twice", "every value once"),
     config("no mapping", "baseline", [1], "baseline = [1]", "must be a section"),
@@ -229,7 +230,15 @@ CASES = [
     planned("an axis of no parameter", {"axes": {"dmi": [1]}}, "'dmi' is no parameter", "did you mean dim"),
     planned("an unknown parameter", {"set": {"dmi": 1}}, "experiment nuts", "'dmi' is no parameter", "mean dim"),
     planned("a figure of no value", {"axes": {"dim": [8]}, "figures": {"umap": {"dim": 9}}}, "dim = 9", "[8]"),
+    planned(
+        "more pooled than there is", {"set": {"feature_dim": 4096}}, "feature_dim 4096", "lower it or raise level_dim"
+    ),
     planned("an epoch not kept", {"set": {"epoch": 7}}, "epoch = 7 is not among checkpoints", "add it"),
+    planned("a share not kept", {"set": {"epoch": "3/7"}}, "epoch = 3/7 is not among checkpoints", "add it"),
+    planned("more than the whole", {"set": {"dim": "3/2"}}, "experiment nuts: dim = '3/2'", "at most 1"),
+    planned("a width of words", {"set": {"level_dim": "wide"}}, "experiment nuts: level_dim = 'wide'", "integer"),
+    planned("a reference of no row", {"axes": {"dim": [8]}, "reference": {"dim": 9}}, "dim = 9 is no row", "dim: 8"),
+    planned("an oracle over no axis", {"axes": {"dim": [8]}, "oracle": "k"}, "oracle: 'k' is no axis", "name one"),
     planned("an unknown data set", {"datasets": {"yours": "all"}}, "data set 'yours' is not under datasets"),
     planned("an unknown category", {"datasets": {"mine": ["bolt"]}}, "category 'bolt' is not in data set mine", "nut"),
     planned("a category called mean", {}, "datasets.mine.root", "'mean'", "rename the folder", category="mean"),

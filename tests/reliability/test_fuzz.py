@@ -23,6 +23,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, read_config, read_experiment, read_yaml
 from reconpatch.experiments.plan import run_name
 from reconpatch.experiments.rows import expand
+from reconpatch.experiments.run import BASELINE, fitted
 from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
 from reconpatch.method.bootstrap import auroc, image_wins, pixel_wins
@@ -87,9 +88,14 @@ def test_configuration_is_read_or_the_key_is_named(path, value) -> None:
         assert len(message) < 20_000 and all(line.isprintable() for line in message.split("\n"))
     else:
         assert isinstance(config, Config)
-        name = run_name(config.baseline, read_config(DEFAULT).baseline)
-        assert len(name) < 80 and name.isascii() and not set(name) & set("/\\\n ~$:"), name
-        json.dumps(description(config.baseline, "score"), allow_nan=False)  # what runs are named by
+        try:
+            run = fitted(config.baseline, lambda _, levels: [64] * len(levels), "baseline")
+        except ReconpatchError as error:  # widths that do not fit each other
+            assert str(error).startswith("baseline: ")
+        else:
+            name = run_name(run, BASELINE)
+            assert len(name) < 80 and name.isascii() and not set(name) & set("/\\\n ~$:"), name
+            json.dumps(description(run, "score"), allow_nan=False)  # what runs are named by
 
 
 @stable
@@ -193,7 +199,7 @@ def test_files_of_any_bytes_and_damaged_ones(name, data, tmp_path, monkeypatch) 
 
 AXES = st.dictionaries(
     st.sampled_from(["dim", "levels", "epoch", "epochs", "coreset", "method", "seed", "backbone", "teacher_norm"]),
-    st.lists(st.sampled_from(["2", 2, 2.0, True, None, [2], [2, 3], "a", 0.5, "9" * 5000, -1, {}]), max_size=3),
+    st.lists(st.sampled_from(["2", 2, 2.0, True, None, [2], [2, 3], "a", "1/2", 0.5, "9" * 5000, -1, {}]), max_size=3),
     max_size=3,
 )
 ADDED = [("ensemble",), ("x",), ("axes", "levels"), ("set", "dim")]
