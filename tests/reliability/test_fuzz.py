@@ -121,7 +121,7 @@ def use_experiment(file: Path) -> None:
     experiment = read_experiment(file)
     assert isinstance(experiment, Experiment)
     try:
-        rows, out = expand("e.yaml", experiment, read_config(DEFAULT))
+        rows, out = expand("e.yaml", experiment, read_config(DEFAULT), lambda *_: (64, 128))
     except ReconpatchError as error:
         assert "experiment e.yaml" in str(error)
     else:
