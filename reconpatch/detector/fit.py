@@ -20,7 +20,7 @@ from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.costs import features_bytes, grid, sizes_of
 from reconpatch.experiments.networks import Networks
-from reconpatch.experiments.run import Run
+from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import (
     Backbone,
@@ -65,6 +65,7 @@ class Fitted:
     level: float  # the median of their anomaly maps; 0 without held-out images
     seen: float  # smallest share of an image's area that the network sees
     epochs: list[Epoch]
+    remark: str  # on the embedding, see `embedding_remark`
 
 
 def check_machine(device: str, threads: int, batch: int) -> None:
@@ -118,7 +119,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
     scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
-    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
+    remark = embedding_remark(run, Networks().channels(run.backbone, run.levels))
+    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs, remark)
 
 
 def check_settings(run: Run, options: FitOptions) -> None:
