@@ -70,8 +70,6 @@ def fit(given: argparse.Namespace) -> None:
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
     model.fit(photographs, calibration=calibration)
-    if model.fitted_.remark:
-        print(f"remark: {model.fitted_.remark}", file=sys.stderr)
     card = save_somewhere(model, out)
     seconds = {step: round(taken, 3) for step, taken in steps.seconds.items()}
     if given.json:

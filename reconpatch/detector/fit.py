@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,6 @@ class Fitted:
     level: float  # the median of their anomaly maps; 0 without held-out images
     seen: float  # smallest share of an image's area that the network sees
     epochs: list[Epoch]
-    remark: str  # on the embedding, see `embedding_remark`
 
 
 def check_machine(device: str, threads: int, batch: int) -> None:
@@ -119,16 +119,19 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
     scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
-    remark = embedding_remark(run, Networks().channels(run.backbone, run.levels))
-    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs, remark)
+    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
 
 
 def check_settings(run: Run, options: FitOptions) -> None:
-    """Raise ReconpatchError for parameters and options that cannot work, whatever the images are."""
+    """Raise ReconpatchError for parameters and options that cannot work, whatever the images are; warn of an embedding
+    that does not fit the network.
+    """
     check_machine(options.device, options.threads, options.batch)
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
+    if remark := embedding_remark(run, Networks().channels(run.backbone, run.levels)):
+        warnings.warn(remark, stacklevel=2)
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
 
 

@@ -14,7 +14,6 @@ from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan
 from reconpatch.experiments.run import embedding_remark
-from reconpatch.experiments.stages import STAGES
 from reconpatch.method.embedded import check_weights
 
 
@@ -42,18 +41,6 @@ def unaveraged(plan: Plan, networks: Mapping[str, Network]) -> list[str]:
         if remark := embedding_remark(run, networks[name].channels):
             remarks.append(f"{run.backbone}, levels {', '.join(map(str, run.levels))}: {remark}")
     return list(dict.fromkeys(remarks))
-
-
-def check_table_names(plan: Plan) -> None:
-    """Raise ReconpatchError where tables of two experiments would have a file of the same name."""
-    table, owners = STAGES["table"], dict[str, str]()
-    for name in plan.experiments:
-        for path in (table.file(file, experiment=name) for file in table.files):
-            if path in owners:
-                raise ReconpatchError(
-                    f"{owners[path]} and {name} would both write {path}", where="experiments", fix="rename one"
-                )
-            owners[path] = name
 
 
 def _users(plan: Plan, name: str) -> str:

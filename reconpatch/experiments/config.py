@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import RunSettings
+from reconpatch.experiments.run import RunSettings, share_of
 from reconpatch.experiments.stages import FIGURES, RULES
 from reconpatch.experiments.value_types import (
     DISTINCT,
@@ -210,6 +210,11 @@ class Config(Section):
             if strange := [key for key in settings if key not in RunSettings.model_fields]:
                 raise ValueError(f"stand_ins.{name}: unknown key {strange[0]!r}; check its spelling")
         return self
+
+    def kept_epochs(self, epochs: int) -> set[int]:
+        """Number of epochs of a training -> those after which f is kept, the last among them."""
+        kept = {share_of(each, epochs) for each in self.checkpoints}
+        return {epoch for epoch in kept if epoch < epochs} | {epochs}
 
 
 def expand_path(path: str, key: str) -> Path:

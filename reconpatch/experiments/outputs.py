@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
 from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
-from reconpatch.experiments.rows import plain
+from reconpatch.experiments.rows import same
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
 from reconpatch.experiments.table_settings import CellSettings, TableSettings
@@ -98,8 +98,9 @@ def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
     """What a figure reads: of one category the chosen runs, of all categories the first chosen run, or all results."""
     experiment = wildcards.experiment
     if figure.draws == "results":
-        cells = STAGES["table"].file("cells", experiment=experiment)
-        return {"cells": [cells], "records": results_of(plan, experiment, "record")}
+        tables = [read for read in figure.reads if read.stage == "table"]
+        of_table = {read.name: [STAGES["table"].file(read.file, experiment=experiment)] for read in tables}
+        return of_table | {"records": results_of(plan, experiment, "record")}
     runs, targets = plan.drawn(experiment, figure.name), targets_of_figure(plan, figure, wildcards)
     files: Files = {read.name: [] for read in figure.reads}
     for target, key in itertools.product(targets, runs[:1] if figure.draws == "categories" else runs):
@@ -175,12 +176,19 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "cells": [
             cast(CellSettings, asdict(cell) | {"remarks": _remarks(plan, cell.run)}) for cell in plan.cells[experiment]
         ],
-        "reference": {key: plain(value) for key, value in chosen.reference.items()},
+        "reference": {key: _label(plan, experiment, key, value) for key, value in chosen.reference.items()},
         "oracle": chosen.oracle,
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,
     }
+
+
+def _label(plan: Plan, experiment: str, key: str, value: Any) -> Any:
+    """A value of an axis as a reference gives it -> as the cells are labelled, with a stand-in's name."""
+    if key == "backbone":
+        value = plan.config.stand_ins.get(str(value), {}).get("backbone", value)
+    return next((cell.labels[key] for cell in plan.cells[experiment] if same(cell.labels[key], value)), value)
 
 
 def _remarks(plan: Plan, key: str) -> list[str]:

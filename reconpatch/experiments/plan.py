@@ -26,7 +26,7 @@ from reconpatch.experiments.config import (
 )
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.rows import Row, expand, overridden, same
-from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training, share_of
+from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training
 from reconpatch.experiments.stages import FIGURES, KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
 from reconpatch.experiments.value_types import checked_name, clash
 
@@ -166,8 +166,7 @@ class Plan:
 
     def checkpoints(self, run: Run) -> list[int]:
         """The epochs after which the training of a run keeps f, besides the last."""
-        epochs = {share_of(each, run.epochs) for each in self.config.checkpoints}
-        return sorted(epoch for epoch in epochs if epoch < run.epochs)
+        return sorted(self.config.kept_epochs(run.epochs) - {run.epochs})
 
     def weight_file(self, run: Run) -> Path | None:
         """The file of a run's weights, if it takes them from one; raises ReconpatchError when that is missing."""
@@ -294,10 +293,23 @@ def make_plan(config: Config, only: Collection[str] = (), networks: Networks | N
                 plan.cells[name].append(TableCell(row.labels, row.run.method, row.run.seed, key, row.departures))
         if experiment.ensemble:
             plan.cells[name] += _combined(plan, name, experiment.ensemble)
+    _check_table_names(plan)
     unused = sorted({*config.weight_digests} - used)
     if unused and not only:  # misspelt, it would be a pin that holds nothing
         raise ReconpatchError(f"weight_digests.{unused[0]}: no experiment uses it; they use {', '.join(sorted(used))}")
     return plan
+
+
+def _check_table_names(plan: Plan) -> None:
+    """Raise ReconpatchError where tables of two experiments would have a file of the same name."""
+    table, owners = STAGES["table"], dict[str, str]()
+    for name in plan.experiments:
+        for path in (table.file(file, experiment=name) for file in table.files):
+            if path in owners:
+                raise ReconpatchError(
+                    f"{owners[path]} and {name} would both write {path}", where="experiments", fix="rename one"
+                )
+            owners[path] = name
 
 
 def _weightless(plan: Plan, rows: list[Row]) -> Iterator[tuple[tuple[str, str], str]]:

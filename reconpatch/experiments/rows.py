@@ -63,8 +63,7 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
         if settings.backbone in config.stand_ins:
             settings = vary(settings, config.stand_ins[settings.backbone], f"stand_ins.{settings.backbone}")
         run = fitted(settings, channels, where)
-        kept = {share_of(epoch, run.epochs) for epoch in config.checkpoints}
-        if isinstance(settings.epoch, str) and run.epoch not in (run.epochs, *kept):
+        if isinstance(settings.epoch, str) and run.epoch not in config.kept_epochs(run.epochs):
             raise _not_kept(where, settings.epoch, config)
         labels: dict[str, object] = {"variant": label} if experiment.variants else {}
         labels |= {key: plain(getattr(settings, key)) for key in order if key not in ("method", "seed")}
@@ -105,8 +104,7 @@ def _lacks_epoch(where: str, changes: Mapping[str, Any], config: Config, swept: 
     if not all(text.isdecimal() and len(text) < 10 and int(text) for text in given):
         return False  # the last epoch; or `vary` says what is wrong
     epoch, epochs = map(int, given)
-    kept = {share_of(each, epochs) for each in config.checkpoints}
-    if epoch in (epochs, *kept) and epoch <= epochs:
+    if epoch in config.kept_epochs(epochs):
         return False
     if epoch <= epochs and not swept:
         raise _not_kept(where, epoch, config)
@@ -185,7 +183,8 @@ def _check_reference(where: str, experiment: Experiment) -> None:
                 f"reference: {key} = {value!r} is no row of the table", where=where, fix=f"rows: {known}"
             )
     if experiment.oracle is not None and experiment.oracle not in set(labels) - {"variant"}:
-        raise ReconpatchError(f"oracle: {experiment.oracle!r} is no axis of settings", where=where, fix="name one")
+        what = f"oracle: {experiment.oracle!r} is no axis of settings"
+        raise ReconpatchError(what, where=where, fix=f"name one of {', '.join(set(labels) - {'variant'}) or 'axes'}")
 
 
 def _check_figures(where: str, experiment: Experiment) -> None:

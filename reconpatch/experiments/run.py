@@ -221,8 +221,8 @@ class RunSettings(Section):
         stated=True,
         meaning="number of values that the features of each level are pooled to, where `embedding` is official. auto: "
         "twice the channels of the level before the last, which is the paper's 1,024 for WideResNet-50 with levels 2+3 "
-        "and 1+2+3. Each value is then the mean of as much of the s x s surroundings in any network as in the paper's; "
-        "1,024 values of a narrower one would leave them unaveraged",
+        "and 1+2+3; of a single level its channels. With one or two levels each value is then a mean over whole s x s "
+        "surroundings, while 1,024 values of a narrower network would leave them unaveraged",
     )
     feature_dim: Fitted = parameter(
         "auto",
@@ -545,7 +545,7 @@ def fitted(settings: RunSettings, channels: Channels, where: str = "") -> Run:
             widths = channels(settings.backbone, settings.levels)
         except ReconpatchError as error:
             raise ReconpatchError(str(error), where=where) from None
-        auto = 2 * widths[max(0, len(widths) - 2)]
+        auto = 2 * widths[-2] if len(widths) > 1 else widths[0]
         values["level_dim"] = auto if settings.level_dim == "auto" else settings.level_dim
         if concat or settings.feature_dim == "auto":
             values["feature_dim"] = sum(widths) if concat else auto
@@ -563,14 +563,16 @@ def embedding_remark(run: Run, channels: Sequence[int]) -> str:
     mean over whole s x s surroundings.
 
     A value averages about C s^2 L / width positions of the channels of a level, L being the number of levels. Below s^2
-    the feature moves when the object moves by a pixel; below 1 values are repeated.
+    the feature moves when the object moves by a pixel; below 1 values are repeated. An f that is wider than its input
+    adds nothing to it.
     """
-    if run.embedding == "concat":
-        return ""
+    remarks = []
     area = run.patch_size**2
     means = [count * area * len(channels) / run.width for count in channels]
-    if min(means) >= area:
-        return ""
-    what = "repeats values" if min(means) < 1 else "leaves surroundings unaveraged"
-    each = " and ".join(f"{mean:.1f}" for mean in means)
-    return f"an embedding of {run.width} values {what}: each averages about {each} positions, whole surroundings {area}"
+    if run.embedding == "official" and min(means) < area:
+        what = "repeats values" if min(means) < 1 else "leaves surroundings unaveraged"
+        each = " and ".join(f"{mean:.1f}" for mean in means)
+        remarks.append(f"{run.width} values {what}: each averages about {each} positions, whole surroundings {area}")
+    if run.method != "patchcore" and run.dim > run.feature_dim:
+        remarks.append(f"f makes {run.dim} values of {run.feature_dim}, more than there are")
+    return "; ".join(remarks)

@@ -372,7 +372,11 @@ _FIGURE_ROWS = (
         "effects",
         "draw_effects",
         _of_experiment("effects"),
-        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        (
+            Read("cells", "table", "cells"),
+            Read("settings", "table", "settings"),
+            Read("records", "score", "record"),
+        ),
         base_mb=140,
         base_s=1.0,
         draws="results",

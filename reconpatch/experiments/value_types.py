@@ -20,6 +20,7 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic_core import ErrorDetails
 
@@ -27,6 +28,8 @@ from reconpatch.errors import ReconpatchError, listed
 from reconpatch.files import NAME
 
 BACKBONE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+SHARE = "^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$"
+NUMBER_OR_SHARE = "(a whole number, or a share as text, for example 1/2)"
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes of a file's name and of a whole path, on Linux and macOS
 
 
@@ -126,13 +129,13 @@ def _distinct(value: list[Any]) -> list[Any]:
 
 
 def _share(value: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}", value) or Fraction(value) > 1:
+    if not re.fullmatch(SHARE, value) or Fraction(value) > 1:
         raise ValueError("must be a share above 0 and at most 1, written as two whole numbers, for example 1/2")
     return value
 
 
 def _share_or_number(value: Any) -> str:
-    return "(share)" if isinstance(value, str) and "/" in value else "(number)"
+    return "(share)" if isinstance(value, str) and "/" in value else NUMBER_OR_SHARE
 
 
 def _noted(text: str) -> Any:
@@ -169,16 +172,21 @@ Seeds = Annotated[list[Seed], Field(min_length=1), DISTINCT, _noted("each once")
 Positive = Annotated[int, Field(ge=1, le=10**6), NUMBER]
 Side = Annotated[int, Field(ge=1, le=8192), NUMBER]  # px; an image of 8,192 px takes gigabytes in a network
 Width = Annotated[int, Field(ge=1, le=16384), NUMBER]  # values; f of 16,384 times as many takes 1 GB
-Fitted = Annotated[
-    Annotated[Width, Tag("(number)")] | Annotated[Literal["auto"], Tag("(auto)")],
-    Discriminator(lambda value: "(auto)" if value == "auto" else "(number)"),
+ShareText = Annotated[
+    str,
+    AfterValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": SHARE, "$comment": "share as text, for example 1/2"}),
 ]
-ShareText = Annotated[str, AfterValidator(_share), _noted("share as text, as 1/2")]
+# The names of the tags are what an error calls the alternatives.
+Fitted = Annotated[
+    Annotated[Width, Tag("(a whole number, or auto)")] | Annotated[Literal["auto"], Tag("(auto)")],
+    Discriminator(lambda value: "(auto)" if value == "auto" else "(a whole number, or auto)"),
+]
 ShareOrWidth = Annotated[
-    Annotated[Width, Tag("(number)")] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
+    Annotated[Width, Tag(NUMBER_OR_SHARE)] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
 ]
 ShareOrPositive = Annotated[
-    Annotated[Positive, Tag("(number)")] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
+    Annotated[Positive, Tag(NUMBER_OR_SHARE)] | Annotated[ShareText, Tag("(share)")], Discriminator(_share_or_number)
 ]
 Batch = Annotated[int, Field(ge=2, le=16384), NUMBER]  # patches; all pairs of 16,384 take 2 GB
 PatchSize = Annotated[int, Field(ge=1, le=63), NUMBER, AfterValidator(_odd), _noted("odd")]
@@ -212,7 +220,8 @@ def explained(error: ValidationError, where: str) -> ReconpatchError:
 
 def _explained(details: ErrorDetails) -> str:
     """One of pydantic's errors -> a line that names the key, its value and the fix."""
-    parts = [str(part) for part in details["loc"] if not re.fullmatch(r"\([a-z]+\)", str(part))]  # which of a union
+    alternatives = [str(part) for part in details["loc"] if str(part).startswith("(") and str(part).endswith(")")]
+    parts = [str(part) for part in details["loc"] if str(part) not in alternatives]
     wrong_key = parts[-1:] == ["[key]"]
     if wrong_key:  # the last part itself is wrong; letters that only look like others are made visible
         parts[-2:] = [parts[-2] if parts[-2].isascii() else ascii(parts[-2])]
@@ -229,6 +238,8 @@ def _explained(details: ErrorDetails) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if problem in ("list_type", "tuple_type"):
         message = "must be a list, for example [2, 3]"
+    if problem.startswith("int_") and alternatives and "number" in alternatives[-1]:
+        message = f"must be {alternatives[-1][1:-1]}"
     if problem == "string_type" and not isinstance(value, (list, dict)):
         message += "; write it in quotes if it is meant as text"
     if not key:

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import batches, read_slice
 
+LENGTH = np.float32(3**-0.5)  # the root of the mean square length of a row that is uniform in +-1/sqrt(inputs)
 BLOCK = 8192  # patches in memory in float64 while their covariance is summed: 64 MB at 1,024 values
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (outputs, inputs), bias (outputs)
 
@@ -30,8 +31,10 @@ def first_layer(
 
     `init` is one of
     uniform: as `draw_layer` draws it;
-    orthogonal: the rows of the weight are orthonormal, of a random orientation, and the bias is that of uniform;
+    orthogonal: the rows of the weight are orthogonal, of a random orientation, and the bias is that of uniform;
     pca: the rows are the principal directions of the patches, and the bias maps their mean to 0.
+    Rows of orthogonal and pca are as long as those of uniform are on average, so that `init` alone does not change what
+    `sigma` means.
 
     Patches, possibly a memory map, are read for pca alone. What `rng` gives afterwards does not depend on `init` and
     `bias`. Raises ReconpatchError if there cannot be as many orthogonal rows, or a patch is not finite.
@@ -48,9 +51,9 @@ def first_layer(
         )
     with threadpool_limits(1, "blas"):  # another number of threads rounds differently
         if init == "orthogonal":
-            return orthonormal_rows(rng.spawn(1)[0], inputs, dim), uniform[1]
+            return LENGTH * orthonormal_rows(rng.spawn(1)[0], inputs, dim), uniform[1]
         directions, mean = principal_directions(patches, dim)
-    weight = np.ascontiguousarray(directions, np.float32)
+    weight = LENGTH * np.ascontiguousarray(directions, np.float32)
     return weight, (-weight @ mean).astype(np.float32) if bias else uniform[1]
 
 

@@ -42,7 +42,7 @@ def train_representation(job: Job, files: TrainingFiles, run: Mapping[str, objec
     f, history = train(
         features.reshape(-1, features.shape[-1]),
         settings,
-        images=[features[0, ..., 0].size] * len(features),
+        images=[features.shape[1] * features.shape[2]] * len(features),
         checkpoints=checkpoints,
         device=device,
         capture=captured if graph else None,

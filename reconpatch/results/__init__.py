@@ -1,8 +1,8 @@
 """Tables, figures and the report, from records.
 
 `make_table` writes the tables of an experiment: `comparison` computes cells, `paper` looks up the published numbers,
-`summary` counts wins over categories, `defects` looks at each type of defect, `statistics` tests, `tables` turns all of
-it into text. `figures` draws, and `report` puts everything into one page. The pipeline and
+`selection` adds the oracle, `summary` counts wins over categories, `defects` looks at each type of defect, `statistics`
+tests, `tables` turns all of it into text. `figures` draws, and `report` puts everything into one page. The pipeline and
 the command line use the modules named here; nothing in this room computes scores.
 """
 

@@ -28,7 +28,8 @@ Labels = tuple[tuple[str, Any], ...]
 Key = tuple[str, str, Labels, str]  # data set, category, labels, method
 Entries = dict[Key, dict[str, "Entry"]]
 # Method -> its gains, by name, and the method each is over.
-# A further one, "effect", is over the same method at the reference place of the table.
+EFFECT = "effect"  # a further gain: over the same method at the reference place of the table
+ORACLE = "oracle: uses the test set"  # label of rows that are no results
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
     "untrained": {"gain": "patchcore"},
@@ -154,7 +155,7 @@ class Entry:
 
     @staticmethod
     def mean(entries: Sequence["Entry"]) -> "Entry":
-        """The unweighted mean over categories, whose draws are independent."""
+        """The unweighted mean over categories: images are drawn for each, seeds for all."""
         if len(entries) == 1:
             return entries[0]
         every = [entry.draws for entry in entries if entry.draws is not None]
@@ -178,7 +179,8 @@ def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:
         # The same draws for both methods and at every place of the table.
         name = f"bootstrap/{results[0].dataset}/{results[0].category}"
         images = resamples(saved[0].labels, count, named_rng(0, f"{name}/images"))
-        seeds = seed_resamples(len(saved), count, named_rng(0, f"{name}/seeds"))
+        # One draw of seeds for all categories: the coreset's projection and the first f are the same in all.
+        seeds = seed_resamples(len(saved), count, named_rng(0, f"bootstrap/{results[0].dataset}/seeds"))
         draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
     return Entry(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else NAN, draws)
 
@@ -240,23 +242,25 @@ def gain_verdict(gain: Gain, paper: float, reasons: Sequence[str]) -> str:
     if np.isnan(gain.low):
         return "no interval"
     if round(gain.low, 9) <= round(paper, 9) <= round(gain.high, 9):
-        return "agrees with the paper's gain"
+        return "agrees with the paper's gain" + (" and with none" if gain.low <= 0 <= gain.high else "")
     return "smaller" if gain.value < paper else "larger"
 
 
 def holm_corrected(
-    gains: Sequence[Mapping[str, Gain]], families: Sequence[Hashable | None]
+    gains: Sequence[Mapping[str, Gain]], family_of: Callable[[int, str], Hashable | None]
 ) -> list[Mapping[str, Gain]]:
-    """Gains of each row, by name, and the family of each row -> the same with p corrected over the rows of a family.
+    """Gains of each row, by name, and what tells the family of a row's gain -> the same with p corrected within each
+    family.
 
-    Each name is corrected on its own. Rows without a family, and undefined p, are left as they are.
+    Gains without a family, and undefined p, are left as they are.
     """
     corrected = [dict(each) for each in gains]
     members: dict[Hashable, list[tuple[int, str]]] = {}
-    for n, (each, family) in enumerate(zip(gains, families, strict=True)):
+    for n, each in enumerate(gains):
         for name, gain in each.items():
+            family = family_of(n, name)
             if family is not None and not np.isnan(gain.p):
-                members.setdefault((family, name), []).append((n, name))
+                members.setdefault((name, family), []).append((n, name))
     for places in members.values():
         for (n, name), p in zip(places, holm([gains[n][name].p for n, name in places]), strict=True):
             corrected[n][name] = replace(gains[n][name], holm=p)
@@ -291,17 +295,15 @@ def cells(
             reasons = [] if number is None else _reasons(behind, number)
             printed = None if number is None else number.value / 100
             gains = gains_of(entries, keys, name, metric)
+            if number is not None:
+                for label, gain in gains.items():
+                    theirs = published(paper, dict(labels), category, members, layouts[dataset], (gain.over, name))
+                    others = [r for key in keys for r in placed[*key[:3], gain.over]]
+                    gains[label] = _beside_paper(gain, metric, number, theirs, [*reasons, *_reasons(others, theirs)])
             if effect := effect_of(entries, keys, name, metric, reference or {}):
-                gains["effect"] = effect
-            for label, gain in gains.items() if number is not None else ():
-                if label == "effect":
-                    continue
-                theirs = published(paper, dict(labels), category, members, layouts[dataset], (gain.over, name))
-                if number is not None and theirs is not None:
-                    more = _reasons([r for key in keys for r in placed[*key[:3], gain.over]], theirs)
-                    of_paper = (number.value - theirs.value) / 100 * (1 if metric.higher_is_better else -1)
-                    word = gain_verdict(gain, of_paper, [*reasons, *more])
-                    gains[label] = replace(gain, paper=of_paper, verdict=word)
+                gains[EFFECT] = effect
+            if ORACLE in dict(labels).values():  # a p would not count the choice
+                gains = {label: replace(gain, p=NAN) for label, gain in gains.items()}
             made.append(
                 Cell(
                     dataset=dataset,
@@ -325,9 +327,29 @@ def cells(
                     gains=gains,
                 )
             )
-    families = [None if c.categories > 1 else (c.dataset, tuple(c.labels.items()), c.method, c.metric) for c in made]
-    corrected = holm_corrected([cell.gains for cell in made], families)
+
+    def family_of(row: int, name: str) -> Hashable | None:
+        """Effects of all places are one family; other gains those of all categories at a place, of a mean none."""
+        cell = made[row]
+        if name == EFFECT:
+            return (cell.dataset, cell.category, cell.method, cell.metric)
+        place = (cell.dataset, tuple(cell.labels.items()), cell.method, cell.metric)
+        return None if cell.categories > 1 else place
+
+    corrected = holm_corrected([cell.gains for cell in made], family_of)
     return [replace(cell, gains=gains) for cell, gains in zip(made, corrected, strict=True)]
+
+
+def _beside_paper(
+    gain: Gain, metric: Metric, ours: PaperNumber, theirs: PaperNumber | None, reasons: Sequence[str]
+) -> Gain:
+    """A gain, the paper's numbers of the method and of the other, why they cannot be compared -> the gain with the
+    paper's and the verdict.
+    """
+    if theirs is None:
+        return gain
+    of_paper = (ours.value - theirs.value) / 100 * (1 if metric.higher_is_better else -1)
+    return replace(gain, paper=of_paper, verdict=gain_verdict(gain, of_paper, reasons))
 
 
 def by_key(results: Sequence[Result]) -> dict[Key, list[Result]]:
@@ -355,10 +377,12 @@ def effect_of(
     entries: Entries, keys: Sequence[Key], name: str, metric: Metric, reference: Mapping[str, Any]
 ) -> Gain | None:
     """All entries, the keys of a category or of those of a mean, which entry of them, labels of the reference place ->
-    the improvement over the same method there; None at the reference itself, and where it did not run.
+    the improvement over the same method there; None where that has the same runs, and where it did not run.
     """
     others = [(*key[:2], tuple({**dict(key[2]), **reference}.items()), key[3]) for key in keys]
-    if others == list(keys) or not all(key in entries for key in others):
+    if not all(other in entries for other in others):
+        return None
+    if all(entries[key] is entries[other] for key, other in zip(keys, others, strict=True)):
         return None
     ours, theirs = (Entry.mean([entries[key][name] for key in each]) for each in (keys, others))
     return ours.over(theirs, metric, keys[0][3])
@@ -390,11 +414,11 @@ def _rows(
                 yield dataset, category, members, labels, method
 
 
-def _reasons(results: Sequence[Result], number: PaperNumber) -> list[str]:
+def _reasons(results: Sequence[Result], number: PaperNumber | None) -> list[str]:
     """Why ours cannot be compared with the paper's number: settings, flags, and the number's own caveat."""
     departures = [departure for r in results for departure in r.departures]
     flags = [flag.text for r in results if r.record for flag in r.record.flags if flag.forbids_comparison]
-    return list(dict.fromkeys([*departures, *flags, *([number.caveat] if number.caveat else [])]))
+    return list(dict.fromkeys([*departures, *flags, *([number.caveat] if number and number.caveat else [])]))
 
 
 def _number(value: float | None) -> float:

@@ -61,7 +61,7 @@ def defect_cells(results: Sequence[Result], count: int) -> list[DefectCell]:
             gains = gains_of(entries, [key], defect, METRIC)
             made.append(DefectCell(*key[:2], defect, images, dict(key[2]), key[3], entries[key][defect], gains))
     families = [(cell.dataset, tuple(cell.labels.items()), cell.method) for cell in made]
-    corrected = holm_corrected([cell.gains for cell in made], families)
+    corrected = holm_corrected([cell.gains for cell in made], lambda row, _: families[row])
     return [replace(cell, gains=gains) for cell, gains in zip(made, corrected, strict=True)]
 
 

@@ -36,10 +36,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(each) for each in multipletests(p, method="holm")[1]]
 
 
-def average_ranks(values: NDArray[Any], higher_is_better: bool = True) -> Doubles:
-    """(N categories, k methods) -> (k,) average ranks; 1 is the best method of a category, ties share their ranks."""
-    ranks = stats.rankdata(-values if higher_is_better else values, axis=1)
-    return np.asarray(ranks.mean(0))
+def average_ranks(values: NDArray[Any]) -> Doubles:
+    """(N categories, k methods), higher is better -> (k,) average ranks; 1 is the best of a category, ties share."""
+    return np.asarray(stats.rankdata(-values, axis=1).mean(0))
 
 
 def friedman_p(values: NDArray[Any]) -> float:

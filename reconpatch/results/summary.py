@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import Cell, Gain, Labels
+from reconpatch.results.comparison import EFFECT, Cell, Gain, Labels
 from reconpatch.results.names import METHODS
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks
 from reconpatch.results.tables import Table, gain_text, label_text
@@ -28,6 +28,7 @@ class Summary:
     labels: Mapping[str, Any]
     method: str
     metric: str
+    seeds: int
     gain: Gain
     wins: int
     ties: int
@@ -50,6 +51,8 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
     for cell in filter(_is_mean, cells):
         key = (cell.dataset, tuple(cell.labels.items()), cell.metric)
         for name, gain in cell.gains.items():
+            if name == EFFECT:  # of a place over another, not of a method
+                continue
             over = [c.gains[name] for c in single[key] if c.method == cell.method and name in c.gains]
             clear = [gain.value for gain in over if gain.holm <= LEVEL]
             tested = sum(gain.holm == gain.holm for gain in over)
@@ -60,7 +63,9 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
             wins, losses = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
             of_pair = (ranks[key][cell.method], ranks[key][gain.over]) if ranks[key] else None
             counts = (wins, tested - wins - losses, losses)
-            rows.append(Summary(cell.dataset, cell.labels, cell.method, cell.metric, gain, *counts, of_pair))
+            rows.append(
+                Summary(cell.dataset, cell.labels, cell.method, cell.metric, len(cell.seeds), gain, *counts, of_pair)
+            )
     return rows
 
 
@@ -120,6 +125,8 @@ def _notes(rows: Sequence[Summary], ranked: bool, count: int) -> list[str]:
     most = max(row.wins + row.ties + row.losses for row in rows)
     if 2 * most / (1 + count) > LEVEL:
         lines.append(f"{count} draws are too few for a win or a loss among {most} categories: raise `resamples`.")
+    if {row.seeds for row in rows} == {1}:
+        lines.append("One seed: other seeds may win or lose in other categories.")
     if ranked:
         lines.append(
             "Average ranks: of the two methods among all methods with these settings, over categories; 1 is the best."

@@ -13,17 +13,17 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
-from reconpatch.results.comparison import Cell, Gain, Result
+from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result
 from reconpatch.results.names import METHODS
 from reconpatch.results.paper import Paper
-from reconpatch.results.selection import ORACLE
 
 MISSING = "–"
 MEANS = {
     **{"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"},
     **{"aligned": "mean of {} aligned objects", "rotated": "mean of {} rotated objects"},
 }
-GAIN_COLUMNS = {"gain": "gain over PatchCore", "training": "gain of training", "effect": "effect"}
+GAIN_COLUMNS = {"gain": "gain over PatchCore", "training": "gain of training", EFFECT: "effect"}
+FEW_SEEDS = 6  # below it the spread over seeds is uncertain
 COST_STAGES = {"features": "features", "training": "training", "bank": "coreset", "score": "scores"}
 
 
@@ -109,15 +109,21 @@ def gain_text(gain: Gain | None) -> str:
     if gain is None or gain.value != gain.value:
         return ""
     ends = f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]" if gain.low == gain.low else ""
-    p = f", p {gain.shown_p:.3f}" if gain.p == gain.p else ""
+    p = f", {'p' if gain.holm != gain.holm else 'corrected p'} {gain.shown_p:.3f}" if gain.p == gain.p else ""
     return f"{100 * gain.value:+.2f}{ends}{p}"
 
 
 def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, tolerance: float) -> list[str]:
     """How to read the numbers of a table: units, intervals, gains, verdicts and what forbids a comparison."""
-    several = len({r.seed for r in results}) > 1
-    drawn = "test images and seeds" if several else "test images (one seed: the interval does not cover other seeds)"
+    seeds = {r.seed for r in results}
+    drawn = (
+        f"test images and {len(seeds)} seeds"
+        if len(seeds) > 1
+        else "test images (one seed: the interval does not cover other seeds)"
+    )
     lines = [f"Values × 100, in brackets the 95 % interval of {count} bootstrap draws of {drawn}."]
+    if 1 < len(seeds) < FEW_SEEDS:
+        lines.append("So few seeds do not tell how far seeds scatter: as to them, intervals are rather too narrow.")
     metrics = [METRICS[name] for name in dict.fromkeys(cell.metric for cell in cells)]
     lower = [metric.label for metric in metrics if not metric.higher_is_better]
     gains = [(name, gain) for cell in cells for name, gain in cell.gains.items() if gain.value == gain.value]
@@ -125,22 +131,23 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
         lines.append("Gain: ReConPatch − PatchCore, paired; an interval that contains 0 does not show which is better.")
     if any(gain.p == gain.p for _, gain in gains):
         lines.append(
-            "p: twice the share of draws without the gain's sign; for a category it is corrected for the number of "
-            "categories (Holm), for a mean it is not."
+            "p: twice the share of draws without the gain's sign. The corrected p of a category counts the number of "
+            "categories (Holm); the p of a mean is its own. Intervals are not corrected."
         )
     if any(name == "training" for name, _ in gains):
         lines.append(
             "Untrained f: a linear map as it is drawn, before any training. Its gain over PatchCore is what the map "
             "costs, the gain of training is ReConPatch − untrained f; both are together ReConPatch's over PatchCore."
         )
-    if any(name == "effect" for name, _ in gains):
+    if any(name == EFFECT for name, _ in gains):
         lines.append(
-            "Effect: the improvement over the same method in the reference row, the one without an effect; paired."
+            "Effect: the improvement over the same method in the reference row, the one without an effect; paired. Its "
+            "p is corrected for the number of rows of the table (Holm)."
         )
     if any(ORACLE in cell.labels.values() for cell in cells):
         lines.append(
             "Oracle: for each category and seed the value with the best image AUROC on the test set. It is no result: "
-            "it shows what a choice on the test set inflates."
+            "it shows what a choice on the test set inflates. Its gains have no p, which would not count the choice."
         )
     if lower:
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
@@ -150,7 +157,7 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     if any(gain.paper is not None for _, gain in gains):
         lines.append(
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
-            "of ours, else ours is smaller or larger; not comparable if one of the two numbers is not."
+            "of ours (and with none, if 0 does, too), else smaller or larger; not comparable if one number is not."
         )
     if any(cell.category in ("aligned", "rotated") and cell.categories > 1 for cell in cells):
         lines.append("Aligned objects lie nearly the same way in all images, rotated ones in any way.")

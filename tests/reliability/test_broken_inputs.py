@@ -237,6 +237,13 @@ CASES = [
     planned("a share not kept", {"set": {"epoch": "3/7"}}, "epoch = 3/7 is not among checkpoints", "add it"),
     planned("more than the whole", {"set": {"dim": "3/2"}}, "experiment nuts: dim = '3/2'", "at most 1"),
     planned("a width of words", {"set": {"level_dim": "wide"}}, "experiment nuts: level_dim = 'wide'", "integer"),
+    planned(
+        "tables of one file",
+        {},
+        "tiny and tiny_summary would both write",
+        "rename one",
+        experiments=dict.fromkeys(("tiny", "tiny_summary"), str(ROOT / "configs/smoke.yaml")),
+    ),
     planned("a reference of no row", {"axes": {"dim": [8]}, "reference": {"dim": 9}}, "dim = 9 is no row", "dim: 8"),
     planned("an oracle over no axis", {"axes": {"dim": [8]}, "oracle": "k"}, "oracle: 'k' is no axis", "name one"),
     planned("an unknown data set", {"datasets": {"yours": "all"}}, "data set 'yours' is not under datasets"),

@@ -74,10 +74,16 @@ PLANNED = {
     "--default-storage-provider s3 --default-storage-prefix s3://BUCKET/reconpatch "
     "--kubernetes-persistent-volumes VOLUME:/data -- all",
     "snakemake --cores 8 --configfile data.yaml -- table_coreset",
-    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension table_selection",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- figure_curve",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_sensitivity",
+    *(
+        f"snakemake --cores 8 --configfile data.yaml -- table_{name}"
+        for name in ("official", "selection", "dimension", "mvtec", "sensitivity")
+    ),
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
     "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
-    "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- like_for_like batch_norms",
+    "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- widths official_states",
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
 ELSEWHERE = {

@@ -12,12 +12,7 @@ from reconpatch.data.layouts import category_folder
 from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import outputs, resources
-from reconpatch.experiments.checks import (
-    check_backbones,
-    check_table_names,
-    gpu_wanted,
-    stray_weights,
-)
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import make_plan
@@ -37,7 +32,6 @@ try:
         Path(str(workflow.current_basedir)).parent / "backbones.json",
     )
     PLAN = make_plan(read_config(config), networks=KNOWN)
-    check_table_names(PLAN)
     GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(PLAN, KNOWN)
     if strays := stray_weights(PLAN, Path("results")):

@@ -2,4 +2,4 @@
 scores and images, and `results.figures` draws.
 """
 
-__all__ = ["curve", "examples", "histogram", "positions", "ranks", "sweep", "umap"]
+__all__ = ["curve", "effects", "examples", "histogram", "positions", "ranks", "sweep", "umap"]

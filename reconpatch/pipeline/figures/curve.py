@@ -36,7 +36,7 @@ def draw_curve(files: CurveFiles) -> None:
     by_method = {method: [r for r in records if r.description["method"] == method] for method in METHODS}
     trained = by_method["reconpatch"]
     trainings = {(record.seed, file) for record, file in zip(trained, files.training, strict=True)}
-    of_seed = dict(trainings)
+    of_seed = dict(sorted(trainings))
     if not trainings or len(of_seed) < len(trainings):
         raise ReconpatchError(
             "draws one training of ReConPatch for each seed",
@@ -45,7 +45,7 @@ def draw_curve(files: CurveFiles) -> None:
         )
     points = {(record.seed, epoch_of(record)): record for record in [*by_method["untrained"], *trained]}
     epochs = sorted({epoch for _, epoch in points})
-    if len(points) < len(of_seed) * len(epochs):
+    if any((seed, epoch) not in points for seed in of_seed for epoch in epochs):
         raise ReconpatchError("some seeds lack an epoch", where="figures: curve", fix="run the missing seeds")
     history = [json.loads(file.read_text())["epochs"] for file in of_seed.values()]
     figure = curve(
@@ -68,4 +68,5 @@ def draw_curve(files: CurveFiles) -> None:
 
 def _percent(record: Record, metric: str) -> float:
     """A metric of a record in percent; NaN where it is undefined."""
-    return 100 * (record.metrics[metric] or float("nan"))
+    value = record.metrics[metric]
+    return float("nan") if value is None else 100 * value

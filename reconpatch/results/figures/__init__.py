@@ -1,8 +1,8 @@
 """Figures, one module for each kind of drawing, so that an edit of one redraws no other.
 
 `maps` draws test images with their anomaly maps and histograms of scores, `sweeps` draws experiments and training,
-`embedding` draws patches by UMAP, `ranks` compares methods over categories. `common` holds what all of them share. Only
-`pipeline.figures` uses this room.
+`effects` draws what each row of a table changes, `embedding` patches by UMAP, `ranks` methods over categories. `common`
+holds what all of them share. Only `pipeline.figures` uses this room.
 """
 
-__all__ = ["common", "embedding", "maps", "ranks", "sweeps"]
+__all__ = ["common", "effects", "embedding", "maps", "ranks", "sweeps"]

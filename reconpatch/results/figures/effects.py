@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.figures.sweeps import widest
 from reconpatch.results.names import METHODS
 
 WRAP = 34  # characters in a line of a label
@@ -27,24 +28,17 @@ class Effect:
     high: float
 
 
-def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Effect]], str, str]:
-    """Cells of a table's CSV, the names of what it varies -> (metric -> effects, x 100; the row that they are against;
+def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Effect]], str]:
+    """Cells of a table's CSV, the names of what it varies -> (metric -> effects, x 100, of the places that have one;
     what they are of, a category or a mean over categories).
     """
-    wide = cells[cells["categories"] == cells["categories"].max()]
-    wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
-    wide = wide[wide["category"] == wide["category"].iloc[-1]]
+    wide, what = widest(cells)
     by_metric: dict[str, list[Effect]] = {}
-    reference = ""
-    for row in wide.to_dict("records"):
-        setting = ", ".join(str(row[label]) for label in labels)
-        if pd.isna(row["effect"]):  # the row itself
-            reference = setting
-            continue
+    for row in wide[wide["effect"].notna()].to_dict("records"):
         ends = (100 * row[column] for column in ("effect", "effect_low", "effect_high"))
+        setting = ", ".join(str(row[label]) for label in labels)
         by_metric.setdefault(str(row["metric"]), []).append(Effect(METHODS[row["method"]], setting, *ends))
-    count = int(wide["categories"].iloc[0])
-    return by_metric, reference, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
+    return by_metric, what
 
 
 def effects(panels: Mapping[str, Sequence[Effect]], xlabel: str) -> Figure:

@@ -39,16 +39,24 @@ def series_of(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, l
     """Cells of a table's CSV, the swept labels -> (metric -> a Series per method, x 100; the x labels; what the values
     are of, a category or a mean).
     """
-    wide = cells[cells["categories"] == cells["categories"].max()]
-    wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
-    wide = wide[wide["category"] == wide["category"].iloc[-1]]
+    wide, what = widest(cells)
     x = [", ".join(map(str, v)) for v in wide[list(labels)].drop_duplicates().itertuples(index=False)]
     by_metric: dict[str, list[Series]] = {}
     for (metric, method), part in wide.groupby(["metric", "method"], sort=False):
         columns = [(100 * part[c]).tolist() for c in ("value", "low", "high", "paper")]
         by_metric.setdefault(str(metric), []).append(Series(METHODS[str(method)], *columns))
+    return by_metric, x, what
+
+
+def widest(cells: "pd.DataFrame") -> tuple["pd.DataFrame", str]:
+    """Cells of a table's CSV -> (those of the first data set's mean over most categories, or of its only category; what
+    they are of).
+    """
+    wide = cells[cells["categories"] == cells["categories"].max()]
+    wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
+    wide = wide[wide["category"] == wide["category"].iloc[-1]]
     count = int(wide["categories"].iloc[0])
-    return by_metric, x, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
+    return wide, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
 
 
 def sweep(

@@ -9,8 +9,8 @@ import yaml
 
 from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.checks import check_backbones, check_table_names, gpu_wanted, stray_weights
-from reconpatch.experiments.config import Experiment, read_config
+from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network, grid
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
@@ -44,16 +44,6 @@ def asked(monkeypatch) -> list[tuple]:
     monkeypatch.setattr("reconpatch.method.backbones.check_levels", answer)
     monkeypatch.setattr("reconpatch.method.backbones.count_parameters", lambda *_: 100)
     return calls
-
-
-def test_tables_of_two_experiments_may_not_share_a_file() -> None:
-    plan = plan_of()
-    content = Experiment.model_validate({"title": "T", "datasets": {"mvtec_ad": "all"}})
-    plan.experiments |= dict.fromkeys(("tiny", "tiny_2", "other_summary"), content)
-    check_table_names(plan)
-    plan.experiments["tiny_summary"] = content
-    with pytest.raises(ReconpatchError, match="tiny and tiny_summary would both write"):
-        check_table_names(plan)
 
 
 def test_networks_are_asked_about_once(tmp_path, asked) -> None:

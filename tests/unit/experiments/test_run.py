@@ -164,7 +164,7 @@ def test_the_defaults_are_the_papers_numbers_for_its_network() -> None:
         ({"backbone": "resnet18"}, (256, 256, 128)),
         ({"backbone": "tf_efficientnet_lite0", "dim": "1/16"}, (80, 80, 5)),
         ({"levels": [1, 2, 3]}, (1024, 1024, 512)),  # Table 3, as the official code pools
-        ({"backbone": "resnet18", "levels": [3], "dim": "1/1"}, (512, 512, 512)),
+        ({"backbone": "resnet18", "levels": [3], "dim": "1/1"}, (256, 256, 256)),
         ({"backbone": "resnet18", "level_dim": 100, "levels": [1, 2, 3], "dim": "3/8"}, (100, 256, 96)),
         ({"backbone": "resnet18", "feature_dim": 100, "dim": "1/1000"}, (256, 100, 1)),
         (
@@ -197,8 +197,14 @@ def test_an_epoch_may_be_a_share_of_all() -> None:
 
 @pytest.mark.parametrize("dim", ["3/2", "0/4", "1/0", "-1/2", "1/2/3", "a/b", "1/ 2", "half", 0.5])
 def test_what_is_no_share_is_refused(dim) -> None:
-    with pytest.raises(ReconpatchError, match="x: dim = "):
+    with pytest.raises(ReconpatchError, match=r"x: dim = .*1/2"):
         vary(DEFAULTS, {"dim": dim}, "x")
+
+
+@pytest.mark.parametrize(("key", "value", "fix"), [("level_dim", "automatic", "auto"), ("epoch", "last", "1/2")])
+def test_what_is_neither_number_nor_word_is_refused_with_the_words(key, value, fix) -> None:
+    with pytest.raises(ReconpatchError, match=f"x: {key} = '{value}': must be a whole number.*{fix}"):
+        vary(DEFAULTS, {key: value}, "x")
 
 
 def test_an_unknown_network_is_named_where_widths_depend_on_it() -> None:
@@ -226,6 +232,9 @@ def test_an_unknown_network_is_named_where_widths_depend_on_it() -> None:
             "repeats values: .* 0.7 and 2.0 ",
         ),
         ({"levels": [1, 2, 3]}, "leaves surroundings unaveraged: .* 6.8 and 13.5 and 27.0 "),  # the paper's own
+        ({"levels": [3]}, ""),
+        ({"backbone": "tf_efficientnet_lite0", "dim": 512}, "^f makes 512 values of 80, more than there are$"),
+        ({"backbone": "tf_efficientnet_lite0", "dim": 80}, ""),
     ],
 )
 def test_embeddings_that_do_not_average_whole_surroundings_are_remarked_on(changes, remark) -> None:

@@ -100,6 +100,17 @@ def test_resamples_draw_each_class_with_replacement() -> None:
     assert (resamples(np.zeros(3, np.int64), 5, np.random.default_rng(1)).sum(1) == 3).all()
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_means_over_seeds_scatter_as_far_as_seeds_do(count) -> None:
+    """Over many sets of seeds, the variance of the draws is that of a mean of as many independent seeds."""
+    rng = np.random.default_rng(0)
+    of_seeds = seed_resamples(count, 2000, rng)
+    variances = [
+        mean_over_seeds([np.full(2000, v) for v in rng.standard_normal(count)], of_seeds).var() for _ in range(600)
+    ]
+    assert np.mean(variances) == pytest.approx(1 / count, rel=0.12)
+
+
 def test_mean_over_seeds_against_loops() -> None:
     rng = np.random.default_rng(3)
     labels = draw_images(0)[1]
@@ -107,8 +118,9 @@ def test_mean_over_seeds_against_loops() -> None:
     images, of_seeds = resamples(labels, 20, rng), seed_resamples(3, 20, rng)
     got = mean_over_seeds([auroc(image_wins(s, labels), images) for s in scores], of_seeds)
     for value, w, times in zip(got, images.astype(int), of_seeds.astype(int), strict=True):
-        drawn = [roc_auc_score(repeated(labels, w), repeated(scores[s], w)) for s in np.repeat(np.arange(3), times)]
-        assert value == pytest.approx(np.mean(drawn))
+        each = [roc_auc_score(repeated(labels, w), repeated(s, w)) for s in scores]
+        plain, drawn = np.mean(each), np.mean([each[s] for s in np.repeat(np.arange(3), times)])
+        assert value == pytest.approx(plain + np.sqrt(3 / 2) * (drawn - plain))
 
 
 def test_paired_difference_of_identical_runs_is_zero() -> None:

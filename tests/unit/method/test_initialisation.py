@@ -48,7 +48,7 @@ def test_pca_is_scikit_learns_and_the_mean_maps_to_0(dim, block, patches, tmp_pa
     weight, bias = first(np.load(tmp_path / "p.npy", mmap_mode="r"), dim, "pca")
     assert weight.dtype == bias.dtype == np.float32
     exact = patches.astype(np.float64)
-    expected = PCA(dim, svd_solver="full").fit(exact).components_
+    expected = PCA(dim, svd_solver="full").fit(exact).components_ / np.sqrt(3)
     for row, component in zip(weight, expected, strict=True):
         assert row[np.abs(row).argmax()] > 0
         np.testing.assert_allclose(row * np.sign(row @ component), component, atol=1e-4)
@@ -57,6 +57,16 @@ def test_pca_is_scikit_learns_and_the_mean_maps_to_0(dim, block, patches, tmp_pa
     assert (np.diff(variances) < 0).all()
     without = first(patches, dim, "pca", bias=False)
     assert np.array_equal(without[0], weight) and not without[1].any()
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_rows_are_equally_long_whatever_their_directions(init) -> None:
+    """So the distances of isotropic patches, and with them what sigma means, do not depend on how f begins."""
+    rng = np.random.default_rng(0)
+    patches = rng.standard_normal((3000, 200)).astype(np.float16)
+    weight, bias = first(patches, 100, init)
+    projected = patches.astype(np.float64) @ weight.T + bias
+    assert 2 * projected.var(0).sum() == pytest.approx(2 * 100 / 3, rel=0.1)
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -72,18 +72,21 @@ def resampled(
     categories: Sequence[Sequence[Sequence[np.ndarray]]], labels: Sequence[np.ndarray], draws: int
 ) -> np.ndarray:
     """Per category, method and seed the scores -> (draws, categories, methods): the mean, over the seeds drawn, of
-    the AUROC of the images drawn. Seeds and images are drawn one by one, the same for all methods.
+    the AUROC of the images drawn. Seeds and images are drawn one by one, the same for all methods, seeds for all
+    categories, too. Deviations over seeds are stretched, as S draws of S seeds scatter by (S - 1) / S of the variance.
     """
     rng, values = np.random.default_rng(0), []
     for _ in range(draws):
         per_category = []
+        count = len(categories[0][0])
+        seeds = rng.integers(0, count, count)
         for methods, truth in zip(categories, labels, strict=True):
             classes = [np.flatnonzero(truth == label) for label in (0, 1)]
             images = np.concatenate([rng.choice(members, len(members)) for members in classes])
-            seeds = rng.integers(0, len(methods[0]), len(methods[0]))
-            per_category.append(
-                [fmean(by_pairs(scores[s][images], truth[images]) for s in seeds) for scores in methods]
-            )
+            aurocs = [[by_pairs(scores[images], truth[images]) for scores in of_seeds] for of_seeds in methods]
+            plain, drawn = [fmean(each) for each in aurocs], [fmean(each[s] for s in seeds) for each in aurocs]
+            stretch = np.sqrt(count / (count - 1)) if count > 1 else 1
+            per_category.append([p + stretch * (d - p) for p, d in zip(plain, drawn, strict=True)])
         values.append(per_category)
     return np.array(values)
 

@@ -75,7 +75,7 @@ def test_paper_verdict_and_gain_have_columns_where_there_are_any() -> None:
     assert first == {
         **{"category": "nut", "method": "ReConPatch", "image AUROC": "91.23 [85.0, 96.1]"},
         **{"image AUROC, paper": "91.40", "image AUROC, verdict": "agrees (-0.17)"},
-        "image AUROC, gain over PatchCore": "-0.42 [-1.5, +0.5], p 0.300",
+        "image AUROC, gain over PatchCore": "-0.42 [-1.5, +0.5], corrected p 0.300",
         "image AUROC, paper's gain over PatchCore": "+1.20",
         "image AUROC, verdict on the gain over PatchCore": "smaller",
         "AUPRO (30 %)": "91.23",
