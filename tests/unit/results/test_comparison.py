@@ -97,9 +97,11 @@ def by_pairs(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
 
 
-def assert_ends(got: tuple[float, float], draws: np.ndarray) -> None:
-    """Both ends of a 95 % interval, within what 500 draws leave open: an end errs by 0.12 standard deviations."""
-    assert got == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.3 * draws.std())
+def assert_ends(got: tuple[float, float], draws: np.ndarray, within: float = 0.3) -> None:
+    """Both ends of a 95 % interval, within what 500 draws leave open: an end errs by 0.12 standard deviations, by more
+    where a few different draws of seeds decide it.
+    """
+    assert got == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=within * draws.std())
 
 
 @settings(deadline=None, max_examples=15)
@@ -145,7 +147,7 @@ def test_intervals_against_images_and_seeds_drawn_one_by_one() -> None:
     per_category = resampled(scores, truths, 500)[:, :, 0]
     for category, draws in zip(("bottle", "cable", "mean"), (*per_category.T, per_category.mean(1)), strict=True):
         cell = one(made, category=category)
-        assert_ends((cell.low, cell.high), draws)
+        assert_ends((cell.low, cell.high), draws, 0.5)
         assert cell.low < cell.value < cell.high
 
 
