@@ -13,6 +13,7 @@ __all__ = [
     "bootstrap",
     "coreset",
     "cuda_graph",
+    "embedded",
     "ensemble",
     "feature_files",
     "features",

@@ -10,7 +10,6 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record, read_record
 from reconpatch.results.figures.common import epoch_of, footnote, save
 from reconpatch.results.figures.sweeps import curve
-from reconpatch.results.names import METHODS
 
 PANELS = {"image": "image_auroc", "pixel": "pixel_auroc"}
 
@@ -33,8 +32,10 @@ def draw_curve(files: CurveFiles) -> None:
     ReconpatchError for several trainings of a seed, and for seeds that differ in their epochs.
     """
     records = [read_record(file) for file in files.runs]
-    by_method = {method: [r for r in records if r.description["method"] == method] for method in METHODS}
-    trained = by_method["reconpatch"]
+    patchcore, untrained, trained = (
+        [record for record in records if record.description["method"] == method]
+        for method in ("patchcore", "untrained", "reconpatch")
+    )
     trainings = {(record.seed, file) for record, file in zip(trained, files.training, strict=True)}
     of_seed = dict(sorted(trainings))
     if not trainings or len(of_seed) < len(trainings):
@@ -43,7 +44,7 @@ def draw_curve(files: CurveFiles) -> None:
             where="figures: curve",
             fix="choose axis values that leave one",
         )
-    points = {(record.seed, epoch_of(record)): record for record in [*by_method["untrained"], *trained]}
+    points = {(record.seed, epoch_of(record)): record for record in [*untrained, *trained]}
     epochs = sorted({epoch for _, epoch in points})
     if any((seed, epoch) not in points for seed in of_seed for epoch in epochs):
         raise ReconpatchError("some seeds lack an epoch", where="figures: curve", fix="run the missing seeds")
@@ -58,9 +59,9 @@ def draw_curve(files: CurveFiles) -> None:
             for name, metric in PANELS.items()
         },
         {
-            name: np.array([_percent(record, metric) for record in by_method["patchcore"]])
+            name: np.array([_percent(record, metric) for record in patchcore])
             for name, metric in PANELS.items()
-            if by_method["patchcore"]
+            if patchcore
         },
     )
     save(figure, files.figure, footnote(records))

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.errors import ReconpatchError
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
-from reconpatch.results.comparison import EFFECT
 from reconpatch.results.figures.common import footnote, save
 from reconpatch.results.figures.effects import effects, effects_of
 
@@ -34,10 +32,6 @@ def draw_effects(files: EffectFiles, labels: Sequence[str]) -> None:
     """
     table = pd.read_csv(files.cells, dtype={"category": str})
     reference = json.loads(files.settings.read_text(encoding="utf-8"))["reference"]
-    if not reference or EFFECT not in table:
-        raise ReconpatchError(
-            "the table compares no rows", where="figures: effects", fix="give the experiment a `reference`"
-        )
     shown, what = effects_of(table, labels)
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     below = footnote([read_record(file) for file in files.records])

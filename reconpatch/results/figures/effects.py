@@ -10,6 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reconpatch.errors import ReconpatchError
+from reconpatch.results.comparison import EFFECT
 from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
 from reconpatch.results.figures.sweeps import widest
 from reconpatch.results.names import METHODS
@@ -31,11 +33,17 @@ class Effect:
 def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Effect]], str]:
     """Cells of a table's CSV, the names of what it varies -> (metric -> effects, x 100, of the places that have one;
     what they are of, a category or a mean over categories).
+
+    Raises ReconpatchError where the table has no effects.
     """
+    if EFFECT not in cells:
+        raise ReconpatchError(
+            "the table compares no rows", where="figures: effects", fix="give the experiment a `reference`"
+        )
     wide, what = widest(cells)
     by_metric: dict[str, list[Effect]] = {}
-    for row in wide[wide["effect"].notna()].to_dict("records"):
-        ends = (100 * row[column] for column in ("effect", "effect_low", "effect_high"))
+    for row in wide[wide[EFFECT].notna()].to_dict("records"):
+        ends = (100 * row[column] for column in (EFFECT, f"{EFFECT}_low", f"{EFFECT}_high"))
         setting = ", ".join(str(row[label]) for label in labels)
         by_metric.setdefault(str(row["metric"]), []).append(Effect(METHODS[row["method"]], setting, *ends))
     return by_metric, what

@@ -61,6 +61,7 @@ def sample(tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:.*surroundings unaveraged")
 @pytest.mark.parametrize(
     "changes",
     [
