@@ -43,7 +43,7 @@ from reconpatch.experiments.plan import load_plan
 
 # Commands that are carried out: what they must print, among other things.
 RUN = {
-    "reconpatch plan table_coreset --configfile data.yaml": "6 runs on each of mvtec_ad/bottle, mvtec_ad/pill",
+    "reconpatch plan table_coreset --configfile data.yaml": "9 runs on each of mvtec_ad/bottle, mvtec_ad/pill",
     "snakemake --cores 2 --configfile mine.yaml -- my_screws": "Complete log",
     "snakemake --unlock": "Unlocked",
     "reconpatch verify": "0 DIFFERS",
@@ -75,8 +75,6 @@ PLANNED = {
     "--kubernetes-persistent-volumes VOLUME:/data -- all",
     "snakemake --cores 8 --configfile data.yaml -- table_coreset",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension table_selection",
-    "snakemake --cores 2 --configfile configs/real_small.yaml -- figure_curve",
-    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_sensitivity",
     *(
         f"snakemake --cores 8 --configfile data.yaml -- table_{name}"
         for name in ("official", "selection", "dimension", "mvtec", "sensitivity")
