@@ -25,7 +25,7 @@ class Networks:
         """Raises ReconpatchError if timm has no such network, or that has no such level."""
         key = f"{backbone} {tuple(levels)} timm {importlib.metadata.version('timm')}"
         if key not in self.known:
-            from reconpatch.method.backbones import check_levels, count_parameters
+            from reconpatch.method.levels import check_levels, count_parameters
 
             used = check_levels(backbone, levels)
             channels = tuple(int(level["channels"]) for level in used)

@@ -18,6 +18,7 @@ __all__ = [
     "feature_files",
     "features",
     "initialisation",
+    "levels",
     "loss",
     "memory_bank",
     "metrics",

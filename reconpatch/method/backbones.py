@@ -4,7 +4,6 @@ Level l is timm's feature index. For the paper's networks it is the output of st
 DenseNet-201 it is dense block l. `describe` lists the levels of any network.
 """
 
-import difflib
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
 from reconpatch.method.embedded import EMBEDDED, check_weights
 from reconpatch.method.fused_inference import prepare
+from reconpatch.method.levels import check_levels, describe
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -41,46 +41,6 @@ class Backbone:
         x = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255  # a channels-last view
         features: list[Tensor] = self.net(x.sub_(self.mean).div_(self.std).to(self.dtype))
         return features
-
-
-def describe(name: str) -> list[dict[str, Any]]:
-    """timm name -> index, module, channels and stride of each level. Allocates no weights.
-
-    Raises ReconpatchError if timm does not know the name, or the network has no feature maps.
-    """
-    if not timm.is_model(name):
-        known = timm.list_models() + timm.list_pretrained()
-        close = ", ".join(difflib.get_close_matches(name, known, 5, cutoff=0.5)) or "none is close"
-        raise ReconpatchError(f"timm has no such model (similar: {close})", where=f"backbone {name!r}")
-    try:
-        with torch.device("meta"):
-            info: Any = timm.create_model(name, features_only=True, feature_cls="getter").feature_info
-    except (AttributeError, RuntimeError, AssertionError, ValueError) as error:
-        raise ReconpatchError(f"backbone {name!r} offers no feature maps in timm ({error})") from None
-    return [
-        {"level": i, "module": d["module"], "channels": d["num_chs"], "stride": d["reduction"]}
-        for i, d in zip(info.out_indices, info.get_dicts(keys=["module", "num_chs", "reduction"]), strict=True)
-    ]
-
-
-def check_levels(name: str, levels: Sequence[int]) -> list[dict[str, Any]]:
-    """timm name, levels -> what `describe` says of these levels. The grid of the first one is that of the patches.
-
-    Raises ReconpatchError if the network does not exist or lacks a level; the message lists the levels it has.
-    """
-    known = describe(name)
-    missing = [level for level in levels if level not in {d["level"] for d in known}]
-    if missing:
-        have = ", ".join(f"{d['level']} ({d['module']}, {d['channels']} channels, stride {d['stride']})" for d in known)
-        raise ReconpatchError(f"backbone {name!r} has no level {missing[0]}; its levels are {have}")
-    return [d for d in known if d["level"] in levels]
-
-
-def count_parameters(name: str, levels: Sequence[int]) -> int:
-    """timm name, levels it has -> number of parameters up to the last of these levels. Allocates no parameters."""
-    with torch.device("meta"):
-        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
-    return sum(p.numel() for p in net.parameters())
 
 
 def load_backbone(

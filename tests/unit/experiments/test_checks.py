@@ -41,8 +41,8 @@ def asked(monkeypatch) -> list[tuple]:
         calls.append(call)
         return [{"stride": 8, "channels": 20}, {"stride": 16, "channels": 30}]
 
-    monkeypatch.setattr("reconpatch.method.backbones.check_levels", answer)
-    monkeypatch.setattr("reconpatch.method.backbones.count_parameters", lambda *_: 100)
+    monkeypatch.setattr("reconpatch.method.levels.check_levels", answer)
+    monkeypatch.setattr("reconpatch.method.levels.count_parameters", lambda *_: 100)
     return calls
 
 

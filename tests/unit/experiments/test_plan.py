@@ -54,6 +54,13 @@ def stages(plan: Plan, stage: str, training: bool = False) -> set[str]:
     return {stage_name(r, stage) for r in runs}
 
 
+def test_tables_of_two_experiments_may_not_share_a_file(content) -> None:
+    file = content["experiments"]["nuts"]
+    make_plan(read_config(content | {"experiments": {"nuts": file, "nuts_2": file, "other_summary": file}}))
+    with pytest.raises(ReconpatchError, match="nuts and nuts_summary would both write"):
+        make_plan(read_config(content | {"experiments": {"nuts": file, "nuts_summary": file}}))
+
+
 def test_runs_are_every_combination_once(content) -> None:
     plan = make_plan(read_config(content))
     assert plan.targets["nuts"] == [("mine", "nut")]
