@@ -12,7 +12,7 @@ from pathlib import Path
 from reconpatch.data.index import index
 from reconpatch.data.published import data_flags
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights, unaveraged
+from reconpatch.experiments.checks import check_backbones, embedding_remarks, gpu_wanted, stray_weights
 from reconpatch.experiments.costs import GPU_SPEED, Network
 from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.networks import Networks
@@ -188,7 +188,7 @@ def check(plan: Plan, networks: Networks) -> list[str]:
     except ReconpatchError as error:
         problems.append(str(error))
     else:
-        print("".join(f"remark: {remark}\n" for remark in unaveraged(plan, found)), end="")
+        print("".join(f"remark: {remark}\n" for remark in embedding_remarks(plan, found)), end="")
         problems += check_weights(plan) + stray_weights(plan, RESULTS)
     lacking = reasons(plan.weightless)
     problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]

@@ -19,7 +19,7 @@ from reconpatch.detector.photographs import ImageFacts, Source, examine
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.costs import features_bytes, grid, sizes_of
+from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
@@ -84,7 +84,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
     bytes. Raises ReconpatchError for everything that cannot work, before the network sees the first image.
     """
-    check_settings(run, options)
+    described = check_settings(run, options)
     if not images:
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
@@ -96,8 +96,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     repeatable(device, threads)
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
-        on_image = patches_on_images([views[n] for n in kept], run)
-        check_resources(run, on_image, facts, options, workspace)
+        on_image = patches_on_images([views[n] for n in kept], run, described)
+        check_resources(run, described, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
         if run.batch_norm == "probed":
@@ -122,17 +122,20 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
 
 
-def check_settings(run: Run, options: FitOptions) -> None:
-    """Raise ReconpatchError for parameters and options that cannot work, whatever the images are; warn of an embedding
-    that does not fit the network.
+def check_settings(run: Run, options: FitOptions) -> Network:
+    """Parameters, options -> what timm says of the network.
+
+    Raises ReconpatchError for what cannot work, whatever the images are; warns of an embedding that does not fit.
     """
     check_machine(options.device, options.threads, options.batch)
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
-    if remark := embedding_remark(run, Networks().channels(run.backbone, run.levels)):
-        warnings.warn(remark, stacklevel=2)
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
+    network = Networks()(run.backbone, run.levels)
+    if remark := embedding_remark(run, network.channels):
+        warnings.warn(remark, stacklevel=2)
+    return network
 
 
 def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: float) -> list[int]:
@@ -178,21 +181,27 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
     return [n for n, each in enumerate(facts) if each.sha256 in digests]
 
 
-def patches_on_images(views: Sequence[View], run: Run) -> list[NDArray[np.bool_]]:
-    """N views, parameters -> N (H, W) bool, true for the patches that lie on the image and not on its padding."""
-    side = grid(run.crop, Networks()(run.backbone, run.levels).stride)
+def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
+    """N views, parameters, what timm says of the network -> N (H, W) bool, true for the patches that lie on the image
+    and not on its padding.
+    """
+    side = grid(run.crop, network.stride)
     return [each.content(side) for each in views]
 
 
 def check_resources(
-    run: Run, on_image: Sequence[NDArray[np.bool_]], facts: Sequence[ImageFacts], options: FitOptions, workspace: Path
+    run: Run,
+    network: Network,
+    on_image: Sequence[NDArray[np.bool_]],
+    facts: Sequence[ImageFacts],
+    options: FitOptions,
+    workspace: Path,
 ) -> None:
     """Raise ReconpatchError, with advice, if there are too few patches for the parameters, or if memory or the disk of
     the workspace is too small.
 
     `on_image` says which patches of the images to fit on count. `facts` are those of all images.
     """
-    network = Networks()(run.backbone, run.levels)
     if run.patch_size > grid(run.crop, network.stride):
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
     if problem := run.problem_with([int(cells.sum()) for cells in on_image]):

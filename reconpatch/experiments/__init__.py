@@ -3,8 +3,7 @@
 `run` has every parameter with its default, meaning and source. `config` reads the user's files, and `plan` makes the
 runs of all experiments from them. `stages` is the table of the workflow's stages. `costs` and `resources` predict what
 their jobs need, from what `networks` knows of backbones. `checks` refuses what cannot work, `outputs` names what is
-made.
-`generated` writes the files that follow from the models. The other modules serve this room only.
+made, `generated` writes the files that follow from the models. The other modules serve this room only.
 """
 
 __all__ = [

@@ -34,8 +34,8 @@ def check_backbones(plan: Plan, networks: Networks) -> dict[str, Network]:
     return found
 
 
-def unaveraged(plan: Plan, networks: Mapping[str, Network]) -> list[str]:
-    """Plan, network of each run -> a remark on every embedding whose values are no means of whole surroundings."""
+def embedding_remarks(plan: Plan, networks: Mapping[str, Network]) -> list[str]:
+    """Plan, network of each run -> a remark on every embedding that does not fit its network."""
     remarks = []
     for name, run in plan.runs.items():
         if remark := embedding_remark(run, networks[name].channels):

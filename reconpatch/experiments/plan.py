@@ -118,7 +118,7 @@ class Plan:
 
     config: Config
     baseline: Run = BASELINE  # that of the configuration, fitted to its network
-    channels: Channels = Networks().channels
+    channels: Channels = field(default_factory=lambda: Networks().channels)
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     ensembles: dict[str, Combination] = field(default_factory=dict)

@@ -68,8 +68,8 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
         labels: dict[str, object] = {"variant": label} if experiment.variants else {}
         labels |= {key: plain(getattr(settings, key)) for key in order if key not in ("method", "seed")}
         stated = experiment.paper | variant.paper | {key: value for key, value in point.items() if key in in_paper}
-        if "dim" in stated:
-            stated["dim"] = share_of(stated["dim"], BASELINE.feature_dim)
+        if "dim" in point and "dim" in in_paper:
+            stated["dim"] = share_of(point["dim"], BASELINE.feature_dim)
         assumed = experiment.assumed | variant.assumed
         not_stated = (NOT_STATED | set(assumed)) - set(stated)
         departures = tuple(_departures(run, PAPER | assumed | stated, not_stated))
@@ -184,7 +184,7 @@ def _check_reference(where: str, experiment: Experiment) -> None:
             )
     if experiment.oracle is not None and experiment.oracle not in set(labels) - {"variant"}:
         what = f"oracle: {experiment.oracle!r} is no axis of settings"
-        raise ReconpatchError(what, where=where, fix=f"name one of {', '.join(set(labels) - {'variant'}) or 'axes'}")
+        raise ReconpatchError(what, where=where, fix=f"name one of {', '.join(sorted(set(labels) - {'variant'}))}")
 
 
 def _check_figures(where: str, experiment: Experiment) -> None:

@@ -24,11 +24,11 @@ from reconpatch.experiments.value_types import (
     AboveZero,
     Amount,
     Angle,
+    AutoWidth,
     Backbone,
     Batch,
     BelowOne,
     Blur,
-    Fitted,
     Levels,
     Part,
     PatchSize,
@@ -214,7 +214,7 @@ class RunSettings(Section):
         "together to `feature_dim`; concat: the mean of every channel over s x s, the levels end to end. The paper "
         "describes both.",
     )
-    level_dim: Fitted = parameter(
+    level_dim: AutoWidth = parameter(
         "auto",
         stages=["features"],
         source="PatchCore",
@@ -224,7 +224,7 @@ class RunSettings(Section):
         "and 1+2+3; of a single level its channels. With one or two levels each value is then a mean over whole s x s "
         "surroundings, while 1,024 values of a narrower network would leave them unaveraged",
     )
-    feature_dim: Fitted = parameter(
+    feature_dim: AutoWidth = parameter(
         "auto",
         stages=["features"],
         source="PatchCore",

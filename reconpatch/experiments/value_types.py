@@ -178,7 +178,7 @@ ShareText = Annotated[
     WithJsonSchema({"type": "string", "pattern": SHARE, "$comment": "share as text, for example 1/2"}),
 ]
 # The names of the tags are what an error calls the alternatives.
-Fitted = Annotated[
+AutoWidth = Annotated[
     Annotated[Width, Tag("(a whole number, or auto)")] | Annotated[Literal["auto"], Tag("(auto)")],
     Discriminator(lambda value: "(auto)" if value == "auto" else "(a whole number, or auto)"),
 ]
