@@ -8,10 +8,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
@@ -20,7 +20,10 @@ from reconpatch.detector.photographs import Photograph, find_photographs
 from reconpatch.detector.threshold import Threshold
 from reconpatch.detector.truth import MASKS, Truth, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, quote
+from reconpatch.experiments.costs import NETWORKS
+from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import check_writable, replacing, write_text
+from reconpatch.method.pretrained import check_hub
 from reconpatch.runtime import threads_here
 
 if TYPE_CHECKING:
@@ -64,9 +67,10 @@ def fit(given: argparse.Namespace) -> None:
     check_free(out, "give another folder, or remove it")
     photographs = photographs_in(given.images, "its folder of good images, for example train/good")
     calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
+    options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
+    check_download(options)
     from reconpatch.detector.estimator import ReConPatch
 
-    options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
     model.fit(photographs, calibration=calibration)
@@ -78,6 +82,17 @@ def fit(given: argparse.Namespace) -> None:
     print("\n".join([f"saved in {out}", *card_lines(card)]))
     if given.profile:
         print("\n".join(["seconds:", *(f"  {step}: {taken:.2f}" for step, taken in seconds.items())]))
+
+
+def check_download(options: Mapping[str, Any]) -> None:
+    """Options of `fit` -> ReconpatchError if they need weights of one of the paper's networks, which are neither here
+    nor to be had. Of other networks only timm says, later, where their weights are.
+    """
+    name = options.get("backbone", DEFAULTS.backbone)
+    downloaded = options.get("weights", DEFAULTS.weights) == "pretrained" and "weight_file" not in options
+    architecture, _, tag = name.partition(".")
+    if downloaded and tag and architecture in NETWORKS:
+        check_hub(name, f"timm/{name}")
 
 
 def save_somewhere(model: "ReConPatch", out: Path) -> Card:

@@ -19,7 +19,7 @@ from reconpatch.detector.photographs import ImageFacts, Source, examine
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
 from reconpatch.errors import ReconpatchError, quote
-from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
+from reconpatch.experiments.costs import Network, features_bytes, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
@@ -88,6 +88,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     if not images:
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
+    # Before the images are read: weights may have to be downloaded, and a file of them may be wrong.
+    network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
@@ -98,7 +100,6 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)
         check_resources(run, described, on_image, facts, options, workspace)
-        network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
         if run.batch_norm == "probed":
             probe(network, run.crop)
@@ -132,7 +133,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
-    network = Networks()(run.backbone, run.levels)
+    network = Networks()(run.backbone, run.levels, run.crop)
     if remark := embedding_remark(run, network.channels):
         warnings.warn(remark, stacklevel=2)
     return network
@@ -185,8 +186,7 @@ def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list
     """N views, parameters, what timm says of the network -> N (H, W) bool, true for the patches that lie on the image
     and not on its padding.
     """
-    side = grid(run.crop, network.stride)
-    return [each.content(side) for each in views]
+    return [each.content(network.grid) for each in views]
 
 
 def check_resources(
@@ -202,7 +202,7 @@ def check_resources(
 
     `on_image` says which patches of the images to fit on count. `facts` are those of all images.
     """
-    if run.patch_size > grid(run.crop, network.stride):
+    if run.patch_size > network.grid:
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
     if problem := run.problem_with([int(cells.sum()) for cells in on_image]):
         raise ReconpatchError(problem)
@@ -225,7 +225,7 @@ def check_resources(
                 fix=stage.advice,
             )
     # Patches of the padding are on the disk too, for a while.
-    needed, free = features_bytes(run, network.stride, images), shutil.disk_usage(workspace).free
+    needed, free = features_bytes(run, network, images), shutil.disk_usage(workspace).free
     if needed > free:
         raise ReconpatchError(
             f"patch features need {needed / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free",

@@ -342,16 +342,15 @@ def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     """Raise ReconpatchError if the model, with `batch` images a pass, is predicted to need more memory than this
     machine has.
     """
-    from reconpatch.experiments.costs import grid, search_memory, sizes_of
+    from reconpatch.experiments.costs import search_memory, sizes_of
     from reconpatch.experiments.networks import Networks
     from reconpatch.experiments.stages import STAGES
 
     run, rows = card.run, card.bank.patches
-    network = Networks()(run.backbone, run.levels)
-    side = grid(run.crop, network.stride)
-    if run.patch_size > side:
+    network = Networks()(run.backbone, run.levels, run.crop)
+    if run.patch_size > network.grid:
         raise ReconpatchError(
-            f"patch_size {run.patch_size} is larger than the grid of {side} patches", where=folder / CARD
+            f"patch_size {run.patch_size} is larger than the grid of {network.grid} patches", where=folder / CARD
         )
     sizes = sizes_of(run, network, (1, batch), ratio=run.coreset, batch_images=batch, threads=threads)
     search = search_memory(replace(sizes, kept=rows, used=rows), sizes.test_patches)

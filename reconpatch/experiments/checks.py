@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconpatch.data.layouts import category_folder, count_images
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.costs import Network, grid
+from reconpatch.experiments.costs import Network
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan
 from reconpatch.experiments.run import embedding_remark
@@ -20,17 +20,17 @@ from reconpatch.method.embedded import check_weights
 def check_backbones(plan: Plan, networks: Networks) -> dict[str, Network]:
     """Plan, what timm says of networks -> the network of each run, by the name of the run.
 
-    Raises ReconpatchError unless every backbone of the plan exists and has the levels and weights wanted, and every run
-    fits its patch grid and its data.
+    Raises ReconpatchError unless every backbone of the plan exists, has the levels and weights wanted and takes images
+    of the size wanted, and every run fits its patch grid and its data.
     """
     found: dict[str, Network] = {}
     for name, run in plan.runs.items():
         try:
             check_weights(run.backbone, run.weights)
-            found[name] = networks(run.backbone, run.levels)
+            found[name] = networks(run.backbone, run.levels, run.crop)
         except ReconpatchError as error:
             raise ReconpatchError(str(error), where=_users(plan, name)) from None
-    check_sizes(plan, {name: network.stride for name, network in found.items()})
+    check_sizes(plan, {name: network.grid for name, network in found.items()})
     return found
 
 
@@ -47,8 +47,8 @@ def _users(plan: Plan, name: str) -> str:
     return f"experiment {', '.join(e for e in plan.cells if name in plan.members(e))}"
 
 
-def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
-    """Plan, stride of every run's first level -> ReconpatchError where a run asks for more than its images can give.
+def check_sizes(plan: Plan, sides: Mapping[str, int]) -> None:
+    """Plan, patches along a side of each run -> ReconpatchError where a run asks for more than its images can give.
 
     Training images are counted, not opened. The jobs check the embedded sample and categories without images.
     """
@@ -63,9 +63,7 @@ def check_sizes(plan: Plan, strides: dict[str, int]) -> None:
         except OSError as error:
             raise ReconpatchError(f"cannot be read ({error})", where=f"{dataset}/{category}") from None
 
-    sides: dict[str, int] = {}
     for name, run in plan.runs.items():
-        sides[name] = grid(run.crop, strides[name])
         if run.patch_size > sides[name]:
             raise ReconpatchError(
                 f"patch_size = {run.patch_size} is larger than the patch grid, {sides[name]} x {sides[name]} at crop "

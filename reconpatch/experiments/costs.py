@@ -69,11 +69,11 @@ PICTURE, PICTURE_PIXEL = 0.5, 3e-7  # s per figure, and per pixel of its panels
 
 
 class Network(NamedTuple):
-    """What timm says of a backbone: the stride of the first level used, its parameters up to the last one, and the
-    channels of each level used.
+    """What timm says of a backbone: patches along a side of an image of the size wanted, parameters up to the last
+    level used, and the channels of each level used.
     """
 
-    stride: int
+    grid: int
     parameters: int
     channels: tuple[int, ...]
 
@@ -154,16 +154,9 @@ class Sizes:
         return self.test * self.grid**2
 
 
-def grid(crop: int, stride: int) -> int:
-    """px of the crop, stride of the first level -> patches along a side."""
-    return -(-crop // stride)
-
-
-def features_bytes(run: Run, stride: int, images: int) -> int:
-    """A run, the stride of its first level, a number of images -> bytes of their float16 features, without the header
-    of the file.
-    """
-    return images * grid(run.crop, stride) ** 2 * run.width * 2
+def features_bytes(run: Run, network: Network, images: int) -> int:
+    """A run, its network, a number of images -> bytes of their float16 features, without the header of the file."""
+    return images * network.grid**2 * run.width * 2
 
 
 def sizes_of(
@@ -181,7 +174,7 @@ def sizes_of(
     `ratio` is the share of the patches in the file of the memory bank, `batch_images` the images per pass, `pixels` the
     px of an image's file, `threads` those that decode images.
     """
-    side = grid(run.crop, network.stride)
+    side = network.grid
     patches = counts[0] * side**2
     kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))  # as memory_bank.coreset_size
     return Sizes(

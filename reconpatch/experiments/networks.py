@@ -1,57 +1,80 @@
 """What timm says of networks, remembered in a file: asking costs seconds."""
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconpatch.experiments.costs import Network
 from reconpatch.files import write_text
 
+Count = Annotated[int, Field(gt=0)]
+
+
+class Answer(BaseModel):
+    """What timm says of some levels of a network, and of images that passed through it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    parameters: Count  # up to the last level
+    channels: Annotated[list[Count], Field(min_length=1)]  # of each level
+    grids: dict[str, Count]  # px of an image -> patches along its side
+
+
+ANSWERS = TypeAdapter(dict[str, Answer])  # by network, levels and version of timm
+
 
 class Networks:
-    """(backbone, levels) -> Network. What timm says is kept in the file `cache` for later processes.
+    """(backbone, levels, px of an image) -> Network. What timm says is kept in the file `cache` for later processes.
 
     `shipped` is such a file that comes with the repository. Answers count for the version of timm that gave them.
     """
 
     def __init__(self, cache: Path | None = None, shipped: Path | None = None) -> None:
         self.cache = cache
-        self.known: dict[str, Network] = {}
-        for file in (cache, shipped):
-            self.known |= _answers(file) if file is not None else {}
+        self.known: dict[str, Answer] = {}
+        for file in (shipped, cache):
+            for key, answer in (_answers(file) if file is not None else {}).items():
+                before = self.known.get(key)
+                self.known[key] = answer if before is None else _joined(before, answer)
 
-    def __call__(self, backbone: str, levels: Sequence[int]) -> Network:
-        """Raises ReconpatchError if timm has no such network, or that has no such level."""
+    def __call__(self, backbone: str, levels: Sequence[int], side: int) -> Network:
+        """Raises ReconpatchError if timm has no such network, or that has no such level or takes no such images."""
+        answer = self._answer(backbone, levels)
+        if str(side) not in answer.grids:
+            from reconpatch.method.levels import patch_grid
+
+            answer.grids[str(side)] = patch_grid(backbone, levels, side)
+            if self.cache is not None:
+                self.cache.parent.mkdir(parents=True, exist_ok=True)
+                write_text(self.cache, ANSWERS.dump_json(self.known, indent=1).decode() + "\n")
+        return Network(answer.grids[str(side)], answer.parameters, tuple(answer.channels))
+
+    def channels(self, backbone: str, levels: Sequence[int]) -> tuple[int, ...]:
+        """The channels of each level of a network. Raises ReconpatchError if there is no such network or level."""
+        return tuple(self._answer(backbone, levels).channels)
+
+    def _answer(self, backbone: str, levels: Sequence[int]) -> Answer:
         key = f"{backbone} {tuple(levels)} timm {importlib.metadata.version('timm')}"
         if key not in self.known:
             from reconpatch.method.levels import check_levels, count_parameters
 
-            used = check_levels(backbone, levels)
-            channels = tuple(int(level["channels"]) for level in used)
-            self.known[key] = Network(int(used[0]["stride"]), count_parameters(backbone, levels), channels)
-            if self.cache is not None:
-                self.cache.parent.mkdir(parents=True, exist_ok=True)
-                write_text(self.cache, json.dumps(self.known, indent=1) + "\n")
+            channels = [int(level["channels"]) for level in check_levels(backbone, levels)]
+            parameters = count_parameters(backbone, levels)
+            self.known[key] = Answer(parameters=parameters, channels=channels, grids={})
         return self.known[key]
 
-    def channels(self, backbone: str, levels: Sequence[int]) -> tuple[int, ...]:
-        """The channels of each level of a network; raises as a call does."""
-        return self(backbone, levels).channels
+
+def _joined(one: Answer, other: Answer) -> Answer:
+    """Two answers about one network -> the second, with the sizes of both."""
+    return other.model_copy(update={"grids": one.grids | other.grids})
 
 
-def _answers(file: Path) -> dict[str, Network]:
-    """What timm said before; nothing where the file is missing, damaged, or of an older version of this package."""
+def _answers(file: Path) -> dict[str, Answer]:
+    """What timm said before; nothing where the file is missing, damaged, or of another version of this package."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return ANSWERS.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
         return {}
-    answers = content.items() if isinstance(content, dict) else ()
-    return {key: Network(answer[0], answer[1], tuple(answer[2])) for key, answer in answers if _is_network(answer)}
-
-
-def _is_network(answer: object) -> bool:
-    """Whether an answer is a stride, a number of parameters and the channels of levels."""
-    if not isinstance(answer, list) or len(answer) != 3 or not isinstance(answer[2], list) or not answer[2]:
-        return False
-    return all(type(n) is int and n > 0 for n in (*answer[:2], *answer[2]))

@@ -206,7 +206,7 @@ def _add_features(found: Estimate, plan: Plan, network: Network, key: str, targe
     names = stage_names(run)
     for name in (names["features"], names[TRAINING_FEATURES]):
         job = Job(STAGES["features"].rule, *target, name)
-        found.features[job] = features_bytes(run, network.stride, images)
+        found.features[job] = features_bytes(run, network, images)
 
 
 def _result(plan: Plan, key: str, target: Target) -> Job:

@@ -1,12 +1,14 @@
 """Frozen ImageNet networks from timm: feature levels by index, and weights from a stated source with a digest.
 
 Level l is timm's feature index. For the paper's networks it is the output of stage l, whose stride is 2^(l+1); for
-DenseNet-201 it is dense block l. `describe` lists the levels of any network.
+DenseNet-201 it is dense block l; for a ViT it is what block l gives. `describe` lists the levels of any network.
 """
 
 import hashlib
+import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 from reconpatch.method.embedded import EMBEDDED, check_weights
 from reconpatch.method.fused_inference import prepare
 from reconpatch.method.levels import check_levels, describe
+from reconpatch.method.pretrained import check_hub, not_downloaded, not_there
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WRITTEN_BY_TORCH = (b"PK", b"\x80")  # a zip of tensors or, before PyTorch 1.6, a pickle
+LARGEST_HEADER = 10**8  # bytes of the header of a safetensors file: safetensors reads no larger ones
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def load_network(
 ) -> tuple[nn.Module, dict[str, str]]:
     """timm name, levels, source of the weights -> (network up to its last level; source and digest of the weights).
 
-    The sources: `pretrained`, which timm downloads; `file`, safetensors or a `.pth` of tensors; `embedded`, the
+    The sources: `pretrained`, which timm downloads; `file`, as `read_state` reads it; `embedded`, the
     EfficientNet-Lite0 of a Python package; `random`, drawn from `seed`. Keys must match exactly, but the layers after
     the last level may be absent. `pinned` is the digest, or several digests, of which weights of the first three
     sources must have one. Raises ReconpatchError, which names the source and the first key that does not fit or is not
@@ -143,32 +148,50 @@ def download_pretrained(name: str) -> dict[str, str]:
 
 
 def _download(name: str, levels: Sequence[int]) -> nn.Module:
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise not_there(name, "timm has no pretrained weights of it")
+    if config.hf_hub_id:
+        check_hub(name, config.hf_hub_id)
     try:
-        net: nn.Module = timm.create_model(
-            name, pretrained=True, features_only=True, feature_cls="getter", out_indices=tuple(levels)
-        )
+        with _errors_only("huggingface_hub"):
+            net: nn.Module = timm.create_model(
+                name, pretrained=True, features_only=True, feature_cls="getter", out_indices=tuple(levels)
+            )
     except Exception as error:  # the hub's clients raise their own classes: all of them mean "no weights"
-        raise ReconpatchError(
-            f"its pretrained weights could not be downloaded ({type(error).__name__}: {error})",
-            where=f"backbone {name!r}",
-            fix=f"fetch them elsewhere and set weights: file and weight_files: {{{name}: <path>}}, for "
-            f"`reconpatch fit` --weight-file FILE; {EMBEDDED} has weights that are installed (weights: embedded)",
-        ) from None
+        raise not_downloaded(name, error) from None
     return net
 
 
-def read_state(file: Path) -> dict[str, Tensor]:
-    """safetensors or `.pth` file of tensors -> name to tensor.
+@contextmanager
+def _errors_only(logger: str) -> Iterator[None]:
+    """A library's warnings are not logged in the block."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
-    Raises ReconpatchError if the file cannot be read, or if it is a pickle that holds anything but tensors.
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """File of safetensors, or of tensors that `torch.save` wrote, whatever its name -> name to tensor.
+
+    A training's checkpoint may hold the dictionary under one name, as "state_dict". Raises ReconpatchError if the file
+    cannot be read, or if it is a pickle that holds anything but tensors and plain values.
     """
     if not file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {file}")
     try:
-        if file.suffix == ".safetensors":
+        with open(file, "rb") as content:
+            begin = content.read(64)
+        if begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= LARGEST_HEADER:
             from safetensors.torch import load_file
 
             return load_file(file)
+        if not begin.startswith(WRITTEN_BY_TORCH):
+            raise ValueError(f"it is neither safetensors nor written by torch.save; it begins with {begin[:20]!r}")
         _check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
@@ -180,12 +203,23 @@ def read_state(file: Path) -> dict[str, Tensor]:
             where=f"weights file {file}",
             fix="give safetensors, or a .pth of plain tensors",
         ) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
+    if _is_state(state):
+        return dict(state)
+    named = {key: value for key, value in state.items() if _is_state(value)} if isinstance(state, dict) else {}
+    chosen = ["state_dict"] if "state_dict" in named else list(named)
+    if len(chosen) != 1:
+        which = f"several dictionaries of tensors ({', '.join(map(quote, chosen))})" if chosen else "no such dictionary"
         raise ReconpatchError(
-            "holds no plain dictionary of tensors", where=f"weights file {file}", fix="save a network's state_dict"
+            f"holds no plain dictionary of tensors but {which}",
+            where=f"weights file {file}",
+            fix="save a network's state_dict",
         )
-    return dict(state)
+    return dict(named[chosen[0]])
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value is a dictionary from names to plain tensors."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
 
 
 def _is_plain(value: object) -> bool:
@@ -234,12 +268,17 @@ def embedded_state(name: str) -> dict[str, Tensor]:
 
 
 def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -> None:
-    """Load the state strictly: it must hold every tensor of the cut network, and only tensors of the whole one."""
+    """Load the state strictly: it must hold every tensor of the cut network, and only tensors of the whole one. Names
+    may all begin with a prefix, as wrappers of networks put it before them ("module.").
+    """
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()
     wanted = {k.removeprefix("model."): v for k, v in net.state_dict().items()}
+    needed = [k for k in wanted if not k.endswith("num_batches_tracked")]
+    prefix = _common_prefix(needed, state)
+    state = {k.removeprefix(prefix): v for k, v in state.items()}
     problems = {
-        "missing": [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")],
+        "missing": [k for k in needed if k not in state],
         "unknown": [k for k in state if k not in whole],
         "of another shape": [k for k in wanted if k in state and state[k].shape != wanted[k].shape],
         "of another type": [k for k in wanted if k in state and state[k].dtype != wanted[k].dtype],
@@ -250,10 +289,23 @@ def _fill(net: nn.Module, name: str, state: Mapping[str, Tensor], source: str) -
             if problem.startswith("of another"):
                 have, want = state[keys[0]], wanted[keys[0]]
                 which += f", {have.dtype} {tuple(have.shape)} instead of {want.dtype} {tuple(want.shape)}"
+            others = [k.removesuffix(keys[0]) for k in state if k.endswith(f".{keys[0]}")]
             raise ReconpatchError(
-                f"{len(keys)} tensors {problem}, first {which}", where=f"weights of {name} from {source}"
+                f"{len(keys)} tensors {problem}, first {which}",
+                where=f"weights of {name} from {source}",
+                fix=f"save the tensors behind {' or '.join(map(quote, others))} alone" if others else "",
             )
     net.load_state_dict({f"model.{k}": v for k, v in state.items() if k in wanted}, strict=False)
+
+
+def _common_prefix(needed: Sequence[str], state: Mapping[str, Tensor]) -> str:
+    """Names that must be there, tensors by name -> the prefix that all of these names have before those, or ""."""
+    for key in state:
+        if key.endswith(f".{needed[0]}"):
+            prefix = key.removesuffix(needed[0])
+            if all(each.startswith(prefix) for each in state) and all(f"{prefix}{each}" in state for each in needed):
+                return prefix
+    return ""
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:

@@ -5,8 +5,8 @@ are joined to it, and its weights are laid out once as oneDNN wants them instead
 does not know it leaves as it is.
 """
 
+import logging
 import operator
-import warnings
 from collections import Counter
 from contextlib import redirect_stderr
 from io import StringIO
@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+LOG = logging.getLogger(__name__)
 Activation = tuple[str | None, list[float]]  # oneDNN's name and its numbers
 NONE: Activation = (None, [])
 ACTIVATIONS: dict[type, Activation] = {
@@ -69,7 +70,8 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Frozen float32 network in eval mode, on its device -> the same in this precision, faster.
 
     Both take (B, 3, H, W). In float32 outputs agree up to rounding. That is tried on noise: a network that cannot be
-    traced, or gives something else once rewritten, comes back as it was but for the precision, with a warning.
+    traced, takes no images of 64 px or gives something else once rewritten comes back as it was but for the precision.
+    Why it did is logged as information.
     """
     device = next(net.parameters()).device
     noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
@@ -89,7 +91,7 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
             if not error < (0.01 if dtype == torch.float32 else 0.1):  # well above rounding, TensorFloat-32's too
                 raise ValueError(f"maps change by {error:.1%}")
     except Exception as error:  # tracing runs the network's own code on stand-ins, which may fail in any way
-        warnings.warn(f"backbone left as it is, which is slower: {type(error).__name__}: {error}", stacklevel=2)
+        LOG.info("network left as it is, which may be slower: %s: %s", type(error).__name__, error)
         return net.to(dtype)
     return traced
 
