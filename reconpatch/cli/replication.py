@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from reconpatch.data.index import index
@@ -208,10 +208,27 @@ def check(plan: Plan, networks: Networks) -> list[str]:
                 ", ".join(f"{quote(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
             )
             print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
-            print("".join(f"  remark: {flag}\n" for flag in data_flags(layout, category, items)), end="")
+            remarks = [*map(str, data_flags(layout, category, items)), *undrawable({i.defect for i in items})]
+            print("".join(f"  remark: {remark}\n" for remark in remarks), end="")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
+
+
+def undrawable(names: Iterable[str]) -> list[str]:
+    """Names of defects -> a remark on each that figures show in another form, as no font has all its characters."""
+    foreign = sorted(name for name in names if not name.isascii())
+    if not foreign:
+        return []
+    from reconpatch.results.figures.fonts import drawable  # imports matplotlib
+
+    shown = {name: " ".join(drawable(name).split("\n")) for name in foreign}
+    return [
+        f"figures show {quote(name)} as {text}, because no installed font has its characters; install one that has, "
+        "for example from the Noto family"
+        for name, text in shown.items()
+        if text != name
+    ]
 
 
 def write_backbones(file: Path) -> None:

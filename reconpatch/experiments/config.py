@@ -41,6 +41,7 @@ from reconpatch.experiments.value_types import (
 )
 
 DEFAULT = Path("configs/default.yaml")
+VARIABLE = r"\$(\w+|\{[^}]*\})"  # as os.path.expandvars takes it for one; any other $ is a part of the name
 
 
 class Dataset(Section):
@@ -218,19 +219,32 @@ class Config(Section):
 
 
 def expand_path(path: str, key: str) -> Path:
-    """A path from the configuration -> the same with `~` and `$VARIABLES` replaced.
+    """A path from the configuration -> the same with `~` and `$VARIABLES` replaced; a path that is there as written
+    stays as it is.
 
     Raises ReconpatchError naming the key where a variable is not set, the home of `~name` is unknown, or no file can
     have this name.
     """
     where = f"{key} = {shown(path)}"
     try:
-        expanded = checked_path(os.path.expandvars(Path(path).expanduser()))
-    except (ValueError, RuntimeError) as error:
+        written = Path(checked_path(path)).expanduser()
+        if written.exists():
+            return written
+        expanded = checked_path(os.path.expandvars(written))
+    except (ValueError, RuntimeError, OSError) as error:
         raise ReconpatchError(str(error), where=where) from None
-    if "$" in expanded:
-        raise ReconpatchError("the environment variable is not set", where=where, fix="set it or write the path")
+    if unset := re.search(VARIABLE, expanded):
+        fix = f"set {unset[0]}, or write the path of a folder or file that is there"
+        raise ReconpatchError(f"there is no such path, and no environment variable {unset[0]}", where=where, fix=fix)
     return Path(expanded)
+
+
+def check_place(file: Path = DEFAULT) -> None:
+    """Raise ReconpatchError unless a file of the configuration is there; the default one is if this is the root of the
+    repository.
+    """
+    if not file.exists():
+        raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
 
 
 def read_config(content: Mapping[str, object]) -> Config:

@@ -19,6 +19,7 @@ from reconpatch.experiments.config import (
     Ensemble,
     Experiment,
     Override,
+    check_place,
     expand_path,
     read_config,
     read_experiment,
@@ -358,8 +359,7 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = (), networks: 
 
     content: dict[str, Any] = {}
     for file in [DEFAULT, *files]:
-        if not file.exists():
-            raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
+        check_place(file)
         over = read_yaml(file) or {}
         if not isinstance(over, dict):
             raise ReconpatchError(f"{file}: must be a section of `key: value` lines")

@@ -13,7 +13,7 @@ from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import outputs, resources
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
-from reconpatch.experiments.config import read_config
+from reconpatch.experiments.config import check_place, read_config
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
@@ -26,6 +26,7 @@ from reconpatch.runtime import machine_mb, visible_devices
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
 
 try:
+    check_place()  # with --configfile, Snakemake itself does not miss the default one
     check_writable(Path("results"))
     KNOWN = Networks(
         Path(".snakemake/reconpatch/backbones.json"),

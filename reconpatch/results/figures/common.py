@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
 from reconpatch.records.record import Record
+from reconpatch.results.figures.fonts import make_legible, note
 from reconpatch.results.names import METHODS
 
 NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
@@ -60,8 +61,10 @@ def footnote(records: Sequence[Record]) -> str:
 
 def save(figure: Figure, path: Path, below: str = "") -> None:
     """Write a figure with a footnote and close it; without a time stamp, so the same figure is the same file."""
+    make_legible(figure)
+    below = "; ".join(filter(None, (below, note(figure))))
     lines = fill(below, max(60, int(20 * figure.get_figwidth())))  # about 20 characters of this size fit in an inch
-    figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top")
+    figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top", parse_math=False)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with plt.rc_context(STYLE), replacing(path) as destination:
         figure.savefig(destination, dpi=144, bbox_inches="tight", metadata=metadata)
@@ -75,6 +78,7 @@ def add_legend(figure: Figure, handles: Sequence[Line2D], edge: Edge, columns: i
 
 def settled(figure: Figure) -> Figure:
     """The figure with its layout done and its legends pinned: else saving with a footnote moves them on top of it."""
+    make_legible(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for legend in figure.legends:
