@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from reconpatch.data.layouts import Item
 from reconpatch.data.manifest import manifest_json
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.costs import Network, grid, sizes_of
+from reconpatch.experiments.costs import Network, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, fitted, vary
 from reconpatch.experiments.stages import STAGES, description
@@ -40,7 +40,7 @@ class Made:
 
     def __init__(self, folder: Path, run: Run, network: Network, counts: dict[str, Any]) -> None:
         self.folder, self.run, self.counts = folder, run, counts
-        self.grid = grid(run.crop, network.stride)
+        self.grid = network.grid
         folder.mkdir(parents=True, exist_ok=True)
 
     def at(self, name: str) -> str:
@@ -170,7 +170,7 @@ def main() -> None:
     settings = vary(read_config(default).baseline, {"weights": "random"} | changes, "the command line")
     run = fitted(settings, Networks().channels, "the command line")
     images, ratio = (counts["train"], counts["test"]), max(run.coreset, counts["kept"])
-    network = Networks()(run.backbone, run.levels)
+    network = Networks()(run.backbone, run.levels, run.crop)
     pixels, threads = counts["side"] ** 2, counts["threads"]
     batch = counts["batch_images"]
     sizes = sizes_of(run, network, images, ratio=ratio, batch_images=batch, pixels=pixels, threads=threads)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from reconpatch.detector.fit import Fitted
 
 CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"
-SCHEMA = 1
+SCHEMA = 2
+READ_SCHEMAS = (1, 2)  # in the first, the names of files counted in the identity
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
 Shapes = dict[str, tuple[int, ...]]
@@ -84,9 +85,9 @@ class Card(_Part):
     weights: WeightsSource
     training: list[dict[str, float]]  # one entry per epoch
     files: dict[str, str]  # name -> SHA-256
+    images_sha256: str = ""  # of images.csv without the names of the images
     made: dict[str, Any]  # code, packages, machine, time and memory, as in the records of the workflow
-    identity: str = ""  # SHA-256 of everything but `made`, `identity` and `digest`: equal for equal images, settings,
-    # seed and machine
+    identity: str = ""  # of `identity_of`: equal for equal images in the same order, settings, seed and machine
     digest: str = ""  # SHA-256 of everything but itself
 
     @model_validator(mode="after")
@@ -100,19 +101,37 @@ class Card(_Part):
         return self
 
 
-def digest_of(card: Card, *without: str) -> str:
-    """Card, fields to leave out -> SHA-256 of its canonical JSON without these and without `digest`.
+def digest_of(card: Card) -> str:
+    """Card -> SHA-256 of its canonical JSON without `digest`. Raises ValueError if JSON cannot express it."""
+    return _digest(card, {"digest": True})
 
-    Raises ValueError if the card holds what JSON cannot express.
+
+def identity_of(card: Card) -> str:
+    """Card -> SHA-256 of what the model is: of its canonical JSON without how it was made, and without names of files:
+    that of the network's weights, and those of the images. Raises ValueError if JSON cannot express it.
     """
-    text = json.dumps(card.model_dump(mode="json", exclude={*without, "digest"}), sort_keys=True, allow_nan=False)
-    return sha256(text.encode()).hexdigest()
+    without: dict[str, Any] = dict.fromkeys(("made", "identity", "digest"), True)
+    names: dict[str, Any] = {"weights": {"source"}, "files": {IMAGES}}
+    return _digest(card, without if card.schema_version == 1 else without | names)
+
+
+def _digest(card: Card, without: dict[str, Any]) -> str:
+    if card.schema_version == 1:
+        without = without | {"images_sha256": True}
+    content = card.model_dump(mode="json", exclude=without)
+    return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def seal(card: Card) -> None:
     """Set `identity` and `digest` of a card whose other fields are complete."""
-    card.identity = digest_of(card, "made", "identity")
+    card.identity = identity_of(card)
     card.digest = digest_of(card)
+
+
+def nameless_digest(images: str) -> str:
+    """Text of images.csv -> SHA-256 of its rows without their first value, the name of the image."""
+    rows = csv.reader(io.StringIO(images, newline=""))
+    return sha256("".join(f"{','.join(row[1:])}\n" for row in rows).encode()).hexdigest()
 
 
 def read_card(folder: Path) -> Card:
@@ -131,14 +150,14 @@ def read_card(folder: Path) -> Card:
         text = file.read_bytes()
         content = from_json(text, allow_inf_nan=False)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if type(version) is int and version != SCHEMA:
+        if type(version) is int and version not in READ_SCHEMAS:
             raise ReconpatchError(
-                f"a model of schema {version}, this version of reconpatch reads {SCHEMA}",
+                f"a model of schema {version}, this version of reconpatch reads {' and '.join(map(str, READ_SCHEMAS))}",
                 where=file,
                 fix="fit it again",
             )
         card = Card.model_validate_json(text)
-        intact = card.digest == digest_of(card) and card.identity == digest_of(card, "made", "identity")
+        intact = card.digest == digest_of(card) and card.identity == identity_of(card)
     except (OSError, ValueError) as error:
         raise ReconpatchError(f"not the card of a model ({_reason(error)})", where=file, fix="fit it again") from None
     if not intact:
@@ -152,6 +171,12 @@ def read_card(folder: Path) -> Card:
                 where=folder / name,
                 fix="copy the model again, or fit it again",
             )
+    try:
+        listed = nameless_digest((folder / IMAGES).read_bytes().decode(errors="replace"))
+    except csv.Error:
+        listed = ""
+    if card.schema_version > 1 and listed != card.images_sha256:
+        raise ReconpatchError(f"lists other images than {CARD} says", where=folder / IMAGES, fix="fit the model again")
     return card
 
 
@@ -231,7 +256,8 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
     folder.mkdir(parents=True, exist_ok=True)
     save_file(fitted.state, folder / NETWORK)
     detector.bank.save(folder / BANK)
-    (folder / IMAGES).write_text(_images_csv(fitted), encoding="utf-8")
+    images = _images_csv(fitted)
+    (folder / IMAGES).write_text(images, encoding="utf-8")
     card = Card(
         run=detector.run,
         aspect=detector.aspect,
@@ -251,6 +277,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
         weights=WeightsSource(**detector.backbone.weights),
         training=[asdict(epoch) for epoch in fitted.epochs],
         files={name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)},
+        images_sha256=nameless_digest(images),
         made=made,
     )
     seal(card)

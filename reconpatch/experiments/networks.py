@@ -42,29 +42,23 @@ class Networks:
 
     def __call__(self, backbone: str, levels: Sequence[int], side: int) -> Network:
         """Raises ReconpatchError if timm has no such network, or that has no such level or takes no such images."""
-        answer = self._answer(backbone, levels)
-        if str(side) not in answer.grids:
-            from reconpatch.method.levels import patch_grid
+        key = f"{backbone} {tuple(levels)} timm {importlib.metadata.version('timm')}"
+        answer = self.known.get(key)
+        if answer is None or str(side) not in answer.grids:
+            from reconpatch.method.levels import check_levels, count_parameters, patch_grid
 
-            answer.grids[str(side)] = patch_grid(backbone, levels, side)
+            channels = [level["channels"] for level in check_levels(backbone, levels)]
+            grids = {str(side): patch_grid(backbone, levels, side)}
+            new = Answer(parameters=count_parameters(backbone, levels), channels=channels, grids=grids)
+            self.known[key] = answer = new if answer is None else _joined(answer, new)
             if self.cache is not None:
                 self.cache.parent.mkdir(parents=True, exist_ok=True)
                 write_text(self.cache, ANSWERS.dump_json(self.known, indent=1).decode() + "\n")
         return Network(answer.grids[str(side)], answer.parameters, tuple(answer.channels))
 
-    def channels(self, backbone: str, levels: Sequence[int]) -> tuple[int, ...]:
-        """The channels of each level of a network. Raises ReconpatchError if there is no such network or level."""
-        return tuple(self._answer(backbone, levels).channels)
-
-    def _answer(self, backbone: str, levels: Sequence[int]) -> Answer:
-        key = f"{backbone} {tuple(levels)} timm {importlib.metadata.version('timm')}"
-        if key not in self.known:
-            from reconpatch.method.levels import check_levels, count_parameters
-
-            channels = [int(level["channels"]) for level in check_levels(backbone, levels)]
-            parameters = count_parameters(backbone, levels)
-            self.known[key] = Answer(parameters=parameters, channels=channels, grids={})
-        return self.known[key]
+    def channels(self, backbone: str, levels: Sequence[int], side: int) -> tuple[int, ...]:
+        """The channels of each level of a network; raises as a call does."""
+        return self(backbone, levels, side).channels
 
 
 def _joined(one: Answer, other: Answer) -> Answer:

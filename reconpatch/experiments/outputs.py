@@ -195,7 +195,7 @@ def _remarks(plan: Plan, key: str) -> list[str]:
     """What must be known of the embeddings of a run, or of an ensemble's members."""
     members = plan.ensembles[key].members if key in plan.ensembles else (key,)
     runs = [plan.runs[member] for member in members]
-    remarks = [embedding_remark(run, plan.channels(run.backbone, run.levels)) for run in runs]
+    remarks = [embedding_remark(run, plan.channels(run.backbone, run.levels, run.crop)) for run in runs]
     return list(dict.fromkeys(filter(None, remarks)))
 
 

@@ -491,7 +491,7 @@ def _origin(field: FieldInfo) -> Origin:
 
 
 Settings = TypeVar("Settings", bound=RunSettings)
-Channels = Callable[[str, Sequence[int]], Sequence[int]]  # (backbone, levels) -> channels of each level
+Channels = Callable[[str, Sequence[int], int], Sequence[int]]  # (backbone, levels, crop) -> channels of each level
 DEFAULTS = RunSettings()
 BASELINE = Run()
 ORIGINS = {key: _origin(field) for key, field in RunSettings.model_fields.items()}
@@ -542,7 +542,7 @@ def fitted(settings: RunSettings, channels: Channels, where: str = "") -> Run:
     concat = settings.embedding == "concat"
     if concat or "auto" in (settings.level_dim, settings.feature_dim):
         try:
-            widths = channels(settings.backbone, settings.levels)
+            widths = channels(settings.backbone, settings.levels, settings.crop)
         except ReconpatchError as error:
             raise ReconpatchError(str(error), where=where) from None
         auto = 2 * widths[-2] if len(widths) > 1 else widths[0]

@@ -87,7 +87,7 @@ def patch_grid(name: str, levels: Sequence[int], side: int) -> int:
         fitting = [n for n in _sizes_near(name, side) if not isinstance(_shapes(name, tuple(levels), n), Exception)]
         said = "" if fitting else f" ({type(maps).__name__}: {str(maps).splitlines()[0] if str(maps) else 'no reason'})"
         raise ReconpatchError(
-            f"it takes no images of {side} px{said}",
+            f"takes no images of {side} px{said}",
             where=f"backbone {name!r}",
             fix=f"set crop (size of `reconpatch fit` and ReConPatch) to {' or '.join(map(str, fitting))}"
             if fitting

@@ -11,7 +11,7 @@ from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.costs import Network, grid
+from reconpatch.experiments.costs import Network
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
 from reconpatch.experiments.run import BASELINE, vary
@@ -37,12 +37,13 @@ def asked(monkeypatch) -> list[tuple]:
     """The networks timm is asked about."""
     calls: list[tuple] = []
 
-    def answer(*call: object) -> list[dict[str, int]]:
-        calls.append(call)
-        return [{"stride": 8, "channels": 20}, {"stride": 16, "channels": 30}]
+    def answer(backbone: str, levels: tuple[int, ...], side: int) -> int:
+        calls.append((backbone, levels, side))
+        return side // 8
 
-    monkeypatch.setattr("reconpatch.method.levels.check_levels", answer)
+    monkeypatch.setattr("reconpatch.method.levels.check_levels", lambda *_: [{"channels": 20}, {"channels": 30}])
     monkeypatch.setattr("reconpatch.method.levels.count_parameters", lambda *_: 100)
+    monkeypatch.setattr("reconpatch.method.levels.patch_grid", answer)
     return calls
 
 
@@ -51,13 +52,16 @@ def test_networks_are_asked_about_once(tmp_path, asked) -> None:
     plan = plan_of(a={}, b={"dim": 64}, c={"levels": [1, 2]}, d={"backbone": "resnet18"}, e={"weights": "random"})
     network = plan.config.baseline.backbone
     said = check_backbones(plan, Networks(cache))
-    assert asked == [(network, (2, 3)), (network, (1, 2)), ("resnet18", (2, 3))]
+    assert asked == [(network, (2, 3), 224), (network, (1, 2), 224), ("resnet18", (2, 3), 224)]
     assert len(json.loads(cache.read_text())) == 3
-    assert check_backbones(plan, Networks(cache)) == said == dict.fromkeys(plan.runs, Network(8, 100, (20, 30)))
+    assert check_backbones(plan, Networks(cache)) == said == dict.fromkeys(plan.runs, Network(28, 100, (20, 30)))
     assert len(asked) == 3
-    check_backbones(plan_of(f={"backbone": "resnet34"}), Networks(cache))
-    assert asked[3:] == [("resnet34", (2, 3))]
-    for damaged in ("[" * 10**5, '{"a": [8, 100]}', '{"a": [8, 100, []]}', '{"a": [8, 100, [0]]}'):
+    check_backbones(plan_of(f={"backbone": "resnet34"}, g={"crop": 160}), Networks(cache))
+    assert asked[3:] == [("resnet34", (2, 3), 224), (network, (2, 3), 160)]
+    check_backbones(plan, Networks(cache))  # with every size that was asked for
+    assert len(asked) == 5
+    whole = cache.read_text()
+    for damaged in ("[" * 10**5, '{"a": [8, 100, [20]]}', whole.replace("28", "0"), whole.replace("28", '"28"')):
         cache.write_text(damaged)  # asked for again
         count = len(asked)
         check_backbones(plan, Networks(cache))
@@ -103,7 +107,7 @@ def test_what_is_shipped_need_not_be_asked(tmp_path, asked) -> None:
     assert not asked and not (tmp_path / "cache.json").exists()
     more = plan_of(**known, c={"backbone": "resnet18"})
     check_backbones(more, Networks(tmp_path / "cache.json", tmp_path / "shipped.json"))
-    assert asked == [("resnet18", (2, 3))]
+    assert asked == [("resnet18", (2, 3), 224)]
     check_backbones(plan_of(c={"backbone": "resnet18"}), Networks(tmp_path / "cache.json", tmp_path / "none.json"))
     assert len(asked) == 1
 
@@ -141,22 +145,44 @@ def test_features_of_other_weights_than_pinned_are_named(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "side", "millions"),
+    ("changes", "millions"),
     [
-        ({"backbone": "vit_small_patch16_224", "levels": [9, 10]}, 14, 19.9),  # 11 blocks of 1.774
-        ({"backbone": "convnext_tiny", "levels": [1, 2]}, 28, 12.35),
+        ({"backbone": "vit_tiny_patch16_224", "levels": [4, 6]}, 3.3),  # 7 blocks of 0.445, and what comes before
+        ({"backbone": "convnext_tiny", "levels": [1, 2]}, 12.35),
+        ({"backbone": "swin_tiny_patch4_window7_224", "levels": [1, 2]}, None),
+        ({"backbone": "vit_small_patch16_dinov3", "levels": [3, 5], "crop": 160}, None),
+        ({"backbone": "inception_v3", "levels": [2, 3], "crop": 200}, None),  # which loses rows at the edges
+        ({"backbone": "wide_resnet50_2", "levels": [2, 3], "crop": 225}, 24.86),
     ],
 )
-def test_strides_and_parameters_are_those_of_the_network(changes, side, millions) -> None:
-    """Patches and sizes of an image that passes, where the stride does not follow from the level."""
+def test_what_is_said_of_networks_is_what_an_image_meets(changes, millions) -> None:
+    """Patches and channels of an image that passes, and the parameters it meets."""
     plan = plan_of(a={"weights": "random", "resize": 256, "crop": 224} | changes)
     (run,), (said,) = plan.runs.values(), check_backbones(plan, Networks()).values()
-    net = timm.create_model(run.backbone, features_only=True, feature_cls="getter", out_indices=run.levels)
+    net = timm.create_model(run.backbone, features_only=True, feature_cls="getter", out_indices=run.levels).eval()
     with torch.inference_mode():
         passed = net(torch.zeros(1, 3, run.crop, run.crop))
-    assert grid(run.crop, said.stride) == side == passed[0].shape[-1]
+    assert passed[0].shape[2:] == (said.grid, said.grid)
     assert said.channels == tuple(level.shape[1] for level in passed)
-    assert said.parameters / 1e6 == pytest.approx(millions, 0.01)
+    assert millions is None or said.parameters / 1e6 == pytest.approx(millions, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"backbone": "vit_tiny_patch16_224", "levels": [5, 8], "crop": 256}, 224),
+        ({"backbone": "swin_tiny_patch4_window7_224", "levels": [1, 2], "crop": 200}, 224),
+        ({"backbone": "vit_small_patch14_dinov2", "levels": [5, 8], "crop": 224}, 518),
+        ({"backbone": "vit_small_patch16_dinov3", "levels": [5, 8], "crop": 230}, 224),
+        ({"backbone": "inception_v3", "levels": [2, 3], "crop": 20}, 299),
+    ],
+)
+def test_a_size_that_a_network_does_not_take_is_said_before_any_work(changes, size) -> None:
+    plan = plan_of(a={"weights": "random"} | changes)
+    with pytest.raises(ReconpatchError, match=f"takes no images of {changes['crop']} px; set crop .*{size}"):
+        check_backbones(plan, Networks())
+    right = plan_of(a={"weights": "random", "resize": size} | changes | {"crop": size})
+    assert check_backbones(right, Networks())
 
 
 def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:

@@ -81,7 +81,7 @@ def test_products_of_a_training_step_counted_by_loops() -> None:
 def test_a_training_within_images_has_the_steps_that_are_drawn(batch, in_an_image) -> None:
     """As many steps as an epoch has batches, each as long as a training on one batch alone."""
     run = vary(BASELINE, {"batches": "image", "batch": batch}, "")
-    sizes = sizes_of(run, Network(8, 10**6, (512, 1024)), (40, 10), ratio=0.01, batch_images=8)
+    sizes = sizes_of(run, Network(28, 10**6, (512, 1024)), (40, 10), ratio=0.01, batch_images=8)
     assert sizes.grid == 28 and len(draw_batches(np.random.default_rng(0), [28**2] * 40, batch)) == 40 * in_an_image
     size = 28**2 // in_an_image
     step = replace(sizes, train=size, grid=1, batch=size, epochs=1)
@@ -91,7 +91,7 @@ def test_a_training_within_images_has_the_steps_that_are_drawn(batch, in_an_imag
 @pytest.mark.parametrize("method", ["reconpatch", "untrained", "patchcore"])
 def test_principal_directions_take_time_where_there_is_an_f(method) -> None:
     runs = [vary(BASELINE, {"init": init, "method": method}, "") for init in ("uniform", "pca")]
-    plain, pca = (sizes_of(run, Network(8, 10**6, (512, 1024)), (40, 10), ratio=0.01, batch_images=8) for run in runs)
+    plain, pca = (sizes_of(run, Network(28, 10**6, (512, 1024)), (40, 10), ratio=0.01, batch_images=8) for run in runs)
     for work in (costs.training_work, costs.bank_work):
         assert (work(pca)[0] > work(plain)[0]) == (method != "patchcore")
 

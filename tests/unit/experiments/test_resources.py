@@ -11,7 +11,7 @@ from drawing import write_image
 from reconpatch.data.images import image_array
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.costs import Memory, Network, features_bytes, grid
+from reconpatch.experiments.costs import Memory, Network, features_bytes
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
 from reconpatch.experiments.resources import (
@@ -41,6 +41,7 @@ BOTH = {"method": ["patchcore", "reconpatch"]}
         {"crop": 41, "levels": [2]},  # not a whole number of patches
         {"method": "patchcore", "dim": 12},  # 12 is no whole share of 16: pooled to 12 directly
         {"backbone": "tf_efficientnet_lite0", "levels": [1, 3], "crop": 47},
+        {"backbone": "convnext_atto", "levels": [1, 2], "crop": 42},  # which drops the rows that fill no patch
     ],
 )
 def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rng) -> None:
@@ -49,7 +50,7 @@ def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rn
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path in paths:
         write_image(path, rng, (60, 50))
-    written, stride = description(run, "features"), Networks()(run.backbone, run.levels).stride
+    written, network = description(run, "features"), Networks()(run.backbone, run.levels, run.crop)
     write_features(
         paths,
         lambda path: image_array(path, run.resize, run.crop, run.interpolation),
@@ -62,15 +63,14 @@ def test_features_are_as_large_as_the_file_that_is_written(changes, tmp_path, rn
         threads=1,
     )
     features = np.load(tmp_path / "f.npy", mmap_mode="r")
-    assert features.shape[1] == features.shape[2] == grid(run.crop, stride)
-    assert features_bytes(run, stride, 3) == (tmp_path / "f.npy").stat().st_size - features.offset
+    assert features.shape[1] == features.shape[2] == network.grid
+    assert features_bytes(run, network, 3) == (tmp_path / "f.npy").stat().st_size - features.offset
 
 
 def predicted(plan: Plan) -> Estimate:
     """The estimate of a plan of networks whose level i has a stride of 2^(i+1), as those of the paper."""
-    return estimate(
-        plan, {key: Network(2 ** (run.levels[0] + 1), 10**7, (512, 1024)) for key, run in plan.runs.items()}
-    )
+    sides = {key: -(-run.crop // 2 ** (run.levels[0] + 1)) for key, run in plan.runs.items()}
+    return estimate(plan, {key: Network(side, 10**7, (512, 1024)) for key, side in sides.items()})
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ WIDE = {"level_dim": 1024, "feature_dim": 1024}
 CHANNELS |= {"tf_efficientnet_lite0": {2: 40, 3: 112}}
 
 
-def channels(backbone: str, levels: tuple[int, ...]) -> list[int]:
+def channels(backbone: str, levels: tuple[int, ...], _: int = 224) -> list[int]:
     return [CHANNELS[backbone][level] for level in levels]
 
 
