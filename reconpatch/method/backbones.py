@@ -193,7 +193,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
         if not begin.startswith(WRITTEN_BY_TORCH):
             raise ValueError(f"it is neither safetensors nor written by torch.save; it begins with {begin[:20]!r}")
         _check_archive(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with open(file, "rb") as content:  # a path's suffix would mean something to torch
+            state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise many classes for damaged or hostile files
         error_type, message = type(error).__name__, f"{error}".split("\n")[0]
         if error_type == "UnpicklingError":  # torch's own message explains how to load it nevertheless

@@ -1,15 +1,20 @@
 import json
 import shutil
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
+from reconpatch.detector.estimator import ReConPatch
 from reconpatch.detector.model_folder import (
     BANK,
     CARD,
@@ -54,15 +59,62 @@ def test_the_folder_holds_what_the_card_says(model, saved) -> None:
 
 
 def test_digests_are_of_canonical_json(saved) -> None:
-    """Against hashlib and json. The identity holds nothing of the machine."""
+    """Against hashlib and json. The identity holds nothing of the machine, and no names of files."""
     content = json.loads((saved / CARD).read_text())
 
-    def digest(*without: str) -> str:
-        rest = {key: value for key, value in content.items() if key not in {*without, "digest"}}
-        assert not {"identity", "made"} <= set(without) or "cpu" not in json.dumps(rest)
-        return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    def digest(content: dict[str, Any]) -> str:
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    assert content["digest"] == digest() and content["identity"] == digest("made", "identity")
+    assert content["digest"] == digest({key: value for key, value in content.items() if key != "digest"})
+    model = {key: value for key, value in content.items() if key not in ("made", "identity", "digest")}
+    assert "cpu" not in json.dumps(model)
+    del model["files"][IMAGES], model["weights"]["source"]
+    assert content["identity"] == digest(model)
+    rows = [line.rsplit(",", 4)[1:] for line in (saved / IMAGES).read_text().splitlines()]
+    assert content["images_sha256"] == sha256("".join(",".join(row) + "\n" for row in rows).encode()).hexdigest()
+
+
+def test_names_of_files_are_no_part_of_what_a_model_is(good, tmp_path) -> None:
+    """Images and weights called otherwise, in another folder, give the same identity; other ones do not."""
+    photographs = sorted(good.iterdir())[:8]
+    state = timm.create_model("resnet10t").state_dict()
+    save_tensors(state, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "b.bin")
+    save_tensors({key: value + (key == "conv1.0.weight") for key, value in state.items()}, tmp_path / "c")
+
+    def identity(name: str, weights: str, images: Sequence[Path] = photographs) -> str:
+        folder = tmp_path / name
+        (folder / "photos").mkdir(parents=True)
+        for n, image in enumerate(images):
+            shutil.copy(image, folder / "photos" / f"{name} {n}, \"{n}\"\n{image.suffix}")
+        options = {"backbone": "resnet10t", "dim": 16, "size": 32, "epochs": 1, "coreset": 0.5, "threads": 1}
+        fitted = ReConPatch(**options, weight_file=tmp_path / weights).fit(folder / "photos").save(folder / "model")
+        return read_card(folder / "model").identity if fitted else ""
+
+    one = identity("one", "a.safetensors")
+    assert one == identity("two", "b.bin")
+    assert one != identity("three", "c") and one != identity("four", "a.safetensors", photographs[1:])
+
+
+def test_models_of_the_first_schema_are_read(saved, copy) -> None:
+    """Their identity is of everything but `made` and the digests."""
+    content = json.loads((saved / CARD).read_text()) | {"schema_version": 1}
+    del content["images_sha256"], content["digest"]
+    rest = {key: value for key, value in content.items() if key not in ("made", "identity")}
+    content["identity"] = sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    content["digest"] = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (copy / CARD).write_text(json.dumps(content))
+    assert read_card(copy).identity == content["identity"]
+
+
+def test_a_list_of_other_images_is_refused_though_its_digest_fits(copy) -> None:
+    card, other = read_card(copy), (copy / IMAGES).read_text().replace("held out", "fitted")
+    (copy / IMAGES).write_text(other)
+    forged = changed(card, files=card.files | {IMAGES: sha256_of(copy / IMAGES)})
+    (copy / CARD).write_text(forged.model_dump_json())
+    assert forged.identity == card.identity
+    with pytest.raises(ReconpatchError, match=rf"{IMAGES}: lists other images"):
+        read_card(copy)
 
 
 @settings(max_examples=50)

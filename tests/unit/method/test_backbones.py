@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,18 @@ from safetensors.torch import save_file
 from skimage import data as photographs
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.backbones import describe, embedded_state, load_backbone, load_network, probe, state_digest
+from reconpatch.experiments.costs import NETWORKS
+from reconpatch.method.backbones import (
+    describe,
+    download_pretrained,
+    embedded_state,
+    load_backbone,
+    load_network,
+    probe,
+    read_state,
+    state_digest,
+)
+from reconpatch.method.pretrained import check_hub
 
 CATS = {281, 282, 283, 284, 285}  # ImageNet classes: tabby, tiger, Persian, Siamese, Egyptian cat
 SMALL = "resnet10t"  # a small network for tests of loading
@@ -29,6 +42,24 @@ def test_levels_of_the_papers_networks(name: str, channels: tuple[int, int]) -> 
     levels = {d["level"]: d for d in describe(name)}
     assert tuple(levels[level]["channels"] for level in (2, 3)) == channels
     assert [levels[level]["stride"] for level in (1, 2, 3, 4)] == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vgg11", "dla34", "xcit_nano_12_p16_224"])
+def test_levels_are_all_that_timm_gives(name: str) -> None:
+    """Against a network that gives all of them, on an image of zeros."""
+    known = describe(name)
+    with torch.device("meta"):
+        net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=range(len(known))).eval()
+        maps = net(torch.zeros(1, 3, 224, 224))
+    assert [d["level"] for d in known] == list(range(len(maps)))
+    assert [(d["channels"], 224 // d["stride"]) for d in known] == [(each.shape[1], each.shape[2]) for each in maps]
+
+
+def test_a_transformer_runs_without_a_word(recwarn, capfd) -> None:
+    backbone = load_backbone("vit_tiny_patch16_224", [5, 8], "random")
+    maps = backbone(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
+    assert [each.shape for each in maps] == [(1, 192, 14, 14)] * 2
+    assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
@@ -96,6 +127,63 @@ def test_file_weights_are_strict_but_for_what_lies_behind(tmp_path: Path) -> Non
         load_backbone(SMALL, [2], "file", tmp_path / "absent.safetensors")
 
 
+@pytest.mark.parametrize("name", ["w.bin", "w.pth", "w", "w.safetensors"])
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "old torch", "checkpoint"])
+def test_weights_are_read_by_what_the_file_holds(name, kind, tmp_path: Path) -> None:
+    state, file = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(())}, tmp_path / name
+    if kind == "safetensors":
+        save_file(state, file)
+    else:
+        content = {"epoch": 3, "model": state, "optimizer": {"state": {}}} if kind == "checkpoint" else state
+        torch.save(content, file, _use_new_zipfile_serialization=kind != "old torch")
+    read = read_state(file)
+    assert read.keys() == state.keys() and all(torch.equal(read[key], state[key]) for key in state)
+
+
+def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    two = {"model": {"a": torch.ones(1)}, "model_ema": {"a": torch.ones(1)}}
+    for content, says in ((two, "several dictionaries of tensors .model, model_ema"), ({"a": 1}, "no such dictionary")):
+        torch.save(content, tmp_path / "w")
+        with pytest.raises(ReconpatchError, match=says):
+            read_state(tmp_path / "w")
+    torch.save({"a": Code()}, tmp_path / "w")
+    with pytest.raises(ReconpatchError, match="could run code"):
+        read_state(tmp_path / "w")
+    assert not (tmp_path / "ran").exists()
+    page, pointer = b"<!DOCTYPE html><html><body>Not found", b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+    for content in (b"", b"{}", page, pointer, b"\x89HDF\r\n\x1a\n" + bytes(99), bytes(99)):
+        (tmp_path / "w").write_bytes(content)
+        with pytest.raises(ReconpatchError, match="neither safetensors nor written by torch"):
+            read_state(tmp_path / "w")
+    save_file({"a": torch.ones(9)}, tmp_path / "w")
+    (tmp_path / "w").write_bytes((tmp_path / "w").read_bytes()[:-5])
+    with pytest.raises(ReconpatchError, match="cannot be read safely"):
+        read_state(tmp_path / "w")
+
+
+def test_a_prefix_that_all_names_share_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = timm.create_model(SMALL).state_dict()
+
+    def load(content: dict[str, torch.Tensor]) -> str:
+        torch.save(content, tmp_path / "w")
+        return load_network(SMALL, [2], "file", tmp_path / "w")[1]["sha256"]
+
+    def behind(prefix: str) -> dict[str, torch.Tensor]:
+        return {f"{prefix}{key}": value for key, value in state.items()}
+
+    digest = load(state)
+    for prefix in ("module.", "model.", "_orig_mod.module.", "backbone.", "layer1."):
+        assert load(behind(prefix)) == digest, prefix
+    for others in ({"head.weight": torch.ones(1)}, behind("teacher.")):
+        with pytest.raises(ReconpatchError, match=r"missing, first 'conv1.0.weight'.*save the tensors behind student\."):
+            load(behind("student.") | others)
+
+
 def test_no_network_is_explained(monkeypatch) -> None:
     create = timm.create_model
 
@@ -105,8 +193,36 @@ def test_no_network_is_explained(monkeypatch) -> None:
         return create(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("reconpatch.method.backbones.check_hub", lambda *_: None)
     with pytest.raises(ReconpatchError, match=r"could not be downloaded .*weights: file"):
         load_backbone(SMALL, [2], "pretrained")
+
+
+@pytest.mark.skipif("http_proxy" in os.environ, reason="a proxy answers for the hub")
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch, capfd) -> None:
+    """The client is not left to try again; weights that were downloaded before need no hub."""
+    describe("resnet18.a1_in1k")  # which timm answers without weights
+    with socket.socket() as taken:  # bound, so that nobody else listens there
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("left to timm"))
+        with pytest.raises(ReconpatchError, match=r"could not be downloaded .*weights: file"):
+            download_pretrained("resnet18.a1_in1k")
+        (tmp_path / "models--timm--resnet18.a1_in1k/snapshots").mkdir(parents=True)
+        check_hub("resnet18.a1_in1k", "timm/resnet18.a1_in1k")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_without_pretrained_weights_is_said() -> None:
+    with pytest.raises(ReconpatchError, match="'test_maxvit': timm has no pretrained weights of it; .*weights: file"):
+        load_network("test_maxvit", [2], "pretrained")
+
+
+def test_the_papers_networks_are_where_the_command_line_looks_for_them() -> None:
+    for name in timm.list_pretrained():
+        if name.split(".")[0] in NETWORKS:
+            assert timm.get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
 
 
 def test_real_weights_file(real: Path) -> None:

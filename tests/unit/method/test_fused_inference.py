@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import timm
 import torch
@@ -101,10 +103,11 @@ class Forgetful(nn.Module):
 
 
 @pytest.mark.parametrize(("net", "why"), [(nn.Sequential(Branches(3, 3, 1)), ""), (Forgetful(), "maps change by")])
-def test_a_network_that_cannot_be_rewritten_comes_back_with_a_warning(net, why) -> None:
+def test_a_network_that_cannot_be_rewritten_comes_back_as_it_was(net, why, caplog, recwarn) -> None:
     net = nn.ModuleList([net.requires_grad_(False).eval()])[0]
-    with pytest.warns(UserWarning, match=f"left as it is, which is slower.*{why}"):
+    with caplog.at_level(logging.INFO):
         assert prepare(net) is net
+    assert why in caplog.text and [record.levelname for record in caplog.records] == ["INFO"] and not recwarn.list
 
 
 def test_bfloat16_is_close_and_no_more() -> None:
