@@ -220,7 +220,9 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 def _is_state(value: object) -> bool:
     """Whether a value is a dictionary from names to plain tensors."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return (
+        isinstance(value, dict) and bool(value) and all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    )
 
 
 def _is_plain(value: object) -> bool:

@@ -30,7 +30,7 @@ def describe(name: str) -> tuple[dict[str, Any], ...]:
         raise ReconpatchError(f"timm has no such model (similar: {close})", where=f"backbone {name!r}")
     try:
         with torch.device("meta"):
-            info: Any = timm.create_model(name, features_only=True, feature_cls="getter").feature_info.info
+            net: Any = timm.create_model(name, features_only=True, feature_cls="getter")
     except Exception as error:  # each family of networks refuses in its own way
         raise ReconpatchError(
             f"timm gives no feature maps of it ({type(error).__name__})",
@@ -39,7 +39,7 @@ def describe(name: str) -> tuple[dict[str, Any], ...]:
         ) from None
     return tuple(
         {"level": i, "module": level["module"], "channels": int(level["num_chs"]), "stride": int(level["reduction"])}
-        for i, level in enumerate(info)
+        for i, level in enumerate(net.feature_info.info)
     )
 
 

@@ -1,4 +1,7 @@
-"""Pretrained weights that timm downloads: whether their hub answers. PyTorch is not imported here: that takes seconds."""
+"""Pretrained weights that timm downloads: whether their hub answers.
+
+PyTorch is not imported here, because that takes seconds.
+"""
 
 from pathlib import Path
 

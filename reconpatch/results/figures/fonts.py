@@ -62,7 +62,7 @@ def drawable(text: str) -> str:
         return text
     pattern = f"[{re.escape(''.join(sorted(missing)))}]+"
     codes = re.sub(pattern, lambda run: " " + " ".join(f"U+{ord(c):04X}" for c in run[0]) + " ", text)
-    return "\n".join(fill(line.strip(), CODES_IN_LINE) for line in codes.split("\n"))
+    return "\n".join(fill(" ".join(line.split()), CODES_IN_LINE) for line in codes.split("\n"))
 
 
 def _visible(text: str) -> frozenset[str]:

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -134,6 +135,53 @@ def test_some_unreadable_is_3(saved, look, call, tmp_path) -> None:
     assert "remark: 1 files ending in .txt" in err and "1 images could not be read" in err
     status, _, error = call("fit", tmp_path / "in/good", "--out", tmp_path / "model", *OPTIONS)
     assert status == 1 and "100.png" in error and not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+@pytest.mark.parametrize(
+    "arguments", [["show"], ["show", "--json"], ["--help"], ["fit", "--help"], ["show", "absent"]], ids=" ".join
+)
+def test_output_whose_reader_has_gone_ends_quietly(arguments, unbuffered, saved) -> None:
+    model = [str(saved)] if arguments[0] == "show" and "absent" not in arguments else []
+    code = "from reconpatch.cli.main import main; main()"
+    reads, writes = os.pipe()
+    os.close(reads)
+    into = "stderr" if "absent" in arguments else "stdout"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {into: writes}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, *model], env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, **streams
+    )
+    os.close(writes)
+    assert not done.stdout and not done.stderr
+    assert done.returncode == 141 or (done.returncode == 0 and "--help" in arguments)  # argparse looks away itself
+
+
+def test_output_that_finds_no_room_or_no_one_ends_with_one_message(saved) -> None:
+    code, rest = "from reconpatch.cli.main import main; main()", {"stderr": subprocess.PIPE, "text": True}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code, "show", str(saved)], stdout=full, **rest)
+    assert done.returncode == 1 and done.stderr == "error: the output cannot be written (No space left on device)\n"
+    closed = f"exec >&-; exec {sys.executable} -c '{code}' show {saved}"
+    done = subprocess.run(["bash", "-c", closed], **rest)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_without_a_network_it_is_said_before_anything_is_read(good, call, tmp_path, monkeypatch) -> None:
+    """For the paper's networks even before PyTorch is imported; no hub is asked where no weights are downloaded."""
+    asked: list[str] = []
+
+    def no_answer(name: str, repository: str) -> None:
+        asked.append(repository)
+        raise ReconpatchError("no answer")
+
+    monkeypatch.setattr("reconpatch.cli.photographs.check_hub", no_answer)
+    out = tmp_path / "model"
+    assert call("fit", good, "--out", out)[::2] == (1, "error: no answer\n")
+    assert call("fit", good, "--out", out, "--backbone", "resnet18.a1_in1k")[0] == 1
+    assert asked == ["timm/wide_resnet50_2.tv_in1k", "timm/resnet18.a1_in1k"]
+    assert call("fit", good, "--out", out, *OPTIONS)[0] == 0 and len(asked) == 2
+    absent = call("fit", good, "--out", tmp_path / "b", "--weight-file", tmp_path / "absent")
+    assert "absent: no such file" in absent[2] and len(asked) == 2
 
 
 def test_killed_half_way_what_was_scored_is_there(saved, look, tmp_path) -> None:

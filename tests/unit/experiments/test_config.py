@@ -28,6 +28,19 @@ def test_paths_expand_or_name_their_key(monkeypatch) -> None:
         assert error.value.where == f"root = {path!r}"
 
 
+def test_a_path_that_is_there_is_taken_as_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOMEWHERE", "elsewhere")
+    for path in ("c$/a", "$HERE/a", "${HERE}/b", "a$", "$", "$SOMEWHERE/x", "100%$5"):
+        Path(path).mkdir(parents=True)
+        assert expand_path(path, "root") == Path(path)
+    assert expand_path("$SOMEWHERE/y", "root") == Path("elsewhere/y")
+    assert expand_path("d$/a", "root") == Path("d$/a")  # whoever reads it says that it is not there
+    for path in ("$HERE/absent", "${HERE}x"):
+        with pytest.raises(ReconpatchError, match="no environment variable"):
+            expand_path(path, "root")
+
+
 @pytest.mark.parametrize(
     "text", ["a: 1\nb: {c: 1,\n c: 2}", "a: 1\na: 2", "a: &x {b: 1}\nc: {<<: *x, b: 2, b: 3}", "'1': a\n1: b"]
 )

@@ -1,18 +1,27 @@
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from drawing import make_record
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
+from reconpatch.cli.replication import undrawable
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record
 from reconpatch.results.figures.common import ANOMALOUS, COLOURS, panel_titles, save
 from reconpatch.results.figures.embedding import embed, nearest, scatter
+from reconpatch.results.figures.fonts import fonts_for
 from reconpatch.results.figures.maps import (
     GROUND_TRUTH,
     THRESHOLD,
@@ -203,3 +212,88 @@ def test_umap_separates_clusters_and_repeats(tmp_path, rng) -> None:
     assert ANOMALOUS in (tmp_path / "u.svg").read_text()
     few = embed(rng.standard_normal((9, 4)).astype(np.float32), 0)  # fewer than neighbours
     assert few.shape == (9, 2) and np.isfinite(few).all()
+
+
+def font_with(characters: str, name: str, file: Path) -> None:
+    """Write a font in which every character is a square."""
+    names = {".notdef": 0} | {f"u{ord(c):04X}": ord(c) for c in characters}
+    builder, pen = FontBuilder(1000), TTGlyphPen(None)
+    builder.setupGlyphOrder([*names])
+    builder.setupCharacterMap({code: glyph for glyph, code in names.items() if code})
+    pen.moveTo((0, 0)), pen.lineTo((0, 800)), pen.lineTo((800, 800)), pen.lineTo((800, 0)), pen.closePath()
+    square = pen.glyph()
+    builder.setupGlyf(dict.fromkeys(names, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": name, "styleName": "Regular"})
+    builder.setupOS2(usWeightClass=400)
+    builder.setupPost()
+    builder.save(file)
+
+
+@pytest.fixture
+def fonts(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A folder: a font that is put in it is installed."""
+    folder = tmp_path / "fonts"
+    folder.mkdir()
+    manager = font_manager.fontManager
+    usual = [entry for entry in manager.ttflist if "DejaVu" in entry.name]
+    monkeypatch.setattr(manager, "ttflist", list(usual))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(file) for file in folder.iterdir()])
+    fonts_for.cache_clear()
+    yield folder
+    fonts_for.cache_clear()
+
+
+def gallery_of(*titles: str) -> Figure:
+    image, mask = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), bool)
+    pixels = np.zeros((16, 16), np.float32)
+    return gallery([Example(title, image, mask, [pixels]) for title in titles], "PatchCore", [None] * len(titles))
+
+
+def texts(figure: Figure) -> set[str]:
+    return {text.get_text() for text in figure.findobj(Text)} - {""}
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_no_font_can_show_are_told_apart_by_code_points(fonts, tmp_path) -> None:
+    """In titles, legends and at ticks, with a word on what they are; what the usual font has stays as it is."""
+    figure = gallery_of("裂纹", "crack 纹", "трещина", "fissure é", "سلام")
+    save(figure, tmp_path / "a.png", "below")
+    shown = texts(figure)
+    assert {"U+88C2 U+7EB9", "crack U+7EB9", "трещина", "fissure é", "سلام"} <= shown
+    assert any("no installed font has" in text.replace("\n", " ") for text in shown)
+    line = Series("ReConPatch", [98.0, 99.0], [97.5, 98.0], [98.5, 99.5], [None, None])
+    figure = sweep({"裂": [line]}, ["小", "64"], "x", "y")
+    save(figure, tmp_path / "b.svg", "below")
+    assert {"U+88C2", "U+5C0F", "64"} <= texts(figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_shown_in_the_fonts_that_have_their_characters(fonts, tmp_path) -> None:
+    font_with("裂纹", "Some Chinese", fonts / "a.ttf")
+    font_with("裂ひ", "Some Japanese", fonts / "b.ttf")
+    (fonts / "damaged.ttf").write_bytes(b"no font")
+    figure = gallery_of("裂纹 ひ", "crack")
+    save(figure, tmp_path / "a.png", "below")
+    assert {"裂纹 ひ", "crack"} <= texts(figure) and not [text for text in texts(figure) if "U+" in text]
+    empty = gallery_of("  ", "crack")
+    save(empty, tmp_path / "b.png", "below")
+    one, other = ((np.asarray(Image.open(tmp_path / f"{n}.png").convert("L")) < 128).sum() for n in "ab")
+    assert one > other + 50
+
+
+@pytest.mark.filterwarnings("error")
+def test_dollar_signs_begin_no_formula(tmp_path) -> None:
+    for title in ("$5 to $6", "a$\\frac{$b", "$x$"):
+        figure = gallery_of(title, "crack")
+        save(figure, tmp_path / "a.png", f"below {title}")
+        assert title in texts(figure)
+
+
+def test_check_says_which_names_figures_show_otherwise(fonts) -> None:
+    (remark,) = undrawable(["good", "crack", "fissure é", "裂纹"])
+    assert "裂纹 as U+88C2 U+7EB9" in remark and "no installed font" in remark
+    font_with("裂纹", "Some Chinese", fonts / "a.ttf")
+    fonts_for.cache_clear()
+    assert undrawable(["裂纹"]) == []
