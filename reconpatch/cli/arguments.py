@@ -101,7 +101,9 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help="pretrained: downloaded by timm; embedded: those of tf_efficientnet_lite0, which are installed; random: "
         f"for tests only (default: {DEFAULTS.weights})",
     )
-    p.add_argument("--weight-file", type=Path, metavar="FILE", help="weights from a .safetensors or .pth file instead")
+    p.add_argument(
+        "--weight-file", type=Path, metavar="FILE", help="weights from a file instead, of safetensors or a .pth"
+    )
     p.add_argument("--size", type=whole_number, help=_meaning("crop"))
     p.add_argument(
         "--resize",

@@ -52,7 +52,8 @@ class Dataset(Section):
     )
     root: PathText | None = Field(
         description="the folder that holds the categories (for the layout `folder` also a category itself); "
-        "`~` and $VARIABLES work; null: not at hand, and `all` leaves out experiments on it"
+        "`~` and $VARIABLES work, and a path that is there is taken as written; null: not at hand, and `all` leaves out "
+        "experiments on it"
     )
     categories: Categories = Field(default="all", description="which to use: `all` that are there, or a list")
 
@@ -171,7 +172,8 @@ class Config(Section):
         "optional) or sample."
     )
     weight_files: dict[Backbone, PathText] = Field(
-        description="backbone: path of a file, for runs with `weights: file` (safetensors, or .pth of plain tensors)"
+        description="backbone: path of a file, for runs with `weights: file` (of safetensors or of "
+        "plain tensors, whatever its suffix)"
     )
     weight_digests: dict[Backbone, Digests] = Field(
         description="backbone: the SHA-256 that its weights must have, or a list of them where the network is cut "
