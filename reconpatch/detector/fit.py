@@ -25,6 +25,7 @@ from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import (
     Backbone,
+    check_pretrained,
     load_network,
     prepare_backbone,
     probe,
@@ -88,8 +89,6 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     if not images:
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
-    # Before the images are read: weights may have to be downloaded, and a file of them may be wrong.
-    network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
@@ -100,6 +99,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)
         check_resources(run, described, on_image, facts, options, workspace)
+        network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
         if run.batch_norm == "probed":
             probe(network, run.crop)
@@ -134,6 +134,8 @@ def check_settings(run: Run, options: FitOptions) -> Network:
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
     network = Networks()(run.backbone, run.levels, run.crop)
+    if run.weights == "pretrained":
+        check_pretrained(run.backbone)
     if remark := embedding_remark(run, network.channels):
         warnings.warn(remark, stacklevel=2)
     return network

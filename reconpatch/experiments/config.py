@@ -52,8 +52,8 @@ class Dataset(Section):
     )
     root: PathText | None = Field(
         description="the folder that holds the categories (for the layout `folder` also a category itself); "
-        "`~` and $VARIABLES work, and a path that is there is taken as written; null: not at hand, and `all` leaves out "
-        "experiments on it"
+        "`~` and $VARIABLES work, and a path that is there is taken as written; null: not at hand, and `all` leaves "
+        "out experiments on it"
     )
     categories: Categories = Field(default="all", description="which to use: `all` that are there, or a list")
 

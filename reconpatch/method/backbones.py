@@ -147,12 +147,19 @@ def download_pretrained(name: str) -> dict[str, str]:
     return {"backbone": name, "sha256": state_digest(net.state_dict())}
 
 
-def _download(name: str, levels: Sequence[int]) -> nn.Module:
+def check_pretrained(name: str) -> None:
+    """timm name -> ReconpatchError if timm has no pretrained weights of it, or if they are not here and their hub does
+    not answer.
+    """
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise not_there(name, "timm has no pretrained weights of it")
     if config.hf_hub_id:
         check_hub(name, config.hf_hub_id)
+
+
+def _download(name: str, levels: Sequence[int]) -> nn.Module:
+    check_pretrained(name)
     try:
         with _errors_only("huggingface_hub"):
             net: nn.Module = timm.create_model(
