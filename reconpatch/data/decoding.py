@@ -32,7 +32,7 @@ USUAL = {  # tag of TIFF -> its name, and the values that need no word
     FILL_ORDER: ("FillOrder", {1}),
 }
 SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
-PLAIN = "save it as 8- or 16-bit RGB or grey"
+PLAIN = "save it as 8- or 16-bit RGB or grey, for example as png"
 BEGINNINGS = {  # of files that are often named as if they were images
     b"GIF8": "a GIF; save it as png",
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the image",
@@ -105,7 +105,7 @@ def decode(content: bytes, path: Path) -> Picture:
         raise ReconpatchError(found.what, where=path, fix=found.fix) from None
     except Exception as error:  # Pillow's parsers raise anything on damaged files; warnings where those are errors
         reason = str(error) or type(error).__name__
-        rare = f"if other programs show it, {PLAIN} there, else " if _begins_as("TIFF", content) else ""
+        rare = "if other programs show it, save it there as png, else " if _begins_as("TIFF", content) else ""
         raise ReconpatchError(f"cannot be decoded ({reason})", where=path, fix=f"{rare}replace the file") from None
 
 
@@ -121,7 +121,12 @@ def load_picture(image: Image.Image) -> Picture:
     orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
     raw_modes = str(getattr(image, "tile", ""))  # Pillow's names of the values in the file, as RGB;16B
     deep = image.mode in SIXTEEN_BIT or re.search(";16[BLN]", raw_modes) is not None
-    image.load()
+    try:
+        image.load()
+    except ValueError as error:
+        if tags is not None and "raw mode" in str(error):  # Pillow has no decoder for such values
+            raise _not_read(tags) from None
+        raise
     turned = ImageOps.exif_transpose(image)
     extra = False
     if tags is not None:

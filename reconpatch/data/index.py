@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from reconpatch.data.decoding import Picture, decode, mask_values, read_file, to_rgb
+from reconpatch.data.decoding import Picture, decode, read_file, to_rgb
 from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items
+from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
+from reconpatch.data.remarks import EMPTY, mask_problems
 from reconpatch.errors import ReconpatchError, quote
 
 
@@ -98,19 +98,20 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     if opened is None:
         return item
     content, picture = opened
+    item = replace(item, width=picture.image.width, height=picture.image.height)
     try:
-        to_rgb(picture.image)
+        facts = image_facts(item.path, hashlib.sha256(content).hexdigest(), picture, to_rgb(picture.image))
     except ReconpatchError as error:
         problems.append(f"{quote(folder / item.path)}: {error}")
+        return item
     return replace(
         item,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=facts.sha256,
         bytes=len(content),
-        width=picture.image.width,
-        height=picture.image.height,
-        mode=picture.image.mode,
-        format=picture.format,
-        orientation=picture.orientation,
+        mode=facts.mode,
+        format=facts.format,
+        orientation=facts.orientation,
+        notes=facts.notes,
     )
 
 
@@ -120,24 +121,20 @@ def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: 
     if opened is None:
         return item
     content, picture = opened
-    path, image, (width, height) = quote(file), quote(folder / item.path), picture.image.size
     try:
-        values = mask_values(picture.image)
+        facts = mask_facts(file.name, picture)
     except ReconpatchError as error:
-        problems.append(f"{path}: {error}")
+        problems.append(f"{quote(file)}: {error}")
         return item
-    if item.width and (width, height) != (item.width, item.height):  # no width: the image itself was not read
-        problems.append(f"{path}: mask is {width}x{height} px, {image} is {item.width}x{item.height}; make them equal")
-    above = int(np.count_nonzero(values))
-    if item.label and not above and not published:
-        problems.append(f"{path}: mask of a defective image is empty; mark the defect")
-    elif above and not item.label:
-        problems.append(f"{path}: marks {above} px of a normal image, {image}; move the image or empty the mask")
+    size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
+    found = mask_problems(facts, file, folder / item.path, size, item.label)
+    problems.extend(problem for problem in found if not (published and problem.endswith(EMPTY)))
     return replace(
         item,
         mask_sha256=hashlib.sha256(content).hexdigest(),
         mask_bytes=len(content),
-        mask_orientation=picture.orientation,
-        mask_pixels=above,
-        mask_between=above - int(np.count_nonzero(values == 255)),
+        mask_orientation=facts.orientation,
+        mask_pixels=facts.marked,
+        mask_between=facts.between,
+        mask_notes=facts.notes,
     )

@@ -81,6 +81,8 @@ class Item:
     mask_pixels: int = 0  # above 0
     mask_between: int = 0  # above 0 and not white
     warning: str = ""  # what Pillow warned of in the image or its mask
+    notes: tuple[str, ...] = ()  # what `pictures` remarks on in the image
+    mask_notes: tuple[str, ...] = ()
 
 
 def hidden(name: str) -> bool:

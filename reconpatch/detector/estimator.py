@@ -7,6 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
+from reconpatch.data.remarks import image_remarks
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
@@ -31,7 +33,7 @@ from reconpatch.detector.settings import (
 )
 from reconpatch.detector.threshold import Threshold, check_rate, choose_threshold
 from reconpatch.device import repeating, restored
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 from reconpatch.experiments.run import DEFAULTS, Run
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
@@ -71,6 +73,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     During a call, PyTorch's deterministic algorithms are on and its number of threads is `threads`, in the whole
     process. After the call both are as before.
+
+    What is odd in the images (transparent parts, 12 bits in 16, a single colour, another mode than at `fit`) is a
+    warning of the class `reconpatch.errors.Remark`.
     """
 
     def __init__(
@@ -178,10 +183,16 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.detector_
 
     def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
-        """N images -> N detections. The settings of the process stay changed until the last one is taken."""
-        detector, sources = self._fitted_detector(), sources_of(X)
+        """N images -> N detections; then warns of what is odd in the images. The settings of the process stay changed
+        until the last one is taken.
+        """
+        detector, sources, facts = self._fitted_detector(), sources_of(X), []
         with repeating(detector.backbone.device, detector.threads):
-            yield from detector(sources)
+            for detection in detector(sources):
+                facts.append(detection.facts)
+                yield detection
+        for remark in image_remarks(facts, detector.modes):
+            warnings.warn(remark, Remark, stacklevel=3)
 
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N detections: score, map, and where on the photograph the map lies."""

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reconpatch.data.images import View, view
+from reconpatch.data.remarks import ImageFacts, image_remarks, told_apart_by_files
 from reconpatch.detector.detector import Detector, pixels
-from reconpatch.detector.photographs import ImageFacts, Source, examine
+from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
@@ -82,7 +83,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
 
     A share of the images, or those of `calibration` instead, is kept out of the memory bank and scored by the finished
     detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
-    bytes. Raises ReconpatchError for everything that cannot work, before the network sees the first image.
+    bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before the
+    network sees the first image.
     """
     described = check_settings(run, options)
     if not images:
@@ -90,6 +92,9 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
+    fitted, others = facts[: len(images)], facts[len(images) :]
+    for remark in (*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted)):
+        warnings.warn(remark, Remark, stacklevel=2)
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
     views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
@@ -116,7 +121,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             progress=lambda done, total: progress("coreset", done, total),
         )
         del patches  # closes the file before its folder is removed
-    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
+    modes = sorted({each.mode for each in facts})
+    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch, modes)
     scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
     return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
@@ -134,7 +140,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
     network = Networks()(run.backbone, run.levels)
     if remark := embedding_remark(run, network.channels):
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, Remark, stacklevel=2)
     return network
 
 

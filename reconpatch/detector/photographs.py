@@ -4,17 +4,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from reconpatch.data.decoding import decode, read_file, to_rgb
+from reconpatch.data.decoding import Picture, decode, load_picture, read_file, to_rgb
 from reconpatch.data.layouts import EXTENSIONS, OTHER_FORMATS, hidden
+from reconpatch.data.pictures import image_facts
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.errors import ReconpatchError, listed, quote
 
 CAMERA_FORMATS = {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
@@ -28,16 +30,6 @@ class Photograph:
 
     name: str  # path below the folder in which it was found, with forward slashes
     path: Path
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What is known of an image once it was read."""
-
-    name: str
-    sha256: str
-    width: int  # px, after the rotation in the EXIF data
-    height: int
 
 
 Source = Photograph | Image.Image | NDArray[Any]  # what the Python interface takes as one image
@@ -131,27 +123,38 @@ def _raise_all(problems: Sequence[str]) -> None:
         raise ReconpatchError("\n".join([f"{count} of the images:", *listed(problems)]))
 
 
-def _decode(content: bytes, path: Path) -> Image.Image:
-    """Bytes of a file, its path for messages -> 8-bit RGB image."""
-    if path.suffix.lower() in NOT_READ:  # a parser might take the preview in a raw file for the photograph
-        raise ReconpatchError("images in this format are not read", where=path, fix="save it as png, or move it")
-    picture = decode(content, path).image
-    try:
-        return to_rgb(picture)
-    except ReconpatchError as error:
-        raise ReconpatchError(str(error), where=path) from None
-
-
 def load(source: Source) -> Image.Image:
     """Photograph, PIL image, or (H, W, 3) or (H, W) uint8 array -> 8-bit RGB image.
 
     Raises ReconpatchError that names the file, or says what the array is instead.
     """
+    return load_with_facts(source)[0]
+
+
+def load_with_facts(source: Source, number: int = 0, content: bytes | None = None) -> tuple[Image.Image, ImageFacts]:
+    """Source as in `load`, its number, its bytes if it is a file that was read -> (8-bit RGB image, its facts without a
+    digest). Raises what `load` raises.
+    """
+    picture = _picture(source, content)
+    try:
+        rgb = to_rgb(picture.image)
+    except ReconpatchError as error:
+        where = source.path if isinstance(source, Photograph) else ""
+        raise ReconpatchError(error.what, where=where, fix=error.fix) from None
+    return rgb, image_facts(name_of(source, number), "", picture, rgb)
+
+
+def _picture(source: Source, content: bytes | None) -> Picture:
+    """Source as in `load`, bytes of its file -> the picture in its own mode. Raises what `load` raises."""
     if isinstance(source, Photograph):
-        return _decode(read_file(source.path), source.path)
+        if source.path.suffix.lower() in NOT_READ:  # a parser might take the preview in a raw file for the photograph
+            raise ReconpatchError(
+                "images in this format are not read", where=source.path, fix="save it as png, or move it"
+            )
+        return decode(read_file(source.path) if content is None else content, source.path)
     if isinstance(source, Image.Image):
         try:
-            return to_rgb(ImageOps.exif_transpose(source))  # files are rotated in the same way
+            return load_picture(source)
         except OSError as error:  # Pillow reads the pixels of an opened file only now
             raise ReconpatchError(f"an image cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim not in (2, 3) or not source.size:
@@ -161,7 +164,7 @@ def load(source: Source) -> Image.Image:
         )
     if source.ndim == 3 and source.shape[2] != 3:
         raise ReconpatchError(f"an image of {source.shape}: the last axis must hold the 3 colours RGB")
-    return Image.fromarray(np.ascontiguousarray(source)).convert("RGB")
+    return Picture(Image.fromarray(np.ascontiguousarray(source)), "")
 
 
 def name_of(source: Source, number: int) -> str:
@@ -189,16 +192,13 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
     def look(item: tuple[int, Source]) -> ImageFacts | str:
         number, source = item
         try:
-            if isinstance(source, Photograph):
-                content = read_file(source.path)
-                width, height = _decode(content, source.path).size
-            else:
-                image = load(source)
-                width, height = image.size
-                content = f"{width}x{height} ".encode() + image.tobytes()  # 2x8 and 4x4 may have the same pixels
+            content = read_file(source.path) if isinstance(source, Photograph) else None
+            image, facts = load_with_facts(source, number, content)
+            if content is None:  # 2x8 and 4x4 may have the same pixels
+                content = f"{image.width}x{image.height} ".encode() + image.tobytes()
         except ReconpatchError as error:
             return str(with_number(error, source, number))
-        return ImageFacts(name_of(source, number), sha256(content).hexdigest(), width, height)
+        return replace(facts, sha256=sha256(content).hexdigest())
 
     facts: list[ImageFacts] = []
     problems: list[str] = []

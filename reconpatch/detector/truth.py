@@ -46,10 +46,10 @@ def truth_from_folders(
                 fix="put normal images into a folder good and others into folders named after their defects, or give "
                 "--labels FILE",
             )
+        mask = None if masks is None else find_mask(masks, photograph.name, files)
         if any(folder in normal for folder in folders):
-            truths.append(Truth(0, "good", None))
+            truths.append(Truth(0, "good", mask))  # a mask that marks something will be refused
         else:
-            mask = None if masks is None else find_mask(masks, photograph.name, files)
             truths.append(Truth(1, folders[-1], mask))
     anomalous = [name.name for name, truth in zip(photographs, truths, strict=True) if truth.label]
     if masks is not None and anomalous and not any(truth.mask for truth in truths):
@@ -59,6 +59,14 @@ def truth_from_folders(
             fix=f"the mask of {quote(anomalous[0])} must lie in the same folders",
         )
     return truths
+
+
+def surplus_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> list[Path]:
+    """N photographs, N truths -> masks that lie beside masks of these photographs, but are masks of none of them."""
+    used = {truth.mask for truth in truths if truth.mask is not None}
+    known = used | {photograph.path for photograph in photographs}
+    beside = (_images_by_stem(folder).values() for folder in {mask.parent for mask in used})
+    return sorted(path for folder in beside for paths in folder for path in paths if path not in known)
 
 
 def find_mask(masks: Path, name: str, files: MaskFiles) -> Path | None:

@@ -13,12 +13,14 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reconpatch.data.images import mask_array, view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector.detector import Detection
 from reconpatch.detector.evaluate import Evaluation, evaluate, seen_mask
 from reconpatch.detector.photographs import Photograph
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError
 
+FACTS = ImageFacts("", "", 48, 40)
 SEEN = view(48, 40, size=32, resize=36, aspect="crop")
 PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 
@@ -28,6 +30,7 @@ class FakeDetector:
 
     run = SimpleNamespace(crop=32)
     threads = 2
+    modes = ("RGB",)
 
     def __init__(self, scores, maps=None, seen=SEEN) -> None:
         self.scores, self.seen = scores, seen
@@ -35,7 +38,7 @@ class FakeDetector:
 
     def __call__(self, photographs):
         for number, _ in enumerate(photographs):
-            yield Detection(number, self.scores[number], self.maps[number], self.seen)
+            yield Detection(number, self.scores[number], self.maps[number], self.seen, FACTS)
 
 
 class NeverScores(FakeDetector):
@@ -129,7 +132,7 @@ def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> 
     sources[4] = Photograph("4.png", tmp_path / "text.png")
     masks = [tmp_path / name for name in ("good.png", "turned.png", "text.png", "missing.png", "turned.png")]
     lines = refused(sources, [truth("bent", mask) for mask in masks]).splitlines()
-    assert len(lines) == 5 and "turned.png: 40x48 px, its image 1.png has 48x40" in lines[1]
+    assert len(lines) == 5 and "turned.png: mask is 40x48 px" in lines[1] and "p.png is 48x40" in lines[1]
     assert all(name in line for name, line in zip(("text.png", "missing.png", "text.png"), lines[2:], strict=True))
     monkeypatch.setattr("reconpatch.detector.evaluate.machine_mb", lambda: 900.0)
     assert "there are 0.9 GB" in refused(photographs(2), [truth("good"), truth("bent", good)])
@@ -144,7 +147,7 @@ def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     for n, file in enumerate(files):
         write_mask(file, (48, 40), (8 + n, 0, 30, 22))  # to the upper edge
     masks = np.zeros((3, 32, 32), bool)
-    masks[:2] = [seen_mask(truth("bent", f), PADDED, photographs(1)[0]) for f in files]
+    masks[:2] = [seen_mask(truth("bent", f), PADDED) for f in files]
     maps[masks] += 0.2
     truths = [*(truth("bent", f) for f in files), truth("good")]
     found = [

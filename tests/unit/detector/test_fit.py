@@ -9,10 +9,11 @@ from products import SIZE, detector, fit, product, small_run, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.data.images import view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector import fit as module
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.fit import draw_held_out, without_padding
-from reconpatch.detector.photographs import ImageFacts, find_photographs
+from reconpatch.detector.photographs import find_photographs
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_rows
 from reconpatch.method.features import features_of
