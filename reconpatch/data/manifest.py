@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from reconpatch.data.layouts import Item, category_folder, list_items
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 
-NOTES = {"notes", "mask_notes"}  # left out where there are none, as in manifests of before there were any
+NOTES = {"notes", "mask_notes"}  # left out where there are none, as in manifests from before there were any
 
 
 def _digest(value: object) -> str:
@@ -20,7 +20,11 @@ def _digest(value: object) -> str:
 
 def manifest_json(items: list[Item]) -> str:
     """items -> JSON text: the items and a digest of them, which does not depend on where the data set lies."""
-    rows = [{key: value for key, value in asdict(item).items() if key not in NOTES or value} for item in items]
+    rows = [asdict(item) for item in items]
+    for row in rows:
+        for key in NOTES:
+            if not row[key]:
+                del row[key]
     return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
 
 
@@ -29,7 +33,8 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows, digest = content["images"], content["digest"]
-        items = [Item(**row | {key: tuple(row.get(key, ())) for key in NOTES}) for row in rows]
+        items = [Item(**row) for row in rows]
+        items = [replace(item, notes=tuple(item.notes), mask_notes=tuple(item.mask_notes)) for item in items]
         required = {field.name for field in fields(Item)} - NOTES
         if set(content) != {"digest", "images"} or any(not required <= row.keys() for row in rows):
             raise ValueError("keys too many or too few")

@@ -3,8 +3,10 @@
 Nothing here stops a run. Everything follows from the manifest alone, so the same data give the same words everywhere.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
 from reconpatch.data.layouts import Item
@@ -138,6 +140,7 @@ def remarks(items: Sequence[Item]) -> list[str]:
         *_undefined_metrics(normal, defective),
         *_copies(groups),
         *mask_remarks([(_mask_of(i), _image_of(i), i.label) for i in items if i.mask is not None]),
+        *_names(items),
         *image_remarks(_images_of(items)),
         *told_apart_by_files("normal test", _images_of(normal), "training", _images_of(train)),
         *told_apart_by_files("defective", _images_of(defective), "normal", _images_of([*train, *normal])),
@@ -178,6 +181,12 @@ def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
         for other in names[n + 1 :]:
             same = [f"{i.path} = {first[i.sha256]}" for i in groups[other] if i.sha256 in first]
             yield from counted(f"{other} images that are {name} images byte for byte", same)
+
+
+def _names(items: Sequence[Item]) -> Iterator[str]:
+    stems = Counter(PurePosixPath(i.path).with_suffix("") for i in items)
+    twins = [i.path for i in items if stems[PurePosixPath(i.path).with_suffix("")] > 1]
+    yield from counted("images whose names differ from another's only in suffix", twins)
 
 
 def _warnings(items: Sequence[Item]) -> Iterator[str]:

@@ -4,7 +4,6 @@ The same rules hold for the images of a category, which `index` reads, and for p
 the facts; here no pixel is looked at.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -115,9 +114,6 @@ def image_remarks(images: Sequence[ImageFacts], fitted_modes: Collection[str] = 
     """Images, modes of those that a model was fitted to (none: not known) -> how the images are stored, by which rule
     they are read, and what is odd in them.
     """
-    stems = Counter(PurePosixPath(i.name).with_suffix("") for i in images)
-    twins = [i.name for i in images if stems[PurePosixPath(i.name).with_suffix("")] > 1]
-    yield from counted("images whose names differ from another's only in suffix", twins)
     misnamed = [
         f"{i.name} holds {i.format}"
         for i in images

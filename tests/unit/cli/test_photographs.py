@@ -101,7 +101,8 @@ def test_thresholds_of_predict_in_json(saved, look, call, tmp_path) -> None:
 
     usual = predicted("--profile", name="usual")
     assert usual.keys() == {
-        *("model", "threshold", "map_threshold", "uncertainty", "anomalous", "images", "unreadable", "profile")
+        *("model", "threshold", "map_threshold", "uncertainty", "anomalous", "images", "unreadable", "remarks"),
+        "profile",
     }
     assert usual["uncertainty"]["value"] == usual["threshold"] and usual["profile"]["images"] == 7
     assert [row["image"] for row in usual["images"]] == [row["image"] for row in table(tmp_path / "usual/scores.csv")]
@@ -155,7 +156,7 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
     assert status == 0 and out.startswith("4 normal and 3 anomalous images, 3 masks\n") and "scoring: 7 in" in err
     content = json.loads((tmp_path / "found.json").read_text())
     assert content.keys() == {
-        *("model", "normal", "anomalous", "masks", "metrics", "image_auroc_interval", "threshold")
+        *("model", "normal", "anomalous", "masks", "metrics", "remarks", "image_auroc_interval", "threshold")
     }
     scores = ReConPatch.load(saved, device="cpu", threads=1).anomaly_scores(look)
     assert content["metrics"]["image_auroc"] == pytest.approx(roc_auc_score([0] * 4 + [1] * 3, scores))

@@ -102,7 +102,7 @@ def small(padded) -> Detector:
 def test_padding_is_no_anomaly(small) -> None:
     """Scores of patches on the padding are 0; the image score is the largest of the others, computed one by one."""
     image = product(5, size=(64, 20))
-    square, seen = pixels(image, small.run, "pad")
+    square, seen, _ = pixels(image, small.run, "pad")
     assert seen == view(64, 20, size=SIZE, resize=SIZE, aspect="pad")
     features = features_of([square], small.backbone, 3, 32, 32)[0]
     on = seen.content(len(features))

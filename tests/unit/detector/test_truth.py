@@ -26,12 +26,13 @@ def test_folders_say_what_is_normal_and_which_defect() -> None:
 
 
 def test_masks_are_found_in_the_same_folders(tmp_path) -> None:
-    """Whatever the case of their suffix; hidden files are no masks, and those of good images are not asked for."""
+    """Whatever the case of their suffix; hidden files are no masks, and those of good images are found, to be
+    refused if they mark anything."""
     for place in ("scratch/0_mask.png", "bent/1.BMP", "other/2.png", "good/0.png", "scratch/._0.png"):
         write_mask(tmp_path / place)
     truths = truth_from_folders(photographs(*NAMES, "other/3.png"), masks=tmp_path)
     assert [truth.mask and truth.mask.relative_to(tmp_path).as_posix() for truth in truths] == [
-        *(None, "scratch/0_mask.png", None, "bent/1.BMP", None)
+        *("good/0.png", "scratch/0_mask.png", None, "bent/1.BMP", None)
     ]
     write_mask(tmp_path / "scratch/0.png")
     with pytest.raises(ReconpatchError, match="masks of one image"):
