@@ -302,8 +302,9 @@ def load(
         probed_at=run.crop if run.batch_norm == "probed" else None,
         pinned=card.weights.sha256,
     )
-    bank, modes = MemoryBank.load(folder / BANK), [str(mode) for mode in card.made.get(MODES, ())]
-    return Detector(backbone, bank, run, card.aspect, threads, batch, modes), card
+    modes = card.made.get(MODES)  # older models do not say
+    known = [str(mode) for mode in modes] if isinstance(modes, list) else []
+    return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch, known), card
 
 
 def check_parts(folder: Path, card: Card) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from products import SETTINGS, write_products
+from products import SETTINGS, product, write_products
 from running import ROOT
 from sklearn.metrics import roc_auc_score
 
@@ -226,3 +226,27 @@ def test_a_model_that_cannot_be_saved_is_kept_elsewhere(good, call, tmp_path, mo
     status, _, error = call("fit", good, "--out", tmp_path / "model", *OPTIONS)
     kept = re.search(r"no room; the model is in (\S+) instead", error)
     assert status == 1 and kept and read_card(Path(kept[1])).images.fitted
+
+
+def test_remarks_on_images_and_masks_are_printed(saved, look, call, tmp_path) -> None:
+    """One line each, by every command, and in the JSON of those that have one; before anything else for fit."""
+    folder, masks = tmp_path / "good", tmp_path / "masks"
+    folder.mkdir()
+    for n in range(5):
+        image = product(n).convert("RGBA")
+        image.putalpha(Image.new("L", image.size, 0))
+        image.save(folder / f"{n}.png")
+    words = ("remark: images of mode RGBA (alpha dropped): 5 ", "remark: images with transparent parts")
+    status, _, err = call("fit", folder, "--out", tmp_path / "model", *OPTIONS)
+    assert status == 0 and all(word in err for word in words) and "UserWarning" not in err
+    status, out, err = call("predict", saved, folder, "--out", tmp_path / "found", "--json", *HERE)
+    assert status == 0 and all(word in err for word in (*words, "remark: images of other modes"))
+    assert len(json.loads(out)["remarks"]) == 3
+    shutil.copytree(look.parent / "masks", masks)
+    for file in (masks / "scratch").iterdir():
+        mask = np.asarray(Image.open(file))
+        Image.fromarray(255 - mask).save(file)
+        Image.fromarray(mask).save(file.with_name(f"9{file.name}"))
+    status, out, err = call("evaluate", saved, look, "--masks", masks, "--json", *HERE)
+    assert status == 0 and "remark: masks of no image that was given: 3 (scratch/9200_mask.png" in err
+    assert "remark: masks that mark most of the image" in err and len(json.loads(out)["remarks"]) == 1

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_damaged_edited_and_older_manifests_are_refused(mvtec, tmp_path) -> None
         with pytest.raises(ReconpatchError, match="not a manifest") as caught:
             read_manifest(tmp_path / "m.json")
         assert caught.value.where == str(tmp_path / "m.json") and "delete it" in caught.value.fix
+
+
+def test_notes_are_kept_and_left_out_where_there_are_none(mvtec, tmp_path) -> None:
+    """So that a manifest of ordinary images reads as one from before there were notes."""
+    plain = index("mvtec_ad", mvtec, "nut")
+    assert "notes" not in manifest_json(plain)
+    noted = [replace(plain[0], notes=("of a single colour",)), replace(plain[1], mask_notes=("a", "b")), *plain[2:]]
+    for items in (plain, noted):
+        (tmp_path / "m.json").write_text(manifest_json(items))
+        assert read_manifest(tmp_path / "m.json")[0] == items
 
 
 def test_what_is_extracted_is_what_was_indexed(mvtec, rng) -> None:

@@ -5,7 +5,7 @@ import pytest
 from drawing import write_mask
 
 from reconpatch.detector.photographs import Photograph
-from reconpatch.detector.truth import GOOD_LABELS, Truth, truth_from_file, truth_from_folders
+from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError
 
 NAMES = ["good/0.png", "scratch/0.png", "line 1/ok/0.png", "day/bent/1.png"]
@@ -34,6 +34,9 @@ def test_masks_are_found_in_the_same_folders(tmp_path) -> None:
     assert [truth.mask and truth.mask.relative_to(tmp_path).as_posix() for truth in truths] == [
         *("good/0.png", "scratch/0_mask.png", None, "bent/1.BMP", None)
     ]
+    assert surplus_masks(photographs(*NAMES), truths) == []  # other/ holds no mask of these photographs
+    write_mask(tmp_path / "scratch/5_mask.png")
+    assert surplus_masks(photographs(*NAMES), truths) == [tmp_path / "scratch/5_mask.png"]
     write_mask(tmp_path / "scratch/0.png")
     with pytest.raises(ReconpatchError, match="masks of one image"):
         truth_from_folders(photographs(*NAMES), masks=tmp_path)
