@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from reconpatch.data.decoding import Picture, decode, mask_values, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items
+from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
 from reconpatch.data.published import as_published
 from reconpatch.errors import ReconpatchError, quote
 
@@ -35,10 +35,12 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]
     if not rules.all_masked and any(item.mask for item in anomalous):
-        unmasked = [quote(item.path) for item in anomalous if item.mask is None]
+        unmasked = [item.path for item in anomalous if item.mask is None]
         if unmasked:
-            names = ", ".join(unmasked)
-            problems.append(f"{folder}: some defective images have masks, but not {names}; give all or none")
+            names, called = ", ".join(map(quote, unmasked)), mask_names(Path(unmasked[0]))
+            problems.append(
+                f"{folder}: some defective images have masks, but not {names}; give all, called {called}, or none"
+            )
     published = as_published(layout, category, listed)
     with _warnings_collected() as warned, ThreadPoolExecutor(threads) as pool:
         checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))

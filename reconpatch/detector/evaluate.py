@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.images import View, load_mask
+from reconpatch.data.layouts import mask_names
 from reconpatch.detector.detector import Detector
 from reconpatch.detector.photographs import Photograph, load
 from reconpatch.detector.threshold import share_interval
@@ -153,7 +154,8 @@ def _count_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> 
     if 0 < len(lacking) < len(anomalous):
         raise ReconpatchError(
             f"{len(lacking)} of {len(anomalous)} anomalous images have no mask, first {quote(lacking[0])}",
-            fix="give all masks, or none",
+            fix="give all masks, or none; in a folder of masks, that of this image is called "
+            f"{mask_names(PurePosixPath(lacking[0]))}",
         )
     return len(anomalous) - len(lacking)
 
