@@ -2,6 +2,7 @@
 
 import stat
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ MAX_RATIO = 50  # of the sides: the shorter is scaled to `resize` px, and the lo
 MAX_BYTES = 8 * MAX_PIXELS  # more than an uncompressed image of that many pixels has
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+ROWS_AT_ONCE = 64  # hashed: the bytes of a whole image are new memory, which takes longer than hashing them
 ORIENTATION = 0x0112  # of EXIF
 BEGINNINGS = {  # of files that are often named as if they were images
     b"GIF8": "a GIF; save it as png",
@@ -121,6 +123,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # otherwise Pillow warns of what it drops
     return image.convert("RGB")
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """(W, H) image, 8-bit RGB -> SHA-256 of its size and pixels, the same for all copies however they are saved."""
+    digest = sha256(f"{image.width}x{image.height} ".encode())  # 2x8 and 4x4 px may have the same bytes
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, image.height)
+        digest.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return digest.hexdigest()
 
 
 def mask_values(image: Image.Image) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reconpatch.data.decoding import Picture, decode, mask_values, read_file, to_rgb
+from reconpatch.data.decoding import Picture, decode, mask_values, pixel_digest, read_file, to_rgb
 from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
 from reconpatch.data.published import as_published
 from reconpatch.errors import ReconpatchError, quote
@@ -100,13 +100,15 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     if opened is None:
         return item
     content, picture = opened
+    pixels_sha256 = ""
     try:
-        to_rgb(picture.image)
+        pixels_sha256 = pixel_digest(to_rgb(picture.image))
     except ReconpatchError as error:
         problems.append(f"{quote(folder / item.path)}: {error}")
     return replace(
         item,
         sha256=hashlib.sha256(content).hexdigest(),
+        pixels_sha256=pixels_sha256,
         bytes=len(content),
         width=picture.image.width,
         height=picture.image.height,

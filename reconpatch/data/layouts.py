@@ -37,7 +37,7 @@ OTHER_FORMATS = frozenset(
 SYSTEM_FOLDERS = frozenset(
     {
         *("__macosx", "network trash folder", "temporary items"),  # macOS
-        *("$recycle.bin", "recycler", "recycled", "system volume information"),  # Windows
+        *("$recycle.bin", "recycler", "system volume information"),  # Windows
         *("lost+found", "~snapshot"),  # Linux, NetApp
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharesnap"),  # Synology
         *("@recycle", "@recently-snapshot", "@transcode"),  # QNAP
@@ -80,6 +80,7 @@ class Item:
     defect: str  # the defect type, "good" for normal images
     mask: str | None  # normal images may have one, which is empty
     sha256: str = ""
+    pixels_sha256: str = ""  # digest of what was decoded, which copies share however they are saved
     mask_sha256: str = ""
     bytes: int = 0
     mask_bytes: int = 0
@@ -136,6 +137,23 @@ def _image_stems(mask: PurePath) -> list[str]:
         image = MASK_ENDING.sub("", stem)
         stems += [image, without_suffix(image)]
     return list(dict.fromkeys(filter(None, stems)))
+
+
+def called_like_masks(images: Sequence[PurePath]) -> dict[PurePath, PurePath]:
+    """Files that count as images -> those that are called like masks of others in their folder, with these others."""
+    others = {(image.parent, stem_of(image)): image for image in images}
+    return {
+        image: others[image.parent, stem]
+        for image in images
+        for stem in _image_stems(image)[1:]
+        if (image.parent, stem) in others
+    }
+
+
+def differ_in_suffix(images: Sequence[PurePath]) -> list[PurePath]:
+    """N files -> those whose names differ from another's only in suffix."""
+    count_of = Counter(image.with_suffix("") for image in images)
+    return [image for image in images if count_of[image.with_suffix("")] > 1]
 
 
 def mask_names(image: PurePath) -> str:

@@ -7,6 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
-from reconpatch.detector.photographs import Photograph, Source, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
 from reconpatch.detector.settings import (
     ASPECT,
     BATCH_IMAGES,
@@ -40,21 +41,32 @@ from reconpatch.runtime import peak_bytes, threads_here
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
 
 
-def sources_of(images: Images) -> list[Source]:
-    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3) ->
-    a list with one source per image.
+def sources_of(images: Images, purpose: Purpose) -> list[Source]:
+    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3), and
+    what they are for -> a list with one source per image. Warns of what the names of files and folders leave open.
 
     Raises ReconpatchError for anything else, and what `find_photographs` raises for a folder.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(find_photographs([Path(images)])[0])
+        photographs, remarks = find_photographs([Path(images)], purpose)
+        _warn(remarks)
+        return list(photographs)
     if not isinstance(images, Iterable):
         raise ReconpatchError(f"images are {type(images).__name__}", fix="give a folder, or a list of images")
     if isinstance(images, np.ndarray) and images.ndim != 4:
         raise ReconpatchError(
             f"images of {images.shape}", fix="give an array (N, H, W, 3), or a list of images of any sizes"
         )
-    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images]
+    sources = [
+        Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images
+    ]
+    _warn(check_names([source for source in sources if isinstance(source, Photograph)], purpose))
+    return sources
+
+
+def _warn(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=4)
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -134,7 +146,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             progress=self.progress or (lambda *_: None),
         )
         with restored():
-            self.fitted_ = fit_detector(sources_of(X), run, options, sources_of(calibration))
+            self.fitted_ = fit_detector(sources_of(X, "fit"), run, options, sources_of(calibration, "fit"))
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - began_cpu, 3),
@@ -179,7 +191,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
         """N images -> N detections. The settings of the process stay changed until the last one is taken."""
-        detector, sources = self._fitted_detector(), sources_of(X)
+        detector, sources = self._fitted_detector(), sources_of(X, "predict")
         with repeating(detector.backbone.device, detector.threads):
             yield from detector(sources)
 

@@ -11,7 +11,6 @@ from reconpatch.detector.photographs import Photograph, csv_safe
 from reconpatch.errors import ReconpatchError, quote
 
 GOOD_LABELS = NORMAL | {"0"}  # labels of normal images in a file, in lower case
-MASKS = "ground_truth"  # folder of the masks in MVTec AD's layout
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,21 @@ def test_masks_are_found_in_the_same_folders(tmp_path) -> None:
     assert [truth.mask and truth.mask.relative_to(tmp_path).as_posix() for truth in truths] == [
         *(None, "scratch/0_mask.png", None, "bent/1.BMP", None)
     ]
+    with pytest.raises(ReconpatchError, match=r"0_mask\.png.*scratch/0\.png.*scratch/0\.jpg"):
+        truth_from_folders(photographs(*NAMES, "scratch/0.jpg"), masks=tmp_path)
     write_mask(tmp_path / "scratch/0.png")
     with pytest.raises(ReconpatchError, match="masks of one image"):
         truth_from_folders(photographs(*NAMES), masks=tmp_path)
+
+
+def test_an_image_is_not_its_own_mask(tmp_path) -> None:
+    """Where the folder of images is given as that of the masks, too."""
+    write_mask(tmp_path / "bent/0.png")
+    here = [Photograph("bent/0.png", tmp_path / "bent/0.png")]
+    with pytest.raises(ReconpatchError, match="no mask of any image"):
+        truth_from_folders(here, masks=tmp_path)
+    write_mask(tmp_path / "bent/0_mask.png")
+    assert truth_from_folders(here, masks=tmp_path) == [Truth(1, "bent", tmp_path / "bent/0_mask.png")]
 
 
 @pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
