@@ -57,11 +57,9 @@ def sources_of(images: Images, purpose: Purpose) -> list[Source]:
         raise ReconpatchError(
             f"images of {images.shape}", fix="give an array (N, H, W, 3), or a list of images of any sizes"
         )
-    sources = [
-        Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images
-    ]
-    _warn(check_names([source for source in sources if isinstance(source, Photograph)], purpose))
-    return sources
+    given = list(images)
+    _warn(check_names([Path(image) for image in given if isinstance(image, (str, os.PathLike))], purpose))
+    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in given]
 
 
 def _warn(remarks: Sequence[str]) -> None:

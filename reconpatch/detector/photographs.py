@@ -33,20 +33,8 @@ NOT_READ = OTHER_FORMATS | CAMERA_FORMATS
 BAD = frozenset(
     {
         *("bad", "ng", "nogood", "notgood", "nok", "notok", "ko", "nio", "reject", "rejects", "rejected", "scrap"),
-        *(
-            "defect",
-            "defects",
-            "defective",
-            "fault",
-            "faults",
-            "faulty",
-            "fail",
-            "fails",
-            "failed",
-            "damaged",
-            "broken",
-        ),
-        *("anomaly", "anomalies", "anomalous", "abnormal"),
+        *("defect", "defects", "defective", "fault", "faults", "faulty", "fail", "fails", "failed"),
+        *("damaged", "broken", "anomaly", "anomalies", "anomalous", "abnormal"),
     }
 )
 GIVE = {  # what photographs are for -> what to give of a folder that holds more
@@ -125,7 +113,8 @@ def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) ->
         )
     photographs.sort(key=lambda each: each.name)
     if purpose:
-        remarks += check_folders(photographs, sources, purpose) + check_names(photographs, purpose)
+        remarks += check_folders(photographs, sources, purpose)
+        remarks += check_names([photograph.path for photograph in photographs], purpose)
     return photographs, remarks
 
 
@@ -151,15 +140,13 @@ def check_folders(photographs: Sequence[Photograph], sources: Sequence[Path], pu
             continue
         bad = [name for name in names if _holds_bad(name)]
         good = [name for name in names if name.casefold() in NORMAL]
-        if bad or (good and len(good) < len(names)):
-            what = (
-                f"its folder {quote(bad[0])} does not hold good products by its name"
-                if bad
-                else f"holds {', '.join(map(quote, names))}, and images of good products only are wanted"
-            )
-            raise ReconpatchError(
-                what, where=folder, fix="give the folders of good images one by one; they may have any names then"
-            )
+        one_by_one = "give the folders of good images one by one; they may have any names then"
+        if bad:
+            what = f"its folder {quote(bad[0])} does not hold good products by its name"
+            raise ReconpatchError(what, where=folder, fix=one_by_one)
+        if good and len(good) < len(names):
+            what = f"images of good products only are wanted, and it holds {', '.join(map(quote, names))}"
+            raise ReconpatchError(what, where=folder, fix=one_by_one)
         if len(names) > 1 and not good:
             shown = ", ".join(f"{quote(name)} ({counts[name]})" for name in names[:5])
             more = ", ..." if len(names) > 5 else ""
@@ -189,12 +176,11 @@ def _holds_bad(name: str) -> bool:
     return "".join(words) in BAD or (not denied and not BAD.isdisjoint(words))
 
 
-def check_names(photographs: Sequence[Photograph], purpose: Purpose) -> list[str]:
-    """Photographs, what they are for -> remarks on names that say that a file may be no photograph of its own.
+def check_names(paths: Sequence[Path], purpose: Purpose) -> list[str]:
+    """Files of photographs, what they are for -> remarks on names that say that a file may be no photograph of its own.
 
     Raises ReconpatchError if files to fit on are called like masks of others.
     """
-    paths = [photograph.path for photograph in photographs]
     remarks = []
     if masks := called_like_masks(paths):
         mask, image = next(iter(masks.items()))

@@ -27,14 +27,15 @@ def truth_from_folders(
 ) -> list[Truth]:
     """N photographs -> N truths.
 
-    A photograph is normal if any folder in its name is in `normal`. Otherwise it is anomalous, and the last folder in
-    its name is its type of defect. `masks` is a folder with the same folders in it, where masks are called as
-    `layouts.pair_masks` says. Raises ReconpatchError for a photograph without a folder in its name, if `masks` is no
-    folder or holds no mask of any photograph, and if it is unclear whose a mask is.
+    A photograph is normal if any folder in its name is in `normal`, in any case. Otherwise it is anomalous, and the
+    last folder in its name is its type of defect. `masks` is a folder with the same folders in it, where masks are
+    called as `layouts.pair_masks` says. Raises ReconpatchError for a photograph without a folder in its name, if
+    `masks` is no folder or holds no mask of any photograph, and if it is unclear whose a mask is.
     """
     if masks is not None and not masks.is_dir():
         raise ReconpatchError("no such folder of masks", where=masks)
     truths: list[Truth] = []
+    names = {name.casefold() for name in normal}
     for photograph in photographs:
         folders = PurePosixPath(photograph.name).parts[:-1]
         if not folders:
@@ -44,7 +45,7 @@ def truth_from_folders(
                 fix="put normal images into a folder good and others into folders named after their defects, or give "
                 "--labels FILE",
             )
-        normal_one = any(folder in normal for folder in folders)
+        normal_one = any(folder.casefold() in names for folder in folders)
         truths.append(Truth(0, "good", None) if normal_one else Truth(1, folders[-1], None))
     anomalous = [photograph for photograph, truth in zip(photographs, truths, strict=True) if truth.label]
     if masks is None or not anomalous:

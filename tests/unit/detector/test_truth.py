@@ -19,7 +19,8 @@ def test_folders_say_what_is_normal_and_which_defect() -> None:
     assert truth_from_folders(photographs(*NAMES)) == [
         *(Truth(0, "good", None), Truth(1, "scratch", None), Truth(0, "good", None), Truth(1, "bent", None))
     ]
-    assert [truth.label for truth in truth_from_folders(photographs(*NAMES), {"scratch"})] == [1, 0, 1, 1]
+    assert [truth.label for truth in truth_from_folders(photographs(*NAMES), {"Scratch"})] == [1, 0, 1, 1]
+    assert truth_from_folders(photographs("OK/0.png", "Good/0.png")) == [Truth(0, "good", None)] * 2
     with pytest.raises(ReconpatchError, match="lies in no folder") as error:
         truth_from_folders(photographs("good/0.png", "0.png"))
     assert error.value.where.endswith("/0.png") and "--labels" in error.value.fix
