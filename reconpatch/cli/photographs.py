@@ -19,9 +19,9 @@ from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
-from reconpatch.detector.photographs import Photograph, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
 from reconpatch.detector.threshold import Threshold
-from reconpatch.detector.truth import MASKS, Truth, surplus_masks, truth_from_file, truth_from_folders
+from reconpatch.detector.truth import Truth, surplus_masks, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.files import check_writable, replacing, write_text
 from reconpatch.runtime import threads_here
@@ -38,25 +38,10 @@ FIT_OPTIONS = (
 )
 
 
-def photographs_in(folders: Sequence[Path], give: str) -> list[Photograph]:
-    """Folders and files -> the photographs in them; remarks are printed.
-
-    Raises ReconpatchError if a folder holds a whole data set, because its masks or its defects would be taken for what
-    they are not. `give` says which folder of it to give instead; "" allows data sets.
-    """
-    photographs, remarks = find_photographs(folders)
+def photographs_in(folders: Sequence[Path], purpose: Purpose | None) -> list[Photograph]:
+    """Folders and files -> the photographs in them; remarks are printed."""
+    photographs, remarks = find_photographs(folders, purpose)
     print_remarks(remarks)
-    subfolders: dict[Path, set[str]] = {}  # folder -> names of the folders in it that hold photographs
-    for photograph in photographs:
-        for folder in photograph.path.parents:
-            parent = folder.parent
-            if any(parent == each or each in parent.parents for each in folders):
-                subfolders.setdefault(parent, set()).add(folder.name)
-    for folder, names in sorted(subfolders.items()):
-        if give and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
-            raise ReconpatchError(
-                f"holds {' and '.join(sorted(names))}, a whole data set", where=folder, fix=f"give {give}"
-            )
     return photographs
 
 
@@ -87,8 +72,8 @@ def fit(given: argparse.Namespace) -> None:
     """Folders of good photographs -> a saved model; remarks are printed."""
     out: Path = given.out
     check_free(out, "give another folder, or remove it")
-    photographs = photographs_in(given.images, "its folder of good images, for example train/good")
-    calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
+    photographs = photographs_in(given.images, "fit")
+    calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     from reconpatch.detector.estimator import ReConPatch
 
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
@@ -131,7 +116,7 @@ def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
     check_outside(given.out, given.images)
     card = read_card(given.model)
-    photographs = photographs_in(given.images, "the folder of images to score, for example test")
+    photographs = photographs_in(given.images, "predict")
     from reconpatch.detector.predict import PredictOptions, check_output, profile  # imports torch: seconds
     from reconpatch.detector.predict import predict as predict_photographs
 
@@ -204,8 +189,7 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.out:
         check_free(given.out, "give another --out, or remove it")
     card = read_card(given.model)
-    give = "" if given.labels else "its folder test, and as --masks its folder ground_truth"
-    photographs = photographs_in(given.images, give)
+    photographs = photographs_in(given.images, None if given.labels else "evaluate")
     truths = read_truths(given, photographs)
     _, threshold, _ = choose_thresholds(given, card)
     from reconpatch.detector.evaluate import evaluate as evaluate_photographs

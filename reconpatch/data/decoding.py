@@ -5,6 +5,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ MAX_RATIO = 50  # of the sides: the shorter is scaled to `resize` px, and the lo
 MAX_BYTES = 8 * MAX_PIXELS  # more than an uncompressed image of that many pixels has
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+ROWS_AT_ONCE = 64  # hashed: the bytes of a whole image are new memory, which takes longer than hashing them
 ORIENTATION = 0x0112  # of EXIF
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266  # tags of TIFF
 CHANNELS, PLANAR, EXTRA, SAMPLE_FORMAT, SUBSAMPLING = 277, 284, 338, 339, 530
@@ -238,6 +240,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # otherwise Pillow warns of what it drops
     return image.convert("RGB")
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """(W, H) image, 8-bit RGB -> SHA-256 of its size and pixels, the same for all copies however they are saved."""
+    digest = sha256(f"{image.width}x{image.height} ".encode())  # 2x8 and 4x4 px may have the same bytes
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, image.height)
+        digest.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return digest.hexdigest()
 
 
 def mask_values(image: Image.Image) -> NDArray[np.uint8]:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from reconpatch.data.decoding import Picture, decode, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items
+from reconpatch.data.decoding import Picture, decode, pixel_digest, read_file, to_rgb
+from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
 from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
 from reconpatch.data.remarks import EMPTY, mask_problems
@@ -35,10 +35,12 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]
     if not rules.all_masked and any(item.mask for item in anomalous):
-        unmasked = [quote(item.path) for item in anomalous if item.mask is None]
+        unmasked = [item.path for item in anomalous if item.mask is None]
         if unmasked:
-            names = ", ".join(unmasked)
-            problems.append(f"{folder}: some defective images have masks, but not {names}; give all or none")
+            names, called = ", ".join(map(quote, unmasked)), mask_names(Path(unmasked[0]))
+            problems.append(
+                f"{folder}: some defective images have masks, but not {names}; give all, called {called}, or none"
+            )
     published = as_published(layout, category, listed)
     with _warnings_collected() as warned, ThreadPoolExecutor(threads) as pool:
         checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))
@@ -100,13 +102,15 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     content, picture = opened
     item = replace(item, width=picture.image.width, height=picture.image.height)
     try:
-        facts = image_facts(item.path, hashlib.sha256(content).hexdigest(), picture, to_rgb(picture.image))
+        rgb = to_rgb(picture.image)
     except ReconpatchError as error:
         problems.append(f"{quote(folder / item.path)}: {error}")
         return item
+    facts = image_facts(item.path, picture, rgb)
     return replace(
         item,
-        sha256=facts.sha256,
+        sha256=hashlib.sha256(content).hexdigest(),
+        pixels_sha256=pixel_digest(rgb),
         bytes=len(content),
         mode=facts.mode,
         format=facts.format,

@@ -11,8 +11,6 @@ from reconpatch.data.layouts import Item, category_folder, list_items
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 
-NOTES = {"notes", "mask_notes"}  # left out where there are none, as in manifests from before there were any
-
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -21,10 +19,6 @@ def _digest(value: object) -> str:
 def manifest_json(items: list[Item]) -> str:
     """items -> JSON text: the items and a digest of them, which does not depend on where the data set lies."""
     rows = [asdict(item) for item in items]
-    for row in rows:
-        for key in NOTES:
-            if not row[key]:
-                del row[key]
     return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
 
 
@@ -35,8 +29,7 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
         rows, digest = content["images"], content["digest"]
         items = [Item(**row) for row in rows]
         items = [replace(item, notes=tuple(item.notes), mask_notes=tuple(item.mask_notes)) for item in items]
-        required = {field.name for field in fields(Item)} - NOTES
-        if set(content) != {"digest", "images"} or any(not required <= row.keys() for row in rows):
+        if set(content) != {"digest", "images"} or any(len(row) != len(fields(Item)) for row in rows):
             raise ValueError("keys too many or too few")
         if _digest(rows) != digest:
             raise ValueError("its digest does not fit its images")

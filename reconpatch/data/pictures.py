@@ -19,14 +19,14 @@ from reconpatch.data.remarks import (
 PROBED = 64  # px: a sample of so many rows and columns nearly always shows that an image uses its range
 
 
-def image_facts(name: str, sha256: str, picture: Picture, rgb: Image.Image) -> ImageFacts:
-    """Name and digest of an image, its picture, the same as 8-bit RGB -> its facts."""
+def image_facts(name: str, picture: Picture, rgb: Image.Image) -> ImageFacts:
+    """Name of an image, its picture, the same as 8-bit RGB -> its facts, without digests."""
     notes = [EXTRA_BANDS] if picture.extra_bands else []
     if _has_alpha(picture.image) and 0 in picture.image.convert("RGBA").getchannel("A").getextrema():
         notes.append(TRANSPARENT)
     notes += _range_notes(rgb, picture.deep)
     mode, (width, height) = picture.image.mode, rgb.size
-    return ImageFacts(name, sha256, width, height, mode, picture.format, picture.orientation, tuple(notes))
+    return ImageFacts(name, "", "", width, height, mode, picture.format, picture.orientation, tuple(notes))
 
 
 def _has_alpha(image: Image.Image) -> bool:

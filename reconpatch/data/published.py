@@ -3,13 +3,12 @@
 Nothing here stops a run. Everything follows from the manifest alone, so the same data give the same words everywhere.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
-from reconpatch.data.layouts import Item
+from reconpatch.data.layouts import Item, called_like_masks, differ_in_suffix
 from reconpatch.data.remarks import (
     ImageFacts,
     MaskFacts,
@@ -153,7 +152,7 @@ def _images_of(items: Sequence[Item]) -> list[ImageFacts]:
 
 
 def _image_of(i: Item) -> ImageFacts:
-    return ImageFacts(i.path, i.sha256, i.width, i.height, i.mode, i.format, i.orientation, i.notes)
+    return ImageFacts(i.path, i.sha256, i.pixels_sha256, i.width, i.height, i.mode, i.format, i.orientation, i.notes)
 
 
 def _mask_of(i: Item) -> MaskFacts:
@@ -170,23 +169,28 @@ def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Ite
 
 
 def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
-    """Images with the same bytes: within a group, and in two."""
+    """Images with the same pixels: within a group, and in two."""
     names = list(groups)
     for n, name in enumerate(names):
         first: dict[str, str] = {}
         repeated = [
-            f"{i.path} = {first[i.sha256]}" for i in groups[name] if first.setdefault(i.sha256, i.path) != i.path
+            f"{i.path} = {first[i.pixels_sha256]}"
+            for i in groups[name]
+            if first.setdefault(i.pixels_sha256, i.path) != i.path
         ]
-        yield from counted(f"{name} images that repeat others byte for byte", repeated)
+        yield from counted(f"{name} images that repeat others pixel for pixel", repeated)
         for other in names[n + 1 :]:
-            same = [f"{i.path} = {first[i.sha256]}" for i in groups[other] if i.sha256 in first]
-            yield from counted(f"{other} images that are {name} images byte for byte", same)
+            same = [f"{i.path} = {first[i.pixels_sha256]}" for i in groups[other] if i.pixels_sha256 in first]
+            yield from counted(f"{other} images that are {name} images pixel for pixel", same)
 
 
 def _names(items: Sequence[Item]) -> Iterator[str]:
-    stems = Counter(PurePosixPath(i.path).with_suffix("") for i in items)
-    twins = [i.path for i in items if stems[PurePosixPath(i.path).with_suffix("")] > 1]
+    """Images whose names leave open what they are."""
+    paths = [PurePosixPath(i.path) for i in items]
+    twins = list(map(str, differ_in_suffix(paths)))
     yield from counted("images whose names differ from another's only in suffix", twins)
+    masks = [f"{mask} of {image}" for mask, image in called_like_masks(paths).items()]
+    yield from counted("images that are called like masks of others", masks)
 
 
 def _warnings(items: Sequence[Item]) -> Iterator[str]:

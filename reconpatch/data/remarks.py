@@ -46,7 +46,8 @@ class ImageFacts:
     """What is known of an image once it was read."""
 
     name: str
-    sha256: str  # of the bytes that were decoded; "" where it is not needed
+    sha256: str  # of the file; of an image in memory, of its pixels; "" where it is not needed, as is the next
+    pixels_sha256: str  # digest of what was decoded, which copies share however they are saved
     width: int  # px, after the rotation in the EXIF data
     height: int
     mode: str = "RGB"  # Pillow's, of the file

@@ -21,7 +21,7 @@ from reconpatch.data.remarks import image_remarks
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
-from reconpatch.detector.photographs import Photograph, Source, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
 from reconpatch.detector.settings import (
     ASPECT,
     BATCH_IMAGES,
@@ -42,21 +42,30 @@ from reconpatch.runtime import peak_bytes, threads_here
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
 
 
-def sources_of(images: Images) -> list[Source]:
-    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3) ->
-    a list with one source per image.
+def sources_of(images: Images, purpose: Purpose) -> list[Source]:
+    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3), and
+    what they are for -> a list with one source per image. Warns of what the names of files and folders leave open.
 
     Raises ReconpatchError for anything else, and what `find_photographs` raises for a folder.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(find_photographs([Path(images)])[0])
+        photographs, remarks = find_photographs([Path(images)], purpose)
+        _warn(remarks)
+        return list(photographs)
     if not isinstance(images, Iterable):
         raise ReconpatchError(f"images are {type(images).__name__}", fix="give a folder, or a list of images")
     if isinstance(images, np.ndarray) and images.ndim != 4:
         raise ReconpatchError(
             f"images of {images.shape}", fix="give an array (N, H, W, 3), or a list of images of any sizes"
         )
-    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images]
+    given = list(images)
+    _warn(check_names([Path(image) for image in given if isinstance(image, (str, os.PathLike))], purpose))
+    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in given]
+
+
+def _warn(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        warnings.warn(remark, Remark, stacklevel=4)
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -139,7 +148,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             progress=self.progress or (lambda *_: None),
         )
         with restored():
-            self.fitted_ = fit_detector(sources_of(X), run, options, sources_of(calibration))
+            self.fitted_ = fit_detector(sources_of(X, "fit"), run, options, sources_of(calibration, "fit"))
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - began_cpu, 3),
@@ -186,7 +195,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """N images -> N detections; then warns of what is odd in the images. The settings of the process stay changed
         until the last one is taken.
         """
-        detector, sources, facts = self._fitted_detector(), sources_of(X), []
+        detector, sources, facts = self._fitted_detector(), sources_of(X, "predict"), []
         with repeating(detector.backbone.device, detector.threads):
             for detection in detector(sources):
                 facts.append(detection.facts)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.decoding import decode, read_file
 from reconpatch.data.images import View, load_mask
+from reconpatch.data.layouts import mask_names
 from reconpatch.data.pictures import mask_facts
 from reconpatch.data.remarks import (
     ImageFacts,
@@ -167,7 +169,8 @@ def _count_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> 
     if 0 < len(lacking) < len(anomalous):
         raise ReconpatchError(
             f"{len(lacking)} of {len(anomalous)} anomalous images have no mask, first {quote(lacking[0])}",
-            fix="give all masks, or none",
+            fix="give all masks, or none; in a folder of masks, that of this image is called "
+            f"{mask_names(PurePosixPath(lacking[0]))}",
         )
     return len(anomalous) - len(lacking)
 

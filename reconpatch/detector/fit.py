@@ -152,12 +152,12 @@ def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: f
     """
     if len(facts) == images:
         return draw_held_out(facts, share, run.seed)
-    to_fit = {each.sha256: each.name for each in facts[:images]}
-    copies = [each for each in facts[images:] if each.sha256 in to_fit]
+    to_fit = {each.pixels_sha256: each.name for each in facts[:images]}
+    copies = [each for each in facts[images:] if each.pixels_sha256 in to_fit]
     if copies:
         raise ReconpatchError(
             f"{len(copies)} images are copies of images to fit on, first {quote(copies[0].name)} of "
-            f"{quote(to_fit[copies[0].sha256])}",
+            f"{quote(to_fit[copies[0].pixels_sha256])}",
             where="calibration",
             fix="a threshold needs images that are not in the memory bank",
         )
@@ -175,7 +175,7 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
         raise ReconpatchError(
             "must be at least 0 and below 1", where=f"hold_out {share}", fix="give 0.2 for a fifth of the images"
         )
-    first_copy = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
+    first_copy = {each.pixels_sha256: n for n, each in reversed(list(enumerate(facts)))}
     different = sorted(first_copy.values())
     count = max(1, round(share * len(different))) if share else 0
     if count >= len(different) > 0:
@@ -183,8 +183,8 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
             f"{len(different)} different images are too few to hold {count} out and fit on the rest", fix="give more"
         )
     chosen = named_rng(seed, "held out").permutation(len(different))[:count]
-    digests = {facts[different[n]].sha256 for n in chosen}
-    return [n for n, each in enumerate(facts) if each.sha256 in digests]
+    digests = {facts[different[n]].pixels_sha256 for n in chosen}
+    return [n for n, each in enumerate(facts) if each.pixels_sha256 in digests]
 
 
 def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
@@ -336,7 +336,7 @@ def score_held_out(
     """Detector, all sources, their facts, numbers of the held-out ones -> (image scores, maxima of the maps, median of
     the maps) of the held-out images, each copy counted once.
     """
-    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())
+    different = sorted({facts[n].pixels_sha256: n for n in reversed(held_out)}.values())
     scores, peaks, levels = [], [], []
     for done, detection in enumerate(detector(sources[n] for n in different), 1):
         scores.append(detection.score)

@@ -244,7 +244,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
             {
                 "fitted": len(fitted.facts) - len(held_out),
                 "held out": len(held_out),
-                "different": len({each.sha256 for each in fitted.facts}),
+                "different": len({each.pixels_sha256 for each in fitted.facts}),
             }
         ),
         seen=fitted.seen,

@@ -81,6 +81,18 @@ def test_fit_and_show(good, saved, look, call, tmp_path) -> None:
     assert status == 0 and err == "" and "threshold: " in out
 
 
+def test_fit_says_once_what_it_takes_and_counts_copies_once(call, tmp_path) -> None:
+    """The same pictures in two folders, saved as png and as bmp, and one beside its twin."""
+    for n, photograph in enumerate(sorted(write_products(tmp_path / "in/png", 6).iterdir())):
+        (tmp_path / "in/bmp").mkdir(exist_ok=True)
+        Image.open(photograph).save(tmp_path / f"in/bmp/{n}.bmp")
+    Image.open(tmp_path / "in/bmp/0.bmp").save(tmp_path / "in/bmp/0.tif")
+    status, out, err = call("fit", tmp_path / "in", "--out", tmp_path / "model", *OPTIONS, "--json")
+    first, second, *rest = err.splitlines()
+    assert status == 0 and "remark" not in "".join(rest) and json.loads(out)["images"]["different"] == 6
+    assert first.startswith("remark: ") and "bmp (7), png (6)" in first and second.startswith("remark: 2 images differ")
+
+
 def test_predict(saved, look, call, tmp_path) -> None:
     status, out, _ = call("predict", saved, look, "--out", tmp_path, "--masks", *HERE, "--profile")
     rows, model = table(tmp_path / "scores.csv"), ReConPatch.load(saved, device="cpu", threads=1)

@@ -3,6 +3,7 @@ import struct
 import warnings
 import zlib
 from contextlib import suppress
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiffs import tiff
 
-from reconpatch.data.decoding import FORMATS, decode, mask_values, to_rgb
+from reconpatch.data.decoding import FORMATS, decode, mask_values, pixel_digest, to_rgb
 from reconpatch.errors import ReconpatchError
 
 HERE = Path("some folder/a.png")
@@ -37,6 +38,12 @@ def png(values: np.ndarray, depth: int, colour: int, size: tuple[int, int] | Non
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 64), (5, 65), (2, 300)])
+def test_the_digest_is_of_the_size_and_all_pixels(width, height, rng) -> None:
+    values = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    assert pixel_digest(Image.fromarray(values)) == sha256(b"%dx%d " % (width, height) + values.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("kind", FORMATS)

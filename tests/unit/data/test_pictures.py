@@ -88,7 +88,7 @@ IMAGES = [
 @pytest.mark.parametrize(("content", "notes"), IMAGES)
 def test_notes_on_the_content_of_images(content, notes) -> None:
     picture = decode(content, Path("a"))
-    facts = image_facts("a", "", picture, to_rgb(picture.image))
+    facts = image_facts("a", picture, to_rgb(picture.image))
     assert facts.notes == notes
     remarks = "\n".join(image_remarks([facts]))
     assert all(f"images {note}: 1 (a)" in remarks for note in notes)
@@ -136,8 +136,8 @@ def test_masks_are_refused_that_contradict_their_image() -> None:
 
 
 def test_other_modes_than_at_fit_and_groups_told_apart() -> None:
-    grey, colour = (ImageFacts(f"{mode}.png", "", 8, 8, mode, "PNG") for mode in ("L", "RGB"))
-    memory = ImageFacts("image 3", "", 8, 8)  # has no suffix, and no format
+    grey, colour = (ImageFacts(f"{mode}.png", "", "", 8, 8, mode, "PNG") for mode in ("L", "RGB"))
+    memory = ImageFacts("image 3", "", "", 8, 8)  # has no suffix, and no format
     assert list(image_remarks([grey, colour, memory])) == list(image_remarks([colour], ["RGB"])) == []
     (remark,) = image_remarks([grey, colour, memory], ["RGB"])
     assert "other modes" in remark and "(RGB): 1 (L.png: L)" in remark

@@ -152,7 +152,7 @@ def test_the_peak_is_where_the_map_is_largest(size, aspect) -> None:
     for place in [(12, 12), (10, 14), (14, 9)]:
         rows, columns = np.mgrid[:24, :24]
         bump = np.exp(-((rows - place[0]) ** 2 + (columns - place[1]) ** 2) / 8).astype(np.float32)
-        x, y = Detection(0, 1.0, bump, seen, ImageFacts("", "", 1, 1)).peak()
+        x, y = Detection(0, 1.0, bump, seen, ImageFacts("", "", "", 1, 1)).peak()
         assert 0 <= x < size[0] and 0 <= y < size[1]
         back = seen.back(bump)
         step = max(1, *(full / length for full, length in zip(size, seen.scaled, strict=True)))

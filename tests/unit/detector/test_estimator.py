@@ -65,6 +65,22 @@ def test_a_clone_fits_to_the_same_model(model, good, saved, tmp_path) -> None:
     assert not hasattr(source.fit(good), "card_") and source.threshold_ == model.threshold_
 
 
+def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_path) -> None:
+    """As by the command, for a folder and for a list of paths."""
+    write_products(tmp_path / "good", 4)
+    write_products(tmp_path / "NG", 1, start=9, defect=True)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path / "good", calibration=tmp_path)
+    product(0).save(tmp_path / "good/000_mask.png")
+    for images in (tmp_path / "good", sorted((tmp_path / "good").iterdir())):
+        with pytest.raises(ReconpatchError, match=r"000_mask\.png"):
+            detector().fit(images)
+        with pytest.warns(UserWarning, match=r"000_mask\.png"):
+            assert len(model.predict(images)) == 5
+
+
 def test_before_fit(tmp_path) -> None:
     fresh = detector()
     with pytest.raises(NotFittedError):

@@ -23,7 +23,7 @@ from reconpatch.detector.photographs import Photograph, find_photographs
 from reconpatch.detector.truth import Truth, truth_from_folders
 from reconpatch.errors import ReconpatchError
 
-FACTS = ImageFacts("", "", 48, 40)
+FACTS = ImageFacts("", "", "", 48, 40)
 SEEN = view(48, 40, size=32, resize=36, aspect="crop")
 PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 

@@ -143,7 +143,7 @@ def smooth(width: int, height: int, aspect: str, seed: int = 0) -> Detection:
     values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((24, 24)), 3)
     values = ((values - values.min()) / np.ptp(values)).astype(np.float32)
     seen = view(width, height, size=24, resize=28, aspect=aspect)
-    return Detection(0, 1.0, values, seen, ImageFacts("", "", width, height))
+    return Detection(0, 1.0, values, seen, ImageFacts("", "", "", width, height))
 
 
 def picture(image: Image.Image) -> np.ndarray:
