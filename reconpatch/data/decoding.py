@@ -86,6 +86,8 @@ def decode(content: bytes, path: Path) -> Picture:
     pixels Pillow does not give, several pictures in one file (of a camera's MPO the first is the photograph), no or too
     many pixels, strips.
     """
+    if content.startswith(b"MM\0+"):  # Pillow takes its header for that of another file
+        raise ReconpatchError("a big-endian BigTIFF: a kind that is not read", where=path, fix=PLAIN)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             short, long = sorted(image.size)
@@ -203,7 +205,7 @@ def _unidentified(content: bytes) -> ReconpatchError:
 def _tiff_tags(content: bytes) -> Mapping[int, Any]:
     """Bytes of a TIFF -> the tags of its first picture. Raises anything if they are damaged or give no size."""
     stream = BytesIO(content)
-    header = stream.read(16 if content[2:4] in (b"+\0", b"\0+") else 8)  # a BigTIFF has a longer one
+    header = stream.read(16 if content.startswith(b"II+") else 8)  # a BigTIFF has a longer one
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     stream.seek(tags.next)
     tags.load(stream)

@@ -233,6 +233,7 @@ def test_a_tiff_has_the_pixels_its_tags_describe_or_is_refused_as_a_kind(bits, c
         (tiff(np.zeros((4, 4, 1), int), more={259: (34712,)}), "Compression 34712"),  # JPEG 2000
         (saved(NOISE, "JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "begins as JPEG: .*12-bit"),
         (png(np.zeros((4, 4), np.uint8), 8, 0, (4, 0)), "begins as PNG"),
+        (b"MM\0+\0\x08\0\0" + bytes(60), "big-endian BigTIFF"),
     ],
 )
 def test_valid_kinds_that_are_not_read_are_not_called_damaged(content, message) -> None:
