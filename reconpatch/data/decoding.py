@@ -40,6 +40,9 @@ BEGINNINGS = {  # of files that are often named as if they were images
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the image",
     b"<": "text of the web (HTML or XML), perhaps a failed download",
     b"%PDF": "a PDF",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000; save it as png",
+    b"\xff\x4f\xff\x51": "a JPEG 2000; save it as png",
+    b"\0\0\0\x0cJXL ": "a JPEG XL; save it as png",
     b"PK\x03\x04": "a zip archive",
 }
 

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
     problems.extend(problem for _, of_item in checked for problem in of_item)
     if problems:
         raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
-    return [item for item, _ in checked]
+    count_of = Counter(item.pixels_sha256 for item, _ in checked)
+    return [item if count_of[item.pixels_sha256] > 1 else replace(item, pixels_sha256="") for item, _ in checked]
 
 
 class _Warned(threading.local):

@@ -80,7 +80,7 @@ class Item:
     defect: str  # the defect type, "good" for normal images
     mask: str | None  # normal images may have one, which is empty
     sha256: str = ""
-    pixels_sha256: str = ""  # digest of what was decoded, which copies share however they are saved
+    pixels_sha256: str = ""  # digest of what was decoded, where another image of the category has the same, else empty
     mask_sha256: str = ""
     bytes: int = 0
     mask_bytes: int = 0

@@ -170,6 +170,7 @@ def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Ite
 
 def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
     """Images with the same pixels: within a group, and in two."""
+    groups = {name: [i for i in images if i.pixels_sha256] for name, images in groups.items()}
     names = list(groups)
     for n, name in enumerate(names):
         first: dict[str, str] = {}

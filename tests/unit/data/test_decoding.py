@@ -92,6 +92,7 @@ def test_transparent_palettes_keep_their_colours_without_a_warning(transparency)
         (b"not an image", "none of PNG"),
         (saved(NOISE, "GIF"), "GIF; save it as png"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (saved(NOISE, "JPEG2000"), "JPEG 2000; save it as png"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS"),
         (b"\n<!DOCTYPE html><title>404</title>", "HTML"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG"),  # never given to its interpreter
