@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the user, and how messages show names and long lists."""
+"""The one exception and the one warning that are meant for the user, and how messages show names and long lists."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,10 @@ class ReconpatchError(Exception):
         self.what, self.where, self.fix = what, quote(where) if where else "", fix
         message = f"{self.where}: {what}" if where else what
         super().__init__(f"{message}; {fix}" if fix else message)
+
+
+class Remark(UserWarning):
+    """Something about the user's input that they should know, although it stops nothing."""
 
 
 def quote(name: object) -> str:

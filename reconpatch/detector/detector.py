@@ -1,14 +1,15 @@
 """A fitted detector: photographs in, anomaly scores and maps out, with one batch in memory at a time."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.images import View, view
-from reconpatch.detector.photographs import Source, load, with_number
+from reconpatch.data.remarks import ImageFacts
+from reconpatch.detector.photographs import Source, load_with_facts, with_number
 from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
@@ -18,7 +19,7 @@ from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 from reconpatch.method.search import Search, search_in
 
-Square = tuple[NDArray[np.uint8], View]  # (size, size, 3) pixels, and how they lie on the photograph
+Square = tuple[NDArray[np.uint8], View, ImageFacts]  # (size, size, 3) pixels, how they lie on which photograph
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Detection:
     score: float  # the largest patch score, equations 9 and 10
     map: NDArray[np.float32]  # (size, size), of the square the network saw
     view: View
+    facts: ImageFacts  # of the photograph, without a digest
 
     def peak(self) -> tuple[int, int]:
         """The place on the photograph where the map is largest, px from the left and from the upper edge."""
@@ -37,11 +39,13 @@ class Detection:
         return min(int(column), self.view.width - 1), min(int(row), self.view.height - 1)
 
 
-def pixels(source: Source, run: Run, aspect: str) -> Square:
-    """Source, parameters, aspect -> the square the network sees. Raises ReconpatchError if it cannot be read."""
-    image = load(source)
+def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
+    """Source, parameters, aspect, the source's number -> the square the network sees. Raises ReconpatchError if it
+    cannot be read.
+    """
+    image, facts = load_with_facts(source, number)
     seen = view(*image.size, size=run.crop, resize=run.resize, aspect=aspect)
-    return seen.square(image, run.interpolation), seen
+    return seen.square(image, run.interpolation), seen, facts
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Detector:
     aspect: str
     threads: int = 1
     batch: int = BATCH_IMAGES
+    modes: Sequence[str] = ()  # Pillow's, of the images it was fitted to, sorted; empty: not known
     seconds: dict[str, float] = field(default_factory=dict)  # part of the work -> wall time so far
     search: Search = field(init=False)
 
@@ -72,7 +77,7 @@ class Detector:
         def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
             number, source = item
             try:
-                return number, pixels(source, self.run, self.aspect)
+                return number, pixels(source, self.run, self.aspect, number)
             except ReconpatchError as error:
                 return number, with_number(error, source, number)
 
@@ -102,7 +107,7 @@ class Detector:
     def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
         """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
         began = time.perf_counter()
-        squares, views, run = [square for _, (square, _) in batch], [seen for _, (_, seen) in batch], self.run
+        squares, views, run = [square for _, (square, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
         began = self._add_time("network and patch features", began)
         on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
@@ -123,6 +128,6 @@ class Detector:
                 maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
         self._add_time("anomaly maps", began)
         return [
-            Detection(number, float(score), each, seen)
-            for (number, (_, seen)), score, each in zip(batch, image, maps, strict=True)
+            Detection(number, float(score), each, seen, facts)
+            for (number, (_, seen, facts)), score, each in zip(batch, image, maps, strict=True)
         ]

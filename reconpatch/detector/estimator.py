@@ -7,6 +7,7 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
+from reconpatch.data.remarks import image_remarks
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
-from reconpatch.detector.photographs import Photograph, Source, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
 from reconpatch.detector.settings import (
     ASPECT,
     BATCH_IMAGES,
@@ -31,7 +33,7 @@ from reconpatch.detector.settings import (
 )
 from reconpatch.detector.threshold import Threshold, check_rate, choose_threshold
 from reconpatch.device import repeating, restored
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 from reconpatch.experiments.run import DEFAULTS, Run
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
@@ -40,21 +42,30 @@ from reconpatch.runtime import peak_bytes, threads_here
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
 
 
-def sources_of(images: Images) -> list[Source]:
-    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3) ->
-    a list with one source per image.
+def sources_of(images: Images, purpose: Purpose) -> list[Source]:
+    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3), and
+    what they are for -> a list with one source per image. Warns of what the names of files and folders leave open.
 
     Raises ReconpatchError for anything else, and what `find_photographs` raises for a folder.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(find_photographs([Path(images)])[0])
+        photographs, remarks = find_photographs([Path(images)], purpose)
+        _warn(remarks)
+        return list(photographs)
     if not isinstance(images, Iterable):
         raise ReconpatchError(f"images are {type(images).__name__}", fix="give a folder, or a list of images")
     if isinstance(images, np.ndarray) and images.ndim != 4:
         raise ReconpatchError(
             f"images of {images.shape}", fix="give an array (N, H, W, 3), or a list of images of any sizes"
         )
-    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images]
+    given = list(images)
+    _warn(check_names([Path(image) for image in given if isinstance(image, (str, os.PathLike))], purpose))
+    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in given]
+
+
+def _warn(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        warnings.warn(remark, Remark, stacklevel=4)
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -71,6 +82,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     During a call, PyTorch's deterministic algorithms are on and its number of threads is `threads`, in the whole
     process. After the call both are as before.
+
+    What is odd in the images (transparent parts, 12 bits in 16, a single colour, another mode than at `fit`) is a
+    warning of the class `reconpatch.errors.Remark`.
     """
 
     def __init__(
@@ -134,7 +148,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             progress=self.progress or (lambda *_: None),
         )
         with restored():
-            self.fitted_ = fit_detector(sources_of(X), run, options, sources_of(calibration))
+            self.fitted_ = fit_detector(sources_of(X, "fit"), run, options, sources_of(calibration, "fit"))
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - began_cpu, 3),
@@ -178,10 +192,16 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.detector_
 
     def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
-        """N images -> N detections. The settings of the process stay changed until the last one is taken."""
-        detector, sources = self._fitted_detector(), sources_of(X)
+        """N images -> N detections; then warns of what is odd in the images. The settings of the process stay changed
+        until the last one is taken.
+        """
+        detector, sources, facts = self._fitted_detector(), sources_of(X, "predict"), []
         with repeating(detector.backbone.device, detector.threads):
-            yield from detector(sources)
+            for detection in detector(sources):
+                facts.append(detection.facts)
+                yield detection
+        for remark in image_remarks(facts, detector.modes):
+            warnings.warn(remark, Remark, stacklevel=3)
 
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N detections: score, map, and where on the photograph the map lies."""

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reconpatch.data.images import View, view
+from reconpatch.data.remarks import ImageFacts, image_remarks, told_apart_by_files
 from reconpatch.detector.detector import Detector, pixels
-from reconpatch.detector.photographs import ImageFacts, Source, examine
+from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
 from reconpatch.device import repeatable, resolve
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.experiments.costs import Network, features_bytes, grid, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
@@ -82,7 +83,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
 
     A share of the images, or those of `calibration` instead, is kept out of the memory bank and scored by the finished
     detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
-    bytes. Raises ReconpatchError for everything that cannot work, before the network sees the first image.
+    bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before the
+    network sees the first image.
     """
     described = check_settings(run, options)
     if not images:
@@ -90,6 +92,9 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
+    fitted, others = facts[: len(images)], facts[len(images) :]
+    for remark in (*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted)):
+        warnings.warn(remark, Remark, stacklevel=2)
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
     views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
@@ -116,7 +121,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             progress=lambda done, total: progress("coreset", done, total),
         )
         del patches  # closes the file before its folder is removed
-    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
+    modes = sorted({each.mode for each in facts})
+    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch, modes)
     scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
     return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
@@ -134,7 +140,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
     network = Networks()(run.backbone, run.levels)
     if remark := embedding_remark(run, network.channels):
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, Remark, stacklevel=2)
     return network
 
 
@@ -146,12 +152,12 @@ def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: f
     """
     if len(facts) == images:
         return draw_held_out(facts, share, run.seed)
-    to_fit = {each.sha256: each.name for each in facts[:images]}
-    copies = [each for each in facts[images:] if each.sha256 in to_fit]
+    to_fit = {each.pixels_sha256: each.name for each in facts[:images]}
+    copies = [each for each in facts[images:] if each.pixels_sha256 in to_fit]
     if copies:
         raise ReconpatchError(
             f"{len(copies)} images are copies of images to fit on, first {quote(copies[0].name)} of "
-            f"{quote(to_fit[copies[0].sha256])}",
+            f"{quote(to_fit[copies[0].pixels_sha256])}",
             where="calibration",
             fix="a threshold needs images that are not in the memory bank",
         )
@@ -169,7 +175,7 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
         raise ReconpatchError(
             "must be at least 0 and below 1", where=f"hold_out {share}", fix="give 0.2 for a fifth of the images"
         )
-    first_copy = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
+    first_copy = {each.pixels_sha256: n for n, each in reversed(list(enumerate(facts)))}
     different = sorted(first_copy.values())
     count = max(1, round(share * len(different))) if share else 0
     if count >= len(different) > 0:
@@ -177,8 +183,8 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
             f"{len(different)} different images are too few to hold {count} out and fit on the rest", fix="give more"
         )
     chosen = named_rng(seed, "held out").permutation(len(different))[:count]
-    digests = {facts[different[n]].sha256 for n in chosen}
-    return [n for n, each in enumerate(facts) if each.sha256 in digests]
+    digests = {facts[different[n]].pixels_sha256 for n in chosen}
+    return [n for n, each in enumerate(facts) if each.pixels_sha256 in digests]
 
 
 def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
@@ -330,7 +336,7 @@ def score_held_out(
     """Detector, all sources, their facts, numbers of the held-out ones -> (image scores, maxima of the maps, median of
     the maps) of the held-out images, each copy counted once.
     """
-    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())
+    different = sorted({facts[n].pixels_sha256: n for n in reversed(held_out)}.values())
     scores, peaks, levels = [], [], []
     for done, detection in enumerate(detector(sources[n] for n in different), 1):
         scores.append(detection.score)

@@ -39,6 +39,7 @@ CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank
 SCHEMA = 1
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
+MODES = "image_modes"  # key of `made`: Pillow's modes of the images
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -243,7 +244,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
             {
                 "fitted": len(fitted.facts) - len(held_out),
                 "held out": len(held_out),
-                "different": len({each.sha256 for each in fitted.facts}),
+                "different": len({each.pixels_sha256 for each in fitted.facts}),
             }
         ),
         seen=fitted.seen,
@@ -251,7 +252,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
         weights=WeightsSource(**detector.backbone.weights),
         training=[asdict(epoch) for epoch in fitted.epochs],
         files={name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)},
-        made=made,
+        made=made | {MODES: list(detector.modes)},
     )
     seal(card)
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
@@ -301,7 +302,9 @@ def load(
         probed_at=run.crop if run.batch_norm == "probed" else None,
         pinned=card.weights.sha256,
     )
-    return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch), card
+    modes = card.made.get(MODES)  # older models do not say
+    known = [str(mode) for mode in modes] if isinstance(modes, list) else []
+    return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch, known), card
 
 
 def check_parts(folder: Path, card: Card) -> None:

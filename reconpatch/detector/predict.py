@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from reconpatch.data.remarks import ImageFacts, image_remarks
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.photographs import Photograph, Source, csv_safe, load
 from reconpatch.errors import ReconpatchError
@@ -77,6 +78,7 @@ class Predictions:
 
     rows: list[Prediction] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what is odd in the photographs
 
     @property
     def anomalous(self) -> int:
@@ -125,7 +127,7 @@ def predict(
     check_output(out)
     if options.overlays or options.masks:
         check_names(photographs)
-    predictions = Predictions()
+    predictions, facts = Predictions(), list[ImageFacts]()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
         predictions.unreadable.append(Unreadable(photographs[number].name, str(error)))
@@ -145,6 +147,7 @@ def predict(
                 for detection in detector(photographs, leave_out):
                     row = prediction(photographs[detection.number], detection, options.threshold)
                     predictions.rows.append(row)
+                    facts.append(detection.facts)
                     table.writerow(asdict(row))
                     stream.flush()
                     yield detection
@@ -155,6 +158,7 @@ def predict(
             (out / UNFINISHED_SCORES).unlink()
             raise ReconpatchError(f"none of the {len(photographs)} images can be read: nothing was scored")
         (out / UNFINISHED_SCORES).replace(out / SCORES)
+        predictions.remarks.extend(image_remarks(facts, detector.modes))
     except OSError as error:
         raise _cannot_write(out / UNFINISHED_SCORES, error) from None
     return predictions

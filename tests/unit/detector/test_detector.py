@@ -6,6 +6,7 @@ from products import SIZE, fit, product, write_products
 from running import ROOT
 
 from reconpatch.data.images import image_array, view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.photographs import find_photographs
@@ -101,7 +102,7 @@ def small(padded) -> Detector:
 def test_padding_is_no_anomaly(small) -> None:
     """Scores of patches on the padding are 0; the image score is the largest of the others, computed one by one."""
     image = product(5, size=(64, 20))
-    square, seen = pixels(image, small.run, "pad")
+    square, seen, _ = pixels(image, small.run, "pad")
     assert seen == view(64, 20, size=SIZE, resize=SIZE, aspect="pad")
     features = features_of([square], small.backbone, 3, 32, 32)[0]
     on = seen.content(len(features))
@@ -151,7 +152,7 @@ def test_the_peak_is_where_the_map_is_largest(size, aspect) -> None:
     for place in [(12, 12), (10, 14), (14, 9)]:
         rows, columns = np.mgrid[:24, :24]
         bump = np.exp(-((rows - place[0]) ** 2 + (columns - place[1]) ** 2) / 8).astype(np.float32)
-        x, y = Detection(0, 1.0, bump, seen).peak()
+        x, y = Detection(0, 1.0, bump, seen, ImageFacts("", "", "", 1, 1)).peak()
         assert 0 <= x < size[0] and 0 <= y < size[1]
         back = seen.back(bump)
         step = max(1, *(full / length for full, length in zip(size, seen.scaled, strict=True)))

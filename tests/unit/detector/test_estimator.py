@@ -13,10 +13,11 @@ from sklearn.base import clone, is_outlier_detector
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from reconpatch.data.remarks import FEW_BITS
 from reconpatch.detector.estimator import ReConPatch
 from reconpatch.detector.threshold import choose_threshold
 from reconpatch.device import restored
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 
 PARAMETERS = dict(inspect.signature(ReConPatch).parameters)
 
@@ -62,6 +63,22 @@ def test_a_clone_fits_to_the_same_model(model, good, saved, tmp_path) -> None:
     assert twin.detector_.run == model.detector_.run and twin.threshold_ == model.threshold_
     assert twin.save(tmp_path / "again").identity == source.card_.identity
     assert not hasattr(source.fit(good), "card_") and source.threshold_ == model.threshold_
+
+
+def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_path) -> None:
+    """As by the command, for a folder and for a list of paths."""
+    write_products(tmp_path / "good", 4)
+    write_products(tmp_path / "NG", 1, start=9, defect=True)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path / "good", calibration=tmp_path)
+    product(0).save(tmp_path / "good/000_mask.png")
+    for images in (tmp_path / "good", sorted((tmp_path / "good").iterdir())):
+        with pytest.raises(ReconpatchError, match=r"000_mask\.png"):
+            detector().fit(images)
+        with pytest.warns(UserWarning, match=r"000_mask\.png"):
+            assert len(model.predict(images)) == 5
 
 
 def test_before_fit(tmp_path) -> None:
@@ -203,3 +220,23 @@ def test_the_process_is_left_as_it_was(good, new, saved) -> None:
         with pytest.raises(ReconpatchError):
             again.predict([None])
         assert state() == before
+
+
+def test_what_is_odd_in_the_images_is_warned_of(good, model, saved, tmp_path) -> None:
+    """At `fit` and when images are scored, also by a model that was loaded; ordinary images give no warning."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for n in range(6):
+        grey = np.asarray(product(n).convert("L"), np.uint16)
+        Image.fromarray(grey * 16).save(folder / f"{n}.png")
+    with pytest.warns(Remark) as warned:
+        odd = detector(epochs=1).fit(folder)
+    assert len(warned) == 2 and all(": 6 (0.png, 1.png, ...)" in str(each.message) for each in warned)
+    assert "mode I;16" in str(warned[0].message) and FEW_BITS in str(warned[1].message)
+    assert list(odd.detector_.modes) == ["I;16"] and list(model.detector_.modes) == ["RGB"]
+    for fitted in (model, ReConPatch.load(saved, device="cpu", threads=1)):
+        with pytest.warns(Remark) as warned:
+            fitted.anomaly_scores([folder / "0.png", product(1)])
+        messages = [str(each.message) for each in warned]
+        assert len(messages) == 3 and any("fitted to (RGB): 1 (" in message for message in messages)
+        fitted.anomaly_scores([product(1)])  # warnings are errors in this suite
