@@ -17,11 +17,11 @@ from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, find_photographs
+from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import Threshold
 from reconpatch.detector.truth import MASKS, Truth, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import check_writable, replacing, write_text
-from reconpatch.runtime import threads_here
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -248,5 +248,5 @@ def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
     """Arguments, card of the model -> its detector."""
     from reconpatch.detector.model_folder import load
 
-    threads = given.threads or threads_here()
-    return load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)[0]
+    machine = Machine(device=given.device, threads=given.threads, batch_images=given.batch_images)
+    return load(given.model, machine, card)[0]
