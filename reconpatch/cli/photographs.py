@@ -19,8 +19,8 @@ from reconpatch.detector.model_folder import Card, card_json, card_lines, read_c
 from reconpatch.detector.photographs import Photograph, find_photographs
 from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import Threshold
-from reconpatch.detector.truth import MASKS, Truth, truth_from_file, truth_from_folders
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.detector.truth import GOOD_LABELS, MASKS, Truth, truth_from_file, truth_from_folders
+from reconpatch.errors import ReconpatchError, listed, quote
 from reconpatch.files import check_writable, replacing, write_text
 
 if TYPE_CHECKING:
@@ -198,11 +198,14 @@ def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) ->
     else:
         truths = truth_from_folders(photographs, given.good or NORMAL, given.masks)
     if all(truth.label for truth in truths):
-        names = ", ".join(sorted(given.good or NORMAL))
-        print(
-            f"remark: no image is normal, because no folder is called {names}; name your own with --good NAME",
-            file=sys.stderr,
-        )
+        if given.labels:
+            types = ", ".join(listed(sorted({quote(truth.defect_type) for truth in truths}), 5))
+            names = ", ".join(sorted(GOOD_LABELS))
+            remark = f"the labels are {types}, and none of {names}; write good for the normal ones"
+        else:
+            names = ", ".join(sorted(given.good or NORMAL))
+            remark = f"no folder is called {names}; name your own with --good NAME"
+        print(f"remark: no image is normal, because {remark}", file=sys.stderr)
     return truths
 
 
