@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 
-class ReconpatchError(Exception):
-    """Bad input, shown without a traceback.
+class ReconpatchError(ValueError):
+    """Bad input, shown without a traceback. A ValueError, which is what callers in scikit-learn's manner expect of it.
 
     `where` is the file or key, with its value; `what` is wrong there; `fix` is what to do.
     """

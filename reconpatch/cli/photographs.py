@@ -20,11 +20,11 @@ from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
+from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import Threshold
-from reconpatch.detector.truth import Truth, surplus_masks, truth_from_file, truth_from_folders
-from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
+from reconpatch.errors import ReconpatchError, Remark, listed, quote
 from reconpatch.files import check_writable, replacing, write_text
-from reconpatch.runtime import threads_here
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -213,8 +213,14 @@ def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) ->
         surplus = [f"{mask.parent.name}/{mask.name}" for mask in surplus_masks(photographs, truths)]
         print_remarks(counted("masks of no image that was given", surplus))
     if all(truth.label for truth in truths):
-        names = ", ".join(sorted(given.good or NORMAL))
-        print_remarks([f"no image is normal, because no folder is called {names}; name your own with --good NAME"])
+        if given.labels:
+            types = ", ".join(listed(sorted({quote(truth.defect_type) for truth in truths}), 5))
+            names = ", ".join(sorted(GOOD_LABELS))
+            remark = f"the labels are {types}, and none of {names}; write good for the normal ones"
+        else:
+            names = ", ".join(sorted(given.good or NORMAL))
+            remark = f"no folder is called {names}; name your own with --good NAME"
+        print_remarks([f"no image is normal, because {remark}"])
     return truths
 
 
@@ -260,5 +266,5 @@ def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
     """Arguments, card of the model -> its detector."""
     from reconpatch.detector.model_folder import load
 
-    threads = given.threads or threads_here()
-    return load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)[0]
+    machine = Machine(device=given.device, threads=given.threads, batch_images=given.batch_images)
+    return load(given.model, machine, card)[0]

@@ -1,6 +1,5 @@
 """Scoring photographs with a fitted detector: a table of scores, overlays, masks, and how long it took."""
 
-import copy
 import csv
 import errno
 import os
@@ -332,11 +331,10 @@ def profile(detector: Detector, sources: Sequence[Source], seconds: float, image
     """
     parts: dict[str, float] = {part: round(taken, 3) for part, taken in detector.seconds.items()}
     parts["pictures and files"] = round(max(0.0, seconds - sum(parts.values())), 3)
-    single, times = copy.copy(detector), []  # shares the network and the search index
-    single.batch, single.seconds = 1, {}
+    times = []
     for source in [*sources[:1], *sources[:TIMED_ALONE]]:
         began = time.perf_counter()
-        if list(single([source], lambda *_: None)):
+        if list(detector([source], lambda *_: None, batch=1)):
             times.append(1000 * (time.perf_counter() - began))
     latency = None
     if len(times) > 1:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,8 @@ from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, mask_
 from reconpatch.detector.photographs import Photograph, csv_safe
 from reconpatch.errors import ReconpatchError, quote
 
-GOOD_LABELS = NORMAL | {"0"}  # labels of normal images in a file, in lower case
+GOOD_LABELS = NORMAL | {"0", "false"}  # labels of normal images in a file, in lower case
+NO_LABELS = {"", "nan", "<na>", "na", "n/a", "nat", "none", "null"}  # a missing value in tables, in lower case
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,27 @@ def _images_in(folder: Path) -> list[Path]:
 def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     """CSV file, N photographs -> N truths.
 
-    The columns are `image` (the name exactly as in scores.csv), `label` (one of GOOD_LABELS in any case, or else the
-    type of the defect) and, if you like, `mask` (a path from the file's folder). Raises ReconpatchError that names the
-    wrong line, or the first image without a line, or the first line without an image.
+    The columns are `image` (the name exactly as in scores.csv), `label` (as `good_labels` reads it) and, if you like,
+    `mask` (a path from the file's folder). Raises ReconpatchError that names the wrong line, or the first image without
+    a line, or the first line without an image, or labels that can be read in two ways.
     """
     truths: dict[str, Truth] = {}
-    for number, row in _rows(file):
+    rows = _rows(file)
+    good = good_labels([row["label"] or "" for _, row in rows], file)
+    for number, row in rows:
         where = f"{quote(file)}, line {number}"
         name, label = str(row["image"]), (row["label"] or "").strip()
-        if not label:
-            raise ReconpatchError("no label", where=where, fix="give good, or the type of the defect")
+        if label.lower() in NO_LABELS:
+            raise ReconpatchError(
+                f"no label ({label or 'empty'})", where=where, fix="give good, or the type of the defect"
+            )
         if name in truths:
             raise ReconpatchError(f"{quote(name)} has two lines", where=where, fix="remove one")
         mask_name = (row.get("mask") or "").strip()
         mask = file.parent / mask_name if mask_name else None
         if mask is not None and not mask.is_file():
             raise ReconpatchError(f"{quote(mask)}: no such file", where=where)
-        normal = label.lower() in GOOD_LABELS
+        normal = _plain(label) in good
         truths[name] = Truth(int(not normal), "good" if normal else label, mask)
     names = [csv_safe(photograph.name) for photograph in photographs]
     if missing := [name for name in names if name not in truths]:
@@ -142,6 +148,31 @@ def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth
             f"{len(surplus)} lines of no image that was given, first {quote(min(surplus))}", where=file
         )
     return [truths[name] for name in names]
+
+
+def good_labels(labels: Sequence[str], file: Path) -> Collection[str]:
+    """N labels, the file they are from -> those of normal images, as `_plain` writes them.
+
+    In any case, these are GOOD_LABELS, and all others are types of defects. But where all labels are 1 and -1, they are
+    those of scikit-learn, which `ReConPatch.predict` gives, and 1 is normal. Raises ReconpatchError for -1 beside 0, or
+    beside 1 and others: what they mean is not clear.
+    """
+    different = {_plain(label) for label in labels}
+    if different == {"1", "-1"}:
+        return {"1"}
+    if "-1" in different and different & {"0", "1", "false", "true"}:
+        raise ReconpatchError(
+            f"labels {', '.join(sorted(map(quote, different)))}: is 1 normal, as beside -1, or anomalous, as beside 0?",
+            where=file,
+            fix="give good, or the type of the defect",
+        )
+    return GOOD_LABELS
+
+
+def _plain(label: str) -> str:
+    """Label -> the same in lower case; a whole number without decimals, which pandas gives to a column with gaps."""
+    text = label.strip().lower()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, str | None]]]:

@@ -10,7 +10,7 @@ from reconpatch.data.remarks import ImageFacts
 from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.photographs import find_photographs
-from reconpatch.detector.settings import detector_run
+from reconpatch.detector.settings import FitOptions, detector_run
 from reconpatch.device import repeatable
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_yaml
@@ -78,13 +78,13 @@ def test_is_the_workflow_on_a_folder(changes, sample, tmp_path) -> None:
     smoke = read_yaml(ROOT / "configs/smoke.yaml")["set"]
     given = {key: smoke[key] for key in ("backbone", "weights", "learning_rate")}
     given |= {"feature_dim": 128, "level_dim": 128, "dim": 64, "coreset": 0.05} | changes
-    run = detector_run(given, size=64, resize=72)
+    run = detector_run(given, FitOptions(size=64, resize=72))
     width = {"feature_dim": 100} if run.dim == 100 else {}  # PatchCore pools directly to what does not divide
     good = find_photographs([sample / "train/good"])[0][:14]
     test = find_photographs([sample / "test/stain", sample / "test/blur"])[0][:5]
     paths = [[each.path for each in photographs] for photographs in (good, test)]
     bank, image, maps = in_a_row(run.model_copy(update=width), *paths, tmp_path, 4)
-    detector = fit(good, run=run, hold_out=0, batch=4).detector
+    detector = fit(good, run=run, hold_out=0, batch_images=4).detector
     np.testing.assert_array_equal(detector.bank.order, bank.order)
     np.testing.assert_array_equal(detector.bank.patches, bank.patches)
     detections = list(detector(test))

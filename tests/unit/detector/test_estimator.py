@@ -186,14 +186,14 @@ def test_what_is_no_source_is_refused_by_all(images, message, model) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"false_alarm_rate": 0}, "false-alarm rate 0"),
-        ({"hold_out": 1}, "hold_out 1"),
-        ({"aspect": "square"}, "aspect 'square'"),
+        ({"false_alarm_rate": 0}, "false_alarm_rate = 0"),
+        ({"hold_out": 1}, "hold_out = 1"),
+        ({"aspect": "square"}, "aspect = .square."),
         ({"settings": {"crop": 8}}, "crop.*size="),
         ({"settings": {"unknown": 8}}, "settings.*unknown"),
         ({"weights": "file"}, "weight_file=FILE"),
         ({"backbone": "resnet10"}, "no such model.*resnet10t"),
-        ({"device": "gpu"}, "device 'gpu'"),
+        ({"device": "gpu"}, "device = .gpu."),
         *(({"coreset": 1e-6}, "keeps none of"), ({"settings": SETTINGS | {"neighbours": 500}}, "neighbours = 500")),
         ({"hold_out": 0.99}, "too few to hold"),
     ],

@@ -1,6 +1,8 @@
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from drawing import write_mask
 
@@ -73,6 +75,56 @@ def test_labels_of_a_file(tmp_path) -> None:
     for word in GOOD_LABELS:
         (tmp_path / "l.csv").write_text(f"label,image\n{word.title()},a.png\n")
         assert truth_from_file(tmp_path / "l.csv", photographs("a.png")) == [Truth(0, "good", None)]
+
+
+def labelled(folder: Path, *labels: object) -> list[int]:
+    """Labels of images 0.png, 1.png, ... -> 0 for those that are read as normal, 1 for the others."""
+    names = [f"{n}.png" for n in range(len(labels))]
+    pd.DataFrame({"image": names, "label": labels}).to_csv(folder / "labels.csv")
+    return [truth.label for truth in truth_from_file(folder / "labels.csv", photographs(*names))]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (0, 1, 0, 1),
+        (False, True, False, True),
+        (0.0, 1.0, 0.0, 1.0),
+        (1, -1, 1, -1),  # as `predict` gives them
+        (1.0, -1.0, 1.0, -1.0),
+        ("False", "True", "FALSE", "true"),
+        (0, 2, 0, 3),
+        ("good", 1, "ok", "scratch"),
+        ("good", -1, "Normal", -1),
+        (np.int64(0), np.int8(1), np.int64(0), np.int8(1)),
+    ],
+    ids=str,
+)
+def test_labels_as_pandas_and_predict_write_them(labels, tmp_path) -> None:
+    assert labelled(tmp_path, *labels) == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("labels", [(1, 1), (-1, -1), (True, True), ("00", "1e0"), ("-0.5", 0.5), ("1_0", "dent")])
+def test_other_labels_are_types_of_defects(labels, tmp_path) -> None:
+    assert labelled(tmp_path, *labels) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ((0, -1), "labels -1, 0: is 1 normal"),
+        ((1, -1, 0), "labels -1, 0, 1: is 1 normal"),
+        ((1, -1, "scratch"), "labels -1, 1, scratch"),
+        ((1, None), "line 3: no label"),
+        ((1, float("nan"), 0), "line 3: no label"),
+        ((1, "NaN"), r"line 3: no label \(NaN\)"),
+        ((0, "None"), r"line 3: no label \(None\)"),
+        ((0, "<NA>"), r"line 3: no label \(<NA>\)"),
+    ],
+)
+def test_labels_that_are_missing_or_not_clear_are_refused(labels, message, tmp_path) -> None:
+    with pytest.raises(ReconpatchError, match=message):
+        labelled(tmp_path, *labels)
 
 
 @pytest.mark.parametrize(
