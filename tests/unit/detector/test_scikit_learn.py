@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from reconpatch.detector.estimator import ReConPatch
 
+
 def drawn(rows: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
     """(N, F) -> N images (SIZE, SIZE, 3): vertical stripes, one for a value."""
     column = np.arange(SIZE) * rows.shape[1] // SIZE
@@ -32,11 +33,11 @@ class OfRows(ReConPatch):
         tags.no_validation = False
         return tags
 
-    def fit(self, X: Any, y: object = None) -> "OfRows":
+    def fit(self, X: Any, y: object = None) -> "OfRows":  # noqa: N803
         super().fit(drawn(validate_data(self, X, dtype=np.float64, ensure_min_samples=2)))
         return self
 
-    def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
+    def anomaly_scores(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         self._fitted_detector()
         return super().anomaly_scores(drawn(validate_data(self, X, dtype=np.float64, reset=False)))
 
