@@ -78,8 +78,7 @@ PLANNED = {
     "snakemake --cores 8 --configfile configs/real_small.yaml configs/real_long.yaml "
     "-- table_dimension table_selection",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_sensitivity",
-    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_augmentation table_hierarchy table_ensemble "
-    "table_coreset",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_augmentation",
     *(
         f"snakemake --cores 8 --configfile data.yaml -- table_{name}"
         for name in ("official", "selection", "dimension", "mvtec", "sensitivity")
