@@ -67,7 +67,7 @@ def sources_of(images: Images, purpose: Purpose) -> list[Source]:
             sources.append(Photograph(str(image), Path(image)))
         else:
             sources += _photographs_of(image, purpose, inside=str(image))
-    _warn(check_names(files, purpose))
+    _warn(check_names(list(dict.fromkeys(files)), purpose))  # a file may be given twice
     return sources
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from products import SETTINGS, SIZE
 from sklearn.utils import Tags
@@ -42,6 +43,7 @@ class OfRows(ReConPatch):
         return super().anomaly_scores(drawn(validate_data(self, X, dtype=np.float64, reset=False)))
 
 
+@pytest.mark.filterwarnings("ignore::reconpatch.errors.Remark")  # stripes of nearly one colour
 @parametrize_with_checks([OfRows()])  # none of them is expected to fail
 def test_checks_of_scikit_learn(estimator, check) -> None:
     check(estimator)
