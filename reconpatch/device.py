@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.runtime import Shared, fork_safe_lock
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 DETERMINISTIC: Any = torch.utils.deterministic  # whose flags the stubs do not know
+# For what changes the whole process for a moment, and in which two threads would disturb each other.
+ALONE = fork_safe_lock()
 
 
 def resolve(wanted: str) -> str:
@@ -30,8 +33,14 @@ def repeatable(device: str, threads: int) -> None:
     float32, not TensorFloat-32, whose mantissa of ten bits gives results far from those of a CPU.
     """
     torch.set_num_threads(threads)
+    _compute_repeatably(device)
+
+
+def _compute_repeatably(device: str) -> None:
+    """As `repeatable`, without the threads. Where another thread has a GPU warn already, it goes on to do so."""
     os.environ.setdefault(WORKSPACE, ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
+    warns = torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=warns or device == "cuda")
     # Filling fresh memory costs time; nothing is read before it is written.
     DETERMINISTIC.fill_uninitialized_memory = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -41,40 +50,72 @@ def repeatable(device: str, threads: int) -> None:
 def restored() -> Iterator[None]:
     """Restore, after the block, all settings of the process that `repeatable` changes.
 
-    Callers that share the process with other code need this. The number of threads is restored for every library that
-    uses OpenMP, which includes faiss.
+    For a caller that has the process to itself. Several threads may use `repeating`.
     """
+    threads = torch.get_num_threads()
+    with _flags_restored():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def _flags_restored() -> Iterator[None]:
+    """As `restored`, without the threads."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    threads = torch.get_num_threads()
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     fill = DETERMINISTIC.fill_uninitialized_memory
     workspace = os.environ.get(WORKSPACE)
-    openmp = ThreadpoolController().select(user_api="openmp")
-    before = [(library, library.num_threads) for library in openmp.lib_controllers]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         DETERMINISTIC.fill_uninitialized_memory = fill
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.set_num_threads(threads)
-        for library, count in before:
-            library.set_num_threads(count)
         if workspace is None:
             os.environ.pop(WORKSPACE, None)
         else:
             os.environ[WORKSPACE] = workspace
 
 
+FLAGS = Shared(_flags_restored)
+
+
 @contextmanager
 def repeating(device: str, threads: int) -> Iterator[None]:
-    """Apply `repeatable` inside the block, and give faiss the same number of threads; restore everything after it."""
-    with restored():
-        repeatable(device, threads)
-        for library in ThreadpoolController().select(user_api="openmp").lib_controllers:
-            library.set_num_threads(threads)
+    """Compute as after `repeatable` inside the block; restore everything after it.
+
+    Several threads may do so at once, each with its own number of threads. What is changed for the whole process stays
+    changed until the last of them leaves.
+    """
+    with FLAGS(), own_threads(threads):
+        _compute_repeatably(device)
         yield
+
+
+@contextmanager
+def own_threads(count: int) -> Iterator[None]:
+    """Have PyTorch use this number of threads for what the calling thread computes inside the block."""
+    before = torch.get_num_threads()
+    _set_own_threads(count)
+    try:
+        yield
+    finally:
+        _set_own_threads(before)
+
+
+def _set_own_threads(count: int) -> None:
+    """As torch.set_num_threads, for the calling thread alone.
+
+    PyTorch has a number for every thread, and one for threads that are still to begin, which torch.set_num_threads
+    changes too. Another thread can read that and set it back.
+    """
+    with ALONE, ThreadPoolExecutor(1) as other:
+        beginning = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)
+        other.submit(torch.set_num_threads, beginning).result()
 
 
 def name(device: str) -> str:

@@ -1,10 +1,10 @@
-"""The one exception whose message is meant for the user, and how messages show names and long lists."""
+"""The one exception and the one warning that are meant for the user, and how messages show names and long lists."""
 
 from collections.abc import Sequence
 
 
-class ReconpatchError(Exception):
-    """Bad input, shown without a traceback.
+class ReconpatchError(ValueError):
+    """Bad input, shown without a traceback. A ValueError, which is what callers in scikit-learn's manner expect of it.
 
     `where` is the file or key, with its value; `what` is wrong there; `fix` is what to do.
     """
@@ -13,6 +13,10 @@ class ReconpatchError(Exception):
         self.what, self.where, self.fix = what, quote(where) if where else "", fix
         message = f"{self.where}: {what}" if where else what
         super().__init__(f"{message}; {fix}" if fix else message)
+
+
+class Remark(UserWarning):
+    """Something about the user's input that they should know, although it stops nothing."""
 
 
 def quote(name: object) -> str:

@@ -111,9 +111,19 @@ def flush(path: Path) -> None:
 def _share(path: Path) -> None:
     """Give a file the permissions of any new file: some libraries write files that only their owner can read."""
     if path.is_file() and not path.is_symlink():
+        path.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """The permissions that new files of this process lack. Linux tells them; elsewhere they must be changed to be read,
+    which other threads might see.
+    """
+    try:
+        return int(Path("/proc/self/status").read_text().partition("Umask:")[2].split()[0], 8)
+    except (OSError, IndexError, ValueError):
         mask = os.umask(0)
         os.umask(mask)
-        path.chmod(0o666 & ~mask)
+        return mask
 
 
 def _remove(path: Path) -> None:

@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,68 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt
 # One of these is set in a cluster's jobs, which see only what is theirs: SLURM, Kubernetes, PBS, LSF.
 CLUSTERS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "PBS_JOBID", "LSB_JOBID")
 _held: "list[BaseFileLock]" = []  # locks of this process; the system releases them when the process ends
+
+_IMPORTED_IN = os.getpid()
+
+
+def forked() -> bool:
+    """Whether this process was forked, without a new program, after this module was imported."""
+    return os.getpid() != _IMPORTED_IN
+
+
+def openmp_threads(wanted: int) -> int:
+    """Threads that are wanted -> threads that OpenMP can have in this process.
+
+    A forked child has only the thread that forked. OpenMP would wait forever for the others that it had started before,
+    so one thread is left, and a warning says so.
+    """
+    if wanted > 1 and forked():
+        warnings.warn(
+            "a forked process computes with one thread; for more, start it with spawn or forkserver, or import "
+            "reconpatch only after the fork",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return 1
+    return wanted
+
+
+def fork_safe_lock() -> threading.Lock:
+    """A lock that no other thread holds while this process is forked, so that it is free in the child."""
+    lock = threading.Lock()
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
+
+class Shared:
+    """A change of the whole process that threads may need at the same time: the first makes it, the last undoes it."""
+
+    def __init__(self, change: Callable[[], AbstractContextManager[object]]) -> None:
+        self._change, self._undo = change, ExitStack()
+        self._users: list[int] = []  # their threads
+        self._lock = fork_safe_lock()
+        os.register_at_fork(after_in_child=self._forget_other_threads)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The change is in force inside the block."""
+        user = threading.get_ident()
+        with self._lock:
+            if not self._users:
+                self._undo.enter_context(self._change())
+            self._users.append(user)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users.remove(user)
+                if not self._users:
+                    self._undo.close()
+
+    def _forget_other_threads(self) -> None:
+        self._users = [user for user in self._users if user == threading.get_ident()]
+        if not self._users:
+            self._undo.close()
 
 
 def threads_here() -> int:

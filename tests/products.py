@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.detector.fit import FitOptions, Fitted, fit_detector
+from reconpatch.detector.fit import Fitted, fit_detector
 from reconpatch.detector.photographs import Source, find_photographs
-from reconpatch.detector.settings import detector_run
+from reconpatch.detector.settings import FitOptions, checked, detector_run
 from reconpatch.experiments.run import Run
 
 SIZE = 32
@@ -26,7 +26,7 @@ def detector(**changes: Any) -> ReConPatch:
 
 
 def small_run(aspect: str = "crop", **changes: Any) -> Run:
-    return detector_run(SETTINGS | SMALL | changes, size=SIZE, aspect=aspect)
+    return detector_run(SETTINGS | SMALL | changes, FitOptions(size=SIZE, aspect=aspect))
 
 
 def fit(
@@ -34,7 +34,7 @@ def fit(
 ) -> Fitted:
     """A folder, or sources -> what `fit_detector` makes of them."""
     sources = find_photographs([images])[0] if isinstance(images, Path) else images
-    chosen = FitOptions(**({"hold_out": 0.25, "device": "cpu"} | options))
+    chosen = checked(FitOptions, {"hold_out": 0.25, "device": "cpu", "threads": 1} | options)
     return fit_detector(sources, run or small_run(chosen.aspect), chosen, calibration)
 
 

@@ -195,7 +195,10 @@ def add_evaluate(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help=f"folder of normal images (default: {', '.join(sorted(NORMAL))}; repeatable)",
     )
     p.add_argument(
-        "--masks", type=Path, metavar="FOLDER", help="masks in the same folders, called <image>.* or <image>_mask.*"
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="masks in the same folders, called <image>.* or <image>_mask.* (also _gt, _label; any case)",
     )
     _add_threshold(p)
     p.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")

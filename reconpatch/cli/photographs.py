@@ -8,23 +8,26 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
+from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
-from reconpatch.detector.photographs import Photograph, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
+from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import Threshold
-from reconpatch.detector.truth import MASKS, Truth, truth_from_file, truth_from_folders
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
+from reconpatch.errors import ReconpatchError, Remark, listed, quote
 from reconpatch.experiments.costs import NETWORKS
 from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import check_writable, replacing, write_text
 from reconpatch.method.pretrained import check_hub
-from reconpatch.runtime import threads_here
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -38,42 +41,50 @@ FIT_OPTIONS = (
 )
 
 
-def photographs_in(folders: Sequence[Path], give: str) -> list[Photograph]:
-    """Folders and files -> the photographs in them; remarks are printed.
-
-    Raises ReconpatchError if a folder holds a whole data set, because its masks or its defects would be taken for what
-    they are not. `give` says which folder of it to give instead; "" allows data sets.
-    """
-    photographs, remarks = find_photographs(folders)
-    for remark in remarks:
-        print(f"remark: {remark}", file=sys.stderr)
-    subfolders: dict[Path, set[str]] = {}  # folder -> names of the folders in it that hold photographs
-    for photograph in photographs:
-        for folder in photograph.path.parents:
-            parent = folder.parent
-            if any(parent == each or each in parent.parents for each in folders):
-                subfolders.setdefault(parent, set()).add(folder.name)
-    for folder, names in sorted(subfolders.items()):
-        if give and ({"train", "test"} <= names or (MASKS in names and len(names) > 1)):
-            raise ReconpatchError(
-                f"holds {' and '.join(sorted(names))}, a whole data set", where=folder, fix=f"give {give}"
-            )
+def photographs_in(folders: Sequence[Path], purpose: Purpose | None) -> list[Photograph]:
+    """Folders and files -> the photographs in them; remarks are printed."""
+    photographs, remarks = find_photographs(folders, purpose)
+    print_remarks(remarks)
     return photographs
 
 
+def print_remarks(remarks: Iterable[str]) -> None:
+    """Print each remark on standard error."""
+    for remark in remarks:
+        print(f"remark: {remark}", file=sys.stderr)
+
+
+@contextmanager
+def remarks_printed() -> Iterator[None]:
+    """Warnings of the class Remark are printed as the remarks of other commands are, all others as before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Remark)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, *details: Any, **more: Any) -> None:
+            if isinstance(message, Remark):
+                print_remarks([str(message)])
+            else:
+                show_others(message, *details, **more)
+
+        warnings.showwarning = show
+        yield
+
+
 def fit(given: argparse.Namespace) -> None:
-    """Folders of good photographs -> a saved model."""
+    """Folders of good photographs -> a saved model; remarks are printed."""
     out: Path = given.out
     check_free(out, "give another folder, or remove it")
-    photographs = photographs_in(given.images, "its folder of good images, for example train/good")
-    calibration = photographs_in(given.calibrate, "a folder of good images") if given.calibrate else []
+    photographs = photographs_in(given.images, "fit")
+    calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
     check_download(options)
     from reconpatch.detector.estimator import ReConPatch
 
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
-    model.fit(photographs, calibration=calibration)
+    with remarks_printed():
+        model.fit(photographs, calibration=calibration)
     card = save_somewhere(model, out)
     seconds = {step: round(taken, 3) for step, taken in steps.seconds.items()}
     if given.json:
@@ -120,7 +131,7 @@ def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
     check_outside(given.out, given.images)
     card = read_card(given.model)
-    photographs = photographs_in(given.images, "the folder of images to score, for example test")
+    photographs = photographs_in(given.images, "predict")
     from reconpatch.detector.predict import PredictOptions, check_output, profile  # imports torch: seconds
     from reconpatch.detector.predict import predict as predict_photographs
 
@@ -138,6 +149,7 @@ def predict(given: argparse.Namespace) -> int:
     predictions = predict_photographs(detector, photographs, given.out, options, steps)
     steps.close()
     seconds = time.perf_counter() - began
+    print_remarks(predictions.remarks)
     measured = profile(detector, photographs, seconds, len(predictions.rows)) if given.profile else None
     if given.json:
         content: dict[str, object] = {"model": card.identity, "threshold": threshold, "map_threshold": map_threshold}
@@ -158,6 +170,7 @@ def predictions_json(predictions: "Predictions") -> dict[str, object]:
         "anomalous": predictions.anomalous,
         "images": [asdict(row) for row in predictions.rows],
         "unreadable": [asdict(each) for each in predictions.unreadable],
+        "remarks": predictions.remarks,
     }
 
 
@@ -191,8 +204,7 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.out:
         check_free(given.out, "give another --out, or remove it")
     card = read_card(given.model)
-    give = "" if given.labels else "its folder test, and as --masks its folder ground_truth"
-    photographs = photographs_in(given.images, give)
+    photographs = photographs_in(given.images, None if given.labels else "evaluate")
     truths = read_truths(given, photographs)
     _, threshold, _ = choose_thresholds(given, card)
     from reconpatch.detector.evaluate import evaluate as evaluate_photographs
@@ -200,6 +212,7 @@ def evaluate(given: argparse.Namespace) -> None:
     detector, steps = load_detector(given, card), Steps()
     evaluation = evaluate_photographs(detector, photographs, truths, threshold, steps)
     steps.close()
+    print_remarks(evaluation.remarks)
     text = json.dumps({"model": card.identity} | evaluation.to_json(), indent=1)
     if given.out:
         write_text(given.out, text + "\n")
@@ -207,17 +220,22 @@ def evaluate(given: argparse.Namespace) -> None:
 
 
 def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) -> list[Truth]:
-    """The truth of each photograph; a remark is printed if none is normal."""
+    """The truth of each photograph; remarks are printed if none is normal, and on masks of no photograph."""
     if given.labels:
         truths = truth_from_file(given.labels, photographs)
     else:
         truths = truth_from_folders(photographs, given.good or NORMAL, given.masks)
+        surplus = [f"{mask.parent.name}/{mask.name}" for mask in surplus_masks(photographs, truths)]
+        print_remarks(counted("masks of no image that was given", surplus))
     if all(truth.label for truth in truths):
-        names = ", ".join(sorted(given.good or NORMAL))
-        print(
-            f"remark: no image is normal, because no folder is called {names}; name your own with --good NAME",
-            file=sys.stderr,
-        )
+        if given.labels:
+            types = ", ".join(listed(sorted({quote(truth.defect_type) for truth in truths}), 5))
+            names = ", ".join(sorted(GOOD_LABELS))
+            remark = f"the labels are {types}, and none of {names}; write good for the normal ones"
+        else:
+            names = ", ".join(sorted(given.good or NORMAL))
+            remark = f"no folder is called {names}; name your own with --good NAME"
+        print_remarks([f"no image is normal, because {remark}"])
     return truths
 
 
@@ -263,5 +281,5 @@ def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
     """Arguments, card of the model -> its detector."""
     from reconpatch.detector.model_folder import load
 
-    threads = given.threads or threads_here()
-    return load(given.model, device=given.device, threads=threads, batch=given.batch_images, card=card)[0]
+    machine = Machine(device=given.device, threads=given.threads, batch_images=given.batch_images)
+    return load(given.model, machine, card)[0]

@@ -2,8 +2,8 @@
 
 `layouts` says which file is an image, which its mask, and which category both belong to; `index` opens every file once
 and checks it; `manifest` keeps what the index found. `decoding` turns a file into pixels, `augmentation` and `images`
-into the square a network sees. `published` knows the published data sets, `download` fetches them, and `sample` draws
-a small one.
+into the square a network sees. `pictures` finds the facts of a decoded image or mask, and `remarks` says what is odd in
+them. `published` knows the published data sets, `download` fetches them, and `sample` draws a small one.
 
 Every room above may use these modules. They import nothing of the package but `rng`, `files` and `errors`.
 """
@@ -16,6 +16,8 @@ __all__ = [
     "index",
     "layouts",
     "manifest",
+    "pictures",
     "published",
+    "remarks",
     "sample",
 ]

@@ -1,13 +1,18 @@
 """From a file to pixels: each file is read once, only whole images are accepted, every mode has a stated rule."""
 
+import re
 import stat
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from reconpatch.errors import ReconpatchError, quote
 
@@ -17,12 +22,27 @@ MAX_RATIO = 50  # of the sides: the shorter is scaled to `resize` px, and the lo
 MAX_BYTES = 8 * MAX_PIXELS  # more than an uncompressed image of that many pixels has
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+ROWS_AT_ONCE = 64  # hashed: the bytes of a whole image are new memory, which takes longer than hashing them
 ORIENTATION = 0x0112  # of EXIF
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266  # tags of TIFF
+CHANNELS, PLANAR, EXTRA, SAMPLE_FORMAT, SUBSAMPLING = 277, 284, 338, 339, 530
+UNSPECIFIED = 0  # value of EXTRA: neither colour nor alpha
+USUAL = {  # tag of TIFF -> its name, and the values that need no word
+    COMPRESSION: ("Compression", frozenset(TiffImagePlugin.COMPRESSION_INFO)),
+    PHOTOMETRIC: ("PhotometricInterpretation", {1, 2}),
+    PLANAR: ("PlanarConfiguration", {1}),
+    FILL_ORDER: ("FillOrder", {1}),
+}
+SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
+PLAIN = "save it as 8- or 16-bit RGB or grey, for example as png"
 BEGINNINGS = {  # of files that are often named as if they were images
     b"GIF8": "a GIF; save it as png",
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the image",
     b"<": "text of the web (HTML or XML), perhaps a failed download",
     b"%PDF": "a PDF",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000; save it as png",
+    b"\xff\x4f\xff\x51": "a JPEG 2000; save it as png",
+    b"\0\0\0\x0cJXL ": "a JPEG XL; save it as png",
     b"PK\x03\x04": "a zip archive",
 }
 
@@ -32,8 +52,10 @@ class Picture:
     """A decoded file: its pixels, turned as EXIF says, its format, and its EXIF orientation (1: not turned)."""
 
     image: Image.Image
-    format: str
-    orientation: int
+    format: str  # "" for an image that was in memory
+    orientation: int = 1
+    deep: bool = False  # the file has more than 8 bits per value, whatever the mode of the image says
+    extra_bands: bool = False  # the file has more bands than colours and alpha
 
 
 def read_file(path: Path) -> bytes:
@@ -63,9 +85,12 @@ def _refused(size: str, path: Path, fix: str) -> ReconpatchError:
 def decode(content: bytes, path: Path) -> Picture:
     """bytes of a file, its name for messages -> the whole image in its own mode, turned as its EXIF orientation says.
 
-    Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, several pictures
-    in one file (of a camera's MPO the first is the photograph), no or too many pixels, strips.
+    Raises ReconpatchError, naming the file, for anything else: damaged or cut files, other formats, kinds of TIFF whose
+    pixels Pillow does not give, several pictures in one file (of a camera's MPO the first is the photograph), no or too
+    many pixels, strips.
     """
+    if content.startswith(b"MM\0+"):  # Pillow takes its header for that of another file
+        raise ReconpatchError("a big-endian BigTIFF: a kind that is not read", where=path, fix=PLAIN)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             short, long = sorted(image.size)
@@ -74,23 +99,122 @@ def decode(content: bytes, path: Path) -> Picture:
                 raise _refused(size, path, "scale it")
             if long > MAX_RATIO * short:
                 raise _refused(size, path, "cut a part out")
-            file_format, frames = image.format or "", getattr(image, "n_frames", 1)
-            if frames > 1 and file_format != "MPO":
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":
                 raise ReconpatchError(
                     f"holds {frames} pictures (frames or pages)", where=path, fix="save each as a file of its own"
                 )
-            orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-            known = isinstance(orientation, int) and 1 <= orientation <= 8
-            return Picture(turned, file_format, orientation if known else 1)
-    except ReconpatchError:
-        raise
+            return load_picture(image)
+    except ReconpatchError as error:
+        raise error if error.where else ReconpatchError(error.what, where=path, fix=error.fix) from None
     except UnidentifiedImageError:
-        raise ReconpatchError(f"not an image that can be read ({_guess(content)})", where=path) from None
+        found = _unidentified(content)
+        raise ReconpatchError(found.what, where=path, fix=found.fix) from None
     except Exception as error:  # Pillow's parsers raise anything on damaged files; warnings where those are errors
         reason = str(error) or type(error).__name__
-        raise ReconpatchError(f"cannot be decoded ({reason})", where=path, fix="replace the file") from None
+        rare = "if other programs show it, save it there as png, else " if _begins_as("TIFF", content) else ""
+        raise ReconpatchError(f"cannot be decoded ({reason})", where=path, fix=f"{rare}replace the file") from None
+
+
+def load_picture(image: Image.Image) -> Picture:
+    """An image as Pillow opened or made it -> its picture.
+
+    Raises ReconpatchError, without a place, for kinds of TIFF whose pixels Pillow does not give, and whatever Pillow
+    raises where the pixels of a file are damaged.
+    """
+    tags: Mapping[int, Any] | None = getattr(image, "tag_v2", None)
+    if tags is not None and _misread(tags):
+        raise _not_read(tags)
+    orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
+    raw_modes = str(getattr(image, "tile", ""))  # Pillow's names of the values in the file, as RGB;16B
+    deep = image.mode in SIXTEEN_BIT or re.search(";16[BLN]", raw_modes) is not None
+    try:
+        image.load()
+    except ValueError as error:
+        if tags is not None and "raw mode" in str(error):  # Pillow has no decoder for such values
+            raise _not_read(tags) from None
+        raise
+    turned = ImageOps.exif_transpose(image)
+    extra = False
+    if tags is not None:
+        turned, extra = _as_tags_say(turned, tags), UNSPECIFIED in tags.get(EXTRA, ())
+    known = isinstance(orientation, int) and 1 <= orientation <= 8
+    return Picture(turned, image.format or "", orientation if known else 1, deep, extra)
+
+
+def _misread(tags: Mapping[int, Any]) -> bool:
+    """Tags of a TIFF -> whether Pillow would give other pixels than they describe, without an error.
+
+    Pillow reads uncompressed files itself, everything else with libtiff, which knows all tags. If an uncompressed file
+    holds its channels one after another (also: its only channel), Pillow ignores depth, polarity and order of the bits
+    of each. It ignores that colours have fewer pixels than brightness, too.
+    """
+    if tags.get(COMPRESSION, 1) != 1:
+        return False
+    bits, photometric = set(tags.get(BITS, (1,))), tags.get(PHOTOMETRIC, 0)
+    if photometric == 6 and tags.get(SUBSAMPLING, (1, 1)) != (1, 1):
+        return True
+    plain = tags.get(FILL_ORDER, 1) == 1 and ((bits == {8} and photometric != 0) or (bits == {1} and photometric == 1))
+    return tags.get(PLANAR, 1) == 2 and not plain
+
+
+def _as_tags_say(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """A TIFF as Pillow decodes it, its tags -> the image that they describe.
+
+    Pillow leaves 12-bit grey as it is in 16 bits, does not invert 16-bit grey whose 0 is white, and takes signed bytes
+    for unsigned ones. Raises ReconpatchError for values below 0.
+    """
+    if image.mode == "L" and 2 in tags.get(SAMPLE_FORMAT, ()) and np.asarray(image).max() > 127:
+        raise ReconpatchError("grey values below 0", fix="save it with 8 or 16 bits, unsigned")
+    if image.mode != "I;16":
+        return image
+    if tags.get(BITS) == (12,):
+        image = Image.fromarray(((np.asarray(image, np.uint32) * 65535 + 2047) // 4095).astype(np.uint16))
+    if tags.get(PHOTOMETRIC, 0) == 0:
+        image = Image.fromarray(65535 - np.asarray(image))
+    return image
+
+
+def _not_read(tags: Mapping[int, Any]) -> ReconpatchError:
+    """Tags of a TIFF that is valid, but of a kind that is not read -> the error that says which kind it is."""
+    channels, depths = tags.get(CHANNELS, 1), sorted(set(tags.get(BITS, (1,))))
+    values = SAMPLE_FORMATS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "")
+    unusual = [f"{name} {tags[tag]}" for tag, (name, usual) in USUAL.items() if tag in tags and tags[tag] not in usual]
+    kind = f"a TIFF of {channels} channel{'s' if channels > 1 else ''} of {' and '.join(map(str, depths))} {values}bits"
+    return ReconpatchError(f"{', '.join([kind, *unusual])}: a kind that is not read", fix=PLAIN)
+
+
+def _begins_as(file_format: str, content: bytes) -> bool:
+    """Whether the first bytes are those of a format, by Pillow's test."""
+    accepts = Image.OPEN[file_format][1]
+    return accepts is not None and bool(accepts(content[:16]))
+
+
+def _unidentified(content: bytes) -> ReconpatchError:
+    """Bytes in which Pillow finds no image -> the error that says why, without a place."""
+    if _begins_as("TIFF", content):
+        with suppress(Exception):  # of damaged tags
+            return _not_read(_tiff_tags(content))
+    for file_format in FORMATS:
+        if _begins_as(file_format, content):
+            try:
+                Image.OPEN[file_format][0](BytesIO(content), "")
+            except Exception as error:
+                what = f"not an image that can be read (it begins as {file_format}: {error or type(error).__name__})"
+                return ReconpatchError(what, fix="replace the file; if other programs show it, save it there as png")
+    return ReconpatchError(f"not an image that can be read ({_guess(content)})")
+
+
+def _tiff_tags(content: bytes) -> Mapping[int, Any]:
+    """Bytes of a TIFF -> the tags of its first picture. Raises anything if they are damaged or give no size."""
+    stream = BytesIO(content)
+    header = stream.read(16 if content.startswith(b"II+") else 8)  # a BigTIFF has a longer one
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    stream.seek(tags.next)
+    tags.load(stream)
+    if not tags[WIDTH] * tags[HEIGHT]:
+        raise ValueError("no pixels")
+    return tags
 
 
 def _guess(content: bytes) -> str:
@@ -121,6 +245,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # otherwise Pillow warns of what it drops
     return image.convert("RGB")
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """(W, H) image, 8-bit RGB -> SHA-256 of its size and pixels, the same for all copies however they are saved."""
+    digest = sha256(f"{image.width}x{image.height} ".encode())  # 2x8 and 4x4 px may have the same bytes
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, image.height)
+        digest.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return digest.hexdigest()
 
 
 def mask_values(image: Image.Image) -> NDArray[np.uint8]:

@@ -70,10 +70,12 @@ class View:
         """
         centres = (np.arange(side) + 0.5) * self.size / side
         columns, rows = (
-            ((centres + shift >= 0) & (centres + shift < length))
-            | (np.arange(side) == int((length / 2 - shift) * side / self.size))
+            (centres + shift >= 0) & (centres + shift < length)
             for shift, length in zip(self.offset, self.scaled, strict=True)
         )
+        for on, shift, length in zip((columns, rows), self.offset, self.scaled, strict=True):
+            if not on.any():
+                on[int((length / 2 - shift) * side / self.size)] = True
         return np.asarray(rows[:, None] & columns)
 
     def seen(self) -> float:

@@ -3,17 +3,18 @@
 import hashlib
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from reconpatch.data.decoding import Picture, decode, mask_values, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items
+from reconpatch.data.decoding import Picture, decode, pixel_digest, read_file, to_rgb
+from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
+from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
+from reconpatch.data.remarks import EMPTY, mask_problems
 from reconpatch.errors import ReconpatchError, quote
 
 
@@ -35,17 +36,20 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]
     if not rules.all_masked and any(item.mask for item in anomalous):
-        unmasked = [quote(item.path) for item in anomalous if item.mask is None]
+        unmasked = [item.path for item in anomalous if item.mask is None]
         if unmasked:
-            names = ", ".join(unmasked)
-            problems.append(f"{folder}: some defective images have masks, but not {names}; give all or none")
+            names, called = ", ".join(map(quote, unmasked)), mask_names(Path(unmasked[0]))
+            problems.append(
+                f"{folder}: some defective images have masks, but not {names}; give all, called {called}, or none"
+            )
     published = as_published(layout, category, listed)
     with _warnings_collected() as warned, ThreadPoolExecutor(threads) as pool:
         checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))
     problems.extend(problem for _, of_item in checked for problem in of_item)
     if problems:
         raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
-    return [item for item, _ in checked]
+    count_of = Counter(item.pixels_sha256 for item, _ in checked)
+    return [item if count_of[item.pixels_sha256] > 1 else replace(item, pixels_sha256="") for item, _ in checked]
 
 
 class _Warned(threading.local):
@@ -98,19 +102,22 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     if opened is None:
         return item
     content, picture = opened
+    item = replace(item, width=picture.image.width, height=picture.image.height)
     try:
-        to_rgb(picture.image)
+        rgb = to_rgb(picture.image)
     except ReconpatchError as error:
         problems.append(f"{quote(folder / item.path)}: {error}")
+        return item
+    facts = image_facts(item.path, picture, rgb)
     return replace(
         item,
         sha256=hashlib.sha256(content).hexdigest(),
+        pixels_sha256=pixel_digest(rgb),
         bytes=len(content),
-        width=picture.image.width,
-        height=picture.image.height,
-        mode=picture.image.mode,
-        format=picture.format,
-        orientation=picture.orientation,
+        mode=facts.mode,
+        format=facts.format,
+        orientation=facts.orientation,
+        notes=facts.notes,
     )
 
 
@@ -120,24 +127,20 @@ def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: 
     if opened is None:
         return item
     content, picture = opened
-    path, image, (width, height) = quote(file), quote(folder / item.path), picture.image.size
     try:
-        values = mask_values(picture.image)
+        facts = mask_facts(file.name, picture)
     except ReconpatchError as error:
-        problems.append(f"{path}: {error}")
+        problems.append(f"{quote(file)}: {error}")
         return item
-    if item.width and (width, height) != (item.width, item.height):  # no width: the image itself was not read
-        problems.append(f"{path}: mask is {width}x{height} px, {image} is {item.width}x{item.height}; make them equal")
-    above = int(np.count_nonzero(values))
-    if item.label and not above and not published:
-        problems.append(f"{path}: mask of a defective image is empty; mark the defect")
-    elif above and not item.label:
-        problems.append(f"{path}: marks {above} px of a normal image, {image}; move the image or empty the mask")
+    size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
+    found = mask_problems(facts, file, folder / item.path, size, item.label)
+    problems.extend(problem for problem in found if not (published and problem.endswith(EMPTY)))
     return replace(
         item,
         mask_sha256=hashlib.sha256(content).hexdigest(),
         mask_bytes=len(content),
-        mask_orientation=picture.orientation,
-        mask_pixels=above,
-        mask_between=above - int(np.count_nonzero(values == 255)),
+        mask_orientation=facts.orientation,
+        mask_pixels=facts.marked,
+        mask_between=facts.between,
+        mask_notes=facts.notes,
     )

@@ -1,18 +1,19 @@
 """Layouts of data sets: which categories a folder holds, and which file is what. No image is opened here.
 
-A category is a folder: <train>/*  <test>/<defect type>/*  <masks>/<defect type>/<stem of the image>[_mask].*, where
-LAYOUTS names the three folders and a defect type is "good" (or another name of NORMAL) or any defect.
+A category is a folder: <train>/*  <test>/<defect type>/*  <masks>/<defect type>/<mask>, where LAYOUTS names the three
+folders and a defect type is "good" (or another name of NORMAL) or any defect. `pair_masks` says which mask belongs to
+which image, here and for photographs of one's own.
 
 Images are the files with a suffix of EXTENSIONS, in upper or lower case. Names that begin with a dot are no part of
-the data, nor is __MACOSX: archives made on a Mac hold a `._000.png` beside every `000.png`. Other files are ignored,
-except images of other formats: those are problems, because they would be missed.
+the data: archives made on a Mac hold a `._000.png` beside every `000.png`. Nor are the SYSTEM_FOLDERS. Other files are
+ignored, except images of other formats: those are problems, because they would be missed.
 """
 
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
@@ -27,12 +28,22 @@ MVTEC_AD = (
 )
 SAMPLE = ("brick", "grass", "gravel")  # categories of the embedded sample, which `sample` draws
 NORMAL = frozenset({"good", "ok", "normal"})
-MASK_FOLDERS = frozenset({"groundtruth", "groundtruths", "gt", "mask", "masks"})  # other names people give
+MASK_FOLDERS = frozenset({"groundtruth", "groundtruths", "gt", "mask", "masks"})  # names people give, letters alone
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 OTHER_FORMATS = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dng"}
 )
-
+# Folders that systems and network drives put among a user's own, in lower case: thumbnails, recycle bins, snapshots.
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("__macosx", "network trash folder", "temporary items"),  # macOS
+        *("$recycle.bin", "recycler", "system volume information"),  # Windows
+        *("lost+found", "~snapshot"),  # Linux, NetApp
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharesnap"),  # Synology
+        *("@recycle", "@recently-snapshot", "@transcode"),  # QNAP
+    }
+)
+MASK_ENDING = re.compile(r"[ ._-](masks?|gt|labels?|ground[ ._-]?truth)$", re.IGNORECASE)  # of the stem of a mask
 
 LayoutName = Literal["mvtec_ad", "btad", "folder", "sample"]  # what `layout` of a data set may be
 
@@ -69,6 +80,7 @@ class Item:
     defect: str  # the defect type, "good" for normal images
     mask: str | None  # normal images may have one, which is empty
     sha256: str = ""
+    pixels_sha256: str = ""  # digest of what was decoded, where another image of the category has the same, else empty
     mask_sha256: str = ""
     bytes: int = 0
     mask_bytes: int = 0
@@ -81,11 +93,23 @@ class Item:
     mask_pixels: int = 0  # above 0
     mask_between: int = 0  # above 0 and not white
     warning: str = ""  # what Pillow warned of in the image or its mask
+    notes: tuple[str, ...] = ()  # what `pictures` remarks on in the image
+    mask_notes: tuple[str, ...] = ()
+
+
+def of_system(name: str) -> bool:
+    """Whether a folder of this name is a system's or network drive's own."""
+    return name.casefold() in SYSTEM_FOLDERS
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether people give folders of masks this name."""
+    return re.sub("[^a-z]", "", name.lower()) in MASK_FOLDERS
 
 
 def hidden(name: str) -> bool:
     """Whether a name is no part of the data."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or of_system(name)
 
 
 def is_folder(path: Path) -> bool:
@@ -99,6 +123,62 @@ def is_folder(path: Path) -> bool:
 def stem_of(path: PurePath) -> str:
     """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", path.stem)
+
+
+def _image_stems(mask: PurePath) -> list[str]:
+    """A mask -> the stems that its image may have: the mask's own, also without a second suffix (`000.png.png` comes
+    about where a system hides suffixes), and both of them without the ending that says it is a mask.
+    """
+
+    def without_suffix(name: str) -> str:
+        return PurePath(name).stem if PurePath(name).suffix.lower() in EXTENSIONS else name
+
+    whole = stem_of(mask)
+    stems = [whole, without_suffix(whole)]
+    for stem in tuple(stems):
+        image = MASK_ENDING.sub("", stem)
+        stems += [image, without_suffix(image)]
+    return list(dict.fromkeys(filter(None, stems)))
+
+
+def called_like_masks(images: Sequence[PurePath]) -> dict[PurePath, PurePath]:
+    """Files that count as images -> those that are called like masks of others in their folder, with these others."""
+    others = {(image.parent, stem_of(image)): image for image in images}
+    return {
+        image: others[image.parent, stem]
+        for image in images
+        for stem in _image_stems(image)[1:]
+        if (image.parent, stem) in others
+    }
+
+
+def differ_in_suffix(images: Sequence[PurePath]) -> list[PurePath]:
+    """N files -> those whose names differ from another's only in suffix."""
+    count_of = Counter(image.with_suffix("") for image in images)
+    return [image for image in images if count_of[image.with_suffix("")] > 1]
+
+
+def mask_names(image: PurePath) -> str:
+    """An image -> what its mask may be called, for messages."""
+    stem = quote(stem_of(image))
+    return f"{stem}.png or {stem}_mask.png (also _gt, _label)"
+
+
+def pair_masks(stems: Collection[str], masks: Iterable[Path]) -> dict[str, list[Path]]:
+    """Stems of the images of one folder, the files in their folder of masks -> stem -> its masks, sorted; images
+    without a mask, and files that are no image's mask, are left out.
+
+    Where a mask may belong to several images, longer names are paired first, each with the image of its own stem unless
+    that has a mask already. So gas_mask.png is the mask of the image `gas_mask`; but it is the mask of `gas` where
+    gas_mask_mask.png is there for `gas_mask`.
+    """
+    pairs: dict[str, list[Path]] = {}
+    for mask in sorted(masks, key=lambda path: (-len(stem_of(path)), path)):
+        possible = [stem for stem in _image_stems(mask) if stem in stems]
+        if possible:
+            chosen = next((stem for stem in possible if stem not in pairs), possible[0])
+            pairs.setdefault(chosen, []).append(mask)
+    return {stem: sorted(of_stem) for stem, of_stem in pairs.items()}
 
 
 def _first_part(folder: str) -> str:
@@ -196,39 +276,56 @@ class _Category:
         if not name.isprintable():
             problems.append(f"{quote(subfolder)}: rename it, the name of a defect is shown in figures")
         normal = name in NORMAL
-        masks, images = self._masks_by_stem(mask_folder), _images(subfolder, problems)
+        images, masks = _images(subfolder, problems), _images(mask_folder, problems)
+        self.taken.update(masks)
+        count_of = Counter(map(stem_of, images))
+        pairs = pair_masks(count_of, masks)
         must_have_masks = self.rules.all_masked and not normal
         if images and not masks and must_have_masks:
             problems.append(
                 f"{quote(mask_folder)}: no masks of the {len(images)} images in {quote(subfolder)}; add them"
             )
-        count_of = Counter(map(stem_of, images))
         for path in images:
-            mask = masks.get(stem_of(path))
-            if mask is not None and count_of[stem_of(path)] > 1:
+            of_image = pairs.get(stem_of(path), [])
+            if of_image and count_of[stem_of(path)] > 1:
                 problems.append(
                     f"{quote(path)}: another image differs only in suffix, so that its mask is unclear; rename"
                 )
-            elif masks and mask is None and must_have_masks:
-                problems.append(f"{quote(path)}: no mask in {quote(mask_folder)}; add it")
-            yield self._item(path, "test", "good" if normal else name, mask)
-        state = "normal" if normal else "defective"
-        for stem in sorted(set(masks).difference(count_of)):
-            problems.append(f"{quote(masks[stem])}: mask without a {state} image in {quote(subfolder)}; remove it")
+            elif pairs and not of_image and must_have_masks:
+                problems.append(
+                    f"{quote(path)}: no mask in {quote(mask_folder)}; add it, or rename it: masks are called "
+                    f"{mask_names(path)} here"
+                )
+            yield self._item(path, "test", "good" if normal else name, next(iter(of_image), None))
+        self._unclear_masks(subfolder, images, masks, pairs)
 
-    def _masks_by_stem(self, folder: Path) -> dict[str, Path]:
-        """Masks of one defect type by the stem of their image. Stems repeat between folders, so one folder a time."""
-        masks: dict[str, Path] = {}
-        images = _images(folder, self.problems)
-        self.taken.update(images)
-        for path in images:
-            stem = stem_of(path).removesuffix("_mask")
-            if stem in masks:
-                other = quote(masks[stem].name)
-                self.problems.append(f"{quote(path)}: {other} is a mask of the same image; remove one")
-            else:
-                masks[stem] = path
-        return masks
+    def _unclear_masks(
+        self, subfolder: Path, images: Sequence[Path], masks: Sequence[Path], pairs: dict[str, list[Path]]
+    ) -> None:
+        """Problems: masks of which it is not clear whose they are, by their names."""
+        for first, *others in pairs.values():
+            self.problems.extend(
+                f"{quote(other)}: {quote(first.name)} is a mask of the same image by its name; rename one or move it "
+                "elsewhere"
+                for other in others
+            )
+        state = "normal" if subfolder.name in NORMAL else "defective"
+        lacking = [path for path in images if stem_of(path) not in pairs]
+        names = mask_names(next(iter([*lacking, *images]), PurePath("<image>")))
+        paired = {mask for of_image in pairs.values() for mask in of_image}
+        surplus = [mask for mask in masks if mask not in paired]
+        if len(surplus) > 1 and images and not pairs:
+            self.problems.append(
+                f"{quote(surplus[0].parent)}: none of the {len(surplus)} masks here, for example "
+                f"{quote(surplus[0].name)}, is called like an image in {quote(subfolder)}; masks are called {names}: "
+                "rename them"
+            )
+            return
+        self.problems.extend(
+            f"{quote(mask)}: mask without a {state} image in {quote(subfolder)}; masks are called {names} here: rename "
+            "it, or move it elsewhere"
+            for mask in surplus
+        )
 
     def _left_over(self) -> Iterator[str]:
         """Problems: images below the three folders that the layout has no use for; mask folders of other names."""
@@ -245,7 +342,7 @@ class _Category:
         masks = self.rules.masks
         if not is_folder(self.folder / masks):
             for other in _folders(self.folder, []):
-                if re.sub("[^a-z]", "", other.name.lower()) in MASK_FOLDERS:
+                if is_mask_folder(other.name):
                     yield f"{quote(other)}: if these are the masks, call the folder {masks}; else move it elsewhere"
 
 

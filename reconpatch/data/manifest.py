@@ -4,12 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from reconpatch.data.layouts import Item, category_folder, list_items
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
+
+# Left out where empty: ordinary data have the manifest they had before these were added.
+OPTIONAL = {"pixels_sha256", "notes", "mask_notes"}
 
 
 def _digest(value: object) -> str:
@@ -18,7 +21,7 @@ def _digest(value: object) -> str:
 
 def manifest_json(items: list[Item]) -> str:
     """items -> JSON text: the items and a digest of them, which does not depend on where the data set lies."""
-    rows = [asdict(item) for item in items]
+    rows = [{key: value for key, value in asdict(item).items() if value or key not in OPTIONAL} for item in items]
     return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
 
 
@@ -27,8 +30,9 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows, digest = content["images"], content["digest"]
-        items = [Item(**row) for row in rows]
-        if set(content) != {"digest", "images"} or any(len(row) != len(fields(Item)) for row in rows):
+        items, names = [Item(**row) for row in rows], {field.name for field in fields(Item)}
+        items = [replace(item, notes=tuple(item.notes), mask_notes=tuple(item.mask_notes)) for item in items]
+        if set(content) != {"digest", "images"} or any(row.keys() | OPTIONAL != names for row in rows):
             raise ValueError("keys too many or too few")
         if _digest(rows) != digest:
             raise ValueError("its digest does not fit its images")

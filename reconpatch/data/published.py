@@ -3,13 +3,20 @@
 Nothing here stops a run. Everything follows from the manifest alone, so the same data give the same words everywhere.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
-from reconpatch.data.layouts import Item
+from reconpatch.data.layouts import Item, called_like_masks, differ_in_suffix
+from reconpatch.data.remarks import (
+    ImageFacts,
+    MaskFacts,
+    counted,
+    image_remarks,
+    mask_remarks,
+    told_apart_by_files,
+)
 from reconpatch.errors import quote
 
 # Category -> images: (training, normal test, defective test). MVTec AD: as inspected by three independent sources.
@@ -50,27 +57,6 @@ GROUPS: dict[str, dict[str, frozenset[str]]] = {
 }
 DEFECT_TYPES = {"btad": {"good", "ko"}}  # of data sets whose folders below test/ are known; `ok` is called good here
 SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
-
-FORMAT_SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
-    "PNG": {".png"},
-    "JPEG": {".jpg", ".jpeg"},
-    "MPO": {".jpg", ".jpeg"},
-    "BMP": {".bmp"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-}
-MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
-    "LA": "alpha dropped",
-    "PA": "alpha dropped",
-    "RGBA": "alpha dropped",
-    "1": "black and white",
-    "P": "palette",
-}
-FILE_PROPERTIES: dict[str, Callable[[Item], object]] = {  # may tell images apart whatever they show
-    "format": lambda item: item.format,
-    "mode": lambda item: item.mode,
-    "size": lambda item: f"{item.width}x{item.height}",
-}
 
 
 @dataclass(frozen=True, order=True)
@@ -152,17 +138,27 @@ def remarks(items: Sequence[Item]) -> list[str]:
     return [
         *_undefined_metrics(normal, defective),
         *_copies(groups),
-        *_masks(items),
-        *_files(items),
-        *_told_apart_by_files(groups),
+        *mask_remarks([(_mask_of(i), _image_of(i), i.label) for i in items if i.mask is not None]),
+        *_names(items),
+        *image_remarks(_images_of(items)),
+        *told_apart_by_files("normal test", _images_of(normal), "training", _images_of(train)),
+        *told_apart_by_files("defective", _images_of(defective), "normal", _images_of([*train, *normal])),
         *_warnings(items),
     ]
 
 
-def _counted(what: str, names: Sequence[str]) -> Iterator[str]:
-    """ "what: count (first, second, ...)", or nothing without names."""
-    if names:
-        yield f"{what}: {len(names)} ({', '.join(map(quote, names[:2]))}{', ...' if len(names) > 2 else ''})"
+def _images_of(items: Sequence[Item]) -> list[ImageFacts]:
+    return [_image_of(item) for item in items]
+
+
+def _image_of(i: Item) -> ImageFacts:
+    return ImageFacts(i.path, i.sha256, i.pixels_sha256, i.width, i.height, i.mode, i.format, i.orientation, i.notes)
+
+
+def _mask_of(i: Item) -> MaskFacts:
+    """An item that has a mask -> the facts of it."""
+    marked, between = i.mask_pixels, i.mask_between
+    return MaskFacts(i.mask or "", i.width, i.height, i.mask_orientation, marked, between, i.mask_notes)
 
 
 def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Iterator[str]:
@@ -173,65 +169,32 @@ def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Ite
 
 
 def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
-    """Images with the same bytes: within a group, and in two."""
+    """Images with the same pixels: within a group, and in two."""
+    groups = {name: [i for i in images if i.pixels_sha256] for name, images in groups.items()}
     names = list(groups)
     for n, name in enumerate(names):
         first: dict[str, str] = {}
         repeated = [
-            f"{i.path} = {first[i.sha256]}" for i in groups[name] if first.setdefault(i.sha256, i.path) != i.path
+            f"{i.path} = {first[i.pixels_sha256]}"
+            for i in groups[name]
+            if first.setdefault(i.pixels_sha256, i.path) != i.path
         ]
-        yield from _counted(f"{name} images that repeat others byte for byte", repeated)
+        yield from counted(f"{name} images that repeat others pixel for pixel", repeated)
         for other in names[n + 1 :]:
-            same = [f"{i.path} = {first[i.sha256]}" for i in groups[other] if i.sha256 in first]
-            yield from _counted(f"{other} images that are {name} images byte for byte", same)
+            same = [f"{i.path} = {first[i.pixels_sha256]}" for i in groups[other] if i.pixels_sha256 in first]
+            yield from counted(f"{other} images that are {name} images pixel for pixel", same)
 
 
-def _masks(items: Sequence[Item]) -> Iterator[str]:
-    """What the rule "every value above 0 is a defect" hides."""
-    masks = [(i.mask, i) for i in items if i.mask is not None]
-    total = sum(i.mask_between for i in items)
-    between = f"masks with values between black and white, {total} px in all, which count as defects"
-    yield from _counted(between, [mask for mask, i in masks if i.mask_between])
-    yield from _counted("masks of the whole image", [mask for mask, i in masks if i.mask_pixels == i.width * i.height])
-    empty = [mask for mask, i in masks if i.label and not i.mask_pixels]
-    yield from _counted("empty masks of defective images, whose pixels all count as normal", empty)
-    turned = [i.path for _, i in masks if i.orientation != i.mask_orientation]
-    yield from _counted("images whose masks have another EXIF orientation, each turned as its own says", turned)
-
-
-def _files(items: Sequence[Item]) -> Iterator[str]:
-    """How the images are stored, and by which rule they are read."""
-    stems = Counter(PurePosixPath(i.path).with_suffix("") for i in items)
-    twins = [i.path for i in items if stems[PurePosixPath(i.path).with_suffix("")] > 1]
-    yield from _counted("images whose names differ from another's only in suffix", twins)
-    misnamed = [i for i in items if PurePosixPath(i.path).suffix.lower() not in FORMAT_SUFFIXES.get(i.format, ())]
-    yield from _counted(
-        "images of another format than their suffix says", [f"{i.path} holds {i.format}" for i in misnamed]
-    )
-    for mode in sorted({i.mode for i in items} - {"RGB", "L"}):
-        rule = "16-bit grey, scaled by 1/257" if mode.startswith("I") else MODE_RULES.get(mode, "converted to RGB")
-        yield from _counted(f"images of mode {mode} ({rule})", [i.path for i in items if i.mode == mode])
-    turned = [i.path for i in items if i.orientation != 1]
-    yield from _counted("images turned as their EXIF orientation says", turned)
-
-
-def _told_apart_by_files(groups: dict[str, list[Item]]) -> Iterator[str]:
-    """Properties of files that no image of one group shares with the other: scores might follow them, not defects.
-
-    A property with many values, for example the sizes of crops, separates groups by chance and is left out.
-    """
-    train, normal, defective = groups.values()
-    pairs = (("normal test", normal, "training", train), ("defective", defective, "normal", [*train, *normal]))
-    for name, images, other_name, other_images in pairs:
-        for what, value_of in FILE_PROPERTIES.items():
-            values = sorted({str(value_of(i)) for i in images})
-            others = sorted({str(value_of(i)) for i in other_images})
-            if 1 <= len(values) <= 2 and 1 <= len(others) <= 2 and not set(values) & set(others):
-                apart = f"{', '.join(values)}; {', '.join(others)}"
-                yield f"{name} images differ from all {other_name} ones in {what}: {apart}"
+def _names(items: Sequence[Item]) -> Iterator[str]:
+    """Images whose names leave open what they are."""
+    paths = [PurePosixPath(i.path) for i in items]
+    twins = list(map(str, differ_in_suffix(paths)))
+    yield from counted("images whose names differ from another's only in suffix", twins)
+    masks = [f"{mask} of {image}" for mask, image in called_like_masks(paths).items()]
+    yield from counted("images that are called like masks of others", masks)
 
 
 def _warnings(items: Sequence[Item]) -> Iterator[str]:
     for text in sorted({i.warning for i in items if i.warning}):
         affected = [i.path for i in items if i.warning == text]
-        yield from _counted(f'images read with the warning "{quote(text)}"', affected)
+        yield from counted(f'images read with the warning "{quote(text)}"', affected)

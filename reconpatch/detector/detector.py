@@ -1,24 +1,30 @@
 """A fitted detector: photographs in, anomaly scores and maps out, with one batch in memory at a time."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from reconpatch.data.images import View, view
-from reconpatch.detector.photographs import Source, load, with_number
+from reconpatch.data.remarks import ImageFacts
+from reconpatch.detector.photographs import Source, load_with_facts, with_number
 from reconpatch.detector.settings import BATCH_IMAGES
+from reconpatch.device import repeating, resolve
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
-from reconpatch.method.backbones import Backbone
+from reconpatch.method.backbones import Backbone, network_of, prepare_backbone, probe
 from reconpatch.method.features import features_of, read_ahead
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 from reconpatch.method.search import Search, search_in
+from reconpatch.runtime import openmp_threads
 
-Square = tuple[NDArray[np.uint8], View]  # (size, size, 3) pixels, and how they lie on the photograph
+Square = tuple[NDArray[np.uint8], View, ImageFacts]  # (size, size, 3) pixels, how they lie on which photograph
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Detection:
     score: float  # the largest patch score, equations 9 and 10
     map: NDArray[np.float32]  # (size, size), of the square the network saw
     view: View
+    facts: ImageFacts  # of the photograph, without a digest
 
     def peak(self) -> tuple[int, int]:
         """The place on the photograph where the map is largest, px from the left and from the upper edge."""
@@ -37,55 +44,87 @@ class Detection:
         return min(int(column), self.view.width - 1), min(int(row), self.view.height - 1)
 
 
-def pixels(source: Source, run: Run, aspect: str) -> Square:
-    """Source, parameters, aspect -> the square the network sees. Raises ReconpatchError if it cannot be read."""
-    image = load(source)
+def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
+    """Source, parameters, aspect, the source's number -> the square the network sees. Raises ReconpatchError if it
+    cannot be read.
+    """
+    image, facts = load_with_facts(source, number)
     seen = view(*image.size, size=run.crop, resize=run.resize, aspect=aspect)
-    return seen.square(image, run.interpolation), seen
+    return seen.square(image, run.interpolation), seen, facts
+
+
+def prepare(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
+    """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone. The
+    network itself is changed.
+    """
+    if run.batch_norm == "probed":
+        probe(network, run.crop)
+    return prepare_backbone(network, weights, device, run.precision)
 
 
 @dataclass
 class Detector:
-    """Network, memory bank and parameters."""
+    """Network, memory bank and parameters.
+
+    Several threads may use one detector. It can be copied and pickled: a copy has the weights, and prepares its network
+    anew for the device of the process it is in.
+    """
 
     backbone: Backbone
+    state: dict[str, Tensor]  # weights of the network, as `state_of` gives them before the network is prepared
     bank: MemoryBank
     run: Run
     aspect: str
     threads: int = 1
     batch: int = BATCH_IMAGES
+    modes: Sequence[str] = ()  # Pillow's, of the images it was fitted to, sorted; empty: not known
     seconds: dict[str, float] = field(default_factory=dict)  # part of the work -> wall time so far
     search: Search = field(init=False)
 
     def __post_init__(self) -> None:
         self.search = search_in(self.bank.patches, self.threads, self.backbone.device)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to make a copy. NumPy arrays, because multiprocessing would move tensors into shared memory."""
+        state = {key: value.numpy() for key, value in self.state.items()}
+        facts = self.backbone.weights, self.backbone.device
+        return copied, (state, *facts, self.bank, self.run, self.aspect, self.threads, self.batch, self.modes)
+
     def __call__(
-        self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None = None
+        self,
+        sources: Iterable[Source],
+        unreadable: Callable[[int, ReconpatchError], None] | None = None,
+        batch: int | None = None,
     ) -> Iterator[Detection]:
-        """N photographs -> a Detection of each, in order.
+        """N photographs -> a Detection of each, in order, computed `batch` at a time.
 
         A photograph that cannot be read is left out, and `unreadable` is called with its number and the error. Without
-        `unreadable` the error is raised.
+        `unreadable` the error is raised. Until the last detection is taken, the process computes as `repeating` says.
         """
+        with repeating(self.backbone.device, openmp_threads(self.threads)):
+            yield from self._detections(sources, unreadable, batch or self.batch)
+
+    def _detections(
+        self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None, batch: int
+    ) -> Iterator[Detection]:
 
         def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
             number, source = item
             try:
-                return number, pixels(source, self.run, self.aspect)
+                return number, pixels(source, self.run, self.aspect, number)
             except ReconpatchError as error:
                 return number, with_number(error, source, number)
 
         waiting: list[tuple[int, Square]] = []
         began = time.perf_counter()
-        for number, result in read_ahead(read, enumerate(sources), self.threads, depth=2 * self.batch):
+        for number, result in read_ahead(read, enumerate(sources), self.threads, depth=2 * batch):
             if isinstance(result, ReconpatchError):
                 if unreadable is None:
                     raise result
                 unreadable(number, result)
                 continue
             waiting.append((number, result))
-            if len(waiting) == self.batch:
+            if len(waiting) == batch:
                 began = self._add_time("waiting for images", began)
                 yield from self._detect(waiting)
                 waiting, began = [], time.perf_counter()
@@ -102,7 +141,7 @@ class Detector:
     def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
         """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
         began = time.perf_counter()
-        squares, views, run = [square for _, (square, _) in batch], [seen for _, (_, seen) in batch], self.run
+        squares, views, run = [square for _, (square, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
         began = self._add_time("network and patch features", began)
         on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
@@ -123,6 +162,25 @@ class Detector:
                 maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
         self._add_time("anomaly maps", began)
         return [
-            Detection(number, float(score), each, seen)
-            for (number, (_, seen)), score, each in zip(batch, image, maps, strict=True)
+            Detection(number, float(score), each, seen, facts)
+            for (number, (_, seen, facts)), score, each in zip(batch, image, maps, strict=True)
         ]
+
+
+def copied(
+    state: Mapping[str, NDArray[Any]],
+    weights: dict[str, str],
+    device: str,
+    bank: MemoryBank,
+    run: Run,
+    aspect: str,
+    threads: int,
+    batch: int,
+    modes: Sequence[str],
+) -> Detector:
+    """What `Detector.__reduce__` gives -> a detector that computes the same; on a GPU if that did and there is one."""
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+    device = resolve("auto" if device == "cuda" else device)
+    with repeating(device, openmp_threads(threads)):
+        backbone = prepare(network_of(tensors, run.backbone, run.levels), weights, run, device)
+        return Detector(backbone, tensors, bank, run, aspect, threads, batch, modes)

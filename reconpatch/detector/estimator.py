@@ -7,7 +7,8 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +16,107 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
 
+from reconpatch.data.remarks import image_remarks
 from reconpatch.detector.detector import Detection, Detector
-from reconpatch.detector.fit import FitOptions, Fitted, Progress, fit_detector
+from reconpatch.detector.fit import Fitted, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
-from reconpatch.detector.photographs import Photograph, Source, find_photographs
+from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
 from reconpatch.detector.settings import (
     ASPECT,
     BATCH_IMAGES,
     FALSE_ALARM_RATE,
     HOLD_OUT,
     SAME_NAME,
-    check_no_options,
+    FitOptions,
+    LoadOptions,
+    Progress,
+    checked,
     detector_run,
 )
-from reconpatch.detector.threshold import Threshold, check_rate, choose_threshold
-from reconpatch.device import repeating, restored
-from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.run import DEFAULTS, Run
+from reconpatch.detector.threshold import Threshold, choose_threshold
+from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
-from reconpatch.runtime import peak_bytes, threads_here
+from reconpatch.runtime import peak_bytes
 
-Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source] | NDArray[Any]
+Images = (
+    str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source] | NDArray[Any]
+)  # or a data frame of one column
 
 
-def sources_of(images: Images) -> list[Source]:
-    """A folder, or a sequence of paths, PIL images and uint8 arrays (H, W, 3) or (H, W), or one array (N, H, W, 3) ->
-    a list with one source per image.
+def sources_of(images: Images, purpose: Purpose) -> list[Source]:
+    """A folder, or a list, one-dimensional array or column of a table with paths, PIL images and uint8 arrays (H, W, 3)
+    or (H, W), or one array (N, H, W, 3), and what they are for -> a list with one source per image. Warns of what the
+    names of files and folders leave open.
 
-    Raises ReconpatchError for anything else, and what `find_photographs` raises for a folder.
+    A folder among the paths counts as the photographs in it, in its place in the list. Raises ReconpatchError for
+    anything else, and what `find_photographs` raises for a folder.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(find_photographs([Path(images)])[0])
-    if not isinstance(images, Iterable):
-        raise ReconpatchError(f"images are {type(images).__name__}", fix="give a folder, or a list of images")
-    if isinstance(images, np.ndarray) and images.ndim != 4:
+        return _photographs_of(images, purpose, inside="")
+    sources: list[Source] = []
+    files: list[Path] = []
+    for image in _listed(images):
+        if not isinstance(image, (str, os.PathLike)):
+            sources.append(image)
+        elif os.fspath(image) and not Path(image).is_dir():
+            files.append(Path(image))
+            sources.append(Photograph(str(image), Path(image)))
+        else:
+            sources += _photographs_of(image, purpose, inside=str(image))
+    _warn(check_names(list(dict.fromkeys(files)), purpose))  # a file may be given twice
+    return sources
+
+
+def _photographs_of(path: str | os.PathLike[str], purpose: Purpose, inside: str) -> list[Source]:
+    """Path of a folder, or of a file if `inside` is "", and what it is for -> the photographs in it, with names that
+    begin with `inside`.
+    """
+    if not os.fspath(path):
+        raise ReconpatchError("an empty path", where="images", fix="give . for the folder you are in")
+    found, remarks = find_photographs([Path(path)], purpose)
+    _warn(remarks)
+    return [Photograph(f"{inside}/{each.name}" if inside else each.name, each.path) for each in found]
+
+
+def _warn(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        warnings.warn(remark, Remark, stacklevel=4)
+
+
+def _listed(images: Any) -> Iterable[Any]:
+    """What was given instead of one path -> one object per image; ReconpatchError if it is no list of images."""
+    where, columns = "images", getattr(images, "columns", None)
+    if columns is not None:  # a table of pandas or polars, which would iterate over the names of its columns
+        if len(columns) != 1:
+            names = ", ".join(quote(name) for name in columns)
+            raise ReconpatchError(
+                f"a table with the columns {names}", where=where, fix="give the one that holds paths, as table['path']"
+            )
+        images = images[columns[0]]
+    if isinstance(images, np.ndarray):
+        holds_paths = images.dtype.kind in "OUT"  # objects, text
+        if holds_paths and images.ndim == 2 and images.shape[1] == 1:  # the only column of a table
+            images = images[:, 0]
+        if images.ndim != (1 if holds_paths else 4):
+            is_one = images.ndim == 2 or images.shape[2:] == (3,)
+            raise ReconpatchError(
+                f"an array {images.dtype} {images.shape}",
+                where=where,
+                fix="put one image into a list: [image]"
+                if is_one
+                else "give an array (N, H, W, 3), or a list of images",
+            )
+    if isinstance(images, (bytes, Mapping, Set)) or not isinstance(images, Iterable):
         raise ReconpatchError(
-            f"images of {images.shape}", fix="give an array (N, H, W, 3), or a list of images of any sizes"
+            f"an object of type {type(images).__name__}",
+            where=where,
+            fix="give a folder, or a list of images; put one image into a list: [image]",
         )
-    return [Photograph(str(image), Path(image)) if isinstance(image, (str, os.PathLike)) else image for image in images]
+    return images
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -69,8 +131,15 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     be called anomalous. `settings` holds other parameters of a run from configs/default.yaml, for example
     {"sigma": 0.5}. `threads=None` uses all cores. `progress` is called with (step, done, of how many).
 
-    During a call, PyTorch's deterministic algorithms are on and its number of threads is `threads`, in the whole
-    process. After the call both are as before.
+    Several threads may use one model, or fit several, at once. While a call runs, PyTorch's deterministic algorithms
+    are on in the whole process, and `threads` is its number of threads in the thread that calls. When the last call
+    has ended, all is as before.
+
+    A fitted model can be copied and pickled, for example to hand it to other processes. A forked process computes with
+    one thread. Keep models with `save`: a pickle can run code when it is read, and holds for one version only.
+
+    What is odd in the images (transparent parts, 12 bits in 16, a single colour, another mode than at `fit`) is a
+    warning of the class `reconpatch.errors.Remark`.
     """
 
     def __init__(
@@ -114,6 +183,14 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_images = batch_images
         self.progress = progress
 
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn's tools may give to `fit`: images or their paths, not tables of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.no_validation = True
+        return tags
+
     def fit(self, X: Images, y: object = None, *, calibration: Images = ()) -> "ReConPatch":  # noqa: N803
         """N good images, as `sources_of` takes them -> self, fitted. y is ignored.
 
@@ -123,50 +200,25 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         work, before the network sees an image.
         """
         began, began_cpu = time.perf_counter(), time.process_time()
-        run = self._run()
-        options = FitOptions(
-            aspect=self.aspect,
-            weight_file=None if self.weight_file is None else Path(self.weight_file),
-            hold_out=self.hold_out,
-            device=self.device,
-            threads=self.threads or threads_here(),
-            batch=self.batch_images,
-            progress=self.progress or (lambda *_: None),
-        )
-        with restored():
-            self.fitted_ = fit_detector(sources_of(X), run, options, sources_of(calibration))
+        options = checked(FitOptions, {name: getattr(self, name) for name in FitOptions.model_fields})
+        run = detector_run({name: getattr(self, name) for name in SAME_NAME}, options)
+        fitted = fit_detector(sources_of(X, "fit"), run, options, sources_of(calibration, "fit"))
         usage = {
             "wall_s": round(time.perf_counter() - began, 3),
             "cpu_s": round(time.process_time() - began_cpu, 3),
             "peak_mb": round(peak_bytes() / 2**20, 1),
         }
-        device = self.fitted_.detector.backbone.device
+        self.fitted_ = fitted
         code = code_digest(Path(__file__).with_name("fit.py"))
-        self.made_ = stage_facts(code, options.threads, device, usage).model_dump(exclude={"folder"})
+        facts = stage_facts(code, options.threads, fitted.detector.backbone.device, usage)
+        self.made_ = facts.model_dump(exclude={"folder"})
         if hasattr(self, "card_"):  # of a model that was loaded before
             del self.card_
-        self._set_detector(self.fitted_.detector, self.fitted_.scores, self.fitted_.peaks)
+        self._set_detector(fitted.detector, fitted.scores, fitted.peaks, options.false_alarm_rate)
         return self
 
-    def _run(self) -> Run:
-        """The parameters of the method; raises ReconpatchError for those that cannot work."""
-        check_rate(self.false_alarm_rate)
-        check_no_options(self.settings or {})
-        if self.weights == "file" and self.weight_file is None:  # as after `load`
-            raise ReconpatchError(
-                "file, but none is named", where="weights", fix="give weight_file=FILE (--weight-file FILE)"
-            )
-        changes = {name: getattr(self, name) for name in SAME_NAME} | dict(self.settings or {})
-        run = detector_run(
-            changes, size=self.size, resize=self.resize, aspect=self.aspect, weight_file=self.weight_file
-        )
-        if run.augment != "none":
-            raise ReconpatchError("only for the robustness study of the workflow", where="augment", fix="leave it out")
-        return run
-
-    def _set_detector(self, detector: Detector, scores: Sequence[float], peaks: Sequence[float]) -> None:
+    def _set_detector(self, detector: Detector, scores: Sequence[float], peaks: Sequence[float], rate: float) -> None:
         """Set what is known after `fit` and after `load`."""
-        rate = self.false_alarm_rate
         self.detector_, self.rate_ = detector, rate
         self.threshold_: Threshold | None = choose_threshold(scores, rate) if len(scores) else None
         self.map_threshold_ = choose_threshold(peaks, rate).value if len(peaks) else None
@@ -178,10 +230,13 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.detector_
 
     def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
-        """N images -> N detections. The settings of the process stay changed until the last one is taken."""
-        detector, sources = self._fitted_detector(), sources_of(X)
-        with repeating(detector.backbone.device, detector.threads):
-            yield from detector(sources)
+        """N images -> N detections; then warns of what is odd in the images."""
+        detector, facts = self._fitted_detector(), []
+        for detection in detector(sources_of(X, "predict")):
+            facts.append(detection.facts)
+            yield detection
+        for remark in image_remarks(facts, detector.modes):
+            warnings.warn(remark, Remark, stacklevel=3)
 
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N detections: score, map, and where on the photograph the map lies."""
@@ -193,8 +248,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def anomaly_maps(self, X: Images) -> NDArray[np.float32]:  # noqa: N803
         """N images -> (N, size, size) anomaly maps of the squares the network sees; higher is more anomalous."""
+        detector = self._fitted_detector()
         maps = [detection.map for detection in self._detections(X)]
-        return np.stack(maps) if maps else np.empty((0, self.size, self.size), np.float32)
+        return np.stack(maps) if maps else np.empty((0, detector.run.crop, detector.run.crop), np.float32)
 
     def score_samples(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
         """N images -> (N,) negative image scores; lower is more anomalous."""
@@ -244,10 +300,10 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         `false_alarm_rate=None` keeps the model's rate. If you fit the loaded model again, it holds out the same share
         of images. Raises ReconpatchError if the folder was edited or damaged.
         """
-        if false_alarm_rate is not None:
-            check_rate(false_alarm_rate)
-        with restored():
-            detector, card = load(Path(folder), device=device, threads=threads or threads_here(), batch=batch_images)
+        given = {"device": device, "threads": threads, "batch_images": batch_images}
+        options = checked(LoadOptions, given | {"false_alarm_rate": false_alarm_rate})
+        detector, card = load(Path(folder), options)
+        rate = card.false_alarm_rate if options.false_alarm_rate is None else options.false_alarm_rate
         run = card.run
         own = {name: getattr(run, name) for name in (*SAME_NAME, "resize")}
         model = cls(
@@ -256,11 +312,11 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             aspect=card.aspect,
             settings=run.model_dump(mode="json", exclude={*own, "crop"}),
             hold_out=len(card.scores) / max(1, card.images.different),
-            false_alarm_rate=card.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
+            false_alarm_rate=rate,
             device=device,
             threads=threads,
             batch_images=batch_images,
         )
         model.card_ = card
-        model._set_detector(detector, card.scores, card.peaks)
+        model._set_detector(detector, card.scores, card.peaks, rate)
         return model

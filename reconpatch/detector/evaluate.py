@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.decoding import decode, read_file
 from reconpatch.data.images import View, load_mask
+from reconpatch.data.layouts import mask_names
+from reconpatch.data.pictures import mask_facts
+from reconpatch.data.remarks import (
+    ImageFacts,
+    MaskFacts,
+    image_remarks,
+    mask_problems,
+    mask_remarks,
+    told_apart_by_files,
+)
 from reconpatch.detector.detector import Detector
-from reconpatch.detector.photographs import Photograph, load
+from reconpatch.detector.photographs import Photograph, load_with_facts
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
 from reconpatch.errors import ReconpatchError, listed, quote
@@ -59,6 +70,7 @@ class Evaluation:
     metrics: Metrics  # in [0, 1]; None where undefined
     intervals: dict[str, tuple[float, float]]  # metric -> 95 %; empty without normal or without anomalous images
     threshold: AtThreshold | None
+    remarks: list[str]  # what is odd in the photographs and masks
 
     def to_json(self) -> dict[str, object]:
         """What `--json` prints."""
@@ -67,6 +79,7 @@ class Evaluation:
             "anomalous": self.anomalous,
             "masks": self.masks,
             "metrics": self.metrics,
+            "remarks": self.remarks,
         }
         content |= {f"{name}_interval": interval for name, interval in self.intervals.items()}
         if self.threshold is not None:
@@ -114,15 +127,17 @@ def evaluate(
     """Detector, N photographs, N truths, threshold of image scores -> Evaluation.
 
     Pixel metrics are computed if every anomalous photograph has a mask; pixels of the padding do not count. Raises
-    ReconpatchError, before any photograph is scored, if photographs or masks cannot be read, if a mask has another size
-    than its photograph, if only some anomalous photographs have masks, and if memory is too small.
+    ReconpatchError, before any photograph is scored, if photographs or masks cannot be read, if `reconpatch check`
+    would refuse a mask, if only some anomalous photographs have masks, and if memory is too small.
     """
     labels = np.array([truth.label for truth in truths])
     masks_given = _count_masks(photographs, truths)
     side = detector.run.crop
     if masks_given:
         check_memory(len(photographs), side)
-    check_files(photographs, truths, detector.threads, lambda done, total: progress("reading images", done, total))
+    remarks = check_files(
+        photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done)
+    )
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
     shape = (len(photographs) if masks_given else 0, side, side)
     maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
@@ -131,7 +146,7 @@ def evaluate(
         scores[n] = detection.score
         if masks_given:
             maps[n] = detection.map
-            masks[n] = seen_mask(truths[n], detection.view, photographs[n])
+            masks[n] = seen_mask(truths[n], detection.view)
             counted[n] = detection.view.content(side)
         progress("scoring", n + 1, len(photographs))
     image_scores = scores.astype(np.float32)
@@ -143,6 +158,7 @@ def evaluate(
         metrics=metrics,
         intervals=_intervals(image_scores, labels),
         threshold=None if threshold is None else at_threshold(scores, truths, threshold),
+        remarks=remarks,
     )
 
 
@@ -153,7 +169,8 @@ def _count_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> 
     if 0 < len(lacking) < len(anomalous):
         raise ReconpatchError(
             f"{len(lacking)} of {len(anomalous)} anomalous images have no mask, first {quote(lacking[0])}",
-            fix="give all masks, or none",
+            fix="give all masks, or none; in a folder of masks, that of this image is called "
+            f"{mask_names(PurePosixPath(lacking[0]))}",
         )
     return len(anomalous) - len(lacking)
 
@@ -190,62 +207,75 @@ def at_threshold(scores: Sequence[float] | NDArray[np.float64], truths: Sequence
     return AtThreshold(value, share(0), share(1), by_type)
 
 
-def seen_mask(truth: Truth, view: View, photograph: Photograph) -> NDArray[np.bool_]:
+def seen_mask(truth: Truth, view: View) -> NDArray[np.bool_]:
     """Truth, how its photograph is seen -> (size, size) bool, true on the defect; scaled by nearest neighbour.
 
-    Raises ReconpatchError if mask and photograph differ in size.
+    Raises ReconpatchError if mask and photograph differ in size, because the files changed meanwhile.
     """
     if truth.mask is None:
         return np.zeros((view.size, view.size), bool)
     mask = load_mask(truth.mask)
-    if problem := _size_problem(truth.mask, mask.size, photograph, (view.width, view.height)):
-        raise ReconpatchError(problem)
+    if mask.size != (view.width, view.height):
+        raise ReconpatchError("changed while it was evaluated", where=truth.mask, fix="evaluate again")
     return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+
+
+@dataclass
+class _Pair:
+    """What was found in a photograph and its mask."""
+
+    problems: list[str]
+    image: ImageFacts | None = None  # None if it cannot be read
+    mask: MaskFacts | None = None  # None if there is none, or it cannot be read
 
 
 def check_files(
     photographs: Sequence[Photograph],
     truths: Sequence[Truth],
+    fitted_modes: Sequence[str],
     threads: int,
     progress: Callable[[int, int], None],
-) -> None:
-    """Read N photographs and their masks whole. Raises one ReconpatchError that lists every file that cannot be read
-    and every mask of another size than its photograph.
+) -> list[str]:
+    """Read N photographs and their masks whole, modes of the images that the detector was fitted to -> remarks on them.
+
+    The rules are those of `reconpatch check`. Raises one ReconpatchError that lists every file that cannot be read and
+    every mask that cannot be used.
     """
-
-    def look(pair: tuple[Photograph, Truth]) -> list[str]:
-        photograph, truth = pair
-        problems, size = [], None
-        try:
-            size = load(photograph).size
-        except ReconpatchError as error:
-            problems.append(str(error))
-        if truth.mask is None:
-            return problems
-        try:
-            mask_size = load_mask(truth.mask).size
-        except ReconpatchError as error:
-            return [*problems, str(error)]
-        if size is not None and (problem := _size_problem(truth.mask, mask_size, photograph, size)):
-            problems.append(problem)
-        return problems
-
-    problems: list[str] = []
-    for done, some in enumerate(read_ahead(look, zip(photographs, truths, strict=True), threads, 2 * threads), 1):
-        problems += some
+    pairs: list[_Pair] = []
+    of_each = zip(photographs, truths, strict=True)
+    for done, pair in enumerate(read_ahead(lambda each: _read_pair(*each), of_each, threads, 2 * threads), 1):
+        pairs.append(pair)
         progress(done, len(photographs))
+    problems = [problem for pair in pairs for problem in pair.problems]
     if problems:
         raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(problems)]))
+    read = [(pair.image, pair.mask, truth.label) for pair, truth in zip(pairs, truths, strict=True) if pair.image]
+    normal, anomalous = ([image for image, _, label in read if label == wanted] for wanted in (0, 1))
+    return [
+        *mask_remarks([(mask, image, label) for image, mask, label in read if mask]),
+        *image_remarks([image for image, _, _ in read], fitted_modes),
+        *told_apart_by_files("anomalous", anomalous, "normal", normal),
+    ]
 
 
-def _size_problem(mask: Path, mask_size: tuple[int, int], photograph: Photograph, size: tuple[int, int]) -> str | None:
-    """A mask and a photograph with their (width, height) -> what is wrong, None if they are equal."""
-    if mask_size == size:
-        return None
-    return (
-        f"{quote(mask)}: {mask_size[0]}x{mask_size[1]} px, its image {quote(photograph.name)} has "
-        f"{size[0]}x{size[1]}; give a mask of the same size"
-    )
+def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
+    """A photograph with its truth -> what is found in it and in its mask."""
+    pair, mask = _Pair([]), truth.mask
+    try:
+        pair.image = load_with_facts(photograph)[1]
+    except ReconpatchError as error:
+        pair.problems.append(str(error))
+    if mask is None:
+        return pair
+    try:
+        picture = decode(read_file(mask), mask)
+        pair.mask = mask_facts(f"{mask.parent.name}/{mask.name}", picture)
+    except ReconpatchError as error:
+        pair.problems.append(str(error) if error.where else f"{quote(mask)}: {error}")
+        return pair
+    size = (pair.image.width, pair.image.height) if pair.image else None
+    pair.problems += mask_problems(pair.mask, mask, photograph.path, size, truth.label)
+    return pair
 
 
 def check_memory(images: int, side: int) -> None:

@@ -3,55 +3,34 @@
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reconpatch.data.images import View, view
-from reconpatch.detector.detector import Detector, pixels
-from reconpatch.detector.photographs import ImageFacts, Source, examine
-from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, HOLD_OUT
-from reconpatch.device import repeatable, resolve
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.data.remarks import ImageFacts, image_remarks, told_apart_by_files
+from reconpatch.detector.detector import Detector, pixels, prepare
+from reconpatch.detector.photographs import Source, examine
+from reconpatch.detector.settings import FitOptions, Progress
+from reconpatch.device import own_threads, repeating, resolve
+from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.experiments.costs import Network, features_bytes, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
-from reconpatch.method.backbones import (
-    Backbone,
-    check_pretrained,
-    load_network,
-    prepare_backbone,
-    probe,
-)
+from reconpatch.method.backbones import Backbone, check_pretrained, load_network, state_of
 from reconpatch.method.embedded import check_weights
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.rng import named_rng
-from reconpatch.runtime import machine_mb
+from reconpatch.runtime import machine_mb, openmp_threads
 
-Progress = Callable[[str, int, int], None]  # (step, done, of how many)
 CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, whose work is done here too
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit, besides the parameters of the run."""
-
-    aspect: str = ASPECT
-    weight_file: Path | None = None
-    hold_out: float = HOLD_OUT
-    device: str = "auto"
-    threads: int = 1
-    batch: int = BATCH_IMAGES
-    progress: Progress = lambda *_: None
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,6 @@ class Fitted:
     """A detector, what it was made from, and its scores of good images it has not seen."""
 
     detector: Detector
-    state: dict[str, Tensor]  # weights of the network, as they are saved
     facts: list[ImageFacts]  # of all images
     held_out: list[int]  # numbers of the images that are not in the memory bank
     scores: list[float]  # image scores of these, without copies
@@ -69,21 +47,13 @@ class Fitted:
     epochs: list[Epoch]
 
 
-def check_machine(device: str, threads: int, batch: int) -> None:
-    """Raise ReconpatchError for an unknown device and for numbers below 1."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ReconpatchError("unknown", where=f"device {device!r}", fix="choose auto, cpu or cuda")
-    for name, value in (("threads", threads), ("batch_images", batch)):
-        if value < 1:
-            raise ReconpatchError("must be at least 1", where=f"{name} {value}")
-
-
 def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibration: Sequence[Source] = ()) -> Fitted:
     """N photographs of good products, parameters, options -> Fitted.
 
     A share of the images, or those of `calibration` instead, is kept out of the memory bank and scored by the finished
     detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
-    bytes. Raises ReconpatchError for everything that cannot work, before the network sees the first image.
+    bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before the
+    network sees the first image.
     """
     described = check_settings(run, options)
     if not images:
@@ -91,22 +61,22 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
+    fitted, others = facts[: len(images)], facts[len(images) :]
+    for remark in (*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted)):
+        warnings.warn(remark, Remark, stacklevel=2)
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
     views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
-    repeatable(device, threads)
-    with tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
+    with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)
         check_resources(run, described, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
-        state = {key.removeprefix("model."): value.detach().clone() for key, value in network.state_dict().items()}
-        if run.batch_norm == "probed":
-            probe(network, run.crop)
-        backbone = prepare_backbone(network, weights, device, run.precision)
+        state = state_of(network)
+        backbone = prepare(network, weights, run, device)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
-        representation, epochs = learn_representation(patches, on_image, run, device, threads, progress)
+        representation, epochs = learn_representation(patches, on_image, run, device, progress)
         bank = build_bank(
             patches,
             representation,
@@ -117,10 +87,11 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             progress=lambda done, total: progress("coreset", done, total),
         )
         del patches  # closes the file before its folder is removed
-    detector = Detector(backbone, bank, run, options.aspect, threads, options.batch)
+    modes = sorted({each.mode for each in facts})
+    detector = Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
     scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
     seen = min(each.seen() for each in views)
-    return Fitted(detector, state, facts, held_out, scores, peaks, level, seen, epochs)
+    return Fitted(detector, facts, held_out, scores, peaks, level, seen, epochs)
 
 
 def check_settings(run: Run, options: FitOptions) -> Network:
@@ -128,16 +99,14 @@ def check_settings(run: Run, options: FitOptions) -> Network:
 
     Raises ReconpatchError for what cannot work, whatever the images are; warns of an embedding that does not fit.
     """
-    check_machine(options.device, options.threads, options.batch)
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
-    view(1, 1, size=run.crop, resize=run.resize, aspect=options.aspect)  # raises for an unknown aspect
     network = Networks()(run.backbone, run.levels, run.crop)
     if run.weights == "pretrained":
         check_pretrained(run.backbone)
     if remark := embedding_remark(run, network.channels):
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, Remark, stacklevel=2)
     return network
 
 
@@ -149,12 +118,12 @@ def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: f
     """
     if len(facts) == images:
         return draw_held_out(facts, share, run.seed)
-    to_fit = {each.sha256: each.name for each in facts[:images]}
-    copies = [each for each in facts[images:] if each.sha256 in to_fit]
+    to_fit = {each.pixels_sha256: each.name for each in facts[:images]}
+    copies = [each for each in facts[images:] if each.pixels_sha256 in to_fit]
     if copies:
         raise ReconpatchError(
             f"{len(copies)} images are copies of images to fit on, first {quote(copies[0].name)} of "
-            f"{quote(to_fit[copies[0].sha256])}",
+            f"{quote(to_fit[copies[0].pixels_sha256])}",
             where="calibration",
             fix="a threshold needs images that are not in the memory bank",
         )
@@ -168,11 +137,7 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
     All copies of an image are held out, or none: a copy in the memory bank would give its twin a better score than any
     new image has.
     """
-    if not 0 <= share < 1:
-        raise ReconpatchError(
-            "must be at least 0 and below 1", where=f"hold_out {share}", fix="give 0.2 for a fifth of the images"
-        )
-    first_copy = {each.sha256: n for n, each in reversed(list(enumerate(facts)))}
+    first_copy = {each.pixels_sha256: n for n, each in reversed(list(enumerate(facts)))}
     different = sorted(first_copy.values())
     count = max(1, round(share * len(different))) if share else 0
     if count >= len(different) > 0:
@@ -180,8 +145,8 @@ def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[
             f"{len(different)} different images are too few to hold {count} out and fit on the rest", fix="give more"
         )
     chosen = named_rng(seed, "held out").permutation(len(different))[:count]
-    digests = {facts[different[n]].sha256 for n in chosen}
-    return [n for n, each in enumerate(facts) if each.sha256 in digests]
+    digests = {facts[different[n]].pixels_sha256 for n in chosen}
+    return [n for n, each in enumerate(facts) if each.pixels_sha256 in digests]
 
 
 def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
@@ -212,9 +177,9 @@ def check_resources(
     sizes = sizes_of(
         run,
         network,
-        (images, options.batch),
+        (images, options.batch_images),
         ratio=run.coreset,
-        batch_images=options.batch,
+        batch_images=options.batch_images,
         pixels=largest,
         threads=options.threads,
     )
@@ -258,7 +223,7 @@ def extract_patches(
         patch_size=run.patch_size,
         level_dim=run.level_width,
         dim=run.width,
-        batch=options.batch,
+        batch=options.batch_images,
         threads=options.threads,
         progress=lambda done, total: options.progress("patch features", done, total),
     )
@@ -293,7 +258,6 @@ def learn_representation(
     on_image: Sequence[NDArray[np.bool_]],
     run: Run,
     device: str,
-    threads: int,
     progress: Progress,
 ) -> tuple[Representation, list[Epoch]]:
     """(N, C) patches, where they lie on the images, parameters -> the trained f of ReConPatch with its epochs, or f as
@@ -305,8 +269,7 @@ def learn_representation(
         return Representation.untrained(patches, run.dim, run.seed, run.init, run.bias), []
     settings = TrainingSettings.of(run.model_dump())
     # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
-    torch.set_num_threads(1)
-    try:
+    with own_threads(1):
         tensors, epochs = train(
             patches,
             settings,
@@ -315,8 +278,6 @@ def learn_representation(
             device=device,
             progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
         )
-    finally:
-        torch.set_num_threads(threads)
     last = f"{run.epoch or run.epochs}."
     f = Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy())
     return f, list(epochs)
@@ -332,7 +293,7 @@ def score_held_out(
     """Detector, all sources, their facts, numbers of the held-out ones -> (image scores, maxima of the maps, median of
     the maps) of the held-out images, each copy counted once.
     """
-    different = sorted({facts[n].sha256: n for n in reversed(held_out)}.values())
+    different = sorted({facts[n].pixels_sha256: n for n in reversed(held_out)}.values())
     scores, peaks, levels = [], [], []
     for done, detection in enumerate(detector(sources[n] for n in different), 1):
         scores.append(detection.score)

@@ -24,12 +24,12 @@ from pydantic_core import from_json
 
 from reconpatch.data.images import ASPECTS
 from reconpatch.detector.photographs import csv_safe
-from reconpatch.detector.settings import BATCH_IMAGES
+from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.run import SavedRun
 from reconpatch.files import sha256_of
-from reconpatch.runtime import MB, machine_mb
+from reconpatch.runtime import MB, machine_mb, openmp_threads
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -40,6 +40,7 @@ SCHEMA = 2
 READ_SCHEMAS = (1, 2)  # in the first, the names of files counted in the identity
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
+MODES = "image_modes"  # key of `made`: Pillow's modes of the images
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -158,6 +159,8 @@ def read_card(folder: Path) -> Card:
             )
         card = Card.model_validate_json(text)
         intact = card.digest == digest_of(card) and card.identity == identity_of(card)
+    except ReconpatchError:
+        raise
     except (OSError, ValueError) as error:
         raise ReconpatchError(f"not the card of a model ({_reason(error)})", where=file, fix="fit it again") from None
     if not intact:
@@ -254,7 +257,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
 
     detector, held_out = fitted.detector, set(fitted.held_out)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(fitted.state, folder / NETWORK)
+    save_file(detector.state, folder / NETWORK)
     detector.bank.save(folder / BANK)
     images = _images_csv(fitted)
     (folder / IMAGES).write_text(images, encoding="utf-8")
@@ -269,7 +272,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
             {
                 "fitted": len(fitted.facts) - len(held_out),
                 "held out": len(held_out),
-                "different": len({each.sha256 for each in fitted.facts}),
+                "different": len({each.pixels_sha256 for each in fitted.facts}),
             }
         ),
         seen=fitted.seen,
@@ -278,7 +281,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
         training=[asdict(epoch) for epoch in fitted.epochs],
         files={name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)},
         images_sha256=nameless_digest(images),
-        made=made,
+        made=made | {MODES: list(detector.modes)},
     )
     seal(card)
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
@@ -297,38 +300,30 @@ def _images_csv(fitted: "Fitted") -> str:
     return text.getvalue()
 
 
-def load(
-    folder: Path, *, device: str = "auto", threads: int = 1, batch: int = BATCH_IMAGES, card: Card | None = None
-) -> "tuple[Detector, Card]":
-    """Folder of a saved model, its card if it was read already -> (detector on this machine's device, card).
+def load(folder: Path, machine: Machine, card: Card | None = None) -> "tuple[Detector, Card]":
+    """Folder of a saved model, options, its card if it was read already -> (detector on this machine's device, card).
 
     Nothing is downloaded. Raises what `read_card` raises, and ReconpatchError, before anything is loaded, if the parts
     do not belong together or the memory of this machine is too small. Digests cannot show this: someone who can write
     to the folder can make them fit.
     """
-    from reconpatch.detector.detector import Detector
-    from reconpatch.detector.fit import check_machine
-    from reconpatch.device import repeatable, resolve
-    from reconpatch.method.backbones import load_backbone
+    from reconpatch.detector.detector import Detector, prepare
+    from reconpatch.device import repeating, resolve
+    from reconpatch.method.backbones import load_network, state_of
     from reconpatch.method.memory_bank import MemoryBank
 
-    check_machine(device, threads, batch)
-    card, device = card or read_card(folder), resolve(device)
-    run = card.run
+    card, device = card or read_card(folder), resolve(machine.device)
+    threads, batch, run = machine.threads, machine.batch_images, card.run
     check_parts(folder, card)
     check_memory(folder, card, batch, threads)
-    repeatable(device, threads)
-    backbone = load_backbone(
-        run.backbone,
-        run.levels,
-        "file",
-        folder / NETWORK,
-        device=device,
-        precision=run.precision,
-        probed_at=run.crop if run.batch_norm == "probed" else None,
-        pinned=card.weights.sha256,
-    )
-    return Detector(backbone, MemoryBank.load(folder / BANK), run, card.aspect, threads, batch), card
+    modes = card.made.get(MODES)  # older models do not say
+    known = [str(mode) for mode in modes] if isinstance(modes, list) else []
+    with repeating(device, openmp_threads(threads)):
+        network, weights = load_network(run.backbone, run.levels, "file", folder / NETWORK, pinned=card.weights.sha256)
+        state = state_of(network)
+        backbone = prepare(network, weights, run, device)
+        bank = MemoryBank.load(folder / BANK)
+        return Detector(backbone, state, bank, run, card.aspect, threads, batch, known), card
 
 
 def check_parts(folder: Path, card: Card) -> None:

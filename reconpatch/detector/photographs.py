@@ -1,24 +1,50 @@
 """Your own photographs: finding them in folders of any layout, and reading them."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from reconpatch.data.decoding import decode, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, OTHER_FORMATS, hidden
+from reconpatch.data.decoding import Picture, decode, load_picture, pixel_digest, read_file, to_rgb
+from reconpatch.data.layouts import (
+    EXTENSIONS,
+    NORMAL,
+    OTHER_FORMATS,
+    called_like_masks,
+    differ_in_suffix,
+    hidden,
+    is_mask_folder,
+    of_system,
+)
+from reconpatch.data.pictures import image_facts
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.errors import ReconpatchError, listed, quote
 
 CAMERA_FORMATS = {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 NOT_READ = OTHER_FORMATS | CAMERA_FORMATS
+# Names of folders of defective products, letters alone; NG, NOK, KO and n. i. O. are usual in factories.
+BAD = frozenset(
+    {
+        *("bad", "ng", "nogood", "notgood", "nok", "notok", "ko", "nio", "reject", "rejects", "rejected", "scrap"),
+        *("defect", "defects", "defective", "fault", "faults", "faulty", "fail", "fails", "failed"),
+        *("damaged", "broken", "anomaly", "anomalies", "anomalous", "abnormal"),
+    }
+)
+GIVE = {  # what photographs are for -> what to give of a folder that holds more
+    "fit": "its folder of good images, for example train/good",
+    "predict": "the folder of images to score, for example test",
+    "evaluate": "its folder test, and as --masks its folder ground_truth",
+}
+Purpose = Literal["fit", "predict", "evaluate"]
 MOST_DECODERS = 8  # images decoded at once: one of 80 megapixels takes 0.7 GB
 
 
@@ -30,29 +56,20 @@ class Photograph:
     path: Path
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What is known of an image once it was read."""
-
-    name: str
-    sha256: str
-    width: int  # px, after the rotation in the EXIF data
-    height: int
-
-
 Source = Photograph | Image.Image | NDArray[Any]  # what the Python interface takes as one image
 
 
-def find_photographs(sources: Sequence[Path]) -> tuple[list[Photograph], list[str]]:
+def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) -> tuple[list[Photograph], list[str]]:
     """Folders (searched at any depth) and files -> (photographs sorted by name, remarks on what was left out).
 
-    Hidden names are skipped. Files that are no images are counted in a remark. A file that lies below two sources
-    counts once, with the longer of its two names, and a remark says so. Files in formats that are not read are
-    returned too, so that reading them fails with a message. Raises ReconpatchError if nothing is found, and if two
-    photographs have the same name.
+    Hidden names are skipped. Files that are no images, and folders of systems and network drives, are counted in a
+    remark. A file that lies below two sources counts once, with the longer of its two names, and a remark says so.
+    Files in formats that are not read are returned too, so that reading them fails with a message. Raises
+    ReconpatchError if nothing is found, if two photographs have the same name, and, with a purpose, what
+    `check_folders` and `check_names` raise.
     """
     per_source: list[list[tuple[str, Photograph]]] = []  # for each source: (name of the folder, photograph)
-    ignored: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()  # what was left out, in words
     problems: list[str] = []
     for source in sources:
         if source.is_dir():
@@ -75,7 +92,7 @@ def find_photographs(sources: Sequence[Path]) -> tuple[list[Photograph], list[st
         if count > 1
     ]
     _raise_all(problems)
-    remarks = [f"{n} files ending in {suffix or 'nothing'} are no images" for suffix, n in sorted(ignored.items())]
+    remarks = [f"{n} {what}" for what, n in sorted(ignored.items())]
     if repeated:
         remarks.append(f"{repeated} images lie below more than one of the sources given; each counts once")
     if not photographs:
@@ -85,7 +102,89 @@ def find_photographs(sources: Sequence[Path]) -> tuple[list[Photograph], list[st
             where=", ".join(map(quote, sources)),
             fix=f"images end in {', '.join(sorted(EXTENSIONS))}",
         )
-    return sorted(photographs, key=lambda each: each.name), remarks
+    photographs.sort(key=lambda each: each.name)
+    if purpose:
+        remarks += check_folders(photographs, sources, purpose)
+        remarks += check_names([photograph.path for photograph in photographs], purpose)
+    return photographs, remarks
+
+
+def check_folders(photographs: Sequence[Photograph], sources: Sequence[Path], purpose: Purpose) -> list[str]:
+    """Photographs, the folders and files in which they were found, what they are for -> remarks on what the names of
+    the folders below the sources leave open.
+
+    Raises ReconpatchError if a folder holds a whole data set or masks beside images, because these would be taken for
+    what they are not, and, to fit on, if a folder holds defective products by its name or others beside good ones.
+    Sources are taken as given: this is how to say that a folder is meant whatever it is called.
+    """
+    remarks = []
+    for folder, counts in sorted(_counts_by_folder(photographs, sources).items()):
+        names = sorted(counts)
+        if {"train", "test"} <= counts.keys():
+            what = f"holds {' and '.join(map(quote, names))}, a whole data set"
+            raise ReconpatchError(what, where=folder, fix=f"give {GIVE[purpose]}")
+        masks = list(filter(is_mask_folder, names))
+        if masks and len(names) > 1:
+            what = f"its folder {quote(masks[0])} holds masks by its name, and lies beside images"
+            raise ReconpatchError(what, where=folder, fix=f"give {GIVE[purpose]}, or move the masks out of it")
+        if purpose != "fit":
+            continue
+        bad = [name for name in names if _holds_bad(name)]
+        good = [name for name in names if name.casefold() in NORMAL]
+        one_by_one = "give the folders of good images one by one; they may have any names then"
+        if bad:
+            what = f"its folder {quote(bad[0])} does not hold good products by its name"
+            raise ReconpatchError(what, where=folder, fix=one_by_one)
+        if good and len(good) < len(names):
+            what = f"images of good products only are wanted, and it holds {', '.join(map(quote, names))}"
+            raise ReconpatchError(what, where=folder, fix=one_by_one)
+        if len(names) > 1 and not good:
+            shown = ", ".join(f"{quote(name)} ({counts[name]})" for name in names[:5])
+            more = ", ..." if len(names) > 5 else ""
+            remarks.append(f"{quote(folder)}: the images in {shown}{more} all count as good products")
+    return remarks
+
+
+def _counts_by_folder(photographs: Sequence[Photograph], sources: Sequence[Path]) -> dict[Path, Counter[str]]:
+    """Photographs, sources -> for every folder at or below a source, how many photographs lie in each of its folders,
+    and under the name "." how many in itself.
+    """
+    counts: dict[Path, Counter[str]] = {}
+    for photograph in photographs:
+        above = [source for source in sources if source in photograph.path.parents]
+        if above:
+            folder = max(above, key=lambda source: len(source.parts))
+            for part in (*photograph.path.relative_to(folder).parts[:-1], "."):
+                counts.setdefault(folder, Counter())[part] += 1
+                folder /= part
+    return counts
+
+
+def _holds_bad(name: str) -> bool:
+    """Whether the name of a folder says that it holds defective products."""
+    words = re.findall("[a-z]+", name.lower())
+    denied = {"no", "non", "not", "free", "without"}.intersection(words)
+    return "".join(words) in BAD or (not denied and not BAD.isdisjoint(words))
+
+
+def check_names(paths: Sequence[Path], purpose: Purpose) -> list[str]:
+    """Files of photographs, what they are for -> remarks on names that say that a file may be no photograph of its own.
+
+    Raises ReconpatchError if files to fit on are called like masks of others.
+    """
+    remarks = []
+    if masks := called_like_masks(paths):
+        mask, image = next(iter(masks.items()))
+        what = f"{len(masks)} images are called like masks of others, first {quote(mask)} of {quote(image.name)}"
+        fix = "move masks elsewhere, and rename photographs"
+        if purpose == "fit":
+            raise ReconpatchError(what, fix=fix)
+        remarks.append(f"{what}; {fix}")
+    if twins := differ_in_suffix(paths):
+        remarks.append(
+            f"{len(twins)} images differ from another only in suffix, first {quote(twins[0])}: copies, or masks?"
+        )
+    return remarks
 
 
 def _without_repetitions(per_source: Sequence[Sequence[tuple[str, Photograph]]]) -> list[tuple[str, Photograph]]:
@@ -114,13 +213,15 @@ def _photographs_below(folder: Path, ignored: Counter[str], problems: list[str])
             folders.clear()
             continue
         entered.add(real)
+        for name in filter(of_system, folders):
+            ignored[f"folders {quote(name)} of a system or network drive are left out"] += 1
         folders[:] = sorted(name for name in folders if not hidden(name))
         for path in (Path(parent, name) for name in sorted(files) if not hidden(name)):
             suffix = path.suffix.lower()
             if suffix in EXTENSIONS | NOT_READ:
                 photographs.append(Photograph(path.relative_to(folder).as_posix(), path))
             else:
-                ignored[suffix] += 1
+                ignored[f"files ending in {suffix or 'nothing'} are no images"] += 1
     return photographs
 
 
@@ -131,27 +232,38 @@ def _raise_all(problems: Sequence[str]) -> None:
         raise ReconpatchError("\n".join([f"{count} of the images:", *listed(problems)]))
 
 
-def _decode(content: bytes, path: Path) -> Image.Image:
-    """Bytes of a file, its path for messages -> 8-bit RGB image."""
-    if path.suffix.lower() in NOT_READ:  # a parser might take the preview in a raw file for the photograph
-        raise ReconpatchError("images in this format are not read", where=path, fix="save it as png, or move it")
-    picture = decode(content, path).image
-    try:
-        return to_rgb(picture)
-    except ReconpatchError as error:
-        raise ReconpatchError(str(error), where=path) from None
-
-
 def load(source: Source) -> Image.Image:
     """Photograph, PIL image, or (H, W, 3) or (H, W) uint8 array -> 8-bit RGB image.
 
     Raises ReconpatchError that names the file, or says what the array is instead.
     """
+    return load_with_facts(source)[0]
+
+
+def load_with_facts(source: Source, number: int = 0, content: bytes | None = None) -> tuple[Image.Image, ImageFacts]:
+    """Source as in `load`, its number, its bytes if it is a file that was read -> (8-bit RGB image, its facts without
+    digests). Raises what `load` raises.
+    """
+    picture = _picture(source, content)
+    try:
+        rgb = to_rgb(picture.image)
+    except ReconpatchError as error:
+        where = source.path if isinstance(source, Photograph) else ""
+        raise ReconpatchError(error.what, where=where, fix=error.fix) from None
+    return rgb, image_facts(name_of(source, number), picture, rgb)
+
+
+def _picture(source: Source, content: bytes | None) -> Picture:
+    """Source as in `load`, bytes of its file -> the picture in its own mode. Raises what `load` raises."""
     if isinstance(source, Photograph):
-        return _decode(read_file(source.path), source.path)
+        if source.path.suffix.lower() in NOT_READ:  # a parser might take the preview in a raw file for the photograph
+            raise ReconpatchError(
+                "images in this format are not read", where=source.path, fix="save it as png, or move it"
+            )
+        return decode(read_file(source.path) if content is None else content, source.path)
     if isinstance(source, Image.Image):
         try:
-            return to_rgb(ImageOps.exif_transpose(source))  # files are rotated in the same way
+            return load_picture(source)
         except OSError as error:  # Pillow reads the pixels of an opened file only now
             raise ReconpatchError(f"an image cannot be decoded ({error})") from None
     if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim not in (2, 3) or not source.size:
@@ -161,7 +273,7 @@ def load(source: Source) -> Image.Image:
         )
     if source.ndim == 3 and source.shape[2] != 3:
         raise ReconpatchError(f"an image of {source.shape}: the last axis must hold the 3 colours RGB")
-    return Image.fromarray(np.ascontiguousarray(source)).convert("RGB")
+    return Picture(Image.fromarray(np.ascontiguousarray(source)), "")
 
 
 def name_of(source: Source, number: int) -> str:
@@ -182,23 +294,19 @@ def with_number(error: ReconpatchError, source: Source, number: int) -> Reconpat
 def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[ImageFacts]:
     """N sources -> facts of each, after every one was read and decoded.
 
-    The digest is that of the bytes that were decoded. For an image in memory it is that of its size and pixels. Raises
-    one ReconpatchError that lists all sources that cannot be read.
+    Every file is read once, so that its digest is that of what was decoded. Raises one ReconpatchError that lists all
+    sources that cannot be read.
     """
 
     def look(item: tuple[int, Source]) -> ImageFacts | str:
         number, source = item
         try:
-            if isinstance(source, Photograph):
-                content = read_file(source.path)
-                width, height = _decode(content, source.path).size
-            else:
-                image = load(source)
-                width, height = image.size
-                content = f"{width}x{height} ".encode() + image.tobytes()  # 2x8 and 4x4 may have the same pixels
+            content = read_file(source.path) if isinstance(source, Photograph) else None
+            image, facts = load_with_facts(source, number, content)
         except ReconpatchError as error:
             return str(with_number(error, source, number))
-        return ImageFacts(name_of(source, number), sha256(content).hexdigest(), width, height)
+        pixels = pixel_digest(image)
+        return replace(facts, sha256=pixels if content is None else sha256(content).hexdigest(), pixels_sha256=pixels)
 
     facts: list[ImageFacts] = []
     problems: list[str] = []

@@ -1,6 +1,5 @@
 """Scoring photographs with a fitted detector: a table of scores, overlays, masks, and how long it took."""
 
-import copy
 import csv
 import errno
 import os
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from reconpatch.data.remarks import ImageFacts, image_remarks
 from reconpatch.detector.detector import Detection, Detector
 from reconpatch.detector.photographs import Photograph, Source, csv_safe, load
 from reconpatch.errors import ReconpatchError
@@ -77,6 +77,7 @@ class Predictions:
 
     rows: list[Prediction] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what is odd in the photographs
 
     @property
     def anomalous(self) -> int:
@@ -125,7 +126,7 @@ def predict(
     check_output(out)
     if options.overlays or options.masks:
         check_names(photographs)
-    predictions = Predictions()
+    predictions, facts = Predictions(), list[ImageFacts]()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
         predictions.unreadable.append(Unreadable(photographs[number].name, str(error)))
@@ -145,6 +146,7 @@ def predict(
                 for detection in detector(photographs, leave_out):
                     row = prediction(photographs[detection.number], detection, options.threshold)
                     predictions.rows.append(row)
+                    facts.append(detection.facts)
                     table.writerow(asdict(row))
                     stream.flush()
                     yield detection
@@ -155,6 +157,7 @@ def predict(
             (out / UNFINISHED_SCORES).unlink()
             raise ReconpatchError(f"none of the {len(photographs)} images can be read: nothing was scored")
         (out / UNFINISHED_SCORES).replace(out / SCORES)
+        predictions.remarks.extend(image_remarks(facts, detector.modes))
     except OSError as error:
         raise _cannot_write(out / UNFINISHED_SCORES, error) from None
     return predictions
@@ -328,11 +331,10 @@ def profile(detector: Detector, sources: Sequence[Source], seconds: float, image
     """
     parts: dict[str, float] = {part: round(taken, 3) for part, taken in detector.seconds.items()}
     parts["pictures and files"] = round(max(0.0, seconds - sum(parts.values())), 3)
-    single, times = copy.copy(detector), []  # shares the network and the search index
-    single.batch, single.seconds = 1, {}
+    times = []
     for source in [*sources[:1], *sources[:TIMED_ALONE]]:
         began = time.perf_counter()
-        if list(single([source], lambda *_: None)):
+        if list(detector([source], lambda *_: None, batch=1)):
             times.append(1000 * (time.perf_counter() - began))
     latency = None
     if len(times) > 1:

@@ -1,12 +1,18 @@
-"""The options of `fit`: defaults of those that are no parameters of a run, and the run that the others make."""
+"""The options of `fit` that are no parameters of a run, typed as the configuration is, and the run that all make."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from reconpatch.data.images import default_resize
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from reconpatch.data.images import ASPECTS, default_resize
+from reconpatch.detector.threshold import check_rate
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import DEFAULTS, Run, fitted, vary
+from reconpatch.experiments.value_types import NUMBER, BelowOne, Positive, Section, Side, explained
+from reconpatch.runtime import threads_here
 
 ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
 HOLD_OUT = 0.2  # share of the images that is kept for the threshold
@@ -15,6 +21,65 @@ BATCH_IMAGES = 8  # per forward pass
 
 SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
 OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
+
+Progress = Callable[[str, int, int], None]  # (step, done, of how many)
+Rate = Annotated[float, NUMBER, AfterValidator(check_rate)]
+
+
+def _or_all_cores(threads: object) -> object:
+    return threads_here() if threads is None else threads
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """No report of progress."""
+
+
+def _or_silent(progress: object) -> object:
+    return _silent if progress is None else progress
+
+
+class Machine(Section):
+    """Options that change how fast a detector is and how much memory it needs, not its results."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[Positive, BeforeValidator(_or_all_cores)] = Field(default_factory=threads_here)
+    batch_images: Positive = BATCH_IMAGES  # per forward pass
+
+
+class LoadOptions(Machine):
+    """Options of a model that is loaded."""
+
+    false_alarm_rate: Rate | None = None  # None: the model's
+
+
+class FitOptions(Machine):
+    """Options of a model that is fitted."""
+
+    size: Side = DEFAULTS.crop  # px of the square the network sees
+    resize: Side | None = None  # px of the shorter side before the crop; None: in the paper's ratio to the size
+    aspect: Literal[ASPECTS] = ASPECT  # type: ignore[valid-type]
+    weight_file: Path | None = None
+    settings: dict[str, Any] | None = None  # other parameters of a run
+    hold_out: BelowOne = HOLD_OUT
+    false_alarm_rate: Rate = FALSE_ALARM_RATE
+    progress: Annotated[Progress, BeforeValidator(_or_silent)] = _silent
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FitOptions":
+        if self.aspect == "crop" and self.resize is not None and self.resize < self.size:
+            raise ValueError(f"size {self.size} is larger than resize {self.resize}; lower size or raise resize")
+        return self
+
+
+Options = TypeVar("Options", bound=Machine)
+
+
+def checked(options: type[Options], values: Mapping[str, Any]) -> Options:
+    """Class of options, their values by name -> the options. Raises one ReconpatchError that names every wrong one."""
+    try:
+        return options.model_validate(dict(values))
+    except ValidationError as error:
+        raise explained(error, "options") from None
 
 
 def check_no_options(settings: Mapping[str, Any]) -> None:
@@ -29,21 +94,21 @@ def check_no_options(settings: Mapping[str, Any]) -> None:
             )
 
 
-def detector_run(
-    changes: Mapping[str, Any],
-    *,
-    size: int,
-    resize: int | None = None,
-    aspect: str = ASPECT,
-    weight_file: object = None,
-) -> Run:
-    """Parameters that differ from the paper's, px of the square, px of the shorter side before the crop (None: in the
-    paper's ratio), aspect, file of weights -> Run.
+def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
+    """Parameters that differ from the paper's, options -> Run. Those of the options' `settings` count too.
 
     Raises ReconpatchError that names the parameter and the fix.
     """
-    shorter = (resize or default_resize(size)) if aspect == "crop" else size
-    view: dict[str, Any] = {"crop": size, "resize": shorter}
-    source = {} if weight_file is None else {"weights": "file"}
-    settings = vary(DEFAULTS, dict(changes) | source | view, "settings")
-    return fitted(settings, Networks().channels, "settings")
+    settings = options.settings or {}
+    check_no_options(settings)
+    resize = default_resize(options.size) if options.resize is None else options.resize
+    view = {"crop": options.size, "resize": resize if options.aspect == "crop" else options.size}
+    source = {} if options.weight_file is None else {"weights": "file"}
+    run = fitted(vary(DEFAULTS, {**changes, **settings, **source, **view}, "settings"), Networks().channels, "settings")
+    if run.augment != "none":
+        raise ReconpatchError("only for the robustness study of the workflow", where="augment", fix="leave it out")
+    if run.weights == "file" and options.weight_file is None:  # as after `load`
+        raise ReconpatchError(
+            "file, but none is named", where="weights", fix="give weight_file=FILE (--weight-file FILE)"
+        )
+    return run

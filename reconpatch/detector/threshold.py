@@ -53,14 +53,15 @@ def images_needed(rate: float) -> int:
     return math.ceil(round(1 / rate - 1, 9))
 
 
-def check_rate(rate: float) -> None:
-    """Raise ReconpatchError unless the false-alarm rate is in [SMALLEST_RATE, 1)."""
+def check_rate(rate: float) -> float:
+    """False-alarm rate -> the same. Raises ReconpatchError unless it is in [SMALLEST_RATE, 1)."""
     if not SMALLEST_RATE <= rate < 1:
         raise ReconpatchError(
             f"must be at least {SMALLEST_RATE:g} and below 1",
             where=f"false-alarm rate {rate}",
             fix="give 0.05 for 5 %",
         )
+    return rate
 
 
 def choose_threshold(scores: Sequence[float], rate: float) -> Threshold:

@@ -1,17 +1,18 @@
 """The truth about your own photographs, for `evaluate`: from the names of folders, or from a CSV file."""
 
 import csv
+import os
+import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, stem_of
+from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, mask_names, pair_masks, stem_of
 from reconpatch.detector.photographs import Photograph, csv_safe
 from reconpatch.errors import ReconpatchError, quote
 
-GOOD_LABELS = NORMAL | {"0"}  # labels of normal images in a file, in lower case
-MASKS = "ground_truth"  # folder of the masks in MVTec AD's layout
-MaskFiles = dict[Path, dict[str, list[Path]]]  # folder of masks -> stem -> its files
+GOOD_LABELS = NORMAL | {"0", "false"}  # labels of normal images in a file, in lower case
+NO_LABELS = {"", "nan", "<na>", "na", "n/a", "nat", "none", "null"}  # a missing value in tables, in lower case
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,15 @@ def truth_from_folders(
 ) -> list[Truth]:
     """N photographs -> N truths.
 
-    A photograph is normal if any folder in its name is in `normal`. Otherwise it is anomalous, and the last folder in
-    its name is its type of defect. `masks` is a folder with the same folders in it, where the mask of an image is
-    called <stem>.* or <stem>_mask.*. Raises ReconpatchError for a photograph without a folder in its name, and if
-    `masks` is no folder or holds no mask of any photograph.
+    A photograph is normal if any folder in its name is in `normal`, in any case. Otherwise it is anomalous, and the
+    last folder in its name is its type of defect. `masks` is a folder with the same folders in it, where masks are
+    called as `layouts.pair_masks` says. Raises ReconpatchError for a photograph without a folder in its name, if
+    `masks` is no folder or holds no mask of any photograph, and if it is unclear whose a mask is.
     """
     if masks is not None and not masks.is_dir():
         raise ReconpatchError("no such folder of masks", where=masks)
     truths: list[Truth] = []
-    files: MaskFiles = {}
+    names = {name.casefold() for name in normal}
     for photograph in photographs:
         folders = PurePosixPath(photograph.name).parts[:-1]
         if not folders:
@@ -46,71 +47,98 @@ def truth_from_folders(
                 fix="put normal images into a folder good and others into folders named after their defects, or give "
                 "--labels FILE",
             )
-        if any(folder in normal for folder in folders):
-            truths.append(Truth(0, "good", None))
-        else:
-            mask = None if masks is None else find_mask(masks, photograph.name, files)
-            truths.append(Truth(1, folders[-1], mask))
-    anomalous = [name.name for name, truth in zip(photographs, truths, strict=True) if truth.label]
-    if masks is not None and anomalous and not any(truth.mask for truth in truths):
+        normal_one = any(folder.casefold() in names for folder in folders)
+        truths.append(Truth(0, "good", None) if normal_one else Truth(1, folders[-1], None))
+    if masks is None:
+        return truths
+    anomalous = [photograph for photograph, truth in zip(photographs, truths, strict=True) if truth.label]
+    found = find_masks(masks, photographs)  # a mask of a normal image is refused later if it marks anything
+    if anomalous and not any(photograph.name in found for photograph in anomalous):
+        first = PurePosixPath(anomalous[0].name)
         raise ReconpatchError(
             "holds no mask of any image",
             where=masks,
-            fix=f"the mask of {quote(anomalous[0])} must lie in the same folders",
+            fix=f"the mask of {quote(first)} must lie in its folder {quote(first.parent)} and be called "
+            f"{mask_names(first)}",
         )
-    return truths
+    return [
+        replace(truth, mask=found.get(photograph.name)) for photograph, truth in zip(photographs, truths, strict=True)
+    ]
 
 
-def find_mask(masks: Path, name: str, files: MaskFiles) -> Path | None:
-    """Folder of masks, a photograph's name, the folders read so far -> the file of its mask, None if there is none.
+def surplus_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> list[Path]:
+    """N photographs, N truths -> masks that lie beside masks of these photographs, but are masks of none of them."""
+    used = {truth.mask for truth in truths if truth.mask is not None}
+    known = {os.path.realpath(path) for path in (*used, *(photograph.path for photograph in photographs))}
+    beside = (path for folder in {mask.parent for mask in used} for path in _images_in(folder))
+    return sorted(path for path in beside if os.path.realpath(path) not in known)
 
-    The mask lies in the folders of the photograph's name, or in the last of these folders alone. Each folder is read
-    once and added to `files`. Raises ReconpatchError if there are two masks.
+
+def find_masks(masks: Path, photographs: Sequence[Photograph]) -> dict[str, Path]:
+    """Folder of masks, N photographs -> name of a photograph -> its mask; those without a mask are left out.
+
+    A mask lies in the folders of the photograph's name, or in the last of these folders alone. Raises ReconpatchError
+    if a photograph has two masks, or if two photographs have one.
     """
-    path = PurePosixPath(name)
-    stem = stem_of(path)
-    for folder in (masks / path.parent, masks / path.parent.name):
-        if folder not in files:
-            files[folder] = _images_by_stem(folder)
-        candidates = sorted(files[folder].get(stem, []) + files[folder].get(f"{stem}_mask", []))
-        if len(candidates) > 1:
-            raise ReconpatchError(
-                f"and {quote(candidates[1].name)} are masks of one image", where=candidates[0], fix="remove one"
-            )
-        if candidates:
-            return candidates[0]
-    return None
+    own = {os.path.realpath(photograph.path) for photograph in photographs}  # `masks` may be the images' folder
+    by_folder: dict[PurePosixPath, dict[str, list[Photograph]]] = {}  # folder in the name -> stem -> photographs
+    for photograph in photographs:
+        name = PurePosixPath(photograph.name)
+        by_folder.setdefault(name.parent, {}).setdefault(stem_of(name), []).append(photograph)
+    found: dict[str, Path] = {}
+    for parent, by_stem in by_folder.items():
+        for folder in dict.fromkeys((masks / parent, masks / parent.name)):
+            files = [path for path in _images_in(folder) if os.path.realpath(path) not in own]
+            for stem, of_stem in pair_masks(by_stem, files).items():
+                mask, *others = of_stem
+                photograph, *twins = by_stem.pop(stem)
+                if others:
+                    raise ReconpatchError(
+                        f"and {quote(others[0].name)} are masks of one image by their names, {quote(photograph.name)}",
+                        where=mask,
+                        fix="rename one, or move it elsewhere",
+                    )
+                if twins:
+                    raise ReconpatchError(
+                        f"may be the mask of {quote(photograph.name)} and of {quote(twins[0].name)}, which differ only "
+                        "in suffix",
+                        where=mask,
+                        fix="rename one of the images and its mask",
+                    )
+                found[photograph.name] = mask
+    return found
 
 
-def _images_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Folder -> the images in it by stem, without hidden ones; empty if there is no such folder."""
-    files: dict[str, list[Path]] = {}
-    for path in folder.iterdir() if is_folder(folder) else ():
-        if path.suffix.lower() in EXTENSIONS and not hidden(path.name):
-            files.setdefault(stem_of(path), []).append(path)
-    return files
+def _images_in(folder: Path) -> list[Path]:
+    """The images in a folder, without hidden ones; none if there is no such folder."""
+    entries = folder.iterdir() if is_folder(folder) else ()
+    return [path for path in entries if path.suffix.lower() in EXTENSIONS and not hidden(path.name)]
 
 
 def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:
     """CSV file, N photographs -> N truths.
 
-    The columns are `image` (the name exactly as in scores.csv), `label` (one of GOOD_LABELS in any case, or else the
-    type of the defect) and, if you like, `mask` (a path from the file's folder). Raises ReconpatchError that names the
-    wrong line, or the first image without a line, or the first line without an image.
+    The columns are `image` (the name exactly as in scores.csv), `label` (as `good_labels` reads it) and, if you like,
+    `mask` (a path from the file's folder). Raises ReconpatchError that names the wrong line, or the first image without
+    a line, or the first line without an image, or labels that can be read in two ways.
     """
     truths: dict[str, Truth] = {}
-    for number, row in _rows(file):
+    rows = _rows(file)
+    good = good_labels([row["label"] or "" for _, row in rows], file)
+    for number, row in rows:
         where = f"{quote(file)}, line {number}"
         name, label = str(row["image"]), (row["label"] or "").strip()
-        if not label:
-            raise ReconpatchError("no label", where=where, fix="give good, or the type of the defect")
+        if label.lower() in NO_LABELS:
+            raise ReconpatchError(
+                f"no label ({label or 'empty'})", where=where, fix="give good, or the type of the defect"
+            )
         if name in truths:
             raise ReconpatchError(f"{quote(name)} has two lines", where=where, fix="remove one")
         mask_name = (row.get("mask") or "").strip()
         mask = file.parent / mask_name if mask_name else None
         if mask is not None and not mask.is_file():
             raise ReconpatchError(f"{quote(mask)}: no such file", where=where)
-        normal = label.lower() in GOOD_LABELS
+        normal = _plain(label) in good
         truths[name] = Truth(int(not normal), "good" if normal else label, mask)
     names = [csv_safe(photograph.name) for photograph in photographs]
     if missing := [name for name in names if name not in truths]:
@@ -120,6 +148,31 @@ def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth
             f"{len(surplus)} lines of no image that was given, first {quote(min(surplus))}", where=file
         )
     return [truths[name] for name in names]
+
+
+def good_labels(labels: Sequence[str], file: Path) -> Collection[str]:
+    """N labels, the file they are from -> those of normal images, as `_plain` writes them.
+
+    In any case, these are GOOD_LABELS, and all others are types of defects. But where all labels are 1 and -1, they are
+    those of scikit-learn, which `ReConPatch.predict` gives, and 1 is normal. Raises ReconpatchError for -1 beside 0, or
+    beside 1 and others: what they mean is not clear.
+    """
+    different = {_plain(label) for label in labels}
+    if different == {"1", "-1"}:
+        return {"1"}
+    if "-1" in different and different & {"0", "1", "false", "true"}:
+        raise ReconpatchError(
+            f"labels {', '.join(sorted(map(quote, different)))}: is 1 normal, as beside -1, or anomalous, as beside 0?",
+            where=file,
+            fix="give good, or the type of the defect",
+        )
+    return GOOD_LABELS
+
+
+def _plain(label: str) -> str:
+    """Label -> the same in lower case; a whole number without decimals, which pandas gives to a column with gaps."""
+    text = label.strip().lower()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, str | None]]]:

@@ -299,6 +299,8 @@ def read_yaml(file: Path) -> Any:
         loader = _Loader(file.read_text(encoding="utf-8-sig"))
         loader.name = str(file)
         return loader.get_single_data()
+    except ReconpatchError:
+        raise
     except UnicodeDecodeError as error:
         raise ReconpatchError(f"not UTF-8 text (byte {error.start})", where=file, fix="save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:

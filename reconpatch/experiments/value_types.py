@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -88,7 +89,9 @@ def _backbone(value: str) -> str:
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("true and false are not numbers: give a number")
-    return value
+    if isinstance(value, Integral):  # NumPy's, which pydantic does not know
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def _line(value: str) -> str:

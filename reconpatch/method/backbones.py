@@ -18,6 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from reconpatch.device import ALONE
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 from reconpatch.method.embedded import EMBEDDED, check_weights
@@ -88,12 +89,7 @@ def load_network(
     """
     check_levels(name, levels)
     source = weights
-    if weights == "pretrained":
-        net = _download(name, levels)
-    else:
-        with torch.random.fork_rng(devices=[]):  # timm draws from the global stream, which this restores
-            torch.manual_seed(seed)
-            net = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+    net = _download(name, levels) if weights == "pretrained" else _create(name, levels, seed)
     if weights == "file":
         if file is None:
             raise ReconpatchError(f"backbone {name!r}: weights are 'file', but weight_files names no file for it")
@@ -112,6 +108,26 @@ def load_network(
             fix="give the weights that were pinned, or put this digest there if the change is meant",
         )
     return net, {"source": source, "sha256": digest}
+
+
+def _create(name: str, levels: Sequence[int], seed: int) -> nn.Module:
+    """timm name, levels -> network with random weights."""
+    with ALONE, torch.random.fork_rng(devices=[]):  # timm draws from the global stream, which this restores
+        torch.manual_seed(seed)
+        net: nn.Module = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=tuple(levels))
+        return net
+
+
+def network_of(state: Mapping[str, Tensor], name: str, levels: Sequence[int]) -> nn.Module:
+    """Weights as `state_of` gives them, timm name, levels -> the network as `load_network` gave it."""
+    net = _create(name, levels, 0)
+    _fill(net, name, state, "memory")
+    return net
+
+
+def state_of(net: nn.Module) -> dict[str, Tensor]:
+    """A network from `load_network` -> a copy of its weights under timm's names."""
+    return {key.removeprefix("model."): value.detach().clone() for key, value in net.state_dict().items()}
 
 
 def probe(net: nn.Module, side: int) -> None:

@@ -14,6 +14,7 @@ the distances are those of the rule, and the time is that of matrix products.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
+from reconpatch.runtime import Shared, forked
 
 Floats = NDArray[np.float32]
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
@@ -29,6 +31,7 @@ ROUND = 4096  # candidates per round: 2 MB at 128 dimensions
 BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
 REPORTED = 500  # picks on an accelerator between two reports of progress
 LINE = 16  # elements between the results of two threads, so that these lie on separate cache lines
+ONE_BLAS_THREAD = Shared(lambda: threadpool_limits(1, "blas"))
 
 
 def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float32] | None:
@@ -109,6 +112,11 @@ def _pick(
     return n_picked
 
 
+# The same without numba's threads: numba ends a forked process that wants them where its parent had started some. These
+# are not cached, because numba's cache would give them the code with threads.
+_distances_alone, _pick_alone = (njit(fastmath=REASSOCIATE)(each.py_func) for each in (_distances, _pick))
+
+
 def catch_up(
     rows: NDArray[np.float32],
     bounds: NDArray[np.float32],
@@ -178,12 +186,14 @@ def greedy_order(
     picked = np.empty((wanted, points.shape[1]), np.float32)
     centred = np.empty((wanted, points.shape[1] + 1), np.float32)
     order[0], picked[0] = first, points[first]
+    distances_to: Any = _distances_alone if forked() else _distances
+    pick: Any = _pick_alone if forked() else _pick
     before, done, ready = get_num_threads(), 1, 0
     set_num_threads(min(threads, before))
     try:
         # Each thread has its own candidates: more threads of BLAS would compete with these.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-            bounds = _distances(points, points[first])
+        with ONE_BLAS_THREAD(), ThreadPoolExecutor(threads) as pool:
+            bounds = distances_to(points, points[first])
             bounds[first] = -1
             seen = np.ones(n, np.int64)
             while done < wanted:
@@ -197,7 +207,7 @@ def greedy_order(
                 rows, distances = points[candidates], bounds[candidates]
                 catch_up(rows, distances, seen[candidates], picked[:done], centred[:done], mean, pool)
                 ready = done
-                done = _pick(rows, distances, threshold, picked, order, candidates, done, wanted, threads)
+                done = pick(rows, distances, threshold, picked, order, candidates, done, wanted, threads)
                 bounds[candidates] = distances
                 seen[candidates] = done
                 if progress is not None:

@@ -7,17 +7,19 @@ does not know it leaves as it is.
 
 import logging
 import operator
+import threading
 from collections import Counter
-from contextlib import redirect_stderr
-from io import StringIO
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.layers._fx import get_notrace_functions, get_notrace_modules
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from reconpatch.device import ALONE
 
 LOG = logging.getLogger(__name__)
 Activation = tuple[str | None, list[float]]  # oneDNN's name and its numbers
@@ -34,15 +36,44 @@ SUMS = (operator.add, torch.add)  # x += y is traced as x + y
 
 
 class Tracer(fx.Tracer):
-    """Records what a network does with its modules; timm names those that do not survive being traced."""
+    """Records what a network does with its modules; timm names those that do not survive being traced.
+
+    While a tracer records, PyTorch gives it the calls and attributes of all modules of the process. What other threads
+    compute meanwhile with theirs must stay as it is. Two tracers at a time would undo each other's changes: hold ALONE.
+    """
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))  # type: ignore[no-untyped-call]
+        self.thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A module is called: recorded if this thread does it, and else computed."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """An attribute of a module is read: as `call_module`."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one step of the graph."""
         kept = (*get_notrace_modules(), BatchNormAct2d)  # type: ignore[no-untyped-call]
         return isinstance(m, kept) or super().is_leaf_module(m, module_qualified_name)
+
+
+class Shapes(fx.Interpreter):
+    """Computes a traced network step by step and notes the shape of every result."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Node -> its result."""
+        result = super().run_node(n)
+        n.meta["shape"] = getattr(result, "shape", None)
+        return result
 
 
 class JoinedConvolution(nn.Module):
@@ -77,9 +108,9 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
     noise = noise.contiguous(memory_format=torch.channels_last)
     try:
-        traced = fx.GraphModule(net, Tracer().trace(net))
-        with redirect_stderr(StringIO()):  # where ShapeProp prints what it raises
-            expected = ShapeProp(traced).propagate(noise), net(noise)
+        with ALONE:
+            traced = fx.GraphModule(net, Tracer().trace(net))
+        expected = Shapes(traced).run(noise), net(noise)
         fold(traced)
         traced = traced.to(dtype)
         if device.type == "cpu" and joins(dtype):
@@ -169,7 +200,7 @@ def only_user(node: fx.Node) -> fx.Node | None:
 
 def same_shape(one: fx.Node, other: fx.Node) -> bool:
     """Whether two results have one shape, so that nothing is broadcast."""
-    shapes = [getattr(n.meta.get("tensor_meta"), "shape", None) for n in (one, other)]
+    shapes = [n.meta.get("shape") for n in (one, other)]
     return shapes[0] is not None and shapes[0] == shapes[1]
 
 

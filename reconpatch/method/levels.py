@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import nn
 
+from reconpatch.device import ALONE
 from reconpatch.errors import ReconpatchError
 
 DETAILED = 6  # levels of which a message says more than the number
@@ -60,7 +61,7 @@ def check_levels(name: str, levels: Sequence[int]) -> list[dict[str, Any]]:
 
 def _cut(name: str, levels: tuple[int, ...], device: str) -> nn.Module:
     """timm name, levels it has, device -> the network up to the last of these levels, with random weights."""
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with ALONE, torch.random.fork_rng(devices=[]), torch.device(device):  # timm draws from the global stream
         net: nn.Module = timm.create_model(name, features_only=True, feature_cls="getter", out_indices=levels)
     return net.eval()
 

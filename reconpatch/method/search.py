@@ -3,6 +3,8 @@ cannot use.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import PAIRS
-from reconpatch.runtime import visible_devices
+from reconpatch.runtime import forked, visible_devices
 
 Floats = NDArray[np.float32]
 Engine = Literal["faiss on a GPU", "PyTorch on a GPU", "faiss on the CPU"]
@@ -79,12 +81,25 @@ def search_in(patches: Floats, threads: int = 1, device: str = "cpu") -> Search:
     return TorchSearch(patches) if engine == "PyTorch on a GPU" else FaissSearch(patches, threads, engine)
 
 
+@contextmanager
+def own_threads(count: int) -> Iterator[None]:
+    """Have faiss use this number of threads for what the calling thread searches inside the block; one in a forked
+    process, where OpenMP would wait for threads that are not there.
+    """
+    before = faiss.omp_get_max_threads()  # of the calling thread
+    faiss.omp_set_num_threads(1 if forked() else count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 class FaissSearch:
     """A search through faiss."""
 
     def __init__(self, patches: Floats, threads: int = 1, engine: Engine = "faiss on the CPU") -> None:
         self.engine: Engine = engine
-        faiss.omp_set_num_threads(threads)
+        self.threads = threads
         self.index = faiss.IndexFlatL2(patches.shape[1])
         if engine == "faiss on a GPU":
             self.resources = faiss.StandardGpuResources()  # must live as long as the index
@@ -93,7 +108,8 @@ class FaissSearch:
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """As `Search`."""
-        squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
+        with own_threads(self.threads):
+            squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
         return np.sqrt(np.maximum(squared, 0)), rows
 
 

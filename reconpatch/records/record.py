@@ -214,6 +214,8 @@ def _parsed(path: Path, model: type[T]) -> T:
             if not content.get("digest"):
                 raise ValueError("it has no digest of its own")
         return model.model_validate_json(text, strict=True)
+    except ReconpatchError:
+        raise
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, e['loc'])) or 'whole'}: {e['msg']}" for e in error.errors()]
         problem = "; ".join(listed(wrong, 3))

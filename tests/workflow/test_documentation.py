@@ -75,6 +75,10 @@ PLANNED = {
     "--kubernetes-persistent-volumes VOLUME:/data -- all",
     "snakemake --cores 8 --configfile data.yaml -- table_coreset",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension table_selection",
+    "snakemake --cores 8 --configfile configs/real_small.yaml configs/real_long.yaml "
+    "-- table_dimension table_selection",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_sensitivity",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_augmentation",
     *(
         f"snakemake --cores 8 --configfile data.yaml -- table_{name}"
         for name in ("official", "selection", "dimension", "mvtec", "sensitivity")

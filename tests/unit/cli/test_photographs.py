@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from products import SETTINGS, write_products
+from products import SETTINGS, product, write_products
 from running import ROOT
 from sklearn.metrics import roc_auc_score
 
@@ -82,6 +82,18 @@ def test_fit_and_show(good, saved, look, call, tmp_path) -> None:
     assert status == 0 and err == "" and "threshold: " in out
 
 
+def test_fit_says_once_what_it_takes_and_counts_copies_once(call, tmp_path) -> None:
+    """The same pictures in two folders, saved as png and as bmp, and one beside its twin."""
+    for n, photograph in enumerate(sorted(write_products(tmp_path / "in/png", 6).iterdir())):
+        (tmp_path / "in/bmp").mkdir(exist_ok=True)
+        Image.open(photograph).save(tmp_path / f"in/bmp/{n}.bmp")
+    Image.open(tmp_path / "in/bmp/0.bmp").save(tmp_path / "in/bmp/0.tif")
+    status, out, err = call("fit", tmp_path / "in", "--out", tmp_path / "model", *OPTIONS, "--json")
+    first, second, *rest = err.splitlines()
+    assert status == 0 and "remark" not in "".join(rest) and json.loads(out)["images"]["different"] == 6
+    assert first.startswith("remark: ") and "bmp (7), png (6)" in first and second.startswith("remark: 2 images differ")
+
+
 def test_predict(saved, look, call, tmp_path) -> None:
     status, out, _ = call("predict", saved, look, "--out", tmp_path, "--masks", *HERE, "--profile")
     rows, model = table(tmp_path / "scores.csv"), ReConPatch.load(saved, device="cpu", threads=1)
@@ -102,7 +114,8 @@ def test_thresholds_of_predict_in_json(saved, look, call, tmp_path) -> None:
 
     usual = predicted("--profile", name="usual")
     assert usual.keys() == {
-        *("model", "threshold", "map_threshold", "uncertainty", "anomalous", "images", "unreadable", "profile")
+        *("model", "threshold", "map_threshold", "uncertainty", "anomalous", "images", "unreadable", "remarks"),
+        "profile",
     }
     assert usual["uncertainty"]["value"] == usual["threshold"] and usual["profile"]["images"] == 7
     assert [row["image"] for row in usual["images"]] == [row["image"] for row in table(tmp_path / "usual/scores.csv")]
@@ -203,7 +216,7 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
     assert status == 0 and out.startswith("4 normal and 3 anomalous images, 3 masks\n") and "scoring: 7 in" in err
     content = json.loads((tmp_path / "found.json").read_text())
     assert content.keys() == {
-        *("model", "normal", "anomalous", "masks", "metrics", "image_auroc_interval", "threshold")
+        *("model", "normal", "anomalous", "masks", "metrics", "remarks", "image_auroc_interval", "threshold")
     }
     scores = ReConPatch.load(saved, device="cpu", threads=1).anomaly_scores(look)
     assert content["metrics"]["image_auroc"] == pytest.approx(roc_auc_score([0] * 4 + [1] * 3, scores))
@@ -273,3 +286,27 @@ def test_a_model_that_cannot_be_saved_is_kept_elsewhere(good, call, tmp_path, mo
     status, _, error = call("fit", good, "--out", tmp_path / "model", *OPTIONS)
     kept = re.search(r"no room; the model is in (\S+) instead", error)
     assert status == 1 and kept and read_card(Path(kept[1])).images.fitted
+
+
+def test_remarks_on_images_and_masks_are_printed(saved, look, call, tmp_path) -> None:
+    """One line each, by every command, and in the JSON of those that have one; before anything else for fit."""
+    folder, masks = tmp_path / "good", tmp_path / "masks"
+    folder.mkdir()
+    for n in range(5):
+        image = product(n).convert("RGBA")
+        image.putalpha(Image.new("L", image.size, 0))
+        image.save(folder / f"{n}.png")
+    words = ("remark: images of mode RGBA (alpha dropped): 5 ", "remark: images with transparent parts")
+    status, _, err = call("fit", folder, "--out", tmp_path / "model", *OPTIONS)
+    assert status == 0 and all(word in err for word in words) and "UserWarning" not in err
+    status, out, err = call("predict", saved, folder, "--out", tmp_path / "found", "--json", *HERE)
+    assert status == 0 and all(word in err for word in (*words, "remark: images of other modes"))
+    assert len(json.loads(out)["remarks"]) == 3
+    shutil.copytree(look.parent / "masks", masks)
+    for file in (masks / "scratch").iterdir():
+        mask = np.asarray(Image.open(file))
+        Image.fromarray(255 - mask).save(file)
+        Image.fromarray(mask).save(file.with_name(f"9{file.name}"))
+    status, out, err = call("evaluate", saved, look, "--masks", masks, "--json", *HERE)
+    assert status == 0 and "remark: masks of no image that was given: 3 (scratch/9200_mask.png" in err
+    assert "remark: masks that mark most of the image" in err and len(json.loads(out)["remarks"]) == 1

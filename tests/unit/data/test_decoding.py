@@ -1,7 +1,9 @@
+import itertools
 import struct
 import warnings
 import zlib
 from contextlib import suppress
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiffs import tiff
 
-from reconpatch.data.decoding import FORMATS, decode, mask_values, to_rgb
+from reconpatch.data.decoding import FORMATS, decode, mask_values, pixel_digest, to_rgb
 from reconpatch.errors import ReconpatchError
 
 HERE = Path("some folder/a.png")
@@ -35,6 +38,12 @@ def png(values: np.ndarray, depth: int, colour: int, size: tuple[int, int] | Non
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 64), (5, 65), (2, 300)])
+def test_the_digest_is_of_the_size_and_all_pixels(width, height, rng) -> None:
+    values = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    assert pixel_digest(Image.fromarray(values)) == sha256(b"%dx%d " % (width, height) + values.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -83,6 +92,7 @@ def test_transparent_palettes_keep_their_colours_without_a_warning(transparency)
         (b"not an image", "none of PNG"),
         (saved(NOISE, "GIF"), "GIF; save it as png"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (saved(NOISE, "JPEG2000"), "JPEG 2000; save it as png"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS"),
         (b"\n<!DOCTYPE html><title>404</title>", "HTML"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG"),  # never given to its interpreter
@@ -158,3 +168,90 @@ def test_mask_values_are_zero_white_or_between(mode) -> None:
     assert [0 if v == 0 else 2 if v == 255 else 1 for v in values[0]] == [0, 1, 1, 2]
     blue = Image.fromarray(np.array([[(0, 0, 1), (0, 0, 0)]], np.uint8))  # whose luminance rounds to 0
     assert mask_values(blue).tolist() == [[1, 0]]
+
+
+def rgb_of(values: np.ndarray, bits: int, photometric: int | None) -> np.ndarray:
+    """What the values of a TIFF mean: (H, W, channels) -> (H, W, 3) floats from 0, black, to 255. Grey but for
+    photometric 2.
+
+    Without a tag, readers take 0 for white.
+    """
+    scaled = values * (255 / (2**bits - 1))
+    if photometric in (0, None):
+        scaled = 255 - scaled
+    return scaled[..., :3] if photometric == 2 else np.repeat(scaled[..., :1], 3, axis=2)
+
+
+TIFF_KINDS = [  # bits, channels, photometric, what the channels beyond colours are
+    *((bits, 1, photometric, ()) for bits in (1, 2, 4, 8, 12, 16) for photometric in (0, 1, None)),
+    *((bits, 3, 2, ()) for bits in (8, 16)),
+    *((bits, 4, 2, (extra,)) for bits in (8, 16) for extra in (0, 2)),
+    *((bits, 2, 1, (2,)) for bits in (8, 16)),
+    (8, 5, 2, (0, 0)),
+    (8, 5, 1, (0, 0, 0, 0)),
+    (32, 3, 2, ()),
+    (64, 1, 1, ()),
+]
+READ_AT_LEAST = {  # uncompressed, channels interleaved, little-endian
+    *((bits, 1, photometric) for bits in (1, 2, 4, 8, 16) for photometric in (0, 1, None)),
+    *((bits, channels, 2) for bits in (8, 16) for channels in (3, 4)),
+    *((12, 1, 1), (8, 2, 1), (8, 5, 2)),
+}
+
+
+@pytest.mark.parametrize(("bits", "channels", "photometric", "extra"), TIFF_KINDS)
+def test_a_tiff_has_the_pixels_its_tags_describe_or_is_refused_as_a_kind(bits, channels, photometric, extra, rng):
+    """Against the values that were written, for every way to store them."""
+    values = rng.integers(0, 2**bits, (13, 21, channels), dtype=np.uint64)
+    values[..., 3:] = 2**bits - 1  # opaque
+    want = rgb_of(values, bits, photometric)
+    ways = itertools.product((False, True), repeat=4)
+    for planar, deflate, big_endian, reversed_bits in ways:
+        options = {"planar": planar, "deflate": deflate, "big_endian": big_endian, "reversed_bits": reversed_bits}
+        for rows in (None, 5):
+            content = tiff(values, bits, photometric, extra=extra, rows_per_strip=rows, **options)
+            try:
+                picture = decode(content, HERE)
+                got = np.asarray(to_rgb(picture.image))
+            except ReconpatchError as error:
+                assert f"{channels} channel" in error.what and f"{bits} bits" in error.what, (options, str(error))
+                assert "RGB or grey" in error.fix
+                assert any(options.values()) or (bits, channels, photometric) not in READ_AT_LEAST
+            else:
+                assert np.abs(got - want).max() <= 1, options
+                assert picture.extra_bands == (0 in extra)
+                assert picture.deep == (bits > 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tiff(np.zeros((4, 4, 1), np.float16), 16, sample_format=3), "16 floating-point bits"),
+        (tiff(np.zeros((4, 4, 3), np.float32), 32, 2, sample_format=3), "3 channels of 32 floating-point bits"),
+        (tiff(np.full((4, 4, 1), 200), sample_format=2), "below 0"),
+        (tiff(np.zeros((4, 4, 3), int), photometric=6, more={530: (2, 2)}), "PhotometricInterpretation 6"),
+        (tiff(np.zeros((4, 4, 1), int), photometric=32803), "PhotometricInterpretation 32803"),  # a raw sensor's
+        (tiff(np.zeros((4, 4, 1), int), more={259: (34712,)}), "Compression 34712"),  # JPEG 2000
+        (saved(NOISE, "JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "begins as JPEG: .*12-bit"),
+        (png(np.zeros((4, 4), np.uint8), 8, 0, (4, 0)), "begins as PNG"),
+        (b"MM\0+\0\x08\0\0" + bytes(60), "big-endian BigTIFF"),
+    ],
+)
+def test_valid_kinds_that_are_not_read_are_not_called_damaged(content, message) -> None:
+    """The message says which kind it is. What is damaged is not taken for such a kind."""
+    with pytest.raises(ReconpatchError, match=message) as caught:
+        decode(content, HERE)
+    assert caught.value.where == str(HERE) and caught.value.fix
+
+
+def test_every_compression_predictor_and_orientation_gives_the_pixels_written() -> None:
+    """By Pillow, whose writer uses libtiff."""
+    grey = Image.fromarray(np.random.default_rng(1).integers(0, 65536, (48, 64)).astype(np.uint16))
+    for image in (NOISE, NOISE.convert("L"), NOISE.convert("RGBA"), NOISE.convert("P"), NOISE.convert("CMYK"), grey):
+        for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
+            for orientation in (1, 6):
+                tags = {0x0112: orientation} | ({317: 2} if compression == "tiff_lzw" and image.mode != "P" else {})
+                content = saved(image, "TIFF", compression=compression, tiffinfo=tags)
+                want = np.asarray(to_rgb(image))
+                got = np.asarray(to_rgb(decode(content, HERE).image))
+                assert np.array_equal(got, want if orientation == 1 else np.rot90(want, -1)), (image.mode, compression)

@@ -44,6 +44,18 @@ def test_masks_are_compared_after_each_is_turned_by_its_own_exif(mvtec, rng) -> 
     assert (lying.width, lying.height, lying.orientation, lying.mask_orientation) == (40, 48, 6, 6)
 
 
+def test_copies_are_seen_however_they_are_saved(mvtec, rng) -> None:
+    """A training image in the test set, saved in another format."""
+    nut = mvtec / "nut"
+    before = index("mvtec_ad", mvtec, "nut")
+    Image.open(nut / "train/good/001.png").save(nut / "test/good/again.bmp")
+    Image.open(nut / "train/good/001.png").save(nut / "train/good/other.tif", compression="tiff_lzw")
+    said = {line.split(":")[0]: line for line in remarks(index("mvtec_ad", mvtec, "nut")) if " = " in line}
+    assert len(said) == 2 and not any(" = " in line for line in remarks(before))
+    assert "1 (train/good/other.tif = train/good/001.png)" in said["training images that repeat others pixel for pixel"]
+    assert "1 (test/good/again.bmp = train/good/001.png)" in " ".join(said.values())
+
+
 def test_published_categories_at_hand_have_no_problem_and_only_true_remarks(real) -> None:
     root = real / "mvtec_ad"
     items = index("mvtec_ad", root, "bottle", threads=2)

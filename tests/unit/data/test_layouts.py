@@ -7,10 +7,39 @@ from pathlib import Path
 
 import pytest
 from drawing import write_mask
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reconpatch.data.layouts import categories, list_items
+from reconpatch.data.layouts import categories, list_items, pair_masks
 from reconpatch.data.manifest import listing
+from reconpatch.detector.photographs import find_photographs
+from reconpatch.detector.truth import truth_from_folders
 from reconpatch.errors import ReconpatchError
+
+CALLED = [  # how a mask of `000.png` may be called: its ending
+    *(
+        ".png",
+        ".bmp",
+        "_mask.png",
+        "_MASK.PNG",
+        "-Mask.tif",
+        ".mask.png",
+        "_masks.png",
+        "_gt.png",
+        " GT.bmp",
+        "_label.bmp",
+    ),
+    *(
+        "_labels.png",
+        "_ground_truth.png",
+        "_GroundTruth.tiff",
+        ".png.png",
+        ".PNG.png",
+        "_mask.png.png",
+        ".jpg_mask.png",
+    ),
+]
+OTHERWISE = ["-seg.png", "_defect.png", "mask.png", "_mask2.png", "(1).png"]
 
 
 def problems_of(layout: str, folder: Path) -> list[str]:
@@ -43,6 +72,8 @@ def test_what_systems_leave_behind_is_no_part_of_the_data(mvtec) -> None:
     for name in (
         *("train/good/._000.png", "test/bent/._000.png", "ground_truth/bent/._000_mask.png", "test/good/Thumbs.db"),
         *("test/.ipynb_checkpoints/000-checkpoint.png", "train/good/.ipynb_checkpoints/000.png", "test/good/notes.txt"),
+        *("test/@eaDir/000.png/SYNOFILE_THUMB_M.png", "train/good/#recycle/9.png", "test/$RECYCLE.BIN/9.png"),
+        *("ground_truth/lost+found/9.png", "System Volume Information/9.png"),
         *("__MACOSX/train/good/._000.png", "train/good/.hidden.gif", "ground_truth/.x/000.png", "license.txt"),
     ):
         (nut / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +95,57 @@ def test_images_and_masks_are_paired_by_stem(mvtec) -> None:
         f"test/bent/{mac}.PNG": f"ground_truth/bent/{other}_mask.png",
         "test/bent/001.png": "ground_truth/bent/001_mask.Tif",
     }
+
+
+def rename_masks(folder: Path, ending: str) -> None:
+    for mask in sorted(folder.iterdir()):
+        mask.rename(folder / mask.name.replace("_mask.png", ending))
+
+
+@pytest.mark.parametrize("layout", ["mvtec_ad", "folder"])
+@pytest.mark.parametrize("ending", CALLED)
+def test_usual_names_of_masks_pair_them_for_check_and_evaluate(ending, layout, mvtec) -> None:
+    """Also where an image's own name ends like a mask's, and another image has the rest of its name."""
+    nut = mvtec / "nut"
+    rename_masks(nut / "ground_truth/bent", ending)
+    for number, stem in enumerate(("gas", "gas_mask", "part_gt")):
+        (nut / f"test/scratch/00{number}.png").rename(nut / f"test/scratch/{stem}.png")
+        (nut / f"ground_truth/scratch/00{number}_mask.png").rename(nut / f"ground_truth/scratch/{stem}{ending}")
+    assert problems_of(layout, nut) == []
+    stems = {"bent": ("000", "001"), "scratch": ("gas", "gas_mask", "part_gt")}
+    expected = {f"{d}/{stem}.png": f"ground_truth/{d}/{stem}{ending}" for d in stems for stem in stems[d]}
+    items = [item for item in list_items(layout, nut, []) if item.label]
+    assert {item.path.removeprefix("test/"): item.mask for item in items} == expected
+    photographs = find_photographs([nut / "test"])[0]
+    truths = truth_from_folders(photographs, masks=nut / "ground_truth")
+    found = {p.name: t.mask for p, t in zip(photographs, truths, strict=True) if t.mask}
+    assert found == {name: nut / mask for name, mask in expected.items()}
+
+
+@pytest.mark.parametrize("ending", OTHERWISE)
+def test_masks_called_otherwise_are_asked_about(ending, mvtec) -> None:
+    """They may be the user's only truth: no message says to remove them, and each says what masks are called."""
+    nut = mvtec / "nut"
+    for folder in ("bent", "scratch"):
+        rename_masks(nut / "ground_truth" / folder, ending)
+    for layout in ("mvtec_ad", "folder"):
+        assert len(problems_of(layout, nut)) == 2  # one for each folder
+    with pytest.raises(ReconpatchError) as caught:
+        truth_from_folders(find_photographs([nut / "test"])[0], masks=nut / "ground_truth")
+    (nut / f"ground_truth/bent/000{ending}").rename(nut / "ground_truth/bent/000.png")
+    partly = problems_of("mvtec_ad", nut)
+    assert len(partly) == 3  # the image without its mask, the mask without its image, and the other folder
+    for message in (str(caught.value), *partly, *problems_of("folder", nut)):
+        assert "00" in message and "_mask.png" in message and "_gt" in message and "remove" not in message
+
+
+STEMS = [a + b + c for a in ("a", "b") for b in ("", "_mask", "_GT", ".png") for c in ("", "_mask", ".jpg", "-label")]
+
+
+@given(st.sets(st.sampled_from(STEMS), min_size=1), st.sampled_from([*CALLED, ".webp"]))
+def test_one_way_of_calling_masks_pairs_all_whatever_the_images_are_called(stems, ending) -> None:
+    masks = {stem: [Path("masks", stem + ending)] for stem in stems}
+    assert pair_masks(stems, [mask for (mask,) in masks.values()]) == masks
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drawing import write_image, write_mask
+from PIL import Image
 
 from reconpatch.data.index import index
 from reconpatch.data.manifest import check_unchanged, listing, manifest_json, read_manifest
@@ -26,6 +28,17 @@ def test_a_manifest_is_the_same_wherever_the_data_lie_and_read_as_written(mvtec,
     assert read_manifest(file) == (items, json.loads(file.read_text())["digest"])
 
 
+def test_only_copies_have_a_digest_of_their_pixels_in_the_manifest(mvtec, tmp_path) -> None:
+    """Without copies the manifest, and what follows from its digest, is as before there was such a digest."""
+    assert "pixels_sha256" not in manifest_json(index("mvtec_ad", mvtec, "nut"))
+    Image.open(mvtec / "nut/test/good/000.png").save(mvtec / "nut/test/good/again.bmp")
+    items = index("mvtec_ad", mvtec, "nut")
+    (tmp_path / "m.json").write_text(manifest_json(items))
+    read, _ = read_manifest(tmp_path / "m.json")
+    assert read == items
+    assert [item.path for item in read if item.pixels_sha256] == ["test/good/000.png", "test/good/again.bmp"]
+
+
 def test_damaged_edited_and_older_manifests_are_refused(mvtec, tmp_path) -> None:
     text = manifest_json(index("mvtec_ad", mvtec, "nut"))
     # Written by another version, its digest right: a missing field must not become a default.
@@ -42,6 +55,15 @@ def test_damaged_edited_and_older_manifests_are_refused(mvtec, tmp_path) -> None
         with pytest.raises(ReconpatchError, match="not a manifest") as caught:
             read_manifest(tmp_path / "m.json")
         assert caught.value.where == str(tmp_path / "m.json") and "delete it" in caught.value.fix
+
+
+def test_notes_are_read_as_they_were_written_and_left_out_where_there_are_none(mvtec, tmp_path) -> None:
+    plain = index("mvtec_ad", mvtec, "nut")
+    assert "notes" not in manifest_json(plain)
+    noted = [replace(plain[0], notes=("of a single colour",)), replace(plain[1], mask_notes=("a", "b")), *plain[2:]]
+    for items in (plain, noted):
+        (tmp_path / "m.json").write_text(manifest_json(items))
+        assert read_manifest(tmp_path / "m.json")[0] == items
 
 
 def test_what_is_extracted_is_what_was_indexed(mvtec, rng) -> None:

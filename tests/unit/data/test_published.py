@@ -48,10 +48,11 @@ def test_alterations_by_size_content_defects_and_category() -> None:
 def category() -> dict[str, Item]:
     """Three training, two normal and three defective images with masks: nothing to remark on."""
     facts = {"width": 40, "height": 30, "mode": "RGB", "format": "PNG", "bytes": 9}
-    items = [Item(f"train/good/{n}.png", "train", 0, "good", None, f"a{n}", **facts) for n in range(3)]
-    items += [Item(f"test/good/{n}.png", "test", 0, "good", None, f"b{n}", **facts) for n in range(2)]
+    items = [Item(f"train/good/{n}.png", "train", 0, "good", None, pixels_sha256=f"a{n}", **facts) for n in range(3)]
+    items += [Item(f"test/good/{n}.png", "test", 0, "good", None, pixels_sha256=f"b{n}", **facts) for n in range(2)]
     facts |= {"mask_pixels": 50, "mask_sha256": "m", "mask_bytes": 5}
-    items += [Item(f"test/cut/{n}.png", "test", 1, "cut", f"g/cut/{n}.png", f"c{n}", **facts) for n in range(3)]
+    for n in range(3):
+        items.append(Item(f"test/cut/{n}.png", "test", 1, "cut", f"g/cut/{n}.png", pixels_sha256=f"c{n}", **facts))
     return {item.path: item for item in items}
 
 
@@ -66,18 +67,19 @@ def changed(**changes: dict) -> list[Item]:
     return list(items.values())
 
 
-SAME = {f"train_{n}": {"sha256": "x"} for n in range(3)}
+SAME = {f"train_{n}": {"pixels_sha256": "x"} for n in range(3)}
 TURNED = {f"train_{n}": {"orientation": 8} for n in range(3)}
 
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"good_0": {"sha256": "a1"}}, ["that are training images", ": 1 (test/good/0.png = train/good/1.png)"]),
+        ({"good_0": {"pixels_sha256": "a1"}}, ["that are training images", ": 1 (test/good/0.png = train/good/1.png)"]),
         (SAME, ["repeat others", ": 2 (train/good/1.png = train/good/0.png, train/good/2.png = train/good/0.png)"]),
         ({"cut_0": {"mask_between": 3}, "cut_2": {"mask_between": 4}}, ["7 px in all", "(g/cut/0.png, g/cut/2.png)"]),
         ({"cut_0": {"mask_pixels": 1200}}, ["masks of the whole image: 1 (g/cut/0.png)"]),
         ({"train_0": {"path": "train/good/1.bmp", "format": "BMP"}}, ["only in suffix", "train/good/1.bmp"]),
+        ({"train_1": {"path": "train/good/0_GT.png"}}, ["like masks", ": 1 (train/good/0_GT.png of train/good/0.png)"]),
         ({"train_1": {"format": "JPEG"}}, ["another format", "train/good/1.png holds JPEG"]),
         ({"good_1": {"mode": "I;16"}}, ["16-bit grey", "1 (test/good/1.png)"]),
         (TURNED, ["EXIF orientation", ": 3 (train/good/0.png, train/good/1.png, ...)"]),

@@ -26,7 +26,7 @@ def score_in_batches(tolerance: float) -> None:
     network = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "dim": 24, "coreset": 0.2, "neighbours": 3}
     photographs = [product(n, n == 3, size) for n, size in enumerate([(52, 40), (40, 64), (33, 33), (80, 24)] * 2)]
     good = [product(seed) for seed in range(10, 16)]
-    fitted = fit(good, run=small_run("pad", **network, epochs=1), aspect="pad", hold_out=0, threads=2, batch=4)
+    fitted = fit(good, run=small_run("pad", **network, epochs=1), aspect="pad", hold_out=0, threads=2, batch_images=4)
     expected = list(fitted.detector(photographs))
     for batch in (1, 3, 8):
         for one, other in zip(expected, replace(fitted.detector, batch=batch)(photographs), strict=True):

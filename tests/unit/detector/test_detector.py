@@ -6,10 +6,11 @@ from products import SIZE, fit, product, write_products
 from running import ROOT
 
 from reconpatch.data.images import image_array, view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.data.sample import write_sample
 from reconpatch.detector.detector import Detection, Detector, pixels
 from reconpatch.detector.photographs import find_photographs
-from reconpatch.detector.settings import detector_run
+from reconpatch.detector.settings import FitOptions, detector_run
 from reconpatch.device import repeatable
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_yaml
@@ -77,13 +78,13 @@ def test_is_the_workflow_on_a_folder(changes, sample, tmp_path) -> None:
     smoke = read_yaml(ROOT / "configs/smoke.yaml")["set"]
     given = {key: smoke[key] for key in ("backbone", "weights", "learning_rate")}
     given |= {"feature_dim": 128, "level_dim": 128, "dim": 64, "coreset": 0.05} | changes
-    run = detector_run(given, size=64, resize=72)
+    run = detector_run(given, FitOptions(size=64, resize=72))
     width = {"feature_dim": 100} if run.dim == 100 else {}  # PatchCore pools directly to what does not divide
     good = find_photographs([sample / "train/good"])[0][:14]
     test = find_photographs([sample / "test/stain", sample / "test/blur"])[0][:5]
     paths = [[each.path for each in photographs] for photographs in (good, test)]
     bank, image, maps = in_a_row(run.model_copy(update=width), *paths, tmp_path, 4)
-    detector = fit(good, run=run, hold_out=0, batch=4).detector
+    detector = fit(good, run=run, hold_out=0, batch_images=4).detector
     np.testing.assert_array_equal(detector.bank.order, bank.order)
     np.testing.assert_array_equal(detector.bank.patches, bank.patches)
     detections = list(detector(test))
@@ -101,7 +102,7 @@ def small(padded) -> Detector:
 def test_padding_is_no_anomaly(small) -> None:
     """Scores of patches on the padding are 0; the image score is the largest of the others, computed one by one."""
     image = product(5, size=(64, 20))
-    square, seen = pixels(image, small.run, "pad")
+    square, seen, _ = pixels(image, small.run, "pad")
     assert seen == view(64, 20, size=SIZE, resize=SIZE, aspect="pad")
     features = features_of([square], small.backbone, 3, 32, 32)[0]
     on = seen.content(len(features))
@@ -151,7 +152,7 @@ def test_the_peak_is_where_the_map_is_largest(size, aspect) -> None:
     for place in [(12, 12), (10, 14), (14, 9)]:
         rows, columns = np.mgrid[:24, :24]
         bump = np.exp(-((rows - place[0]) ** 2 + (columns - place[1]) ** 2) / 8).astype(np.float32)
-        x, y = Detection(0, 1.0, bump, seen).peak()
+        x, y = Detection(0, 1.0, bump, seen, ImageFacts("", "", "", 1, 1)).peak()
         assert 0 <= x < size[0] and 0 <= y < size[1]
         back = seen.back(bump)
         step = max(1, *(full / length for full, length in zip(size, seen.scaled, strict=True)))

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -11,12 +12,14 @@ from products import SETTINGS, SIZE, detector, product, write_products
 from running import ROOT
 from sklearn.base import clone, is_outlier_detector
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from reconpatch.data.remarks import FEW_BITS
 from reconpatch.detector.estimator import ReConPatch
 from reconpatch.detector.threshold import choose_threshold
 from reconpatch.device import restored
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 
 PARAMETERS = dict(inspect.signature(ReConPatch).parameters)
 
@@ -62,6 +65,22 @@ def test_a_clone_fits_to_the_same_model(model, good, saved, tmp_path) -> None:
     assert twin.detector_.run == model.detector_.run and twin.threshold_ == model.threshold_
     assert twin.save(tmp_path / "again").identity == source.card_.identity
     assert not hasattr(source.fit(good), "card_") and source.threshold_ == model.threshold_
+
+
+def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_path) -> None:
+    """As by the command, for a folder and for a list of paths."""
+    write_products(tmp_path / "good", 4)
+    write_products(tmp_path / "NG", 1, start=9, defect=True)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path)
+    with pytest.raises(ReconpatchError, match="NG"):
+        detector().fit(tmp_path / "good", calibration=tmp_path)
+    product(0).save(tmp_path / "good/000_mask.png")
+    for images in (tmp_path / "good", sorted((tmp_path / "good").iterdir())):
+        with pytest.raises(ReconpatchError, match=r"000_mask\.png"):
+            detector().fit(images)
+        with pytest.warns(UserWarning, match=r"000_mask\.png"):
+            assert len(model.predict(images)) == 5
 
 
 def test_before_fit(tmp_path) -> None:
@@ -111,6 +130,10 @@ def test_every_kind_of_source_gives_the_same_scores(model, tmp_path) -> None:
         np.stack([np.asarray(image) for image in images]),
         (str(paths[0]), images[1], np.asarray(images[2])),
         (image for image in images),
+        *(np.array([str(path) for path in paths]), np.array(paths), np.array([[str(path)] for path in paths])),
+        *(pd.Series(paths, index=[7, 8, 9]), pd.Series([str(path) for path in paths], dtype="string")),
+        *(pd.DataFrame({"path": paths}), pd.DataFrame({"path": paths}).to_numpy(), pd.Index([str(p) for p in paths])),
+        [folder],
     ]
     want = model.anomaly_scores(images)
     for source in sources:
@@ -119,6 +142,22 @@ def test_every_kind_of_source_gives_the_same_scores(model, tmp_path) -> None:
         image.close()
     assert model.anomaly_scores([]).shape == (0,) and model.anomaly_maps([]).shape == (0, SIZE, SIZE)
     assert model.predict([]).shape == (0,) and model.detect([]) == []
+
+
+def test_folders_in_a_list_count_in_its_order(model, tmp_path) -> None:
+    late, early = write_products(tmp_path / "a", 2, start=400), write_products(tmp_path / "b", 1, start=300)
+    files = [*sorted(early.iterdir()), *sorted(late.iterdir()), early / "300.png"]
+    got = model.anomaly_scores([str(early), late, early / "300.png"])
+    np.testing.assert_array_equal(got, model.anomaly_scores(files))
+    twice = detector(method="patchcore").fit([tmp_path / "a", write_products(tmp_path / "c", 4)])
+    assert [each.name for each in twice.fitted_.facts][:2] == [f"{tmp_path}/a/{n}.png" for n in (400, 401)]
+
+
+def test_scikit_learn_is_told_what_images_are() -> None:
+    tags = get_tags(ReConPatch())
+    assert tags.estimator_type == "outlier_detector" and tags.no_validation and not tags.target_tags.required
+    inputs = tags.input_tags
+    assert inputs.string and inputs.one_d_array and not inputs.two_d_array and not inputs.sparse
 
 
 def test_saved_and_loaded(model, saved, new, tmp_path) -> None:
@@ -131,8 +170,15 @@ def test_saved_and_loaded(model, saved, new, tmp_path) -> None:
     )
     stricter = loaded(saved, false_alarm_rate=0.5)
     assert stricter.threshold_ == choose_threshold(model.fitted_.scores, 0.5)
-    with pytest.raises(ReconpatchError, match="false-alarm rate 2"):
-        loaded(saved, false_alarm_rate=2)
+    for wrong in (
+        {"false_alarm_rate": 2},
+        {"false_alarm_rate": "x"},
+        {"threads": 0},
+        {"batch_images": 0},
+        {"device": 1},
+    ):
+        with pytest.raises(ReconpatchError, match=f"options: {next(iter(wrong))} = "):
+            ReConPatch.load(saved, **wrong)
     with pytest.raises(ReconpatchError, match="exists already"):
         model.save(saved)
     with pytest.raises(ReconpatchError, match="copy that folder"):
@@ -153,11 +199,28 @@ def test_other_aspects_other_methods_and_weights_from_a_file(good, saved, model,
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((4, 4, 3), np.uint8), r"images of \(4, 4, 3\)"),
+        (np.zeros((4, 4, 3), np.uint8), r"uint8 \(4, 4, 3\); put one image into a list"),
+        (np.zeros((4, 4), np.uint8), "put one image into a list"),
+        (np.zeros((9, 4, 5), np.uint8), r"give an array \(N, H, W, 3\)"),
+        (np.zeros(3), r"float64 \(3,\)"),
+        (np.array("a.png"), "an array <U5"),
+        (np.array([["a.png", "b.png"]]), r"<U5 \(1, 2\)"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)], "image 1: .*float32"),
-        (Image.new("RGB", (8, 8)), "images are Image"),
+        (Image.new("RGB", (8, 8)), r"type Image; .*: \[image\]"),
         ("no/such/folder", "no such file or folder"),
-        ([str(ROOT)], "a folder, not an image file"),
+        (["no/such/file.png"], "no such file"),
+        (str(ROOT / "configs"), "no images below it"),
+        ([str(ROOT / "configs")], "no images below it"),
+        ("", "an empty path"),
+        (["", "a.png"], "an empty path"),
+        (b"photos", "type bytes"),
+        (5, "type int"),
+        (None, "type NoneType"),
+        ({"a.png": 1}, "type dict"),
+        ({"a.png", "b.png"}, "type set"),
+        (pd.DataFrame({"path": ["a.png"], "lot": [3]}), r"columns path, lot; .*table\['path'\]"),
+        (pd.DataFrame({"path": [3]}), "image 0: an image is int"),
+        (pd.Series([float("nan"), "a.png"]), "image 0: an image is float"),
     ],
 )
 def test_what_is_no_source_is_refused_by_all(images, message, model) -> None:
@@ -169,20 +232,26 @@ def test_what_is_no_source_is_refused_by_all(images, message, model) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"false_alarm_rate": 0}, "false-alarm rate 0"),
-        ({"hold_out": 1}, "hold_out 1"),
-        ({"aspect": "square"}, "aspect 'square'"),
+        ({"false_alarm_rate": 0}, "false_alarm_rate = 0"),
+        ({"hold_out": 1}, "hold_out = 1"),
+        ({"aspect": "square"}, "aspect = .square."),
         ({"settings": {"crop": 8}}, "crop.*size="),
         ({"settings": {"unknown": 8}}, "settings.*unknown"),
         ({"weights": "file"}, "weight_file=FILE"),
         ({"backbone": "resnet10"}, "no such model.*resnet10t"),
-        ({"device": "gpu"}, "device 'gpu'"),
+        ({"device": "gpu"}, "device = .gpu."),
         *(({"coreset": 1e-6}, "keeps none of"), ({"settings": SETTINGS | {"neighbours": 500}}, "neighbours = 500")),
         ({"hold_out": 0.99}, "too few to hold"),
+        ({"threads": 0}, "threads = 0"),
+        ({"resize": 0}, "resize = 0"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"dim": "many"}, "dim = 'many'"),
+        ({"settings": {"augment": "both"}}, "augment"),
     ],
 )
 def test_parameters_that_cannot_work(changes, message, good) -> None:
-    with pytest.raises(ReconpatchError, match=message):
+    """A ValueError, as scikit-learn has it."""
+    with pytest.raises(ValueError, match=message):
         detector(**changes).fit(good)
 
 
@@ -203,3 +272,23 @@ def test_the_process_is_left_as_it_was(good, new, saved) -> None:
         with pytest.raises(ReconpatchError):
             again.predict([None])
         assert state() == before
+
+
+def test_what_is_odd_in_the_images_is_warned_of(good, model, saved, tmp_path) -> None:
+    """At `fit` and when images are scored, also by a model that was loaded; ordinary images give no warning."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for n in range(6):
+        grey = np.asarray(product(n).convert("L"), np.uint16)
+        Image.fromarray(grey * 16).save(folder / f"{n}.png")
+    with pytest.warns(Remark) as warned:
+        odd = detector(epochs=1).fit(folder)
+    assert len(warned) == 2 and all(": 6 (0.png, 1.png, ...)" in str(each.message) for each in warned)
+    assert "mode I;16" in str(warned[0].message) and FEW_BITS in str(warned[1].message)
+    assert list(odd.detector_.modes) == ["I;16"] and list(model.detector_.modes) == ["RGB"]
+    for fitted in (model, ReConPatch.load(saved, device="cpu", threads=1)):
+        with pytest.warns(Remark) as warned:
+            fitted.anomaly_scores([folder / "0.png", product(1)])
+        messages = [str(each.message) for each in warned]
+        assert len(messages) == 3 and any("fitted to (RGB): 1 (" in message for message in messages)
+        fitted.anomaly_scores([product(1)])  # warnings are errors in this suite

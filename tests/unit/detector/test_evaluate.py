@@ -1,4 +1,5 @@
 import json
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +14,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from reconpatch.data.images import mask_array, view
+from reconpatch.data.index import index
+from reconpatch.data.published import remarks
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector.detector import Detection
 from reconpatch.detector.evaluate import Evaluation, evaluate, seen_mask
-from reconpatch.detector.photographs import Photograph
-from reconpatch.detector.truth import Truth
+from reconpatch.detector.photographs import Photograph, find_photographs
+from reconpatch.detector.truth import Truth, truth_from_folders
 from reconpatch.errors import ReconpatchError
 
+FACTS = ImageFacts("", "", "", 48, 40)
 SEEN = view(48, 40, size=32, resize=36, aspect="crop")
 PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 
@@ -28,6 +33,7 @@ class FakeDetector:
 
     run = SimpleNamespace(crop=32)
     threads = 2
+    modes = ("RGB",)
 
     def __init__(self, scores, maps=None, seen=SEEN) -> None:
         self.scores, self.seen = scores, seen
@@ -35,7 +41,7 @@ class FakeDetector:
 
     def __call__(self, photographs):
         for number, _ in enumerate(photographs):
-            yield Detection(number, self.scores[number], self.maps[number], self.seen)
+            yield Detection(number, self.scores[number], self.maps[number], self.seen, FACTS)
 
 
 class NeverScores(FakeDetector):
@@ -129,7 +135,7 @@ def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> 
     sources[4] = Photograph("4.png", tmp_path / "text.png")
     masks = [tmp_path / name for name in ("good.png", "turned.png", "text.png", "missing.png", "turned.png")]
     lines = refused(sources, [truth("bent", mask) for mask in masks]).splitlines()
-    assert len(lines) == 5 and "turned.png: 40x48 px, its image 1.png has 48x40" in lines[1]
+    assert len(lines) == 5 and "turned.png: mask is 40x48 px" in lines[1] and "p.png is 48x40" in lines[1]
     assert all(name in line for name, line in zip(("text.png", "missing.png", "text.png"), lines[2:], strict=True))
     monkeypatch.setattr("reconpatch.detector.evaluate.machine_mb", lambda: 900.0)
     assert "there are 0.9 GB" in refused(photographs(2), [truth("good"), truth("bent", good)])
@@ -144,7 +150,7 @@ def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     for n, file in enumerate(files):
         write_mask(file, (48, 40), (8 + n, 0, 30, 22))  # to the upper edge
     masks = np.zeros((3, 32, 32), bool)
-    masks[:2] = [seen_mask(truth("bent", f), PADDED, photographs(1)[0]) for f in files]
+    masks[:2] = [seen_mask(truth("bent", f), PADDED) for f in files]
     maps[masks] += 0.2
     truths = [*(truth("bent", f) for f in files), truth("good")]
     found = [
@@ -156,3 +162,50 @@ def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     assert found[0]["pixel_auroc"] == pytest.approx(roc_auc_score(*flat), abs=1e-6)
     assert found[0]["pixel_ap"] == pytest.approx(average_precision_score(*flat), abs=1e-6)
     assert found[0]["aupro_30"] == pytest.approx(aupro_by_thresholds(maps, masks, counted), abs=1e-6)
+
+
+def test_masks_are_judged_as_check_judges_them(tmp_path) -> None:
+    """The same masks in a data set, which the index reads, and as files to evaluate with."""
+    root = tmp_path / "nut"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    box = np.zeros((40, 48), np.uint8)
+    box[10:20, 8:24] = 255
+    jpeg, grey, opaque = BytesIO(), box // 2, np.full((40, 48), 255, np.uint8)
+    Image.fromarray(box).save(jpeg, "JPEG", quality=75)
+    kinds = {
+        "plain": box,
+        "empty": box * 0,
+        "inverted": 255 - box,
+        "whole": opaque,
+        "grey": grey,
+        "alpha": np.dstack([opaque] * 3 + [box]),
+        "turned": box.T,
+        "jpeg": np.asarray(Image.open(jpeg)),
+        "sixteen": box.astype(np.uint16) * 257,
+        "colour": np.dstack([box, box * 0, box * 0]),
+    }
+    for folder in ("train/good", "test/good", "test/bent", "ground_truth/bent", "ground_truth/good"):
+        (root / folder).mkdir(parents=True)
+    for n in range(2):
+        Image.fromarray(noise + np.uint8(n)).save(root / f"train/good/{n}.png")
+    for marks_good in (False, True):
+        Image.fromarray(noise - np.uint8(3)).save(root / "test/good/9.png")
+        Image.fromarray(box * marks_good).save(root / "ground_truth/good/9_mask.png")
+        for kind, values in kinds.items():
+            Image.fromarray(noise + np.uint8(5)).save(root / "test/bent/0.png")
+            Image.fromarray(values).save(root / "ground_truth/bent/0_mask.png")
+            found = find_photographs([root / "test"])[0]
+            truths = truth_from_folders(found, masks=root / "ground_truth")
+            try:
+                said = remarks(index("mvtec_ad", tmp_path, "nut"))
+            except ReconpatchError as error:
+                with pytest.raises(ReconpatchError) as caught:
+                    evaluate(NeverScores([]), found, truths, None, lambda *_: None)
+                assert str(caught.value).splitlines()[1:] == [line.strip() for line in str(error).splitlines()[1:]]
+                assert marks_good or kind in ("empty", "turned")
+            else:
+                assert not marks_good and kind not in ("empty", "turned")
+                got = evaluate(FakeDetector([1.0, 0.5]), found, truths, None, lambda *_: None).remarks
+                of_masks = [remark.replace("ground_truth/", "") for remark in said if "masks" in remark]
+                assert [remark for remark in got if "masks" in remark] == of_masks
+                assert bool(of_masks) == (kind not in ("plain", "sixteen"))

@@ -1,18 +1,19 @@
-import shutil
 import tempfile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from products import SIZE, detector, fit, product, small_run, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.data.images import view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector import fit as module
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.fit import draw_held_out, without_padding
-from reconpatch.detector.photographs import ImageFacts, find_photographs
+from reconpatch.detector.photographs import find_photographs
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_rows
 from reconpatch.method.features import features_of
@@ -20,7 +21,7 @@ from reconpatch.method.training import train
 
 
 def facts(digests: str) -> list[ImageFacts]:
-    return [ImageFacts(f"{n}.png", digest, 4, 4) for n, digest in enumerate(digests)]
+    return [ImageFacts(f"{n}.png", f"{n}", digest, 4, 4) for n, digest in enumerate(digests)]
 
 
 @given(st.text("abcdefgh", min_size=1, max_size=30), st.floats(0, 0.99), st.integers(0, 99))
@@ -65,16 +66,16 @@ def test_held_out_images_are_scored_by_the_finished_detector(few, fitted) -> Non
 
 
 def test_calibration_images_replace_held_out_ones(few, on_all, tmp_path) -> None:
-    """Copies among them count once."""
+    """Copies among them count once, however they are saved."""
     more = write_products(tmp_path / "more", 2, start=50)
     for n in range(2):
-        shutil.copy(more / "050.png", more / f"copy{n}.png")
+        Image.open(more / "050.png").save(more / f"copy{n}.bmp")
     found = fit(few, find_photographs([more])[0])
     assert found.held_out == [12, 13, 14, 15] and len(found.scores) == len(found.peaks) == 2
     np.testing.assert_array_equal(found.detector.bank.patches, on_all.detector.bank.patches)
     assert on_all.scores == on_all.peaks == on_all.held_out == [] and on_all.level == 0
-    shutil.copy(few / "003.png", more / "x.png")
-    with pytest.raises(ReconpatchError, match=r"calibration: 1 images are copies.*x\.png of 003\.png"):
+    Image.open(few / "003.png").save(more / "x.tif")
+    with pytest.raises(ReconpatchError, match=r"calibration: 1 images are copies.*x\.tif of 003\.png"):
         fit(few, find_photographs([more])[0])
 
 

@@ -26,6 +26,7 @@ from reconpatch.detector.model_folder import (
     seal,
     thresholds,
 )
+from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import choose_threshold
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
@@ -197,21 +198,21 @@ BANKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_digests_that_fit_do_not_make_parts_fit(changes, run, message, copy) -> None:
     forge(copy, PARTS | changes, **run)
     with pytest.raises(ReconpatchError, match=message):
-        load(copy, device="cpu")
+        load(copy, Machine(device="cpu", threads=1))
 
 
 def test_a_model_too_large_for_the_machine_is_refused_before_it_is_loaded(copy, monkeypatch) -> None:
-    monkeypatch.setattr(backbones, "load_backbone", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(backbones, "load_network", lambda *_, **__: pytest.fail("loaded"))
     monkeypatch.setattr(MemoryBank, "load", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(ReconpatchError, match="GB of memory with 100000000 images a pass") as error:
-        load(copy, device="cpu", batch=10**8)
+    with pytest.raises(ReconpatchError, match="GB of memory with 1000000 images a pass") as error:
+        load(copy, Machine(device="cpu", batch_images=10**6))
     assert "batch_images" in error.value.fix
     card = read_card(copy)
     (copy / CARD).write_text(
         changed(card, run=card.run.model_dump(mode="json") | {"resize": 8192, "crop": 8192}).model_dump_json()
     )
     with pytest.raises(ReconpatchError, match="GB of memory with 8 images a pass"):
-        load(copy, device="cpu")
+        load(copy, Machine(device="cpu", threads=1))
 
 
 def test_thresholds_are_chosen_for_any_rate(saved) -> None:

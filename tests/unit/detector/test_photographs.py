@@ -30,12 +30,64 @@ def names(*sources: Path) -> list[str]:
 
 def test_any_depth_any_case_nothing_hidden(tmp_path) -> None:
     kept = ["a.png", "B.JPG", "deep/er/c.TiF", "deep/d.webp", "e.jpeg", "f.bmp", "g.tiff"]
-    left = [".hidden.png", "deep/.cache/h.png", "__MACOSX/._a.png", "notes.txt", "Thumbs.db", "README"]
+    left = [".hidden.png", "deep/.cache/h.png", "notes.txt", "Thumbs.db", "README"]
     touch(tmp_path, *kept, *left)
     found, remarks = find_photographs([tmp_path])
     assert [each.name for each in found] == sorted(kept)
     assert all(each.path == tmp_path / each.name for each in found)
     assert len(remarks) == 3 and all(remark.startswith("1 files ending in ") for remark in remarks)
+
+
+def test_folders_of_systems_and_network_drives_are_left_out_with_a_remark(tmp_path) -> None:
+    left = ["@eaDir/a.png/SYNOFILE_THUMB_M.jpg", "deep/@eaDir/b.jpg", "#recycle/c.png", "$RECYCLE.BIN/d.png"]
+    left += ["System Volume Information/e.png", "lost+found/f.png", "deep/@Recycle/g.png", "__MACOSX/._a.png"]
+    touch(tmp_path, "a.png", "deep/b.png", *left)
+    found, remarks = find_photographs([tmp_path])
+    assert [each.name for each in found] == ["a.png", "deep/b.png"] and len(remarks) == 7
+    for name in ("2 folders @eaDir", "#recycle", "$RECYCLE.BIN", "System Volume", "lost+found", "@Recycle", "__MACOSX"):
+        assert any(name in remark for remark in remarks)
+    assert names(tmp_path / "#recycle") == ["c.png"]  # given by the user
+
+
+MIXED = [  # files, what fit, predict and evaluate say of them: refused, remarked on or nothing
+    (["good/0.png", "NG/1.png"], "refused", "", ""),
+    (["day 1/Good/0.png", "day 1/scratches/1.png"], "refused", "", ""),
+    (["0.png", "bad_parts/1.png"], "refused", "", ""),
+    (["line/a/0.png", "line/N.i.O./1.png"], "refused", "", ""),
+    (["0.png", "good/1.png"], "refused", "", ""),
+    (["gut/0.png", "fehler/1.png"], "remark", "", ""),
+    (["0.png", "thumbs/0.png"], "remark", "", ""),
+    (["good/monday/0.png", "ok/1.png"], "", "", ""),
+    (["no defects/0.png", "no defects/1.png"], "", "", ""),
+    (["nut/train/good/0.png", "nut/test/good/0.png"], "refused", "refused", "refused"),
+    (["0.png", "Masks/0.png"], "refused", "refused", "refused"),
+    (["good/0.png", "bent/0.png", "ground truth/bent/0.png"], "refused", "refused", "refused"),
+    (["good/0.png", "good/0_mask.png"], "refused", "remark", "remark"),
+    (["bent/0.jpg", "bent/0-GT.PNG"], "refused", "remark", "remark"),
+    (["gas_mask.png", "gas_oven.png"], "", "", ""),
+    (["0.png", "0.jpg"], "remark", "remark", "remark"),
+]
+
+
+@pytest.mark.parametrize(("files", "fit", "predict", "evaluate"), MIXED, ids=str)
+def test_what_may_be_no_photograph_of_a_good_product_is_asked_about(files, fit, predict, evaluate, tmp_path) -> None:
+    touch(tmp_path, *files)
+    assert find_photographs([tmp_path])[1] == []  # without a purpose, for example with a file of labels
+    for purpose, expected in (("fit", fit), ("predict", predict), ("evaluate", evaluate)):
+        if expected == "refused":
+            with pytest.raises(ReconpatchError) as caught:
+                find_photographs([tmp_path], purpose)
+            assert caught.value.fix and any(part in str(caught.value) for part in Path(files[-1]).parts)
+        else:
+            assert len(find_photographs([tmp_path], purpose)[1]) == int(expected == "remark")
+
+
+def test_folders_that_are_given_one_by_one_are_taken_as_given(tmp_path) -> None:
+    touch(tmp_path, "good/0.png", "NG/1.png", "masks/2.png")
+    folders = [tmp_path / name for name in ("good", "NG", "masks")]
+    for purpose in ("fit", "predict", "evaluate"):
+        assert [each.name for each in find_photographs(folders, purpose)[0]] == ["0.png", "1.png", "2.png"]
+    assert find_photographs(folders, "fit")[1] == []
 
 
 def test_every_suffix_is_read_or_refused(tmp_path, rng) -> None:
@@ -189,6 +241,24 @@ def test_facts_and_all_problems_at_once(tmp_path, rng, damage) -> None:
     with pytest.raises(ReconpatchError, match=r"^3 problems of the images") as error:
         examine(sources, 2, quiet)
     assert [Path(line.split(":")[0]).name for line in str(error.value).splitlines()[1:]] == ["1.png", "2.png", "3.png"]
+
+
+def test_copies_share_the_digest_of_their_pixels_however_they_are_saved(tmp_path, rng) -> None:
+    write_image(tmp_path / "a.png", rng, (7, 5))
+    picture = Image.open(tmp_path / "a.png")
+    picture.save(tmp_path / "b.png", compress_level=0)
+    picture.save(tmp_path / "c.bmp")
+    picture.save(tmp_path / "d.tif", compression="tiff_lzw")
+    picture.save(tmp_path / "e.webp", lossless=True)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "f.png", exif=exif)
+    picture.putpixel((6, 4), tuple(255 - value for value in picture.getpixel((6, 4))))
+    picture.save(tmp_path / "g.png")
+    files = find_photographs([tmp_path])[0]
+    *copies, other = examine([*files[:6], np.asarray(Image.open(tmp_path / "a.png")), files[6]], 2, quiet)
+    assert len({facts.pixels_sha256 for facts in copies}) == 1 != len({facts.sha256 for facts in copies})
+    assert other.pixels_sha256 != copies[0].pixels_sha256
 
 
 def test_the_shape_is_part_of_the_digest_of_an_array() -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from scipy import ndimage
 
 from reconpatch.data.images import ASPECTS, view
+from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector.detector import Detection
-from reconpatch.detector.photographs import find_photographs, load
+from reconpatch.detector.photographs import find_photographs, load_with_facts
 from reconpatch.detector.predict import (
     COLUMNS,
     OUTLINE_COLOUR,
@@ -34,17 +35,19 @@ class FakeDetector:
     """Scores 0.1, 0.2, ... and a map with a bump."""
 
     batch = 2
+    modes = ("RGB",)
 
     def __call__(self, photographs, unreadable):
         for number, photograph in enumerate(photographs):
             try:
-                image = load(photograph)
+                image, facts = load_with_facts(photograph)
             except ReconpatchError as error:
                 unreadable(number, error)
                 continue
             values = np.zeros((16, 16), np.float32)
             values[4:7, 8:12] = 1 + number
-            yield Detection(number, (number + 1) / 10, values, view(*image.size, size=16, resize=18, aspect="crop"))
+            seen = view(*image.size, size=16, resize=18, aspect="crop")
+            yield Detection(number, (number + 1) / 10, values, seen, facts)
 
 
 def quiet(*_: object) -> None:
@@ -139,7 +142,8 @@ def smooth(width: int, height: int, aspect: str, seed: int = 0) -> Detection:
     """A smooth map between 0 and 1."""
     values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((24, 24)), 3)
     values = ((values - values.min()) / np.ptp(values)).astype(np.float32)
-    return Detection(0, 1.0, values, view(width, height, size=24, resize=28, aspect=aspect))
+    seen = view(width, height, size=24, resize=28, aspect=aspect)
+    return Detection(0, 1.0, values, seen, ImageFacts("", "", "", width, height))
 
 
 def picture(image: Image.Image) -> np.ndarray:

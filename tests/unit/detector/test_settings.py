@@ -1,25 +1,70 @@
 import inspect
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.detector.settings import SAME_NAME, check_no_options, detector_run
+from reconpatch.detector.settings import SAME_NAME, FitOptions, Machine, check_no_options, checked, detector_run
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import BASELINE, Run
+from reconpatch.runtime import threads_here
 
 
 def test_the_estimators_defaults_are_the_papers() -> None:
     default = {name: p.default for name, p in inspect.signature(ReConPatch).parameters.items()}
-    options = {key: default[key] for key in ("size", "resize", "aspect")}
-    assert detector_run({key: default[key] for key in SAME_NAME}, **options) == BASELINE
+    options = checked(FitOptions, {key: default[key] for key in FitOptions.model_fields})
+    assert detector_run({key: default[key] for key in SAME_NAME}, options) == BASELINE
+    assert options == FitOptions() and options.threads == threads_here()
 
 
 def test_options_become_parameters() -> None:
-    assert detector_run({}, size=320).resize == 366  # 256 to 224
-    assert detector_run({}, size=320, resize=330).resize == 330
-    assert detector_run({}, size=320, resize=999, aspect="pad").resize == 320
-    run = detector_run({"sigma": 2}, size=64, aspect="stretch", weight_file="file.pth")
+    assert detector_run({}, FitOptions(size=320)).resize == 366  # 256 to 224
+    assert detector_run({}, FitOptions(size=320, resize=330)).resize == 330
+    assert detector_run({}, FitOptions(size=320, resize=999, aspect="pad")).resize == 320
+    run = detector_run({}, FitOptions(size=64, aspect="stretch", weight_file=Path("file.pth"), settings={"sigma": 2}))
     assert run == Run(resize=64, crop=64, weights="file", sigma=2.0)
+
+
+def test_options_are_typed_as_the_configuration_is() -> None:
+    """Numbers of NumPy, and numbers as text, are numbers; None is the default where the default is None."""
+    given = {"threads": np.int64(3), "batch_images": "8", "hold_out": np.float32(0.5), "size": 64.0, "resize": None}
+    given |= {"weight_file": "w.pth", "false_alarm_rate": Fraction(1, 4), "settings": {}, "device": np.str_("cpu")}
+    options = checked(FitOptions, given)
+    assert options.model_dump(exclude={"progress"}) == {
+        **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "crop"},
+        **{"weight_file": Path("w.pth"), "settings": {}, "hold_out": 0.5, "false_alarm_rate": 0.25},
+    }
+    assert checked(Machine, {"threads": None}).threads == threads_here()
+    assert checked(FitOptions, {"progress": None}).progress("step", 1, 2) is None
+
+
+WRONG = {
+    "device": ["gpu", None, 0],
+    "threads": [0, -1, 2.5, "auto", True, [2]],
+    "batch_images": [0, None, "many", 1.5, False],
+    "size": [0, None, "large", (64, 64), True, 10**6],
+    "resize": [0, -1, "small", 100],  # the last is below the size
+    "aspect": ["square", None, 1],
+    "weight_file": [5, True, ["a.pth"]],
+    "settings": [["sigma=1"], "sigma=1", 5],
+    "hold_out": [1, 1.0, -0.1, None, "a fifth", float("nan"), True],
+    "false_alarm_rate": [0, 1, 2, None, "five", float("nan"), True],
+    "progress": [True, 0, "bar"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_what_is_no_value_of_an_option_is_refused_by_name(name, value) -> None:
+    with pytest.raises(ReconpatchError, match=f"options: .*{name}"):
+        checked(FitOptions, {name: value})
+
+
+def test_all_wrong_options_are_named_at_once() -> None:
+    with pytest.raises(ReconpatchError) as error:
+        checked(FitOptions, {name: values[0] for name, values in WRONG.items()})
+    assert len(str(error.value).splitlines()) == len(WRONG)
 
 
 @pytest.mark.parametrize(("key", "option"), [("crop", "size"), ("resize", "resize"), ("epochs", "epochs")])

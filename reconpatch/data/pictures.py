@@ -1,0 +1,66 @@
+"""From a decoded picture to its facts: how it is stored, what its pixels give cause to remark on, what a mask marks."""
+
+import numpy as np
+from PIL import Image
+
+from reconpatch.data.decoding import Picture, mask_values
+from reconpatch.data.remarks import (
+    EXTRA_BANDS,
+    FEW_BITS,
+    FEW_VALUES,
+    INVERTED,
+    MASK_ALPHA,
+    ONE_COLOUR,
+    TRANSPARENT,
+    ImageFacts,
+    MaskFacts,
+)
+
+PROBED = 64  # px: a sample of so many rows and columns nearly always shows that an image uses its range
+
+
+def image_facts(name: str, picture: Picture, rgb: Image.Image) -> ImageFacts:
+    """Name of an image, its picture, the same as 8-bit RGB -> its facts, without digests."""
+    notes = [EXTRA_BANDS] if picture.extra_bands else []
+    if _has_alpha(picture.image) and 0 in picture.image.convert("RGBA").getchannel("A").getextrema():
+        notes.append(TRANSPARENT)
+    notes += _range_notes(rgb, picture.deep)
+    mode, (width, height) = picture.image.mode, rgb.size
+    return ImageFacts(name, "", "", width, height, mode, picture.format, picture.orientation, tuple(notes))
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or (image.mode == "P" and "transparency" in image.info)
+
+
+def _range_notes(rgb: Image.Image, deep: bool) -> list[str]:
+    """8-bit RGB image, whether its file has more than 8 bits per value -> notes on the range of its values.
+
+    All pixels are looked at only if a sample of them has a small range, too.
+    """
+    sample = rgb.resize((min(PROBED, rgb.width), min(PROBED, rgb.height)), Image.Resampling.NEAREST)
+    notes: list[str] = []
+    for pixels in (sample, rgb):
+        values = np.asarray(pixels).reshape(-1, 3)
+        low, high = values.min(0), values.max(0)
+        top, widest = int(high.max()), int((high - low).max())  # of the three colours
+        if deep and 0 < top <= 64:  # 14 bits in 16
+            notes = [FEW_BITS]
+        elif widest < 32:
+            notes = [FEW_VALUES if widest else ONE_COLOUR]
+        else:
+            return []
+    return notes
+
+
+def mask_facts(name: str, picture: Picture) -> MaskFacts:
+    """Name of a mask, its picture -> its facts. Raises ReconpatchError, without a place, for modes without a rule."""
+    values = mask_values(picture.image)
+    marked, (height, width) = int(np.count_nonzero(values)), values.shape
+    notes = [EXTRA_BANDS] if picture.extra_bands else []
+    notes += [MASK_ALPHA] if _has_alpha(picture.image) else []
+    border = all(edge.all() for edge in (values[0], values[-1], values[:, 0], values[:, -1]))
+    if values.size > marked and (marked > values.size / 2 or border):
+        notes.append(INVERTED)
+    between = marked - int(np.count_nonzero(values == 255))
+    return MaskFacts(name, width, height, picture.orientation, marked, between, tuple(notes))

@@ -1,0 +1,152 @@
+"""What is known of images and masks once they were read, why a mask is refused, and what is remarked on.
+
+The same rules hold for the images of a category, which `index` reads, and for photographs of your own. `pictures` finds
+the facts; here no pixel is looked at.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from reconpatch.errors import quote
+
+FORMAT_SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg"},
+    "MPO": {".jpg", ".jpeg"},
+    "BMP": {".bmp"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+}
+MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
+    "LA": "alpha dropped",
+    "PA": "alpha dropped",
+    "RGBA": "alpha dropped",
+    "1": "black and white",
+    "P": "palette",
+}
+# Notes: what the content of a file gives cause to remark on. Each is said of "images" or "masks".
+ONE_COLOUR = "of a single colour"
+FEW_VALUES = "that use less than an eighth of the range of values"
+FEW_BITS = (
+    "whose 16-bit values use at most a quarter of their range (12 bits of a camera?), so that few grey levels are left"
+)
+TRANSPARENT = "with transparent parts, where the invisible colours count"
+EXTRA_BANDS = "with extra bands, which are dropped"
+MASK_ALPHA = "with an alpha channel, which does not count"
+INVERTED = (
+    "that mark most of the image, or all of its border, as if black and white were exchanged (black is normal, white "
+    "the defect)"
+)
+EMPTY = "mask of a defective image is empty; mark the defect"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image once it was read."""
+
+    name: str
+    sha256: str  # of the file; of an image in memory, of its pixels; "" where it is not needed, as is the next
+    pixels_sha256: str  # digest of what was decoded, which copies share however they are saved
+    width: int  # px, after the rotation in the EXIF data
+    height: int
+    mode: str = "RGB"  # Pillow's, of the file
+    format: str = ""  # what the file holds, whatever its suffix; "" for an image that was in memory
+    orientation: int = 1  # EXIF's; 1 is upright
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What is known of a mask once it was read."""
+
+    name: str
+    width: int  # px, after the rotation in the EXIF data
+    height: int
+    orientation: int  # EXIF's; 1 is upright
+    marked: int  # px above 0
+    between: int  # px above 0 and not white
+    notes: tuple[str, ...] = ()
+
+
+FILE_PROPERTIES: dict[str, Callable[[ImageFacts], str]] = {  # may tell images apart whatever they show
+    "format": lambda image: image.format,
+    "mode": lambda image: image.mode,
+    "size": lambda image: f"{image.width}x{image.height}",
+}
+
+
+def mask_problems(mask: MaskFacts, path: object, image: object, size: tuple[int, int] | None, label: int) -> list[str]:
+    """Facts of a mask, its path, its image's path and (width, height), None if that is not known, and label (1 is
+    anomalous) -> why the mask cannot be used.
+    """
+    problems: list[str] = []
+    if size is not None and size != (mask.width, mask.height):
+        problems.append(
+            f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}; make them equal"
+        )
+    if label and not mask.marked:
+        problems.append(EMPTY)
+    elif mask.marked and not label:
+        problems.append(f"marks {mask.marked} px of a normal image, {quote(image)}; move the image or empty the mask")
+    return [f"{quote(path)}: {problem}" for problem in problems]
+
+
+def counted(what: str, names: Sequence[str]) -> Iterator[str]:
+    """ "what: count (first, second, ...)", or nothing without names."""
+    if names:
+        yield f"{what}: {len(names)} ({', '.join(map(quote, names[:2]))}{', ...' if len(names) > 2 else ''})"
+
+
+def mask_remarks(masks: Sequence[tuple[MaskFacts, ImageFacts, int]]) -> Iterator[str]:
+    """Masks, each with its image and label -> what the rule "every value above 0 is a defect" hides."""
+    total = sum(mask.between for mask, _, _ in masks)
+    between = f"masks with values between black and white, {total} px in all, which count as defects"
+    yield from counted(between, [mask.name for mask, _, _ in masks if mask.between])
+    yield from counted("masks of the whole image", [m.name for m, _, _ in masks if m.marked == m.width * m.height])
+    empty = [mask.name for mask, _, label in masks if label and not mask.marked]
+    yield from counted("empty masks of defective images, whose pixels all count as normal", empty)
+    yield from _noted("masks", [mask for mask, _, _ in masks])
+    turned = [image.name for mask, image, _ in masks if mask.orientation != image.orientation]
+    yield from counted("images whose masks have another EXIF orientation, each turned as its own says", turned)
+
+
+def image_remarks(images: Sequence[ImageFacts], fitted_modes: Collection[str] = ()) -> Iterator[str]:
+    """Images, modes of those that a model was fitted to (none: not known) -> how the images are stored, by which rule
+    they are read, and what is odd in them.
+    """
+    misnamed = [
+        f"{i.name} holds {i.format}"
+        for i in images
+        if (suffix := PurePosixPath(i.name).suffix.lower()) and suffix not in FORMAT_SUFFIXES.get(i.format, ())
+    ]
+    yield from counted("images of another format than their suffix says", misnamed)
+    for mode in sorted({i.mode for i in images} - {"RGB", "L"}):
+        rule = "16-bit grey, scaled by 1/257" if mode.startswith("I") else MODE_RULES.get(mode, "converted to RGB")
+        yield from counted(f"images of mode {mode} ({rule})", [i.name for i in images if i.mode == mode])
+    if fitted_modes:
+        others = [f"{i.name}: {i.mode}" for i in images if i.mode not in fitted_modes]
+        yield from counted(f"images of other modes than the model was fitted to ({', '.join(fitted_modes)})", others)
+    yield from _noted("images", images)
+    yield from counted("images turned as their EXIF orientation says", [i.name for i in images if i.orientation != 1])
+
+
+def _noted(what: str, files: Sequence[ImageFacts | MaskFacts]) -> Iterator[str]:
+    """One remark for each note."""
+    for note in sorted({note for each in files for note in each.notes}):
+        yield from counted(f"{what} {note}", [each.name for each in files if note in each.notes])
+
+
+def told_apart_by_files(
+    name: str, images: Sequence[ImageFacts], other_name: str, others: Sequence[ImageFacts]
+) -> Iterator[str]:
+    """Two groups -> properties of files that no image of one shares with the other: scores might follow them, not
+    defects.
+
+    A property with many values, for example the sizes of crops, separates groups by chance and is left out.
+    """
+    for what, value_of in FILE_PROPERTIES.items():
+        values, other_values = ({value_of(i) for i in group} for group in (images, others))
+        if 1 <= len(values) <= 2 and 1 <= len(other_values) <= 2 and not values & other_values:
+            apart = f"{', '.join(sorted(values))}; {', '.join(sorted(other_values))}"
+            yield f"{name} images differ from all {other_name} ones in {what}: {apart}"
