@@ -236,8 +236,8 @@ def expand_path(path: str, key: str) -> Path:
     except (ValueError, RuntimeError, OSError) as error:
         raise ReconpatchError(str(error), where=where) from None
     if unset := re.search(VARIABLE, expanded):
-        fix = f"set {unset[0]}, or write the path of a folder or file that is there"
-        raise ReconpatchError(f"there is no such path, and no environment variable {unset[0]}", where=where, fix=fix)
+        what = f"there is no such path, and no environment variable {unset[0]}"
+        raise ReconpatchError(what, where=where, fix="set it or write the path")
     return Path(expanded)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "memory_bank",
     "metrics",
     "patches",
+    "pretrained",
     "scoring",
     "search",
     "training",
