@@ -14,7 +14,7 @@ from reconpatch.data.decoding import Picture, decode, pixel_digest, read_file, t
 from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
 from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
-from reconpatch.data.remarks import EMPTY, mask_problems
+from reconpatch.data.remarks import mask_problems
 from reconpatch.errors import ReconpatchError, quote
 
 
@@ -133,8 +133,7 @@ def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: 
         problems.append(f"{quote(file)}: {error}")
         return item
     size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
-    found = mask_problems(facts, file, folder / item.path, size, item.label)
-    problems.extend(problem for problem in found if not (published and problem.endswith(EMPTY)))
+    problems += mask_problems(facts, file, folder / item.path, size, item.label, may_be_empty=published)
     return replace(
         item,
         mask_sha256=hashlib.sha256(content).hexdigest(),

@@ -38,7 +38,6 @@ INVERTED = (
     "that mark most of the image, or all of its border, as if black and white were exchanged (black is normal, white "
     "the defect)"
 )
-EMPTY = "mask of a defective image is empty; mark the defect"
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,25 @@ FILE_PROPERTIES: dict[str, Callable[[ImageFacts], str]] = {  # may tell images a
 }
 
 
-def mask_problems(mask: MaskFacts, path: object, image: object, size: tuple[int, int] | None, label: int) -> list[str]:
-    """Facts of a mask, its path, its image's path and (width, height), None if that is not known, and label (1 is
-    anomalous) -> why the mask cannot be used.
+def mask_problems(
+    mask: MaskFacts,
+    path: object,
+    image: object,
+    size: tuple[int, int] | None,
+    label: int,
+    *,
+    may_be_empty: bool = False,
+) -> list[str]:
+    """Facts of a mask, its path, its image's path and (width, height), None if that is not known, label (1 is
+    anomalous), whether a mask of a defective image may be empty -> why the mask cannot be used.
     """
     problems: list[str] = []
     if size is not None and size != (mask.width, mask.height):
         problems.append(
             f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}; make them equal"
         )
-    if label and not mask.marked:
-        problems.append(EMPTY)
+    if label and not mask.marked and not may_be_empty:
+        problems.append("mask of a defective image is empty; mark the defect")
     elif mask.marked and not label:
         problems.append(f"marks {mask.marked} px of a normal image, {quote(image)}; move the image or empty the mask")
     return [f"{quote(path)}: {problem}" for problem in problems]

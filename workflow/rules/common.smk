@@ -54,10 +54,6 @@ MEMORY_MB = workflow.global_resources.get("mem_mb").value or int(
     1000 * PLAN.config.memory_gb if PLAN.config.memory_gb else machine_mb()
 )
 if workflow.is_main_process and not ELSEWHERE:
-    # The limit of 100 jobs a second makes Snakemake 9 look for jobs again and again while others run, more often with
-    # every finished job: a fifth of a core after 200. It is meant for what is submitted to other machines.
-    if workflow.scheduling_settings is not None:  # None with --lint
-        workflow.scheduling_settings.max_jobs_per_timespan = None
     workflow.register_resource("mem_mb", MEMORY_MB)
     if GPUS and workflow.global_resources.get("gpu").value is None:
         workflow.register_resource("gpu", max(1, len(visible_devices())))
