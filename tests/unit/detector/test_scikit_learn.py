@@ -45,5 +45,6 @@ class OfRows(ReConPatch):
 
 @pytest.mark.filterwarnings("ignore::reconpatch.errors.Remark")  # stripes of nearly one colour
 @parametrize_with_checks([OfRows()])  # none of them is expected to fail
-def test_checks_of_scikit_learn(estimator, check) -> None:
+def test_checks_of_scikit_learn(estimator, check, monkeypatch) -> None:
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # without it, scikit-learn skips its check of array API dispatch
     check(estimator)
