@@ -82,6 +82,32 @@ else:
     Kind = Literal[tuple(FIGURES)]  # which a type checker cannot follow
 
 
+class View(Section):
+    """The paper's form of a table: which of its numbers it shows, in which rows and columns.
+
+    `rows` and `columns` name `category`, `method`, `metric`, `variant` and axes. What is named in neither, and has
+    several values all the same, makes further rows.
+    """
+
+    rows: list[str] = Field(default=[], description="what tells the rows apart, the outermost first")
+    columns: list[str] = Field(default=["metric", "method"], description="the same for the columns")
+    categories: Literal["all", "means"] = Field(
+        default="all",
+        description="of a view with categories: each of them with the means of their groups and of all, or the means "
+        "alone. A view without categories shows the mean of all",
+    )
+    methods: list[Literal["patchcore", "untrained", "reconpatch"]] | None = Field(
+        default=None, description="the methods shown; null: all"
+    )
+    metrics: list[str] | None = Field(default=None, description="the metrics shown; null: all that tables have")
+    where: dict[str, list[Any]] = Field(
+        default={}, description="axis, or `variant`: its values that are shown; of others all"
+    )
+    paper: Literal["below", "beside"] = Field(
+        default="below", description="where the paper's numbers stand: in a row below ours, or in a column beside it"
+    )
+
+
 class Experiment(Section):
     """One table and its figures. Its runs are all combinations of its variants, axes and seeds."""
 
@@ -110,6 +136,11 @@ class Experiment(Section):
         default=None,
         description="an axis of which a further row takes the value with the best image AUROC on the test set, for "
         "every category and seed. It is labelled as oracle: it shows what such a choice would inflate",
+    )
+    view: View | None = Field(
+        default=None,
+        description="the paper's form of the table; null: a row for each variant and combination of axes (without "
+        "any for each category), a column for each metric and method",
     )
     figures: dict[Kind, Settings] = Field(
         default={},

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
+from reconpatch.experiments.config import View
 from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
 from reconpatch.experiments.rows import same
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
-from reconpatch.experiments.table_settings import CellSettings, TableSettings
+from reconpatch.experiments.table_settings import CellSettings, TableSettings, ViewSettings
 
 
 class Wildcards(Protocol):
@@ -177,11 +178,20 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
             cast(CellSettings, asdict(cell) | {"remarks": _remarks(plan, cell.run)}) for cell in plan.cells[experiment]
         ],
         "reference": {key: _label(plan, experiment, key, value) for key, value in chosen.reference.items()},
+        "view": _view(plan, experiment),
         "oracle": chosen.oracle,
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,
     }
+
+
+def _view(plan: Plan, experiment: str) -> ViewSettings:
+    """The paper's form of an experiment's table, its values as the cells are labelled."""
+    labels = labels_of(plan, experiment)
+    view = plan.experiments[experiment].view or View(rows=labels or ["category"])
+    where = {key: [_label(plan, experiment, key, value) for value in values] for key, values in view.where.items()}
+    return cast(ViewSettings, view.model_dump() | {"where": where})
 
 
 def _label(plan: Plan, experiment: str, key: str, value: Any) -> Any:

@@ -49,6 +49,7 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
     _check_ensemble(where, experiment)
     _check_figures(where, experiment)
     _check_reference(where, experiment)
+    _check_view(where, experiment, axes)
     order = [key for key in axes if key != "seed"] + ["seed"]
     variants = experiment.variants or {"": Variant()}
     in_paper = _paper_columns(name, experiment, axes)
@@ -185,6 +186,28 @@ def _check_reference(where: str, experiment: Experiment) -> None:
     if experiment.oracle is not None and experiment.oracle not in set(labels) - {"variant"}:
         what = f"oracle: {experiment.oracle!r} is no axis of settings"
         raise ReconpatchError(what, where=where, fix=f"name one of {', '.join(sorted(set(labels) - {'variant'}))}")
+
+
+def _check_view(where: str, experiment: Experiment, axes: Collection[str]) -> None:
+    """Raise ReconpatchError for a view of what the table does not have, or with something in its rows and columns."""
+    view, where = experiment.view, f"{where}: view"
+    if view is None:
+        return
+    known = ["category", "method", "metric", *(["variant"] if experiment.variants else []), *axes]
+    for key in (*view.rows, *view.columns, *view.where):
+        if key not in known:
+            raise ReconpatchError(
+                f"{key!r} is no part of the table", where=where, fix=f"choose from {', '.join(known)}"
+            )
+    if twice := [key for key in known if [*view.rows, *view.columns].count(key) > 1]:
+        raise ReconpatchError(f"{twice[0]!r} is there twice", where=where, fix="name it in rows or in columns")
+    if view.metrics is not None:
+        from reconpatch.method.metrics import METRICS  # NumPy is imported for it
+
+        shown = [name for name, metric in METRICS.items() if metric.in_tables]
+        for metric in view.metrics:
+            if metric not in shown:
+                raise ReconpatchError(f"no metric {metric!r}", where=where, fix=f"choose from {', '.join(shown)}")
 
 
 def _check_figures(where: str, experiment: Experiment) -> None:

@@ -275,6 +275,7 @@ _ROWS = (
             "cells": "tables/{experiment}.csv",
             "summary": "tables/{experiment}_summary.csv",
             "defects": "tables/{experiment}_defects.csv",
+            "parquet": "tables/{experiment}.parquet",
             "md": "tables/{experiment}.md",
             "tex": "tables/{experiment}.tex",
             "html": "tables/{experiment}.html",

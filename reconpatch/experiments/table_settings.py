@@ -16,6 +16,18 @@ class CellSettings(TypedDict):
     remarks: list[str]  # on the embedding
 
 
+class ViewSettings(TypedDict):
+    """The paper's form of a table, as `View` of the configuration describes it."""
+
+    rows: list[str]
+    columns: list[str]
+    categories: str  # "all" or "means"
+    methods: list[str] | None
+    metrics: list[str] | None
+    where: dict[str, list[Any]]  # as cells are labelled
+    paper: str  # "below" or "beside"
+
+
 class TableSettings(TypedDict):
     """What a table needs besides records, as plain values: Snakemake compares them with those of the last run."""
 
@@ -26,6 +38,7 @@ class TableSettings(TypedDict):
     targets: list[tuple[str, str]]  # data set and category
     cells: list[CellSettings]
     reference: dict[str, Any]  # labels of the row that others of its method are compared with; {}: none
+    view: ViewSettings
     oracle: str | None  # axis whose best value on the test set makes a further row
     layouts: dict[str, str]  # of every data set
     resamples: int

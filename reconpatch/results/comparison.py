@@ -29,6 +29,7 @@ Key = tuple[str, str, Labels, str]  # data set, category, labels, method
 Entries = dict[Key, dict[str, "Entry"]]
 # Method -> its gains, by name, and the method each is over.
 EFFECT = "effect"  # a further gain: over the same method at the reference place of the table
+NO_NUMBER = "no number"  # verdict where the paper has none
 ORACLE = "oracle: uses the test set"  # label of rows that are no results
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
@@ -99,8 +100,8 @@ class Cell:
     high: float
     paper: float | None
     difference: float  # ours - the paper's
-    verdict: str  # "" where the paper has no number
-    reasons: Sequence[str]  # why ours and the paper's cannot be compared
+    verdict: str  # NO_NUMBER where the paper has none
+    reasons: Sequence[str]  # why ours and the paper's cannot be compared, or why the paper has no number
     seeds: Sequence[int]
     runs: Sequence[str]
     links: Sequence[str]  # records behind a single category
@@ -222,6 +223,15 @@ def published(
     return PaperNumber(number.value, part.strip())
 
 
+def _no_number(paper: Paper | None, labels: Mapping[str, Any], group: str, layout: str, key: tuple[str, str]) -> str:
+    """Why the paper has no number where `published` finds none, arguments as there."""
+    if paper is None:
+        return "the paper has no such table"
+    if layout not in KNOWN:
+        return "the paper does not have this data set"
+    return f"the paper's table has no: {paper.lacks(labels, group, *key)}"
+
+
 def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]) -> str:
     """(ours, paper's, tolerance), all in [0, 1], and what forbids a comparison -> the word for it."""
     if np.isnan(value):
@@ -292,7 +302,10 @@ def cells(
         for name, metric in shown.items():
             ours = Entry.mean([entries[key][name] for key in keys])
             number = published(paper, dict(labels), category, members, layouts[dataset], (method, name))
-            reasons = [] if number is None else _reasons(behind, number)
+            if number is None:
+                reasons = [_no_number(paper, dict(labels), category, layouts[dataset], (method, name))]
+            else:
+                reasons = _reasons(behind, number)
             printed = None if number is None else number.value / 100
             gains = gains_of(entries, keys, name, metric)
             if number is not None:
@@ -318,7 +331,7 @@ def cells(
                     high=ours.ends[1],
                     paper=printed,
                     difference=NAN if printed is None else ours.value - printed,
-                    verdict="" if printed is None else verdict(ours.value, printed, tolerance, reasons),
+                    verdict=NO_NUMBER if printed is None else verdict(ours.value, printed, tolerance, reasons),
                     reasons=reasons,
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),

@@ -1,8 +1,8 @@
-"""One experiment's tables in four formats, from the records at hand: what is missing prints a dash."""
+"""One experiment's tables in five formats, from the records at hand: what is missing prints a dash."""
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,26 +13,26 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, SCORES, STAGES
 from reconpatch.experiments.table_settings import TableSettings
-from reconpatch.files import write_text
+from reconpatch.files import replacing, write_text
 from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record
 from reconpatch.results.comparison import Result, cells, columns
-from reconpatch.results.defects import defect_cells, defect_columns, defect_table
-from reconpatch.results.paper import read_paper
+from reconpatch.results.defects import DefectCell, defect_cells, defect_columns, defect_table
+from reconpatch.results.formats import to_html, to_latex, to_markdown
+from reconpatch.results.paper import Paper, read_paper
+from reconpatch.results.paper_view import PaperView, paper_view
 from reconpatch.results.selection import with_oracle
-from reconpatch.results.summary import summaries, summary_columns, summary_table
+from reconpatch.results.summary import Summary, summaries, summary_columns, summary_table
 from reconpatch.results.tables import (
+    Table,
+    comparability,
     comparison_table,
     cost_table,
     notes,
     provenance,
     published_table,
-    to_html,
-    to_latex,
-    to_markdown,
+    without_constants,
 )
-
-RENDER = {"md": to_markdown, "tex": to_latex, "html": to_html}
 
 
 def gather(settings: TableSettings, folder: Path, stale: Collection[Path] = ()) -> list[Result]:
@@ -85,57 +85,95 @@ def _with_defects(results: Sequence[Result], manifest: Path) -> list[Result]:
     return [replace(result, defects=defects) for result in results]
 
 
+@dataclass(frozen=True)
+class Content:
+    """What the files of a table hold: frames by file, its paper view, and its tables, those of LaTeX apart."""
+
+    frames: Mapping[str, pd.DataFrame]
+    view: PaperView | None
+    tables: Sequence[Table]
+    for_latex: Sequence[Table]
+
+
 def write_table(
     settings: TableSettings, paper_file: Path | None, folder: Path, name: str, stale: Collection[Path] = ()
 ) -> list[Path]:
     """Write the files of the stage `table` below `folder`, without stale records; returns them.
 
-    The first CSV holds the cells, or the rows of a table of costs, the others summaries over categories and types of
-    defect; a table that has none has their header alone. The settings are written beside them as .json, from which
-    `reconpatch verify` makes the tables again.
+    The first CSV holds the cells, or the rows of a table of costs, and so does the Parquet file; the others hold
+    summaries over categories and types of defect. A table that has none has their header alone. The settings are
+    written beside them as .json, from which `reconpatch verify` makes the tables again.
     """
     results = gather(settings, folder, stale)
     if settings["oracle"]:
         results = with_oracle(results, settings["oracle"])
-    caption = [settings["caption"]] if settings["caption"] else []
-    made = provenance(results, settings["absent"])
-    labels = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
-    title, count = settings["title"], settings["resamples"]
-    summary, of_defects = [], []
     if settings["measure"] == "cost":
-        tables = [cost_table(results, title, caption + made)]
-        frame = pd.DataFrame(list(tables[0].rows), columns=tables[0].columns)
+        content = _costs(results, settings)
     else:
-        paper = None if paper_file is None else read_paper(paper_file)
-        tolerance = settings["tolerance"] / 100
-        made_cells = cells(
-            results, paper, settings["layouts"], count=count, tolerance=tolerance, reference=settings["reference"]
-        )
-        summary, of_defects = summaries(made_cells), defect_cells(results, count)
-        frame = pd.DataFrame(columns(made_cells))
-        by_type = defect_table(of_defects, f"{title}: by type of defect")
-        lines = caption + notes(results, made_cells, count=count, tolerance=tolerance) + made
-        if of_defects and by_type is None:
-            lines.append(f"Image AUROC of every type of defect: {_file('defects', name).name}.")
-        more = [
-            summary_table(summary, f"{title}: over all categories", count=count),
-            by_type,
-            None if paper is None else published_table(paper, f"{title}: published by others"),
-        ]
-        tables = [comparison_table(made_cells, title, lines), *(table for table in more if table)]
-    frames = {"cells": frame}
-    for key, (rows, header) in {
-        "summary": summary_columns(summary, labels),
-        "defects": defect_columns(of_defects, labels),
-    }.items():
-        frames[key] = pd.DataFrame(rows, columns=header)
-    texts = {key: each.to_csv(index=False) for key, each in frames.items()}
-    texts |= {key: "\n".join(map(render, tables)) for key, render in RENDER.items()}
+        content = _values(results, settings, None if paper_file is None else read_paper(paper_file), name)
+    texts = {key: frame.to_csv(index=False) for key, frame in content.frames.items()}
+    texts["md"] = to_markdown(content.view, content.tables)
+    texts["html"] = to_html(content.view, content.tables)
+    texts["tex"] = to_latex(content.view, content.for_latex, name)
     texts["settings"] = json.dumps(settings, indent=1) + "\n"
-    files = {key: folder / _file(key, name) for key in texts}
-    for key, file in files.items():
-        write_text(file, texts[key])
+    files = {key: folder / _file(key, name) for key in (*texts, "parquet")}
+    for key, text in texts.items():
+        write_text(files[key], text)
+    with replacing(files["parquet"]) as destination:
+        _typed(content.frames["cells"]).to_parquet(destination, index=False)
     return list(files.values())
+
+
+def _costs(results: Sequence[Result], settings: TableSettings) -> Content:
+    """Results, settings of a table of costs -> its content."""
+    caption = [settings["caption"]] if settings["caption"] else []
+    table = cost_table(results, settings["title"], caption + provenance(results, settings["absent"]))
+    frames = {"cells": pd.DataFrame(list(table.rows), columns=table.columns)}
+    frames |= _further_frames([], [], settings)
+    return Content(frames, None, [table], [without_constants(table)])
+
+
+def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | None, name: str) -> Content:
+    """Results, settings of a table of metrics, the paper's numbers, name of the experiment -> its content."""
+    caption = [settings["caption"]] if settings["caption"] else []
+    title, count, layouts = settings["title"], settings["resamples"], settings["layouts"]
+    tolerance = settings["tolerance"] / 100
+    made = cells(results, paper, layouts, count=count, tolerance=tolerance, reference=settings["reference"])
+    of_defects, of_methods = defect_cells(results, count), summaries(made)
+    by_type = defect_table(of_defects, f"{title}: by type of defect")
+    source = provenance(results, settings["absent"])
+    lines = [*caption, *notes(results, made, count=count, tolerance=tolerance), *source]
+    if of_defects and by_type is None:
+        lines.append(f"Image AUROC of every type of defect: {_file('defects', name).name}.")
+    summary = summary_table(of_methods, f"{title}: over all categories", count=count)
+    published = None if paper is None else published_table(paper, f"{title}: published by others")
+    tables = [comparison_table(made, f"{title}: all values", lines), summary, by_type, published]
+    return Content(
+        frames={"cells": pd.DataFrame(columns(made)), **_further_frames(of_methods, of_defects, settings)},
+        view=paper_view(made, settings["view"], layouts, title, [*caption, *comparability(results, made), *source]),
+        tables=[table for table in tables if table],
+        for_latex=[table for table in (summary, published) if table],
+    )
+
+
+def _further_frames(
+    of_methods: Sequence[Summary], of_defects: Sequence[DefectCell], settings: TableSettings
+) -> dict[str, pd.DataFrame]:
+    """Summaries, AUROCs by type of defect -> frames of their CSV files."""
+    labels = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
+    summary, defects = summary_columns(of_methods, labels), defect_columns(of_defects, labels)
+    return {
+        key: pd.DataFrame(rows, columns=header)
+        for key, (rows, header) in {"summary": summary, "defects": defects}.items()
+    }
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame for Parquet, whose columns have one type each: columns of numbers and texts become texts."""
+    mixed = [str(name) for name in frame if frame[name].dtype == object]
+    return frame.assign(
+        **{name: frame[name].map(lambda value: None if value is None else str(value)) for name in mixed}
+    )
 
 
 def _file(key: str, experiment: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.metrics import METRICS
+from reconpatch.results.names import MEANS, METHODS
 
 COLUMNS = ("category", "method", "metric", "value", "caveat")
 Key = tuple[str, str, str, tuple[float | str, ...]]  # category, method, metric, labels
@@ -41,6 +42,19 @@ class Paper:
         if any(name not in labels for name in self.labels):
             return None
         return self.numbers.get((category, method, metric, tuple(_comparable(labels[name]) for name in self.labels)))
+
+    def lacks(self, labels: Mapping[str, object], category: str, method: str, metric: str) -> str:
+        """A run's labels, which number, of those that are not here -> what the table does not have: the metric, the
+        method, the labels or the category.
+        """
+        if not (left := [key for key in self.numbers if key[2] == metric]):
+            return METRICS[metric].label
+        if not (left := [key for key in left if key[1] == method]):
+            return f"{METRICS[metric].label} of {METHODS[method]}"
+        place = tuple(_comparable(labels.get(name, "")) for name in self.labels)
+        if not [key for key in left if key[3] == place]:
+            return ", ".join(f"{name} {labels.get(name)}" for name in self.labels)
+        return " ".join(MEANS[category].format("").split()) if category in MEANS else "single categories"
 
     def mean(
         self, labels: Mapping[str, object], categories: Sequence[str], method: str, metric: str

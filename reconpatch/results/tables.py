@@ -1,27 +1,20 @@
-"""Tables as text: numbers become Markdown, LaTeX and HTML, with notes that say how to read them.
+"""Tables as text, with notes that say how to read them.
 
 AUROCs are printed x 100, the paper's numbers beside ours.
 """
 
-import html
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
 from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result
-from reconpatch.results.names import METHODS
+from reconpatch.results.names import MEANS, METHODS
 from reconpatch.results.paper import Paper
 
 MISSING = "–"
-MEANS = {
-    **{"mean": "mean of {}", "object": "mean of {} objects", "texture": "mean of {} textures"},
-    **{"aligned": "mean of {} aligned objects", "rotated": "mean of {} rotated objects"},
-}
 GAIN_COLUMNS = {"gain": "gain over PatchCore", "training": "gain of training", EFFECT: "effect"}
 FEW_SEEDS = 6  # below it the spread over seeds is uncertain
 COST_STAGES = {"features": "features", "training": "training", "bank": "coreset", "score": "scores"}
@@ -66,9 +59,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
         if first.method != "reconpatch" and same in seen:
             continue
         seen.add(same)
-        mean = MEANS.get(first.category, "") if first.categories > 1 else ""  # a category may be called "mean"
-        category = mean.format(first.categories) if mean else first.category.replace("_", " ")
-        row = ({"dataset": first.dataset} if several else {}) | {"category": category}
+        row = ({"dataset": first.dataset} if several else {}) | {"category": category_text(first)}
         row |= {label: label_text(first.labels.get(label)) for label in labels} | {"method": METHODS[first.method]}
         for cell in part:
             label = METRICS[cell.metric].label
@@ -153,12 +144,12 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
     if any(cell.paper is not None for cell in cells):
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
-        lines += _caveats(results, cells)
     if any(gain.paper is not None for _, gain in gains):
         lines.append(
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
             "of ours (and with none, if 0 does, too), else smaller or larger; not comparable if one number is not."
         )
+    lines += comparability(results, cells)
     if any(cell.category in ("aligned", "rotated") and cell.categories > 1 for cell in cells):
         lines.append("Aligned objects lie nearly the same way in all images, rotated ones in any way.")
     if any(cell.value != cell.value for cell in cells):
@@ -166,12 +157,23 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     return lines
 
 
+def comparability(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
+    """What forbids to compare cells with the paper's, and why the paper has no number of others."""
+    lines = _caveats(results, cells) if any(cell.paper is not None for cell in cells) else []
+    without: dict[str, list[str]] = {}  # how a reason begins -> what it is about
+    for reason in dict.fromkeys(reason for cell in cells if cell.paper is None for reason in cell.reasons):
+        opening, _, what = reason.partition(": ")
+        without.setdefault(opening, []).append(what)
+    parts = [f"{opening}: {', '.join(what)}" if any(what) else opening for opening, what in without.items()]
+    return [*lines, *(f"No comparison, because {part}." for part in parts)]
+
+
 def _caveats(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
     """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
     named = {d for r in results for d in r.departures} | {flag.text for r in _records(results) for flag in r.flags}
     methods: dict[str, set[str]] = {}  # reason, "" for those that other notes name -> methods
     for cell in cells:
-        for reason in cell.reasons:
+        for reason in cell.reasons if cell.paper is not None else ():
             methods.setdefault("" if reason in named else reason, set()).add(METHODS[cell.method])
     lines = ["Not comparable: rows with settings, weights or data other than the paper's, named below."]
     return (lines if "" in methods else []) + [
@@ -269,6 +271,15 @@ def cost_table(results: Sequence[Result], title: str, notes: Sequence[str]) -> T
     return Table(title, rows, [*notes, *(f"Machine: {machine}." for machine in sorted(machines))], links)
 
 
+def without_constants(table: Table) -> Table:
+    """A table -> the same without columns that say one thing in all rows; notes say it."""
+    said = {column: {row.get(column, "") for row in table.rows} for column in table.columns}
+    constant = {column: texts.pop() for column, texts in said.items() if len(texts) == 1 and len(table.rows) > 1}
+    rows = [{column: text for column, text in row.items() if column not in constant} for row in table.rows]
+    note = [f"In all rows: {'; '.join(f'{column} {text}' for column, text in constant.items())}."] if constant else []
+    return Table(table.title, rows, [*table.notes, *note])
+
+
 def _costs(record: Record) -> dict[str, str]:
     """Record of a run -> time, memory and sizes."""
     stages, bank = record.stages, record.bank
@@ -283,68 +294,13 @@ def _costs(record: Record) -> dict[str, str]:
     return row
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
-
-
-def to_markdown(table: Table) -> str:
-    """Table -> GitHub Markdown with title and notes."""
-    escaped = _frame(table).rename(columns=_markdown).map(_markdown)
-    body = escaped.to_markdown(index=False, disable_numparse=True)
-    return "\n".join([f"**{table.title}**", "", body, "", *(f"- {line}" for line in table.notes), ""])
-
-
-def to_latex(table: Table) -> str:
-    """Table -> a LaTeX table (booktabs), every name escaped."""
-    escaped = _frame(table).rename(columns=_latex).map(_latex)
-    caption = " ".join(map(_latex, [f"{table.title}.", *table.notes]))
-    styled = escaped.style.hide(axis="index")
-    return str(styled.to_latex(hrules=True, caption=caption, position="htbp", column_format="l" * len(table.columns)))
-
-
-def to_html(table: Table) -> str:
-    """Table -> an HTML fragment, every name escaped; a cell links to its records, the first behind its number."""
-    links = table.links or [{} for _ in table.rows]
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-    body = ""
-    for row, link in zip(table.rows, links, strict=True):
-        fields = ((_linked(row.get(c, ""), link.get(c, ())), row.get(c, "")) for c in table.columns)
-        body += "<tr>" + "".join(f'<td class="{_css_class(text)}">{shown}</td>' for shown, text in fields) + "</tr>\n"
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in table.notes)
-    title = html.escape(table.title)
-    return (
-        f"<figure><figcaption>{title}</figcaption><div><table><thead><tr>{head}</tr></thead>\n"
-        f"<tbody>{body}</tbody></table></div><ul>{items}</ul></figure>\n"
-    )
-
-
-def _linked(text: str, links: Sequence[str]) -> str:
-    escaped = html.escape(text)
-    if not links or text == MISSING:
-        return escaped
-    more = "".join(f' <a href="{html.escape(link, quote=True)}">{n}</a>' for n, link in enumerate(links[1:], 2))
-    return f'<a href="{html.escape(links[0], quote=True)}">{escaped}</a>{more}'
-
-
-def _css_class(text: str) -> str:
-    return next((word for word in ("agrees", "above", "below", "larger", "smaller") if text.startswith(word)), "")
-
-
-def _frame(table: Table) -> pd.DataFrame:
-    return pd.DataFrame(list(table.rows), columns=table.columns).fillna("")
-
-
-def _markdown(text: str) -> str:
-    return text.replace("|", r"\|")  # else it would end the cell
-
-
-def _latex(text: str) -> str:
-    """Text as LaTeX prints it. pandas' own escape leaves <, >, | and the minus sign, which then print otherwise."""
-    special = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "^": r"\textasciicircum{}"}
-    special |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}
-    return "".join(special.get(c, c) for c in text)
-
-
 def label_text(value: Any) -> str:
     """The value of a label -> what tables print."""
     return MISSING if value is None or value != value else str(value)
+
+
+def category_text(cell: Cell) -> str:
+    """The category of a cell, or the mean that it is -> what tables print."""
+    if cell.categories > 1:  # else a category may be called "mean"
+        return MEANS.get(cell.category, cell.category).format(cell.categories)
+    return cell.category.replace("_", " ")

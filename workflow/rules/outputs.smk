@@ -11,6 +11,7 @@ rule make_table:
         cells=path("table", "cells"),
         summary=path("table", "summary"),
         defects=path("table", "defects"),
+        parquet=path("table", "parquet"),
         md=path("table", "md"),
         tex=path("table", "tex"),
         html=path("table", "html"),

@@ -1,0 +1,239 @@
+"""The paper's form of a table: its rows and columns, our values with the paper's below or beside them.
+
+The long view of a table, `tables.comparison_table`, has every number with its interval; this one has what one prints.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconpatch.data.published import GROUPS
+from reconpatch.experiments.table_settings import ViewSettings
+from reconpatch.method.metrics import METRICS
+from reconpatch.results.comparison import ORACLE, Cell
+from reconpatch.results.names import METHODS
+from reconpatch.results.statistics import LEVEL
+from reconpatch.results.tables import MISSING, category_text, label_text
+
+OURS, PAPER = "ours", "paper"
+BETTER, WORSE = "*", "†"  # marks of a significant gain and loss
+PRINTED_MEANS = ("object", "texture", "mean")  # those of the paper's tables by category
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A number as it is printed: x 100 with two decimals, or a dash. A mark tells a significant gain or loss."""
+
+    text: str
+    mark: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """A table to print: entries by the names of their row and column; each name has a part per level.
+
+    `row_levels` and `column_levels` say what the levels are. Rows named in `ruled` begin a new part of the table.
+    """
+
+    title: str
+    about: str  # what the numbers are, in a sentence
+    notes: Sequence[str]
+    row_levels: Key
+    column_levels: Key
+    rows: Sequence[Key]
+    columns: Sequence[Key]
+    entries: Mapping[tuple[Key, Key], Entry]
+    ruled: frozenset[Key] = frozenset()
+
+    @property
+    def header(self) -> list[list[tuple[str, int]]]:
+        """For each level of the columns: names, and how many columns each spans."""
+        levels = []
+        for depth in range(1, len(self.column_levels) + 1):
+            groups = itertools.groupby(self.columns, key=lambda column: column[:depth])
+            levels.append([(name[-1], len(list(columns))) for name, columns in groups])
+        return levels
+
+    @property
+    def sparse_rows(self) -> list[tuple[Key, Key]]:
+        """Each row's name, and the same without what its outer levels repeat of the row above."""
+        rows: list[tuple[Key, Key]] = []
+        before: Key = ()
+        for row in self.rows:
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(row, before, strict=False)))
+            rows.append((row, ("",) * same + row[same:]))
+            before = row
+        return rows
+
+    def entry(self, row: Key, column: Key) -> Entry:
+        """The number at a place; without a text where there is none."""
+        return self.entries.get((row, column), Entry(""))
+
+
+def paper_view(
+    cells: Sequence[Cell], settings: ViewSettings, layouts: Mapping[str, str], title: str, notes: Sequence[str]
+) -> PaperView | None:
+    """Cells of a table, how it is viewed, layout of each data set, title, what else must be known -> its paper view.
+
+    None where it has no cells of this kind.
+    """
+    shown = _in_order([cell for cell in cells if _is_shown(cell, settings, cells)], layouts)
+    if not shown:
+        return None
+    rows, columns = _axes(shown, settings)
+    several_methods = len({cell.method for cell in shown}) > 1
+    best = _best(shown, several_methods)
+    beside = settings["paper"] == "beside"
+    with_paper = {_name(cell, columns if beside else rows) for cell in shown if cell.paper is not None}
+    entries: dict[tuple[Key, Key], Entry] = {}
+    for number, cell in enumerate(shown):
+        row, column = _name(cell, rows), _name(cell, columns)
+        ours = Entry(_percent(cell.value), _mark(cell), number in best)
+        if not with_paper:
+            entries[row, column] = ours
+            continue
+        for source, entry in ((OURS, ours), (PAPER, Entry(_percent(cell.paper)))):
+            if source == PAPER and (column if beside else row) not in with_paper:
+                continue
+            key = (row, (*column, source)) if beside else ((*row, source), column)
+            entries[key] = entry
+    last = ("",) if with_paper else ()
+    names_of_rows = _nested(row for row, _ in entries)
+    return PaperView(
+        title=title,
+        about=_about(shown, settings, bool(with_paper)),
+        notes=[*_reading(shown, several_methods), *notes],
+        row_levels=tuple(map(level_text, rows)) + (() if beside else last),
+        column_levels=tuple(map(level_text, columns)) + (last if beside else ()),
+        rows=names_of_rows,
+        columns=_nested(column for _, column in entries),
+        entries=entries,
+        ruled=_ruled(shown, rows, names_of_rows),
+    )
+
+
+def _is_shown(cell: Cell, settings: ViewSettings, cells: Sequence[Cell]) -> bool:
+    """Whether a cell belongs to the view."""
+    by_category = "category" in (*settings["rows"], *settings["columns"])
+    several = any(each.dataset == cell.dataset and each.categories > 1 for each in cells)
+    if several and cell.categories == 1 and (not by_category or settings["categories"] == "means"):
+        return False
+    if cell.categories > 1 and cell.category not in (PRINTED_MEANS if by_category else ("mean",)):
+        return False
+    for key in ("method", "metric"):
+        chosen = settings["methods"] if key == "method" else settings["metrics"]
+        if chosen is not None and getattr(cell, key) not in chosen:
+            return False
+    return all(cell.labels.get(key) in values for key, values in settings["where"].items())
+
+
+def _axes(shown: Sequence[Cell], settings: ViewSettings) -> tuple[list[str], list[str]]:
+    """The cells of a view -> what tells its rows apart, and its columns; what the settings forget makes rows."""
+    columns = settings["columns"]
+    named = [*settings["rows"], *columns]
+    labels = dict.fromkeys(label for cell in shown for label in cell.labels)
+    more = [
+        key
+        for key in ("dataset", "category", *labels, "method", "metric")
+        if key not in named and len({str(_value(cell, key)) for cell in shown}) > 1
+    ]
+    first = [key for key in more if key in ("dataset", "category")]
+    return [*first, *settings["rows"], *(key for key in more if key not in first)], list(columns)
+
+
+def _value(cell: Cell, key: str) -> Any:
+    """What a cell is of: its data set, category, method or metric, or a label."""
+    return getattr(cell, key) if key in ("dataset", "category", "method", "metric") else cell.labels.get(key)
+
+
+def _name(cell: Cell, keys: Sequence[str]) -> Key:
+    """A cell -> the name of its row or column."""
+    texts = {"category": category_text(cell), "method": METHODS[cell.method], "metric": METRICS[cell.metric].label}
+    return tuple(texts[key] if key in texts else label_text(_value(cell, key)) for key in keys)
+
+
+def level_text(key: str) -> str:
+    """What rows or columns are told apart by -> what the table calls it."""
+    return {"dataset": "data set", "metric": ""}.get(key, key)
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None or value != value else f"{100 * value:.2f}"
+
+
+def _mark(cell: Cell) -> str:
+    gain = cell.gains.get("gain")
+    if gain is None or not gain.shown_p <= LEVEL:
+        return ""
+    return BETTER if gain.value > 0 else WORSE
+
+
+def _best(shown: Sequence[Cell], several_methods: bool) -> set[int]:
+    """The cells of a view -> those with the best value as printed: of the methods with the same settings, or, of one
+    method, of the settings. Values chosen on the test set do not take part.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, cell in enumerate(shown):
+        labels = tuple(sorted((key, str(value)) for key, value in cell.labels.items())) if several_methods else ()
+        if cell.value == cell.value and ORACLE not in cell.labels.values():
+            groups.setdefault((cell.dataset, cell.category, cell.metric, labels), []).append(number)
+    best: set[int] = set()
+    for numbers in groups.values():
+        choose = max if METRICS[shown[numbers[0]].metric].higher_is_better else min
+        printed = {number: float(_percent(shown[number].value)) for number in numbers}
+        if len(numbers) > 1:
+            best |= {number for number, value in printed.items() if value == choose(printed.values())}
+    return best
+
+
+def _nested(names: Iterable[Key]) -> list[Key]:
+    """Names of rows or columns -> each once in order of appearance, those alike at an outer level side by side."""
+    once = list(dict.fromkeys(names))
+    order = [{text: n for n, text in enumerate(dict.fromkeys(texts))} for texts in zip(*once, strict=True)]
+    return sorted(once, key=lambda name: [places[text] for places, text in zip(order, name, strict=True)])
+
+
+def _ruled(shown: Sequence[Cell], keys: Sequence[str], rows: Sequence[Key]) -> frozenset[Key]:
+    """The rows before which the table has a rule: where the outermost of several levels changes, and around means."""
+    means = {_name(cell, keys) for cell in shown if cell.categories > 1} if "category" in keys else set()
+    ruled = set()
+    for before, row in itertools.pairwise(rows):
+        is_mean, was_mean = row[: len(keys)] in means, before[: len(keys)] in means
+        if is_mean != was_mean or (len(keys) > 1 and before[0] != row[0]):
+            ruled.add(row)
+    return frozenset(ruled)
+
+
+def _in_order(shown: Sequence[Cell], layouts: Mapping[str, str]) -> list[Cell]:
+    """The cells of a view in the paper's order: the categories of a group, then their mean; last the mean of all."""
+    datasets = list(layouts)
+
+    def place(cell: Cell) -> tuple[int, int, bool]:
+        groups = GROUPS.get(layouts[cell.dataset], {})
+        printed = [name for name in PRINTED_MEANS if cell.category == name or cell.category in groups.get(name, ())]
+        return datasets.index(cell.dataset), PRINTED_MEANS.index(printed[0]) if printed else 0, cell.categories > 1
+
+    return sorted(shown, key=place)
+
+
+def _about(shown: Sequence[Cell], settings: ViewSettings, with_paper: bool) -> str:
+    """What the numbers of a view are, in a sentence."""
+    metrics = ", ".join(dict.fromkeys(METRICS[cell.metric].label for cell in shown))
+    what = dict.fromkeys(category_text(cell) for cell in shown)
+    of = f", {next(iter(what))}" if len(what) == 1 else ""
+    place = f", the paper's values {settings['paper']} ours" if with_paper else ""
+    return f"{metrics[0].upper()}{metrics[1:]} × 100{of}{place}."
+
+
+def _reading(shown: Sequence[Cell], several_methods: bool) -> Iterator[str]:
+    """How to read the view."""
+    yield f"Bold: the best of ours among {'the methods' if several_methods else 'the settings'}, as printed."
+    marks = {_mark(cell) for cell in shown} - {""}
+    for mark, word in ((BETTER, "better"), (WORSE, "worse")):
+        if mark in marks:
+            yield f"{mark}: significantly {word} than PatchCore (p of the paired gain at most {LEVEL:g})."
+    if any(cell.value != cell.value for cell in shown):
+        yield f"{MISSING}: undefined, or not run."
