@@ -26,6 +26,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
+def configs() -> Path:
+    """The folder of the configuration."""
+    return ROOT / "configs"
+
+
+@pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the workflow, without results, that uses the installed package."""
     target = tmp_path / "checkout with a space"

@@ -1,62 +1,11 @@
-import re
-from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, fromstring
 
 import pytest
+from cells import NAN, make_cell
 from drawing import make_record
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reconpatch.results.comparison import Cell, Gain, Result
-from reconpatch.results.tables import (
-    MISSING,
-    Table,
-    comparison_table,
-    cost_table,
-    to_html,
-    to_latex,
-    to_markdown,
-)
-
-FOLDER = Path(__file__).parents[3] / "configs" / "paper"
-NAN = float("nan")
-awkward = st.text(st.sampled_from("ab1 <>&_%$#{}\\~^|\"'–±×−"), min_size=1, max_size=12).map(lambda s: f"a{s}b")
-
-
-def page(text: str) -> tuple[dict[str, list[str]], list[Element]]:
-    """HTML -> the texts of its elements by tag, and the cells of its table."""
-    root = fromstring(text)
-    texts: dict[str, list[str]] = {}
-    for element in root.iter():
-        texts.setdefault(element.tag, []).append("".join(element.itertext()))
-    return texts, list(root.iter("td"))
-
-
-def from_latex(text: str) -> str:
-    """LaTeX -> the text it prints; a special character that is not escaped is an error."""
-    named = {"textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^"}
-    named |= {"textless": "<", "textgreater": ">", "textbar": "|"}
-    tokens = re.findall(r"\\([a-z]+)\{\}|\\([&%$#_{}])|(\$\\pm\$|\$\\times\$|\$-\$|--)|([^\\&%$#_{}~^<>|])|(.)", text)
-    assert not [t for t in tokens if t[4]], f"not escaped: {text}"
-    maths = {r"$\pm$": "±", r"$\times$": "×", "$-$": "−", "--": "–", "": ""}
-    return "".join(named.get(name, "") + escaped + maths[sign] + plain for name, escaped, sign, plain, _ in tokens)
-
-
-def from_markdown(text: str) -> list[list[str]]:
-    """Markdown -> the cells of its table's rows, without the ruler."""
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    split = [[c.strip().replace(r"\|", "|") for c in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
-    assert all(set("".join(cells)) <= set(":- ") for cells in split[1:2])
-    return split[:1] + split[2:]
-
-
-def cell(**changes: Any) -> Cell:
-    """A cell of image AUROC, as `cells` makes it."""
-    fields = {"dataset": "mine", "category": "nut", "categories": 1, "method": "reconpatch", "metric": "image_auroc"}
-    fields |= {"labels": {}, "value": 0.91234, "sd": NAN, "low": 0.85, "high": 0.9612, "paper": None, "flags": []}
-    fields |= {"difference": NAN, "verdict": "", "reasons": []}
-    return Cell(**(fields | {"seeds": [0], "runs": ["r"], "links": ["runs/r/record.json"]} | changes))
+from reconpatch.results.tables import MISSING, Table, comparison_table, cost_table, without_constants
 
 
 def table_of(*made: Cell) -> Table:
@@ -67,9 +16,9 @@ def test_paper_verdict_and_gain_have_columns_where_there_are_any() -> None:
     fields = {"paper": 0.914, "difference": -0.00166, "verdict": "agrees"}
     gain = Gain("patchcore", -0.0042, -0.0151, 0.0049, p=0.1, holm=0.3, paper=0.012, verdict="smaller")
     table = table_of(
-        cell(**fields, gains={"gain": gain}),
-        cell(metric="aupro_30", low=NAN, gains={"gain": Gain("patchcore", 0.5, NAN, NAN, NAN)}),
-        cell(category="bolt", method="patchcore"),
+        make_cell(**fields, gains={"gain": gain}),
+        make_cell(metric="aupro_30", low=NAN, gains={"gain": Gain("patchcore", 0.5, NAN, NAN, NAN)}),
+        make_cell(category="bolt", method="patchcore"),
     )
     first, second = table.rows
     assert first == {
@@ -82,7 +31,7 @@ def test_paper_verdict_and_gain_have_columns_where_there_are_any() -> None:
     }
     assert second["method"] == "PatchCore" and second["image AUROC, gain over PatchCore"] == ""
     assert (second["image AUROC, paper"], second["image AUROC, verdict"]) == (MISSING, MISSING)
-    assert (table_of(cell()).columns) == ["category", "method", "image AUROC"]
+    assert (table_of(make_cell()).columns) == ["category", "method", "image AUROC"]
 
 
 def test_patchcore_rows_are_not_repeated() -> None:
@@ -91,40 +40,11 @@ def test_patchcore_rows_are_not_repeated() -> None:
     for dataset, category in (("mine", "nut"), ("mine", "bolt"), ("other", "nut")):
         for sigma in (0.5, 1.0, 2.0):
             target = {"dataset": dataset, "category": category, "labels": {"sigma": sigma}}
-            made += [cell(**target, method="patchcore", runs=["p"]), cell(**target, runs=[f"r{sigma}"])]
+            made += [make_cell(**target, method="patchcore", runs=["p"]), make_cell(**target, runs=[f"r{sigma}"])]
     shown = [(row["method"], row["sigma"]) for row in table_of(*made).rows]
     assert shown == [("PatchCore", "0.5"), *(("ReConPatch", s) for s in ("0.5", "1.0", "2.0"))] * 3
-    differ = [cell(labels={"dim": dim}, method="patchcore", runs=[f"p{dim}"]) for dim in (64, 512)]
+    differ = [make_cell(labels={"dim": dim}, method="patchcore", runs=[f"p{dim}"]) for dim in (64, 512)]
     assert [row["dim"] for row in table_of(*differ).rows] == ["64", "512"]
-
-
-@settings(deadline=None, max_examples=40)
-@given(awkward, awkward, awkward, awkward)
-def test_names_are_escaped(column, text, title, note) -> None:
-    table = Table(title, [{column: text}], [note])
-    texts, _ = page(to_html(table))
-    assert [texts[tag] for tag in ("figcaption", "th", "td", "li")] == [[title], [column], [text], [note]]
-    assert texts.keys() <= {"figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
-    latex = to_latex(table)
-    header, body = re.findall(r"(.*) \\\\\n", latex)
-    assert (from_latex(header), from_latex(body)) == (column, text)
-    (caption,) = re.findall(r"\\caption\{(.*)\}\n", latex)
-    assert from_latex(caption) == f"{title}. {note}"
-    assert from_markdown(to_markdown(table)) == [[column.strip()], [text.strip()]]
-
-
-def test_cells_link_to_the_records_of_their_seeds_and_verdicts_are_classes() -> None:
-    links = ["runs/a/record.json", 'runs/b&"<c>/record.json', "runs/d/record.json"]
-    table = table_of(cell(links=links), cell(category="mean", categories=2, links=[]))
-    texts, shown = page(to_html(table))
-    found = [[(a.get("href"), a.text) for a in each.iter("a")] for each in shown]
-    assert found[2] == [(links[0], "91.23 [85.0, 96.1]"), (links[1], "2"), (links[2], "3")]
-    assert texts["td"][3] == "mean of 2" and sum(map(len, found)) == 3
-    words = ("agrees", "above", "below", "not comparable")
-    table = table_of(*(cell(category=v, verdict=v, paper=0.9, difference=0.1) for v in words))
-    position = table.columns.index("image AUROC, verdict")
-    _, shown = page(to_html(table))
-    assert [each.get("class") or "" for each in shown[position :: len(table.columns)]] == [*words[:3], ""]
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
@@ -150,6 +70,12 @@ def costly(method: str = "reconpatch", processor: str = "a processor", **changes
     fields = {"labels": {"dim": 512}, "method": method, "seed": 0, "dataset": "mine", "category": "metal_nut"}
     fields |= {"run": "r", "departures": (), "record": record, "link": "runs/r/record.json"}
     return Result(**(fields | changes))
+
+
+def test_columns_that_say_one_thing_become_a_note() -> None:
+    table = Table("Title", [{"a": "1", "b": "x", "c": ""}, {"a": "2", "b": "x"}], ["A note."])
+    assert without_constants(table).rows == [{"a": "1"}, {"a": "2"}]
+    assert without_constants(table).notes[:1] == ["A note."] and "b x" in without_constants(table).notes[1]
 
 
 def test_costs_by_hand() -> None:
