@@ -30,8 +30,9 @@ def view_of(**settings: Any) -> ViewSettings:
 
 
 def cells_of(file: Path, rng: np.random.Generator) -> tuple[list[Cell], ViewSettings]:
-    """File of an experiment -> cells of all its rows with drawn values, if the paper has such a table with drawn numbers
-    of the paper, and its view.
+    """File of an experiment -> cells of all its rows with drawn values, and its view.
+
+    Where the paper has such a table they have drawn numbers of the paper, too.
     """
     in_paper = (file.parents[1] / f"paper/{file.stem}.csv").is_file()
     content = yaml.safe_load(file.read_text(encoding="utf-8"))

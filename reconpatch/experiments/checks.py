@@ -4,7 +4,8 @@ weights that are pinned, and a GPU is there if one is asked for.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def check_sizes(plan: Plan, sides: Mapping[str, int]) -> None:
                     problem = plan.runs[name].problem_with([sides[name] ** 2] * count)
                     if problem:
                         raise ReconpatchError(problem, where=f"experiment {experiment}: {dataset}/{category}")
+
+
+def check_targets(targets: Iterable[str], rules: Iterable[str]) -> None:
+    """Targets that Snakemake was called with, names of rules -> ReconpatchError for one that is neither a rule nor
+    looks like a file, with the nearest names.
+    """
+    known = set(rules)
+    for target in targets:
+        if target not in known and "/" not in target and "." not in target:
+            near = get_close_matches(target, known) or sorted(name for name in known if name.startswith("table_"))
+            raise ReconpatchError("no such target", where=target, fix=f"did you mean {', '.join(near)}?")
 
 
 def stray_weights(plan: Plan, results: Path) -> list[str]:

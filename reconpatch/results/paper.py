@@ -47,14 +47,19 @@ class Paper:
         """A run's labels, which number, of those that are not here -> what the table does not have: the metric, the
         method, the labels or the category.
         """
-        if not (left := [key for key in self.numbers if key[2] == metric]):
+        of_metric = [key for key in self.numbers if key[2] == metric]
+        of_method = [key for key in of_metric if key[1] == method]
+        place = tuple(_comparable(labels.get(name)) for name in self.labels)
+        at_place = [key for key in of_method if key[3] == place]
+        if not of_metric:
             return METRICS[metric].label
-        if not (left := [key for key in left if key[1] == method]):
+        if not of_method:
             return f"{METRICS[metric].label} of {METHODS[method]}"
-        place = tuple(_comparable(labels.get(name, "")) for name in self.labels)
-        if not [key for key in left if key[3] == place]:
+        if not at_place:
             return ", ".join(f"{name} {labels.get(name)}" for name in self.labels)
-        return " ".join(MEANS[category].format("").split()) if category in MEANS else "single categories"
+        if category in MEANS:
+            return " ".join(MEANS[category].format("").split())
+        return category if any(key[0] not in MEANS for key in at_place) else "single categories"
 
     def mean(
         self, labels: Mapping[str, object], categories: Sequence[str], method: str, metric: str

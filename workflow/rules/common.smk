@@ -6,13 +6,19 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 from reconpatch.data.layouts import category_folder
 from reconpatch.data.manifest import listing
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments import outputs, resources
-from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.checks import (
+    check_backbones,
+    check_targets,
+    gpu_wanted,
+    stray_weights,
+)
 from reconpatch.experiments.config import check_place, read_config
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import make_plan
@@ -206,6 +212,19 @@ def everything():
 def lost(*experiments):
     """Files behind experiments' tables that are gone: Snakemake itself asks for them only when it makes a table."""
     return outputs.lost_files(PLAN, experiments)
+
+
+def refuse_unknown_targets():
+    """Snakemake says of a mistyped target that no rule produces it, not which there are. It knows its targets only when
+    all rules are read, so they are taken from the command line.
+    """
+    if not workflow.is_main_process or Path(sys.argv[0]).name != "snakemake":
+        return
+    targets = get_argument_parser().parse_args(sys.argv[1:]).targets
+    try:
+        check_targets(targets, (rule.name for rule in workflow.rules))
+    except ReconpatchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def refuse_too_large():

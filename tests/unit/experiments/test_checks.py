@@ -9,7 +9,7 @@ import yaml
 
 from reconpatch.cli.replication import write_backbones
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.checks import check_backbones, gpu_wanted, stray_weights
+from reconpatch.experiments.checks import check_backbones, check_targets, gpu_wanted, stray_weights
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.costs import Network
 from reconpatch.experiments.networks import Networks
@@ -191,3 +191,13 @@ def test_shipped_answers_are_what_timm_says(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(root)
     write_backbones(tmp_path / "backbones.json")
     assert (tmp_path / "backbones.json").read_text() == (root / "workflow/backbones.json").read_text()
+
+
+def test_a_mistyped_target_names_the_nearest() -> None:
+    """Files are Snakemake's own business."""
+    rules = ["all", "table_dimension", "table_mvtec", "score_run"]
+    check_targets(["all", "table_mvtec", "results/tables/table_x.md", "plan.csv"], rules)
+    with pytest.raises(ReconpatchError, match="table_dimensoin.*table_dimension"):
+        check_targets(["all", "table_dimensoin"], rules)
+    with pytest.raises(ReconpatchError, match="nonsense.*table_dimension, table_mvtec"):
+        check_targets(["nonsense"], rules)

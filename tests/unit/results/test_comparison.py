@@ -20,6 +20,7 @@ OBJECTS = ["bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw
 TEXTURES = ["carpet", "grid", "leather", "tile", "wood"]
 ROTATED = ["hazelnut", "metal_nut", "screw"]
 ALIGNED = [c for c in OBJECTS if c not in ROTATED]
+LACKS = "the paper's table has no: "
 LAYOUTS = {"mvtec_ad": "mvtec_ad"}
 COUNT = 4000
 auroc = st.integers(0, 10_000).map(lambda n: n / 10_000)
@@ -272,11 +273,13 @@ def test_whatever_forbids_a_comparison_is_the_reason(reason) -> None:
         (OBJECTS, "mean", {**dict.fromkeys(OBJECTS, 80), "object": 95.1, "mean": 50}, 95.1, ["Of it."]),
         (TEXTURES[::-1], "mean", {**dict.fromkeys(TEXTURES, 80), "mean": 50}, 80, []),  # nor is it the mean of all
         (OBJECTS, "aligned", {**dict.fromkeys(ALIGNED, 80), **dict.fromkeys(ROTATED, 70), "mean": 50}, 80, []),
-        (OBJECTS, "rotated", {**dict.fromkeys(ROTATED[1:], 70), "mean": 50}, None, []),
+        (OBJECTS, "rotated", {**dict.fromkeys(ROTATED[1:], 70), "mean": 50}, None, [LACKS + "mean of rotated objects"]),
         # Categories of one's own among them.
         ([*OBJECTS, *TEXTURES, "nut", "bolt"], "mean", {"mean": 95}, 95, ["the paper does not have bolt, nut"]),
         (["bottle", "nut"], "mean", {"bottle": 95, "mean": 95}, 95, ["the paper does not have nut"]),
-        (["bottle", "nut"], "nut", {"bottle": 95, "mean": 95}, None, []),
+        (["bottle", "nut"], "nut", {"bottle": 95, "mean": 95}, None, [LACKS + "nut"]),
+        # A single category of a table that has means alone.
+        (["bottle"], "bottle", {"mean": 95}, None, [LACKS + "single categories"]),
     ],
 )
 def test_means_are_compared_with_the_papers_mean_of_the_same(names, group, rows, paper, reasons) -> None:
