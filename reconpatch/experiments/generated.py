@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from reconpatch.experiments.config import DEFAULT, Config, Dataset, Ensemble, Experiment, Override, Variant, read_yaml
+from reconpatch.experiments.config import DEFAULT, Config, Dataset, Ensemble, Experiment, Override, Variant, View, read_yaml
 from reconpatch.experiments.run import DEFAULTS, ORIGINS, RunSettings
 
 DEFAULT_HEAD = """\
@@ -41,6 +41,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Experiment: "a file of its own, named under `experiments`.",
     Variant: "`variants` of an experiment, under its label in the table.",
     Ensemble: "`ensemble` of an experiment.",
+    View: "`view` of an experiment.",
     Override: "`overrides`, under the name of the experiment.",
 }
 COLUMNS = """\
