@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
-from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
+from reconpatch.experiments.plan import Plan, Target, run_name, sources, stages_behind
 from reconpatch.experiments.rows import same
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
@@ -107,6 +107,47 @@ def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
         for name, file in _files_read(figure, plan.runs[key], key, target):
             files[name].append(file)
     return files | ({"manifest": files["manifest"][:1]} if "manifest" in files else {})
+
+
+def compared_runs(plan: Plan, key: str) -> list[str]:
+    """A run -> the runs whose maps the report shows beside each other: PatchCore's with the same settings, if there is
+    one, and the run itself.
+    """
+    run = plan.runs[key]
+    name = run_name(run.model_copy(update={"method": "patchcore"}), plan.baseline)
+    return [name, key] if run.method != "patchcore" and name in plan.runs else [key]
+
+
+def thumbnails_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
+    """Thumbnails of test images that the report on experiments shows: one file for every category, of the first runs
+    of both methods with the same settings, or else of the first run.
+    """
+    if plan.config.report_images == "none":
+        return []
+    chosen: dict[Target, list[str]] = {}
+    for name in (name for name in experiments if name in plan.experiments):
+        members = set(plan.members(name))
+        runs = [cell.run for cell in plan.cells[name] if cell.run in plan.runs]
+        pairs = [
+            run for run in runs if plan.runs[run].method == "reconpatch" and compared_runs(plan, run)[0] in members
+        ]
+        pairs = [run for run in pairs if len(compared_runs(plan, run)) > 1]
+        for target in plan.targets[name]:
+            best = [*pairs[:1], *runs[:1]]
+            if best and len(compared_runs(plan, best[0])) > len(chosen.get(target, [])):
+                chosen[target] = compared_runs(plan, best[0])
+    stage = STAGES["thumbnails"]
+    return [stage.file("thumbnails", dataset=d, category=c, run=runs[-1]) for (d, c), runs in chosen.items()]
+
+
+def files_of_thumbnails(plan: Plan, wildcards: Wildcards) -> Files:
+    """What the thumbnails of a run read: record and scores of the runs compared, and the manifest."""
+    stage = STAGES["thumbnails"]
+    files: Files = {read.name: [] for read in stage.reads}
+    for key in compared_runs(plan, wildcards.run):
+        for name, file in _files_read(stage, plan.runs[key], key, (wildcards.dataset, wildcards.category)):
+            files[name].append(file)
+    return files | {"manifest": files["manifest"][:1]}
 
 
 def targets_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Sequence[Target]:

@@ -59,6 +59,28 @@ for figure in FIGURES.values():
             "../scripts/{params.script}.py"
 
 
+rule make_thumbnails:
+    input:
+        drawn,
+        unpack(lambda w: outputs.files_of_thumbnails(PLAN, w)),
+    output:
+        thumbnails=path("thumbnails", "thumbnails"),
+    log:
+        STAGES["thumbnails"].log,
+    localrule: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory("thumbnails"),
+        runtime=runtime("thumbnails"),
+    params:
+        folder=folder,
+        keep=PLAN.config.report_images,
+        code=code("thumbnails"),
+    script:
+        "../scripts/thumbnails.py"
+
+
 # One target per experiment: `snakemake table_mvtec` makes its table and figures.
 for name in PLAN.experiments:
     if name not in ("smoke", "all"):
