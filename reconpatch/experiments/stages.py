@@ -291,7 +291,7 @@ _ROWS = (
         "make_thumbnails",
         {"thumbnails": "thumbnails/{dataset}/{category}/{run}.json"},
         (Read("runs", "score", "record"), Read("scores", "score", "scores"), Read("manifest", "index", "manifest")),
-        base_mb=200,
+        base_mb=290,
         base_s=5.0,
     ),
     Stage("report", "report", {"page": "report.html"}, base_mb=200, base_s=3.0),

@@ -28,6 +28,7 @@ from reconpatch.files import write_text
 from reconpatch.records.provenance import CodeState, code_state
 from reconpatch.records.record import read_record
 from reconpatch.results.thumbnails import (
+    GAP,
     LIMIT,
     SIDE,
     Group,
@@ -80,6 +81,10 @@ def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, o
     """Thumbnails of a category, those that fit on the page -> what the page shows of them."""
     total = sum(file.counts.values())
     counts = ", ".join(f"{TITLES[group].lower()}: {count}" for group, count in file.counts.items())
+    thresholds = ", ".join(
+        f"{method} {'none' if cut is None else format(cut, '.3g')}"
+        for method, cut in zip(file.methods, file.thresholds, strict=True)
+    )
     groups = []
     for group, count in file.counts.items():
         images = [item for item in shown if item.group == group]
@@ -97,7 +102,7 @@ def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, o
         "anchor": _anchor(f"images-{file.dataset}-{file.category}"),
         "dataset": file.dataset,
         "category": file.category,
-        "summary": f"{total} test images by {' and '.join(file.methods)}; {counts}.",
+        "summary": f"{total} test images; {counts}. Thresholds: {thresholds}.",
         "about": file.about,
         "runs": file.runs,
         "groups": groups,
@@ -108,16 +113,15 @@ def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
     """A thumbnail -> its picture, what it shows in words, and its caption."""
     truth = item.defect_type.replace("_", " ") if item.anomalous else "good"
     said = []
-    for n, (method, score, cut) in enumerate(zip(file.methods, item.scores, file.thresholds, strict=True)):
-        judged = f" ({'alarm' if item.alarms[n] else 'no alarm'}, threshold {cut:.3g})" if item.alarms else ""
-        said.append(f"{method} {score:.3g}{judged}")
+    for n, (method, score) in enumerate(zip(file.methods, item.scores, strict=True)):
+        said.append(f"{method} {score:.3g}" + (f" {'alarm' if item.alarms[n] else 'no alarm'}" if item.alarms else ""))
     panels = ["test image", *(f"map of {method}" for method in file.methods)]
     return {
         "picture": item.picture,
-        "width": SIDE * len(panels),
+        "width": (SIDE + GAP) * len(panels) - GAP,
         "height": SIDE,
         "alt": f"{truth}: {', '.join(panels)}",
-        "caption": f"{Path(item.path).with_suffix('').as_posix()}: {'; '.join(said)}",
+        "caption": f"{Path(item.path).with_suffix('').as_posix()}: {', '.join(said)}",
     }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Group = Literal["disagreement", "false alarm", "miss", "right", "unjudged"]
 GROUPS: tuple[Group, ...] = get_args(Group)  # in the order in which the report shows them
 SIDE = 128  # px of a panel: image and maps of two methods fit side by side on a phone
+GAP = 3  # px between panels
 LIMIT = 20 * 10**6  # bytes of pictures in one report
 WORST = 24  # images of a category that `report_images: worst` keeps at most
 NEAREST = 2  # of these, normal and anomalous ones that are judged rightly, but are nearest to the threshold
@@ -157,5 +158,8 @@ def picture(
         scaled = np.clip((each - low) / max(high - low, 1e-12), 0, 1)
         panels.append((colours(scaled)[..., :3] * 255).round().astype(np.uint8))
     stream = BytesIO()
-    Image.fromarray(np.concatenate(panels, 1)).save(stream, "WEBP", quality=QUALITY, method=6)
+    gap = np.full((SIDE, GAP, 3), 255, np.uint8)
+    Image.fromarray(np.concatenate([part for panel in panels for part in (gap, panel)][1:], 1)).save(
+        stream, "WEBP", quality=QUALITY, method=6
+    )
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

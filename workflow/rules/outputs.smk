@@ -8,12 +8,12 @@ rule make_table:
         manifests=lambda w: outputs.manifests_of(PLAN, w.experiment),
         paper=lambda w: [str(f) for f in [outputs.paper_file(w.experiment)] if f],
     output:
-        cells=path("table", "cells"),
-        summary=path("table", "summary"),
-        defects=path("table", "defects"),
-        md=path("table", "md"),
-        tex=path("table", "tex"),
-        html=path("table", "html"),
+        cells=shown("table", "cells", "cells (CSV)"),
+        summary=shown("table", "summary", "summary over categories (CSV)"),
+        defects=shown("table", "defects", "types of defect (CSV)"),
+        md=shown("table", "md", "table (Markdown)"),
+        tex=shown("table", "tex", "table (LaTeX)"),
+        html=shown("table", "html", "table"),
         settings=path("table", "settings"),
     log:
         STAGES["table"].log,
@@ -41,7 +41,7 @@ for figure in FIGURES.values():
             figure_photographs(figure),
             unpack(figure_files(figure)),
         output:
-            figure=path(figure.name, "figure"),
+            figure=shown(figure.name, "figure", figure.name),
         log:
             figure.log,
         localrule: True
@@ -53,6 +53,7 @@ for figure in FIGURES.values():
         params:
             folders=figure_folders(figure),
             labels=figure_labels(figure),
+            caption=figure.caption,  # for Snakemake's own report
             script=figure.script,
             code=code(figure.name),
         script:
