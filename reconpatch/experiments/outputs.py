@@ -109,13 +109,14 @@ def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
     return files | ({"manifest": files["manifest"][:1]} if "manifest" in files else {})
 
 
-def compared_runs(plan: Plan, key: str) -> list[str]:
-    """A run -> the runs whose maps the report shows beside each other: PatchCore's with the same settings, if there is
-    one, and the run itself.
+def compared_runs(plan: Plan, key: str, target: Target) -> list[str]:
+    """A run on a category -> the runs whose maps the report shows beside each other there: PatchCore's with the same
+    settings, if it is planned on the category, and the run itself.
     """
     run = plan.runs[key]
-    name = run_name(run.model_copy(update={"method": "patchcore"}), plan.baseline)
-    return [name, key] if run.method != "patchcore" and name in plan.runs else [key]
+    other = run_name(run.model_copy(update={"method": "patchcore"}), plan.baseline)
+    planned = any(target in plan.targets[name] and other in plan.members(name) for name in plan.experiments)
+    return [other, key] if run.method == "reconpatch" and planned else [key]
 
 
 def thumbnails_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
@@ -126,16 +127,11 @@ def thumbnails_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
         return []
     chosen: dict[Target, list[str]] = {}
     for name in (name for name in experiments if name in plan.experiments):
-        members = set(plan.members(name))
-        runs = [cell.run for cell in plan.cells[name] if cell.run in plan.runs]
-        pairs = [
-            run for run in runs if plan.runs[run].method == "reconpatch" and compared_runs(plan, run)[0] in members
-        ]
-        pairs = [run for run in pairs if len(compared_runs(plan, run)) > 1]
-        for target in plan.targets[name]:
-            best = [*pairs[:1], *runs[:1]]
-            if best and len(compared_runs(plan, best[0])) > len(chosen.get(target, [])):
-                chosen[target] = compared_runs(plan, best[0])
+        for target, key in itertools.product(plan.targets[name], plan.members(name)):
+            if key in plan.runs and len(chosen.get(target, [])) < 2:
+                runs = compared_runs(plan, key, target)
+                if len(runs) > len(chosen.get(target, [])):
+                    chosen[target] = runs
     stage = STAGES["thumbnails"]
     return [stage.file("thumbnails", dataset=d, category=c, run=runs[-1]) for (d, c), runs in chosen.items()]
 
@@ -144,8 +140,9 @@ def files_of_thumbnails(plan: Plan, wildcards: Wildcards) -> Files:
     """What the thumbnails of a run read: record and scores of the runs compared, and the manifest."""
     stage = STAGES["thumbnails"]
     files: Files = {read.name: [] for read in stage.reads}
-    for key in compared_runs(plan, wildcards.run):
-        for name, file in _files_read(stage, plan.runs[key], key, (wildcards.dataset, wildcards.category)):
+    target = (wildcards.dataset, wildcards.category)
+    for key in compared_runs(plan, wildcards.run, target):
+        for name, file in _files_read(stage, plan.runs[key], key, target):
             files[name].append(file)
     return files | {"manifest": files["manifest"][:1]}
 

@@ -150,7 +150,8 @@ def render(
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    from reconpatch.results.overview import LEADING, METRICS, VERDICTS, overview
+    from reconpatch.method.metrics import METRICS
+    from reconpatch.results.overview import LEADING, VERDICTS, overview
 
     environment = Environment(
         loader=PackageLoader("reconpatch.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -232,16 +233,16 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
                 continue
         figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
         shown.append({**section, "figures": figures})
-    pictures = list(_current_thumbnails(plan, [section["name"] for section in shown], folder))
+    pictures = list(_current_thumbnails(plan, folder))
     write_text(folder / "report.html", render(folder, shown, pictures, reasons(plan.absent), code_state(), lost))
     for file in written:
         os.utime(file, (0, 0))
     return lost
 
 
-def _current_thumbnails(plan: Plan, experiments: Sequence[str], folder: Path) -> Iterator[Thumbnails]:
+def _current_thumbnails(plan: Plan, folder: Path) -> Iterator[Thumbnails]:
     """Files of thumbnails that are there and show the scores that their records tell of."""
-    for file in thumbnails_of(plan, experiments):
+    for file in thumbnails_of(plan, plan.experiments):
         try:
             images = read_thumbnails(folder / Path(file).relative_to("results"))
             for run, digest in zip(images.runs, images.digests, strict=True):

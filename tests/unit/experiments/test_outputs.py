@@ -106,7 +106,7 @@ def test_the_report_shows_images_of_each_category_once_by_both_methods_if_it_can
     """Of the first pair with the same settings, though another experiment comes first."""
     alone = {"datasets": {"mine": ["nut"]}, "axes": {"method": ["reconpatch"]}}
     pair = {"datasets": {"mine": ["nut"]}, "axes": {"dim": [64, 128], "method": ["patchcore", "reconpatch"]}}
-    other = {"axes": {"method": ["patchcore"]}}
+    other = {"datasets": {"mine": ["bolt"]}, "axes": {"method": ["patchcore"]}}
     plan = planned({"alone": alone, "pair": pair, "other": other})
 
     def shown(*names: str) -> dict[str, list[str]]:
@@ -121,7 +121,7 @@ def test_the_report_shows_images_of_each_category_once_by_both_methods_if_it_can
     both, single = shown("alone", "pair", "other"), shown("other")
     assert [plan.runs[run].method for run in both["nut"]] == ["patchcore", "reconpatch"]
     assert {plan.runs[run].dim for run in both["nut"]} == {64} and both["nut"][1] in plan.members("pair")
-    assert [plan.runs[run].method for run in both["bolt"]] == ["patchcore"] and both["bolt"] == single["nut"]
+    assert [plan.runs[run].method for run in both["bolt"]] == ["patchcore"] and both["bolt"] == single["bolt"]
     assert thumbnails_of(planned({"pair": pair}, report_images="none"), ["pair"]) == []
 
 

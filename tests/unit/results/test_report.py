@@ -67,8 +67,8 @@ def test_page_is_self_contained_and_escaped(tmp_path) -> None:
 
 def test_thumbnails_of_other_scores_are_not_shown_after_a_failure(planned) -> None:
     plan, folder = planned
-    (file,) = [file for file in thumbnails_of(plan, ["tiny"]) if "/nut/" in file]
-    pair = compared_runs(plan, Path(file).stem)
+    (file,) = [file for file in thumbnails_of(plan, plan.experiments) if "/nut/" in file]
+    pair = compared_runs(plan, Path(file).stem, ("mine", "nut"))
     files = ThumbnailFiles(
         folder / "index/mine/nut.json",
         Path("data/nut"),
@@ -89,7 +89,7 @@ def test_thumbnails_of_other_scores_are_not_shown_after_a_failure(planned) -> No
 def test_thumbnails_show_every_image_once_with_both_methods_scores(planned) -> None:
     plan, folder = planned
     (file,) = [file for file in thumbnails_of(plan, ["tiny"]) if "/bolt/" in file]
-    pair = compared_runs(plan, Path(file).stem)
+    pair = compared_runs(plan, Path(file).stem, ("mine", "bolt"))
     assert [plan.runs[run].method for run in pair] == ["patchcore", "reconpatch"]
     records = [Path("results") / result_folder(plan, run, "mine", "bolt") / "record.json" for run in pair]
     saved = [each.with_name("scores.safetensors") for each in records]
