@@ -294,7 +294,7 @@ _ROWS = (
         base_mb=290,
         base_s=5.0,
     ),
-    Stage("report", "report", {"page": "report.html"}, base_mb=200, base_s=3.0),
+    Stage("report", "report", {"page": "report.html"}, base_mb=150, base_s=1.0),
 )
 
 
