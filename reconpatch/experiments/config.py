@@ -197,6 +197,11 @@ class Config(Section):
         "Coresets of different seeds alone move the image AUROC of a category by more, a mean over 15 categories by "
         "less."
     )
+    report_images: Literal["all", "worst", "none"] = Field(
+        description="test images that results/report.html shows of every category, with ground truth and both methods' "
+        "maps. all: every image; worst: those that a method judges wrongly and the nearest others, at most 24 a "
+        "category; none: no image. The pictures of a page take at most 20 MB"
+    )
     datasets: Annotated[dict[Name, Dataset], ONCE] = Field(
         description="where the data are. A root of null: not at hand, and `all` leaves out experiments on it. `~` and "
         "$VARIABLES work. layout: mvtec_ad, btad, folder (your own images: train/, test/good, test/<defect>, masks "

@@ -13,7 +13,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from reconpatch.experiments.config import DEFAULT, Config, Dataset, Ensemble, Experiment, Override, Variant, View, read_yaml
+from reconpatch.experiments.config import (
+    DEFAULT,
+    Config,
+    Dataset,
+    Ensemble,
+    Experiment,
+    Override,
+    Variant,
+    View,
+    read_yaml,
+)
 from reconpatch.experiments.run import DEFAULTS, ORIGINS, RunSettings
 
 DEFAULT_HEAD = """\

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
 from reconpatch.experiments.config import View
-from reconpatch.experiments.plan import Plan, Target, sources, stages_behind
+from reconpatch.experiments.plan import Plan, Target, run_name, sources, stages_behind
 from reconpatch.experiments.rows import same
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
@@ -108,6 +108,44 @@ def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
         for name, file in _files_read(figure, plan.runs[key], key, target):
             files[name].append(file)
     return files | ({"manifest": files["manifest"][:1]} if "manifest" in files else {})
+
+
+def compared_runs(plan: Plan, key: str, target: Target) -> list[str]:
+    """A run on a category -> the runs whose maps the report shows beside each other there: PatchCore's with the same
+    settings, if it is planned on the category, and the run itself.
+    """
+    run = plan.runs[key]
+    other = run_name(run.model_copy(update={"method": "patchcore"}), plan.baseline)
+    planned = any(target in plan.targets[name] and other in plan.members(name) for name in plan.experiments)
+    return [other, key] if run.method == "reconpatch" and planned else [key]
+
+
+def thumbnails_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
+    """Thumbnails of test images that the report on experiments shows: one file for every category, of the first runs
+    of both methods with the same settings, or else of the first run.
+    """
+    if plan.config.report_images == "none":
+        return []
+    chosen: dict[Target, list[str]] = {}
+    for name in (name for name in experiments if name in plan.experiments):
+        for target, key in itertools.product(plan.targets[name], plan.members(name)):
+            if key in plan.runs and len(chosen.get(target, [])) < 2:
+                runs = compared_runs(plan, key, target)
+                if len(runs) > len(chosen.get(target, [])):
+                    chosen[target] = runs
+    stage = STAGES["thumbnails"]
+    return [stage.file("thumbnails", dataset=d, category=c, run=runs[-1]) for (d, c), runs in chosen.items()]
+
+
+def files_of_thumbnails(plan: Plan, wildcards: Wildcards) -> Files:
+    """What the thumbnails of a run read: record and scores of the runs compared, and the manifest."""
+    stage = STAGES["thumbnails"]
+    files: Files = {read.name: [] for read in stage.reads}
+    target = (wildcards.dataset, wildcards.category)
+    for key in compared_runs(plan, wildcards.run, target):
+        for name, file in _files_read(stage, plan.runs[key], key, target):
+            files[name].append(file)
+    return files | {"manifest": files["manifest"][:1]}
 
 
 def targets_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Sequence[Target]:

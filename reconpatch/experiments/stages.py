@@ -286,7 +286,16 @@ _ROWS = (
         base_s=1.5,
         work=costs.table_work,
     ),
-    Stage("report", "report", {"page": "report.html"}, base_mb=60, base_s=0.3),
+    # One of the pairs of runs that the report shows: `run` and, if it is of ReConPatch, PatchCore's with its settings.
+    Stage(
+        "thumbnails",
+        "make_thumbnails",
+        {"thumbnails": "thumbnails/{dataset}/{category}/{run}.json"},
+        (Read("runs", "score", "record"), Read("scores", "score", "scores"), Read("manifest", "index", "manifest")),
+        base_mb=290,
+        base_s=5.0,
+    ),
+    Stage("report", "report", {"page": "report.html"}, base_mb=150, base_s=1.0),
 )
 
 

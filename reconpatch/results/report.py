@@ -4,22 +4,49 @@ The workflow imports this module in every job, so what takes long to import is i
 """
 
 import base64
+import hashlib
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.outputs import Section, paper_file, reasons, result_folder, sections, table_settings
+from reconpatch.experiments.outputs import (
+    Section,
+    paper_file,
+    reasons,
+    result_folder,
+    sections,
+    table_settings,
+    thumbnails_of,
+)
 from reconpatch.experiments.plan import Plan
 from reconpatch.experiments.stages import FIGURES, RECORD
 from reconpatch.files import write_text
 from reconpatch.records.provenance import CodeState, code_state
 from reconpatch.records.record import read_record
+from reconpatch.results.thumbnails import (
+    GAP,
+    LIMIT,
+    SIDE,
+    Group,
+    Thumbnail,
+    Thumbnails,
+    read_thumbnails,
+    within_limit,
+)
 
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
+MEGABYTE = 10**6
+TITLES: dict[Group, str] = {
+    "disagreement": "The methods disagree",
+    "false alarm": "False alarms",
+    "miss": "Misses",
+    "right": "Judged rightly",
+    "unjudged": "By score",
+}
 
 
 def data_uri(path: Path) -> str:
@@ -28,41 +55,123 @@ def data_uri(path: Path) -> str:
 
 
 def figure(folder: Path, file: str) -> dict[str, str]:
-    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it."""
+    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it.
+
+    A text file beside the figure, of the same name, is its caption.
+    """
     _, experiment, *target, name = Path(file).parts
-    kind = Path(name).stem
+    kind, beside = Path(name).stem, (folder / file).with_suffix(".txt")
     about = ", ".join(part.replace("_", " ") for part in target)
-    caption = f"{about}. {FIGURES[kind].caption}" if about else FIGURES[kind].caption
+    text = beside.read_text(encoding="utf-8").strip() if beside.is_file() else FIGURES[kind].caption
+    caption = f"{about}. {text}" if about else text
     return {"uri": data_uri(folder / file), "caption": caption, "alt": f"{kind} of {about or experiment}"}
+
+
+def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, object]:
+    """Thumbnails of a category, those that fit on the page -> what the page shows of them."""
+    total = sum(file.counts.values())
+    counts = ", ".join(f"{TITLES[group].lower()}: {count}" for group, count in file.counts.items())
+    thresholds = ", ".join(
+        f"{method} {'none' if cut is None else format(cut, '.3g')}"
+        for method, cut in zip(file.methods, file.thresholds, strict=True)
+    )
+    groups = []
+    for group, count in file.counts.items():
+        images = [item for item in shown if item.group == group]
+        if images:
+            part = f"{count}" if len(images) == count else f"{len(images)} of {count}"
+            of_all = len(file.methods) > 1 and group in ("false alarm", "miss")
+            groups.append(
+                {
+                    "title": f"{TITLES[group]}{' of both methods' if of_all else ''} ({part})",
+                    "open": group != "right",
+                    "images": [_image(file, item) for item in images],
+                }
+            )
+    return {
+        "anchor": _anchor(f"images-{file.dataset}-{file.category}"),
+        "dataset": file.dataset,
+        "category": file.category,
+        "summary": f"{total} test images; {counts}. Thresholds: {thresholds}.",
+        "about": file.about,
+        "runs": file.runs,
+        "groups": groups,
+    }
+
+
+def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
+    """A thumbnail -> its picture, what it shows in words, and its caption."""
+    truth = item.defect_type.replace("_", " ") if item.anomalous else "good"
+    said = []
+    for n, (method, score) in enumerate(zip(file.methods, item.scores, strict=True)):
+        said.append(f"{method} {score:.3g}" + (f" {'alarm' if item.alarms[n] else 'no alarm'}" if item.alarms else ""))
+    panels = ["test image", *(f"map of {method}" for method in file.methods)]
+    return {
+        "picture": item.picture,
+        "width": (SIDE + GAP) * len(panels) - GAP,
+        "height": SIDE,
+        "alt": f"{truth}: {', '.join(panels)}",
+        "caption": f"{Path(item.path).with_suffix('').as_posix()}: {', '.join(said)}",
+    }
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"\W", "-", name)
+
+
+def _hash(text: str) -> str:
+    """Text of a script -> what allows it, and no other, to run on the page."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def render(
     folder: Path,
     shown: Sequence[Section],
-    left_out: Mapping[str, Sequence[str]],
+    thumbnails: Sequence[Thumbnails],
+    absent: Mapping[str, Sequence[str]],
     code: CodeState,
     missing: Sequence[str] = (),
 ) -> str:
-    """Folder of results, sections (their files lie in it), what is missing -> HTML page.
+    """Folder of results, sections (their files lie in it), thumbnails of test images, what is missing -> HTML page.
 
-    `left_out` maps reasons why experiments, or parts of them, were not planned to their names; `missing` names planned
+    `absent` maps reasons why experiments, or parts of them, were not planned to their names; `missing` names planned
     results that are not there.
     """
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    environment = Environment(loader=PackageLoader("reconpatch.results", "."), autoescape=True)
+    from reconpatch.method.metrics import METRICS
+    from reconpatch.results.overview import LEADING, VERDICTS, overview
+
+    environment = Environment(
+        loader=PackageLoader("reconpatch.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     content = [
         {
-            "name": re.sub(r"\W", "-", section["name"]),
+            "name": _anchor(section["name"]),
             "title": section["title"],
-            "table": Markup((folder / section["table"]).read_text(encoding="utf-8")),  # noqa: S704, escaped by tables
+            "table": Markup((folder / section["table"]).read_text(encoding="utf-8")),  # noqa: S704, escaped by its template
             "figures": [figure(folder, file) for file in section["figures"]],
         }
         for section in shown
     ]
-    template = environment.get_template("report.html.j2")
-    return template.render(sections=content, reasons=left_out, code=code, missing=missing)
+    kept = within_limit(thumbnails)
+    script = environment.get_template("report.js.j2").render()
+    return environment.get_template("report.html.j2").render(
+        style=Markup(environment.get_template("report.css.j2").render()),  # noqa: S704, our own
+        script=Markup(script),  # noqa: S704, our own
+        script_hash=_hash(script),
+        overview=overview(folder, shown),
+        leading=METRICS[LEADING].label,
+        verdicts=VERDICTS,
+        sections=content,
+        thumbnails=[category_images(file, images) for file, images in zip(thumbnails, kept, strict=True)],
+        left_out=sum(len(file.images) for file in thumbnails) - sum(map(len, kept)),
+        limit_mb=LIMIT // MEGABYTE,
+        reasons=absent,
+        code=code,
+        missing=missing,
+    )
 
 
 # --- the report of what is there when a run of the workflow has failed -----------------------------------------------
@@ -114,7 +223,23 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
                 continue
         figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
         shown.append({**section, "figures": figures})
-    write_text(folder / "report.html", render(folder, shown, reasons(plan.absent), code_state(), lost))
+    pictures = list(_current_thumbnails(plan, folder))
+    write_text(folder / "report.html", render(folder, shown, pictures, reasons(plan.absent), code_state(), lost))
     for file in written:
         os.utime(file, (0, 0))
     return lost
+
+
+def _current_thumbnails(plan: Plan, folder: Path) -> Iterator[Thumbnails]:
+    """Files of thumbnails that are there and show the scores that their records tell of."""
+    for file in thumbnails_of(plan, plan.experiments):
+        try:
+            images = read_thumbnails(folder / Path(file).relative_to("results"))
+            for run, digest in zip(images.runs, images.digests, strict=True):
+                record = read_record(folder / result_folder(plan, run, images.dataset, images.category) / RECORD)
+                if record.digests["scores"] != digest:
+                    break
+            else:
+                yield images
+        except ReconpatchError:  # not made yet
+            continue

@@ -45,6 +45,7 @@ from reconpatch.experiments.plan import load_plan
 RUN = {
     "reconpatch plan table_coreset --configfile data.yaml": "9 runs on each of mvtec_ad/bottle, mvtec_ad/pill",
     "snakemake --cores 2 --configfile mine.yaml -- my_screws": "Complete log",
+    "snakemake --report results.zip --configfile mine.yaml -- my_screws": "Report created",
     "snakemake --unlock": "Unlocked",
     "reconpatch verify": "0 DIFFERS",
     "reconpatch compare RECORD RECORD": "method",

@@ -1,6 +1,7 @@
 """The workflow as a user calls it: dry runs, mistakes, and whole runs on small drawn data sets."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -103,6 +104,11 @@ def test_runs_from_images_to_tables_and_figures(
     assert "ensemble" in (checkout / "results/tables/mine.md").read_text()
     assert len(list((checkout / "results/figures/table_btad").rglob("*.svg"))) == 1
     assert "Nothing to be done" in snakemake(checkout, *command)
+    snakemake(checkout, "--report", "own.zip", *target, "table_btad", "mine")  # which needs no network
+    with ZipFile(checkout / "own.zip") as archive:
+        held = {Path(name).name for name in archive.namelist()}
+    made = [*(checkout / "results/tables").iterdir(), *(checkout / "results/figures").rglob("*.svg")]
+    assert held - {"report.html"} == {file.name for file in made} - {"table_btad.json", "mine.json"}
     write_image(own / "train/0.png", rng)
     printed = " ".join(snakemake(checkout, "-n", *command).split())
     assert "index_category 1" in printed and "score_run 2" in printed

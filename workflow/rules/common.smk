@@ -76,6 +76,24 @@ def path(stage, file):
     return temp(pattern) if fill else pattern
 
 
+def shown(stage, file, label):
+    """A table's or figure's file of a stage, marked for Snakemake's own report under its experiment."""
+    row = STAGES[stage]
+    where = {
+        name.replace("dataset", "data set"): f"{{{name}}}"
+        for name in row.wildcards
+        if name != "experiment"
+    }
+    is_figure = stage in FIGURES
+    return report(
+        path(stage, file),
+        caption=f"../report/{'figure' if is_figure else 'table'}.rst",
+        category="{experiment}",
+        subcategory="figures" if is_figure else "tables",
+        labels={"shows": label, **where},
+    )
+
+
 def gpus(stage):
     """GPUs that a job of a stage asks for: one where it uses one, 0 elsewhere."""
     return GPUS if resources.uses_gpu(STAGES[stage], PLAN.config) else 0

@@ -8,13 +8,13 @@ rule make_table:
         manifests=lambda w: outputs.manifests_of(PLAN, w.experiment),
         paper=lambda w: [str(f) for f in [outputs.paper_file(w.experiment)] if f],
     output:
-        cells=path("table", "cells"),
-        summary=path("table", "summary"),
-        defects=path("table", "defects"),
-        parquet=path("table", "parquet"),
-        md=path("table", "md"),
-        tex=path("table", "tex"),
-        html=path("table", "html"),
+        cells=shown("table", "cells", "cells (CSV)"),
+        summary=shown("table", "summary", "summary over categories (CSV)"),
+        defects=shown("table", "defects", "types of defect (CSV)"),
+        parquet=shown("table", "parquet", "cells (Parquet)"),
+        md=shown("table", "md", "table (Markdown)"),
+        tex=shown("table", "tex", "table (LaTeX)"),
+        html=shown("table", "html", "table"),
         settings=path("table", "settings"),
     log:
         STAGES["table"].log,
@@ -42,7 +42,7 @@ for figure in FIGURES.values():
             figure_photographs(figure),
             unpack(figure_files(figure)),
         output:
-            figure=path(figure.name, "figure"),
+            figure=shown(figure.name, "figure", figure.name),
         log:
             figure.log,
         localrule: True
@@ -54,10 +54,33 @@ for figure in FIGURES.values():
         params:
             folders=figure_folders(figure),
             labels=figure_labels(figure),
+            caption=figure.caption,  # for Snakemake's own report
             script=figure.script,
             code=code(figure.name),
         script:
             "../scripts/{params.script}.py"
+
+
+rule make_thumbnails:
+    input:
+        drawn,
+        unpack(lambda w: outputs.files_of_thumbnails(PLAN, w)),
+    output:
+        thumbnails=path("thumbnails", "thumbnails"),
+    log:
+        STAGES["thumbnails"].log,
+    localrule: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory("thumbnails"),
+        runtime=runtime("thumbnails"),
+    params:
+        folder=folder,
+        keep=PLAN.config.report_images,
+        code=code("thumbnails"),
+    script:
+        "../scripts/thumbnails.py"
 
 
 # One target per experiment: `snakemake table_mvtec` makes its table and figures.

@@ -6,4 +6,10 @@ from reconpatch.pipeline.from_snakemake import job_of
 from reconpatch.pipeline.report import write_report
 
 with job_of(snakemake):
-    write_report(Path("results"), snakemake.params.sections, snakemake.params.absent, Path(snakemake.output[0]))
+    write_report(
+        Path("results"),
+        snakemake.params.sections,
+        list(map(Path, snakemake.input.thumbnails)),
+        snakemake.params.absent,
+        Path(snakemake.output[0]),
+    )

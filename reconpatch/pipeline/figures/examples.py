@@ -44,7 +44,7 @@ def draw_qualitative(files: QualitativeFiles) -> None:
     chosen = typical_images(tensors[0]["image"], [item.defect for item in tests])
     maps = [anomaly_maps(each["patch"][chosen], run["crop"], run["blur"]) for each in tensors]
     examples = [
-        _example(tests[i], tests[i].defect, files.folders[0], run, [each[n] for each in maps])
+        load_example(tests[i], tests[i].defect, files.folders[0], run, [each[n] for each in maps])
         for n, i in enumerate(chosen)
     ]
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
@@ -79,12 +79,14 @@ def draw_gallery(files: GalleryFiles) -> None:
             )
         i = median_image(tensors["image"], masked)
         maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
-        examples.append(_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
+        examples.append(load_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
     save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, footnote(records))
 
 
-def _example(item: Item, title: str, folder: Path, run: Mapping[str, Any], maps: list[NDArray[np.float32]]) -> Example:
+def load_example(
+    item: Item, title: str, folder: Path, run: Mapping[str, Any], maps: list[NDArray[np.float32]]
+) -> Example:
     """A test image, its anomaly maps -> image, mask and maps as the network saw it; the mask is empty where there is
     none.
     """

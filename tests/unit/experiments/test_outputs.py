@@ -13,9 +13,11 @@ from reconpatch.experiments.outputs import (
     files_of_ensemble,
     files_of_figure,
     files_of_run,
+    files_of_thumbnails,
     kept_files,
     lost_files,
     reasons,
+    thumbnails_of,
 )
 from reconpatch.experiments.plan import Plan, make_plan
 from reconpatch.experiments.stages import FIGURES, STAGES
@@ -98,6 +100,29 @@ def test_figures_that_would_draw_nothing_are_none(planned) -> None:
     assert figures_of(plan, "e") == ["figures/e/gallery.png"]
     plan = planned({"e": {"set": {"weights": "file"}, "figures": {"umap": {}, "sweep": {}}}})
     assert figures_of(plan, "e") == []
+
+
+def test_the_report_shows_images_of_each_category_once_by_both_methods_if_it_can(planned) -> None:
+    """Of the first pair with the same settings, though another experiment comes first."""
+    alone = {"datasets": {"mine": ["nut"]}, "axes": {"method": ["reconpatch"]}}
+    pair = {"datasets": {"mine": ["nut"]}, "axes": {"dim": [64, 128], "method": ["patchcore", "reconpatch"]}}
+    other = {"datasets": {"mine": ["bolt"]}, "axes": {"method": ["patchcore"]}}
+    plan = planned({"alone": alone, "pair": pair, "other": other})
+
+    def shown(*names: str) -> dict[str, list[str]]:
+        files = [Path(file) for file in thumbnails_of(plan, names)]
+        assert len(files) == len({file.parent for file in files})
+        stage = {
+            file.parent.name: SimpleNamespace(dataset="mine", category=file.parent.name, run=file.stem)
+            for file in files
+        }
+        return {name: [Path(f).parent.name for f in files_of_thumbnails(plan, w)["runs"]] for name, w in stage.items()}
+
+    both, single = shown("alone", "pair", "other"), shown("other")
+    assert [plan.runs[run].method for run in both["nut"]] == ["patchcore", "reconpatch"]
+    assert {plan.runs[run].dim for run in both["nut"]} == {64} and both["nut"][1] in plan.members("pair")
+    assert [plan.runs[run].method for run in both["bolt"]] == ["patchcore"] and both["bolt"] == single["bolt"]
+    assert thumbnails_of(planned({"pair": pair}, report_images="none"), ["pair"]) == []
 
 
 def test_reasons_are_named_once_with_all_they_are_of() -> None:

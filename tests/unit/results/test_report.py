@@ -1,6 +1,7 @@
 """The report, and what it shows of results of which some are missing."""
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ import pytest
 from PIL import Image
 from real_results import real_plan
 from running import ROOT
+from safetensors.numpy import load_file
 
-from reconpatch.experiments.outputs import result_folder
+from reconpatch.data.manifest import read_manifest
+from reconpatch.experiments.outputs import compared_runs, result_folder, thumbnails_of
 from reconpatch.experiments.plan import Plan
+from reconpatch.pipeline.thumbnails import ThumbnailFiles, make_thumbnails
 from reconpatch.records.provenance import stage_codes
 from reconpatch.records.record import read_record
 from reconpatch.results.report import is_current, render, report_what_is_there
+from reconpatch.results.thumbnails import read_thumbnails
 
 CODES = stage_codes(ROOT / "workflow/scripts")
 
@@ -47,13 +52,60 @@ def test_page_is_self_contained_and_escaped(tmp_path) -> None:
     (tmp_path / "t.html").write_text("<table><tr><td>99.56</td></tr></table>")
     section = {"name": "table x", "title": "<script>alert(1)</script>", "table": "t.html"}
     section |= {"figures": ["figures/exp/mine/<nut>/qualitative.png"]}
+    (tmp_path / "tables").mkdir()
+    settings = {"measure": "cost", "targets": [["mine", "<nut>"]], "cells": []}
+    (tmp_path / "tables/table x.json").write_text(json.dumps(settings))
+    (tmp_path / "tables/table x_summary.csv").write_text("dataset\n")
     left_out = {"<b>no data</b>": ["table_btad", "figure_umap"]}
-    page = render(tmp_path, [section], left_out, {"commit": "abc", "changed": True}, ["exp: runs/<i>"])
-    assert not [tag for tag in ("<script>", "<b>", "<nut>", "<i>") if tag in page]
+    page = render(tmp_path, [section], [], left_out, {"commit": "abc", "changed": True}, ["exp: runs/<i>"])
+    assert not [tag for tag in ("<script>alert", "<b>", "<nut>", "<i>") if tag in page]
     assert page.count("&lt;b&gt;no data&lt;/b&gt;") == 1 and "exp: runs/&lt;i&gt;" in page  # each reason once
     assert "99.56" in page and "abc" in page and "table_btad, figure_umap" in page
     assert all(address.startswith("data:") for address in re.findall(r'src="([^"]+)"', page))
     assert not re.findall(r'(?:href|src)="(?:https?:)?//', page)
+
+
+def test_thumbnails_of_other_scores_are_not_shown_after_a_failure(planned) -> None:
+    plan, folder = planned
+    (file,) = [file for file in thumbnails_of(plan, plan.experiments) if "/nut/" in file]
+    pair = compared_runs(plan, Path(file).stem, ("mine", "nut"))
+    files = ThumbnailFiles(
+        folder / "index/mine/nut.json",
+        Path("data/nut"),
+        [record_of(plan, run) for run in pair],
+        [record_of(plan, run).with_name("scores.safetensors") for run in pair],
+        Path(file),
+    )
+    make_thumbnails(files, "all")
+    report_what_is_there(plan, folder, CODES)
+    assert Path("results/report.html").read_text().count("data:image/webp") == 6  # the test images of the category
+    content = json.loads(Path(file).read_text())
+    content["digests"][-1] = "of other scores"
+    Path(file).write_text(json.dumps(content))
+    report_what_is_there(plan, folder, CODES)
+    assert "data:image/webp" not in Path("results/report.html").read_text()
+
+
+def test_thumbnails_show_every_image_once_with_both_methods_scores(planned) -> None:
+    plan, folder = planned
+    (file,) = [file for file in thumbnails_of(plan, ["tiny"]) if "/bolt/" in file]
+    pair = compared_runs(plan, Path(file).stem, ("mine", "bolt"))
+    assert [plan.runs[run].method for run in pair] == ["patchcore", "reconpatch"]
+    records = [Path("results") / result_folder(plan, run, "mine", "bolt") / "record.json" for run in pair]
+    saved = [each.with_name("scores.safetensors") for each in records]
+    make_thumbnails(
+        ThumbnailFiles(folder / "index/mine/bolt.json", Path("data/bolt"), records, saved, Path(file)), "all"
+    )
+    shown = read_thumbnails(Path(file))
+    tests = [item for item in read_manifest(folder / "index/mine/bolt.json")[0] if item.split == "test"]
+    assert sorted(item.path for item in shown.images) == sorted(item.path for item in tests)
+    for n, scores in enumerate(saved):
+        expected = dict(zip([item.path for item in tests], load_file(scores)["image"].tolist(), strict=True))
+        assert {item.path: item.scores[n] for item in shown.images} == expected
+        f1 = json.loads(records[n].read_text())["metrics"]["image_f1"]
+        found = sum(item.anomalous for item in shown.images if item.alarms[n])
+        errors = sum(item.anomalous != item.alarms[n] for item in shown.images)
+        assert 2 * found / (2 * found + errors) == pytest.approx(f1)
 
 
 def test_a_record_is_current_until_its_code_or_its_data_change(planned) -> None:

@@ -1,0 +1,257 @@
+"""What the report says first: what was run, what came out, how complete it is, and how long it took.
+
+Everything is read from the files of the tables (cells, summary and settings) and from the records behind them.
+"""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconpatch.errors import ReconpatchError, listed
+from reconpatch.experiments.outputs import Section
+from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, STAGES
+from reconpatch.experiments.table_settings import TableSettings
+from reconpatch.method.metrics import METRICS
+from reconpatch.records.record import Record, read_record
+
+LEADING = "image_auroc"  # the metric that the verdict is about
+VERDICTS = ("agrees", "above", "below", "not comparable")  # of cells that the paper has a number for
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """ReConPatch against PatchCore on one data set at one place of a table, by image AUROC.
+
+    gain, low and high are the mean gain over the categories and its 95 % interval, x 100; NaN without an interval.
+    """
+
+    dataset: str
+    place: str  # variant and axis values
+    ahead: int  # categories in which the gain is above 0
+    categories: int
+    gain: float
+    low: float
+    high: float
+    wins: int | None = None  # categories with a significant gain, None where that was not tested
+    losses: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The comparison in a sentence."""
+        where = f"{self.dataset}, {self.place}" if self.place else self.dataset
+        interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low == self.low else ""
+        mean = "mean gain" if self.categories > 1 else "gain"
+        tested = "" if self.wins is None else f"; significantly better in {self.wins}, worse in {self.losses}"
+        return (
+            f"{self.ahead} of {self.categories} {'category' if self.categories == 1 else 'categories'} "
+            f"({where}{tested}), {mean} {self.gain:+.2f} points{interval}"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One experiment: its results at hand and planned, its comparisons, and its cells by verdict."""
+
+    name: str
+    title: str
+    made: int
+    planned: int
+    comparisons: Sequence[Comparison]
+    verdicts: Mapping[str, int]
+
+    @property
+    def ahead(self) -> int:
+        """Categories in which ReConPatch is ahead, summed over all places."""
+        return sum(comparison.ahead for comparison in self.comparisons)
+
+    @property
+    def compared(self) -> int:
+        """Categories in which both methods ran, summed over all places."""
+        return sum(comparison.categories for comparison in self.comparisons)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The whole report in a few facts."""
+
+    parts: Sequence[Part]
+    datasets: Mapping[str, Sequence[str]]  # data set -> categories
+    backbones: Sequence[str]  # with where their weights come from
+    flags: Sequence[str]  # why results are none of the paper, or what must be known of the data
+    reasons: Mapping[str, int]  # why cells cannot be compared with the paper -> number of cells, most first
+    hours: float  # wall time of all stages, each counted once
+    problems: Sequence[str] = field(default_factory=list)  # records that cannot be read
+
+    @property
+    def made(self) -> int:
+        """Results that are there."""
+        return sum(part.made for part in self.parts)
+
+    @property
+    def planned(self) -> int:
+        """Results that the tables of this report have a place for."""
+        return sum(part.planned for part in self.parts)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Cells by verdict, over all tables."""
+        counts: Counter[str] = Counter()
+        for part in self.parts:
+            counts.update(part.verdicts)
+        return dict(counts)
+
+    @property
+    def headlines(self) -> dict[str, Comparison]:
+        """Data set -> the first comparison on it: that of the first table, at its first place."""
+        first: dict[str, Comparison] = {}
+        for comparison in (c for part in self.parts for c in part.comparisons):
+            first.setdefault(comparison.dataset, comparison)
+        return first
+
+    @property
+    def verdict(self) -> str:
+        """What came out, in one paragraph."""
+        label = METRICS[LEADING].label
+        sentences = [f"By {label}, ReConPatch is ahead of PatchCore in {c.text}." for c in self.headlines.values()]
+        if not sentences:
+            sentences = ["No table holds both methods with the same settings, so none says which is better."]
+        ahead, compared = (sum(getattr(part, key) for part in self.parts) for key in ("ahead", "compared"))
+        if compared > sum(comparison.categories for comparison in self.headlines.values()):
+            sentences.append(f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons.")
+        cells = sum(self.verdicts.values())
+        if not cells:
+            sentences.append("The paper has no number for any cell of these tables.")
+            return " ".join(sentences)
+        counts = [f"{count} {name}" for name in VERDICTS if (count := self.verdicts.get(name))]
+        sentences.append(f"Beside the {cells} cells that the paper has a number for: {', '.join(counts)}.")
+        if self.reasons:
+            reason, count = next(iter(self.reasons.items()))
+            sentences.append(f"The chief reason why cells are not comparable: {reason.rstrip('.')} ({count} cells).")
+        return " ".join(sentences)
+
+
+def overview(folder: Path, shown: Sequence[Section]) -> Overview:
+    """Folder of results, sections of the report -> what the report says first.
+
+    Raises ReconpatchError for a table's file that is missing or not what the workflow wrote.
+    """
+    parts: list[Part] = []
+    records: dict[Path, Record] = {}
+    problems: list[str] = []
+    reasons: Counter[str] = Counter()
+    datasets: dict[str, list[str]] = {}
+    for section in shown:
+        settings = _settings(folder, section["name"])
+        for dataset, category in settings["targets"]:
+            datasets.setdefault(dataset, [])
+            datasets[dataset] += [category] if category not in datasets[dataset] else []
+        planned = {
+            (dataset, category, cell["run"]) for dataset, category in settings["targets"] for cell in settings["cells"]
+        }
+        files = [file for file in (_record_file(folder, *result) for result in sorted(planned)) if file]
+        for file in files:
+            if file not in records:
+                try:
+                    records[file] = read_record(file)
+                except ReconpatchError as error:
+                    problems.append(str(error))
+        rows = list(_rows(folder, "cells", section["name"])) if settings["measure"] == "auroc" else []
+        verdicts = Counter(row["verdict"] for row in rows if row["verdict"] in VERDICTS)
+        for row in rows:
+            if row["verdict"] == "not comparable":
+                reasons.update(row["reasons"].split(" | "))
+        parts.append(
+            Part(
+                name=section["name"],
+                title=section["title"],
+                made=len(files),
+                planned=len(planned),
+                comparisons=list(comparisons(rows, list(_rows(folder, "summary", section["name"])), settings)),
+                verdicts=verdicts,
+            )
+        )
+    every = records.values()
+    return Overview(
+        parts=parts,
+        datasets=datasets,
+        backbones=sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in every}),
+        flags=sorted({str(flag) for record in every for flag in record.flags}),
+        reasons=dict(reasons.most_common()),
+        hours=hours(every),
+        problems=listed(problems, 5),
+    )
+
+
+def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSettings) -> Iterator[Comparison]:
+    """Rows of the cells and of the summary of a table, its settings -> ReConPatch over PatchCore at every place.
+
+    Rows that take their settings from the test set (the oracle) are no places of the plan and do not count.
+    """
+    names = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
+    planned = {tuple(str(cell["labels"].get(name)) for name in names) for cell in settings["cells"]}
+    tested = {
+        (row["dataset"], *(row[name] for name in names)): row
+        for row in summary
+        if (row["method"], row["over"], row["metric"]) == ("reconpatch", "patchcore", LEADING)
+    }
+    places: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        ours = row["method"] == "reconpatch" and row["metric"] == LEADING and row.get("gain")
+        if ours and tuple(row[name] or "None" for name in names) in planned:
+            places.setdefault((row["dataset"], *(row[name] for name in names)), []).append(row)
+    for place, group in places.items():
+        single = [row for row in group if row["categories"] == "1"]
+        whole = next((row for row in group if row["category"] == "mean" and row["categories"] != "1"), single[0])
+        gain, low, high = (100 * float(whole[key] or "nan") for key in ("gain", "gain_low", "gain_high"))
+        test = tested.get(place)
+        yield Comparison(
+            dataset=place[0],
+            place=", ".join(f"{name} {value}" for name, value in zip(names, place[1:], strict=True) if value),
+            ahead=sum(float(row["gain"]) > 0 for row in single),
+            categories=len(single),
+            gain=gain,
+            low=low,
+            high=high,
+            wins=int(test["wins"]) if test else None,
+            losses=int(test["losses"]) if test else None,
+        )
+
+
+def hours(records: Iterable[Record]) -> float:
+    """Records -> hours of wall time of all stages behind them; a stage that several share counts once."""
+    seconds: dict[tuple[str, str, str, str], float] = {}
+    for record in records:
+        for _, stage, facts in record.all_stages():
+            seconds[record.dataset, record.category, stage, facts.folder] = facts.wall_s
+    return sum(seconds.values()) / 3600
+
+
+def _record_file(folder: Path, dataset: str, category: str, run: str) -> Path | None:
+    """Where the record of a run or an ensemble lies, if it is there."""
+    files = (folder / kind / dataset / category / run / RECORD for kind in RESULT_FOLDERS)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _settings(folder: Path, experiment: str) -> TableSettings:
+    file = folder / STAGES["table"].files["settings"].format(experiment=experiment)
+    try:
+        settings: TableSettings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReconpatchError(
+            f"not the settings of a table ({error})", where=file, fix="make the table again"
+        ) from None
+    return settings
+
+
+def _rows(folder: Path, file: str, experiment: str) -> Iterator[Row]:
+    """The rows of one of the CSV files of a table."""
+    path = folder / STAGES["table"].files[file].format(experiment=experiment)
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            yield from csv.DictReader(stream)
+    except OSError as error:
+        raise ReconpatchError(f"cannot be read ({error})", where=path, fix="make the table again") from None
