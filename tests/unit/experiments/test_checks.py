@@ -197,7 +197,7 @@ def test_a_mistyped_target_names_the_nearest() -> None:
     """Files are Snakemake's own business."""
     rules = ["all", "table_dimension", "table_mvtec", "score_run"]
     check_targets(["all", "table_mvtec", "results/tables/table_x.md", "plan.csv"], rules)
-    with pytest.raises(ReconpatchError, match="table_dimensoin.*table_dimension"):
+    with pytest.raises(ReconpatchError, match=r"table_dimensoin.*table_dimension"):
         check_targets(["all", "table_dimensoin"], rules)
-    with pytest.raises(ReconpatchError, match="nonsense.*table_dimension, table_mvtec"):
+    with pytest.raises(ReconpatchError, match=r"nonsense.*table_dimension, table_mvtec"):
         check_targets(["nonsense"], rules)
