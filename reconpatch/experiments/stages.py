@@ -290,11 +290,19 @@ _ROWS = (
 
 
 def _of_category(kind: str, suffix: str = "svg") -> dict[str, str]:
-    return {"figure": f"figures/{{experiment}}/{{dataset}}/{{category}}/{kind}.{suffix}"}
+    return _beside(f"figures/{{experiment}}/{{dataset}}/{{category}}/{kind}", suffix)
 
 
 def _of_experiment(kind: str, suffix: str = "svg") -> dict[str, str]:
-    return {"figure": f"figures/{{experiment}}/{kind}.{suffix}"}
+    return _beside(f"figures/{{experiment}}/{kind}", suffix)
+
+
+def _beside(stem: str, suffix: str) -> dict[str, str]:
+    """The files of a figure: the one that the report shows, SVG or, of photographs, PNG; the other formats; the
+    caption.
+    """
+    others = {each: f"{stem}.{each}" for each in ("pdf", "svg", "png") if each != suffix}
+    return {"figure": f"{stem}.{suffix}", **others, "caption": f"{stem}.txt"}
 
 
 _MANIFEST = Read("manifest", "index", "manifest")
@@ -312,8 +320,8 @@ _FIGURE_ROWS = (
         base_s=0.8,
         work=costs.pictures_work,
         photographs=True,
-        caption="Test images with ground truth, anomaly maps, the threshold of the best pixel F1 and each map's "
-        "maximum. Of every defect type the image of median score, so neither the best nor the worst.",
+        caption="Test images and anomaly maps. Solid orange: ground truth; dashed green: threshold of the best pixel "
+        "F1; star: maximum of the map. Of every defect type the image of median score, so neither the best nor the worst.",
     ),
     Figure(
         "gallery",
@@ -327,7 +335,8 @@ _FIGURE_ROWS = (
         draws="categories",
         photographs=True,
         caption="One defective image a category, of median score among those with a mask; below it its anomaly map, "
-        "scaled to [0, 1]. Orange: ground truth; green: threshold of the category's best pixel F1; star: maximum.",
+        "scaled to [0, 1]. Solid orange: ground truth; dashed green: threshold of the category's best pixel F1; star: "
+        "maximum.",
     ),
     Figure(
         "histogram",
@@ -336,8 +345,18 @@ _FIGURE_ROWS = (
         (_RECORDS, _SCORES, _MANIFEST),
         base_mb=100,
         base_s=1.0,
-        caption="Image scores of the test set, scaled to [0, 1]; d′ is the distance of the means in units of the "
+        caption="Image scores of the test set, scaled to [0, 1]; d' is the distance of the means in units of the "
         "pooled standard deviation.",
+    ),
+    Figure(
+        "roc",
+        "draw_roc",
+        _of_category("roc"),
+        (_RECORDS, _SCORES, _MANIFEST),
+        base_mb=100,
+        base_s=1.0,
+        caption="ROC curve, and precision over recall, of the image scores of the test set. Grey: what scores without "
+        "any information give.",
     ),
     Figure(
         "umap",
@@ -366,7 +385,8 @@ _FIGURE_ROWS = (
         base_mb=140,
         base_s=1.0,
         draws="results",
-        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
+        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers. Values of a scale "
+        "are joined, and evenly spaced whatever they are; other settings are not joined.",
     ),
     Figure(
         "effects",
@@ -381,7 +401,20 @@ _FIGURE_ROWS = (
         base_s=1.0,
         draws="results",
         caption="What each row of the table changes against its reference row, in points of AUROC with 95 % intervals; "
-        "the largest effect at the top.",
+        "the largest effect at the top. Black edge: significant at 5 %, corrected for the number of rows (Holm).",
+    ),
+    Figure(
+        "gains",
+        "draw_gains",
+        _of_experiment("gains"),
+        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        base_mb=140,
+        base_s=1.0,
+        draws="results",
+        caption="Gain over PatchCore by category, in points with paired 95 % intervals; the largest gain in image "
+        "AUROC at the top, means below the line; hollow: the paper's gain. Black edge: significant at 5 %, of a "
+        "category corrected for their number (Holm).",
+        every_seed=True,
     ),
     Figure(
         "ranks",

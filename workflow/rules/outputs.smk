@@ -41,7 +41,7 @@ for figure in FIGURES.values():
             figure_photographs(figure),
             unpack(figure_files(figure)),
         output:
-            figure=path(figure.name, "figure"),
+            **{file: path(figure.name, file) for file in figure.files},
         log:
             figure.log,
         localrule: True
