@@ -321,7 +321,8 @@ _FIGURE_ROWS = (
         work=costs.pictures_work,
         photographs=True,
         caption="Test images and anomaly maps. Solid orange: ground truth; dashed green: threshold of the best pixel "
-        "F1; star: maximum of the map. Of every defect type the image of median score, so neither the best nor the worst.",
+        "F1; star: maximum of the map. Of every defect type the image of median score, so neither the best nor the "
+        "worst.",
     ),
     Figure(
         "gallery",

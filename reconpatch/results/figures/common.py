@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from reconpatch.errors import ReconpatchError
@@ -33,7 +34,8 @@ NORMAL, ANOMALOUS, GREY = COLOURS[0], COLOURS[1], "#767676"
 
 # What a figure itself says of records with a flag of some kind: it must not pass for a result where its caption is not.
 MARKS = {"weights": "random weights", "sample": "drawn defects"}
-MARK_WIDTH = 0.14  # inches, of a line of the mark
+MARK_WIDTH, LOW = 0.14, 1.6  # inches: a line of the mark; a figure that is too low for all marks in one line
+ROOM = 5.0  # inches, of all that can surround panels: where it lacks, matplotlib gives up the layout
 
 Format = Literal["pdf", "svg", "png"]
 # Neither dates nor versions: the same figure is the same file.
@@ -140,13 +142,15 @@ def save(figure: Figure, path: Path, records: Sequence[Record], *remarks: str) -
 
 def _mark(figure: Figure, marks: Sequence[str]) -> None:
     """Write marks along the right edge, where no legend is, and keep the layout off them."""
-    width, _ = figure.get_size_inches()
-    free = MARK_WIDTH / width if marks else 0.0
-    if engine := figure.get_layout_engine():
+    width, height = figure.get_size_inches()
+    lines = [", ".join(marks)] if height > LOW else marks
+    free = MARK_WIDTH * len(lines) / width if marks else 0.0
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, 0, 1 - free, 1))
     if marks:
-        text = ", ".join(marks)
-        figure.text(1 - free / 2, 0.5, text, rotation=90, ha="center", va="center", fontsize=7, color=GREY)
+        style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 7, "color": GREY}
+        figure.text(1 - free / 2, 0.5, "\n".join(lines), **style)
 
 
 def _lay_out(figure: Figure) -> None:
@@ -155,15 +159,19 @@ def _lay_out(figure: Figure) -> None:
     Until then the height of the figure is that of its panels. Panels of a given aspect are as high as their width asks.
     """
     make_legible(figure)
-    panels = [axis for axis in figure.axes if axis.get_subplotspec() is not None]
-    rows = {axis.get_subplotspec().rowspan.start: axis for axis in panels}
+    panels = [axis for axis in figure.axes if axis.get_subplotspec()]
+    rows = {place.rowspan.start: axis for axis in panels if (place := axis.get_subplotspec())}
     height = figure.get_figheight() / max(1, len(rows))
+    figure.set_figheight(figure.get_figheight() + ROOM)
     for _ in range(4):
         figure.draw_without_rendering()
         missing = 0.0
         for axis in panels:
             box = axis.get_position(original=True)
-            for text, pixels in ((axis.title, box.width * figure.bbox.width), (axis.yaxis.label, height * figure.dpi)):
+            for text, pixels in (
+                (axis.title, 0.94 * box.width * figure.bbox.width),
+                (axis.yaxis.label, height * figure.dpi),
+            ):
                 text.set_text(wrapped(text, pixels))
         for axis in rows.values():
             box, aspect = axis.get_position(original=True), axis.get_box_aspect()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -40,9 +41,15 @@ class Dot:
 
 @in_print_style
 def dots(
-    panels: Mapping[str, Sequence[Dot]], rows: Sequence[str], xlabel: str, *, zero: bool = False, apart: int = 0
+    panels: Mapping[str, Sequence[Dot]],
+    rows: Sequence[str],
+    xlabel: str,
+    ylabel: str = "",
+    *,
+    zero: bool = False,
+    apart: int = 0,
 ) -> Figure:
-    """(dots by panel title, names of all rows from top to bottom, axis label) -> panels side by side.
+    """(dots by panel title, names of all rows from top to bottom, axis labels) -> panels side by side.
 
     Filled markers are ours, with the interval as a bar, and a black edge where they are significant; hollow ones are
     the paper's. `zero` draws a line at 0, `apart` is the number of last rows that stand below a line. The same series
@@ -52,7 +59,6 @@ def dots(
     index = series_index((dot.series for dot in every), "choose fewer under `figures`, or split the experiment")
     figure, axes = panel_grid(len(panels), 1.0, per_row=len(panels), sharey=True)
     axes[0].set_yticks(range(len(rows)), rows)
-    axes[0].tick_params(axis="y", length=0)
     make_legible(figure)
     names = [wrapped(label, LABELS * figure.bbox.width) for label in axes[0].get_yticklabels()]
     step = max(LINE * max((name.count("\n") + 1 for name in names), default=1), BESIDE * len(index)) + BETWEEN
@@ -61,6 +67,7 @@ def dots(
     figure.set_figheight(step * (last + 1))
     axes[0].set_yticks(list(place.values()), names)
     axes[0].set_ylim(last + 0.5, -0.5)
+    axes[0].set_ylabel(ylabel)
     for axis, (title, shown) in zip(axes, panels.items(), strict=False):
         if zero:
             axis.axvline(0, color=GREY, linewidth=0.8)
@@ -69,13 +76,14 @@ def dots(
         for dot in shown:
             number = index[dot.series]
             y = place[dot.row] + (number - (len(index) - 1) / 2) * BESIDE / step
-            style = {"marker": MARKERS[number], "linestyle": "", "color": COLOURS[number]}
+            style: dict[str, Any] = {"marker": MARKERS[number], "linestyle": "", "color": COLOURS[number]}
             if np.isfinite([dot.low, dot.high]).all():
                 axis.hlines(y, dot.low, dot.high, color=COLOURS[number], linewidth=1.2)
             if dot.paper is not None and np.isfinite(dot.paper):
-                axis.plot(dot.paper, y, markerfacecolor="white", markersize=5, **style)
+                axis.plot(dot.paper, y, markerfacecolor="white", markersize=7, **style)
             axis.plot(dot.value, y, markeredgecolor="black" if dot.significant else COLOURS[number], **style)
         axis.set(title=title, xlabel=xlabel)
+        axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
         axis.locator_params(axis="x", nbins=5)
         if not any(np.isfinite(_numbers(dot)).any() for dot in shown):
@@ -100,17 +108,16 @@ def series_legend(
     joined: bool = False,
 ) -> None:
     """What colours and markers mean, and which of interval, the paper's values and significance are drawn."""
-    ours, theirs = ("-", "--") if joined else ("", "")
+    style: dict[str, Any] = {"color": GREY, "marker": "o", "linestyle": "-" if joined else ""}
     handles: list[Artist] = [
-        Line2D([], [], color=COLOURS[i], marker=MARKERS[i], linestyle=ours, label=name) for name, i in index.items()
+        Line2D([], [], label=name, **(style | {"color": COLOURS[i], "marker": MARKERS[i]})) for name, i in index.items()
     ]
     if interval:
         handles.append(Line2D([], [], color=GREY, linewidth=1.2, label="95 % interval"))
     if significant:
-        style = {"color": GREY, "markeredgecolor": "black", "marker": "o", "linestyle": ""}
-        handles.append(Line2D([], [], label="significant", **style))
+        handles.append(Line2D([], [], label="significant", **(style | {"markeredgecolor": "black"})))
     if paper:
-        style = {"color": GREY, "markerfacecolor": "white", "marker": "o", "linestyle": theirs}
+        style |= {"markerfacecolor": "white", "linestyle": "--" if joined else ""}
         handles.append(Line2D([], [], label="the paper's", **style))
     add_legend(figure, handles)
 

@@ -1,6 +1,7 @@
 """Figures of what a setting or a method changes: effects of a table's rows, gains by category. Values are points."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,14 +71,14 @@ def gains_of(
     single = (shown["categories"] == 1).tolist()
     by_metric = _by_metric(shown, "gain", series, rows)
     first = next(iter(by_metric.values()))
-    value = {dot.row: dot.value for dot in reversed(first) if dot.series == first[-1].series}
+    value = {dot.row: dot.value for dot in first if dot.series == first[-1].series}
     of_categories = dict.fromkeys(row for row, one in zip(rows, single, strict=True) if one)
     means = dict.fromkeys(row for row, one in zip(rows, single, strict=True) if not one)
     ordered = sorted(of_categories, key=lambda row: -value.get(row, -np.inf))
     return by_metric, [*ordered, *means], len(means)
 
 
-def _row(cell: dict[str, object], several: bool) -> str:
+def _row(cell: Mapping[Hashable, Any], several: bool) -> str:
     """A cell -> the name of its row: its category, or which mean it is."""
     name = str(cell["category"]).replace("_", " ")
     if cell["categories"] != 1:
@@ -89,9 +90,11 @@ def _by_metric(cells: pd.DataFrame, gain: str, series: Sequence[str], rows: Sequ
     """Cells, one of their gains, the series and the row of each -> metric -> dots, x 100."""
     paper = cells[f"paper_{gain}"] if f"paper_{gain}" in cells else pd.Series(np.nan, cells.index)
     p = cells[f"{gain}_holm"].fillna(cells[f"{gain}_p"])  # the corrected one counts, where there is one
-    ends = (100 * cells[[gain, f"{gain}_low", f"{gain}_high"]]).to_numpy()
+    numbers = (100 * cells[[gain, f"{gain}_low", f"{gain}_high"]]).itertuples(index=False)
     by_metric: dict[str, list[Dot]] = {}
-    for metric, name, row, values, theirs, each in zip(cells["metric"], series, rows, ends, paper, p, strict=True):
-        dot = Dot(name, row, *map(float, values), 100 * float(theirs), bool(each <= LEVEL))
-        by_metric.setdefault(str(metric), []).append(dot)
+    for metric, name, row, (value, low, high), theirs, each in zip(
+        cells["metric"], series, rows, numbers, paper, p, strict=True
+    ):
+        dot = Dot(name, row, value, low, high, 100 * theirs, each <= LEVEL)
+        by_metric.setdefault(metric, []).append(dot)
     return by_metric

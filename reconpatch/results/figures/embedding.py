@@ -58,7 +58,8 @@ def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], me
     figure, axes = panel_grid(len(methods), 1.0)
     for axis, layout, method in zip(axes, layouts, methods, strict=True):
         for name, (colour, marker) in shown.items():
-            axis.scatter(*layout[groups == name].T, s=4, marker=marker, color=colour, linewidths=0)
+            x, y = layout[groups == name].T
+            axis.scatter(x, y, s=4, marker=marker, color=colour, linewidths=0)
         axis.set(xticks=[], yticks=[], title=method, box_aspect=1 if len(methods) > 2 else 0.75)
     add_legend(figure, [_marker(c, m, f"{name} ({(groups == name).sum()})") for name, (c, m) in shown.items()])
     return figure
@@ -96,8 +97,8 @@ def positions(
         first.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.4))
     for axis, layout, name in zip(rest, layouts, names, strict=True):
         for index in range(len(places)):
-            points, colour, marker = layout[which == index], POSITIONS[index], MARKERS[index]
-            axis.scatter(*points.T, s=6, marker=marker, color=colour, alpha=0.7, linewidths=0)
+            (u, v), colour, marker = layout[which == index].T, POSITIONS[index], MARKERS[index]
+            axis.scatter(u, v, s=6, marker=marker, color=colour, alpha=0.7, linewidths=0)
         axis.set(xticks=[], yticks=[], title=name, box_aspect=1)
     handles = [_marker(c, m, f"({x}, {y})") for (x, y), c, m in zip(places, POSITIONS, MARKERS, strict=False)]
     add_legend(figure, handles, f"patch position (x, y) on the grid of {grid[1]} x {grid[0]}")

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from reconpatch.results.figures.common import (
@@ -28,13 +30,15 @@ from reconpatch.results.figures.common import (
 
 GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
 # They differ by their dashes, too, and have a dark edge, since both lie on photographs and on maps of any colour.
-EDGE = [withStroke(linewidth=1.8, foreground="black")]
-TRUTH_LINE = {"colors": GROUND_TRUTH, "linestyles": "-", "linewidths": 0.9, "path_effects": EDGE}
-THRESHOLD_LINE = {"colors": THRESHOLD, "linestyles": (0, (3, 2)), "linewidths": 0.9, "path_effects": EDGE}
-MAXIMUM = {"marker": "*", "color": THRESHOLD, "markersize": 6, "markeredgecolor": "black", "markeredgewidth": 0.5}
+_CONTOUR: dict[str, Any] = {"linewidths": 0.9, "path_effects": [withStroke(linewidth=1.8, foreground="black")]}
+TRUTH_LINE = _CONTOUR | {"colors": GROUND_TRUTH, "linestyles": "-"}
+THRESHOLD_LINE = _CONTOUR | {"colors": THRESHOLD, "linestyles": "--"}
+MAXIMUM: dict[str, Any] = {"marker": "*", "color": THRESHOLD, "markersize": 6, "markeredgecolor": "black"}
+MAXIMUM["markeredgewidth"] = 0.5
+PLAIN: dict[str, Any] = {"color": NORMAL}
 # Hatched, so that it is told apart in grey and does not hide what is behind it.
-DEFECTIVE = {"facecolor": "none", "edgecolor": ANOMALOUS, "hatch": "//////", "linewidth": 0.8}
-COLUMNS, NARROW = 7, 3  # images in a row at most; in a figure of one column's width
+DEFECTIVE: dict[str, Any] = {"facecolor": "none", "edgecolor": ANOMALOUS, "hatch": "//////", "linewidth": 0.8}
+COLUMNS, NARROW = 7, 3  # images in a row: at most; in a figure of one column's width, and at least
 
 
 def typical_images(scores: NDArray[np.float32], defect_types: Sequence[str], most: int = 7) -> list[int]:
@@ -94,11 +98,12 @@ def _grid(
 ) -> Figure:
     """A column per example: the image, then a map per method; limits and thresholds by method, then by example."""
     blocks = -(-len(examples) // COLUMNS)
-    columns, rows = -(-len(examples) // blocks), blocks * (1 + len(methods))
-    width = ONE_COLUMN if columns <= NARROW else TWO_COLUMNS
+    columns, rows = max(NARROW, -(-len(examples) // blocks)), blocks * (1 + len(methods))
+    width = ONE_COLUMN if columns == NARROW else TWO_COLUMNS
     spaces = {"wspace": 0.02, "hspace": 0.02}
     figure, axes = plt.subplots(rows, columns, figsize=(width, rows), squeeze=False, gridspec_kw=spaces)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01)
+    if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        engine.set(w_pad=0.01, h_pad=0.01)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -113,9 +118,9 @@ def _grid(
             axis.set_box_aspect(example.image.shape[0] / example.image.shape[1])
             if example.mask.any():
                 axis.contour(example.mask, [0.5], **TRUTH_LINE)
-    for axis in axes.flat[(rows - 1 - len(methods)) * columns :]:
+    for axis in axes.flat:
         if not axis.has_data():
-            axis.remove()  # a last block may have fewer examples
+            axis.remove()  # where there are fewer examples than columns
     for row, name in enumerate(["image", *methods] * blocks):
         axes[row, 0].set_ylabel(name, fontsize=7)
     handles = [Line2D([], [], label="maximum of the map", linestyle="", **MAXIMUM)]
@@ -156,7 +161,7 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
     figure, axes = panel_grid(len(methods), 1.5, sharey=True)
     for axis, values, method in zip(axes, scores, methods, strict=True):
         scaled = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
-        for label, name, style in ((0, "normal", {"color": NORMAL}), (1, "anomalous", DEFECTIVE)):
+        for label, name, style in ((0, "normal", PLAIN), (1, "anomalous", DEFECTIVE)):
             chosen = scaled[labels == label]
             text = f"{name} ({len(chosen)})"
             axis.hist(chosen, bins=50, range=(0, 1), histtype="stepfilled", label=text, **style)
@@ -164,6 +169,7 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
         if 0 < labels.sum() < len(labels):
             axis.set_title(f"{method}: d' = {separation(values[labels == 0], values[labels == 1]):.2f}")
     axes[0].set_ylabel("test images")
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
@@ -189,7 +195,7 @@ def curves(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], met
             axis.text(0.5, 0.5, "needs normal and\nanomalous images", ha="center", va="center", color=GREY)
     handles = []
     for (name, number), values in zip(index.items(), scores, strict=True):
-        style = {"color": COLOURS[number], "linestyle": LINES[number]}
+        style: dict[str, Any] = {"color": COLOURS[number], "linestyle": LINES[number]}
         handles.append(Line2D([], [], label=name, **style))
         if both:
             roc.plot(*roc_curve(labels, values, drop_intermediate=False)[:2], **style)

@@ -36,7 +36,7 @@ def ranks(panels: Mapping[str, pd.DataFrame]) -> Figure:
     Panels with too few methods or categories are left out; if none is left, the figure says why.
     """
     shown = {title: values for title, values in panels.items() if min(values.shape) >= LEAST}
-    figure, axes = panel_grid(len(shown), 1.0, per_row=2)
+    figure, axes = panel_grid(len(shown), 1.2, per_row=2)
     if not shown:
         most = [max((values.shape[n] for values in panels.values()), default=0) for n in (0, 1)]
         axes[0].set_axis_off()
@@ -59,14 +59,17 @@ def _diagram(axis: Axes, title: str, values: pd.DataFrame) -> None:
     scikit_posthocs.critical_difference_diagram(
         average,
         scikit_posthocs.posthoc_nemenyi_friedman(values),
-        cd=difference,
         alpha=LEVEL,
         ax=axis,
+        text_h_margin=0.03 * methods,
         label_fmt_left="{label} ({rank:.2f})",
         label_fmt_right="({rank:.2f}) {label}",
         color_palette={name: colours[name] for name in values.columns},
     )
-    axis.set_title(f"{title}\n{count} categories, Friedman p {p:.2g}, critical difference {difference:.2f}")
+    axis.set_title(f"{title}\n{count} categories, Friedman p {p:.2g}")
+    axis.spines["top"].set_visible(True)  # the scale of the ranks
     axis.set_xticks(range(1, methods + 1))
     axis.tick_params(axis="x", pad=1)
-    axis.set_ylim(top=1)
+    axis.plot([1, 1 + difference], [1.3, 1.3], color="black", linewidth=2)  # above the scale, which starts at 0
+    axis.text(1, 2, f"critical difference {difference:.2f}", va="center", fontsize=7)
+    axis.set_ylim(top=2.5)

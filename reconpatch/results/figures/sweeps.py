@@ -71,7 +71,7 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
     """
     if is_scale(x):
         return _lines(panels, x, xlabel, ylabel)
-    return dots({title: _dots(shown, x) for title, shown in panels.items()}, x, ylabel)
+    return dots({title: _dots(shown, x) for title, shown in panels.items()}, x, ylabel, xlabel)
 
 
 def _dots(shown: Sequence[Series], x: Sequence[str]) -> list[Dot]:
@@ -113,12 +113,12 @@ def _lines(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str
 
 def _draw_series(axis: Axes, series: Series, index: int, shift: float) -> None:
     """One series in the colour and marker of its index among all, `shift` to the right of the tick marks."""
-    style = {"marker": MARKERS[index], "color": COLOURS[index]}
+    style: dict[str, Any] = {"marker": MARKERS[index], "color": COLOURS[index]}
     x = np.arange(len(series.values)) + shift
     low, high, paper = (np.asarray(v, float) for v in (series.low, series.high, series.paper))
     known = np.isfinite(low) & np.isfinite(high)
     axis.vlines(x[known], low[known], high[known], color=COLOURS[index], linewidth=1.2)
-    axis.plot(x, paper, linestyle="--", markerfacecolor="white", linewidth=0.8, markersize=5, **style)
+    axis.plot(x, paper, linestyle="--", markerfacecolor="white", linewidth=0.8, markersize=6, **style)
     axis.plot(x, np.asarray(series.values, float), linestyle="-", **style)
 
 
