@@ -74,14 +74,15 @@ def panel_titles(records: Sequence[Record]) -> list[str]:
 def series_index(names: Iterable[str], fix: str) -> dict[str, int]:
     """Names of series, some more than once -> the index of each among COLOURS, MARKERS and LINES.
 
-    Raises ReconpatchError, with the fix, for more names than colours.
+    Methods look the same in all figures. Raises ReconpatchError, with the fix, for more names than colours.
     """
     distinct = list(dict.fromkeys(names))
     if len(distinct) > len(COLOURS):
         raise ReconpatchError(
             f"{len(distinct)} series in one figure, at most {len(COLOURS)} can be told apart", fix=fix
         )
-    return {name: index for index, name in enumerate(distinct)}
+    fixed = list(METHODS.values())
+    return {name: (fixed if {*distinct} <= {*fixed} else distinct).index(name) for name in distinct}
 
 
 def panel_grid(count: int, height: float, per_row: int = 3, **subplots: Any) -> tuple[Figure, list[Axes]]:
@@ -167,16 +168,12 @@ def _lay_out(figure: Figure) -> None:
         figure.draw_without_rendering()
         missing = 0.0
         for axis in panels:
-            box = axis.get_position(original=True)
-            for text, pixels in (
-                (axis.title, 0.94 * box.width * figure.bbox.width),
-                (axis.yaxis.label, height * figure.dpi),
-            ):
-                text.set_text(wrapped(text, pixels))
-        for axis in rows.values():
-            box, aspect = axis.get_position(original=True), axis.get_box_aspect()
-            wanted = box.width * figure.get_figwidth() * aspect if aspect else height
-            missing += wanted - box.height * figure.get_figheight()
+            width = axis.get_position(original=True).width * figure.bbox.width
+            high = width * aspect if (aspect := axis.get_box_aspect()) else height * figure.dpi
+            axis.title.set_text(wrapped(axis.title, 0.94 * width))
+            axis.yaxis.label.set_text(wrapped(axis.yaxis.label, 0.94 * high))
+            if axis in rows.values():
+                missing += high / figure.dpi - axis.get_position(original=True).height * figure.get_figheight()
         if abs(missing) < 0.01:
             break
         figure.set_figheight(figure.get_figheight() + missing)

@@ -57,7 +57,7 @@ def dots(
     """
     every = [dot for shown in panels.values() for dot in shown]
     index = series_index((dot.series for dot in every), "choose fewer under `figures`, or split the experiment")
-    figure, axes = panel_grid(len(panels), 1.0, per_row=len(panels), sharey=True)
+    figure, axes = panel_grid(len(panels), 1.0, per_row=max(1, len(panels)), sharey=True)
     axes[0].set_yticks(range(len(rows)), rows)
     make_legible(figure)
     names = [wrapped(label, LABELS * figure.bbox.width) for label in axes[0].get_yticklabels()]
@@ -68,6 +68,9 @@ def dots(
     axes[0].set_yticks(list(place.values()), names)
     axes[0].set_ylim(last + 0.5, -0.5)
     axes[0].set_ylabel(ylabel)
+    order = {name: n for n, name in enumerate(index)}
+    if not panels:
+        say_empty(axes[0])
     for axis, (title, shown) in zip(axes, panels.items(), strict=False):
         if zero:
             axis.axvline(0, color=GREY, linewidth=0.8)
@@ -75,7 +78,7 @@ def dots(
             axis.axhline(len(rows) - apart - 0.2, color=GREY, linewidth=0.5)
         for dot in shown:
             number = index[dot.series]
-            y = place[dot.row] + (number - (len(index) - 1) / 2) * BESIDE / step
+            y = place[dot.row] + (order[dot.series] - (len(index) - 1) / 2) * BESIDE / step
             style: dict[str, Any] = {"marker": MARKERS[number], "linestyle": "", "color": COLOURS[number]}
             if np.isfinite([dot.low, dot.high]).all():
                 axis.hlines(y, dot.low, dot.high, color=COLOURS[number], linewidth=1.2)

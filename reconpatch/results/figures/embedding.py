@@ -98,7 +98,7 @@ def positions(
     for axis, layout, name in zip(rest, layouts, names, strict=True):
         for index in range(len(places)):
             (u, v), colour, marker = layout[which == index].T, POSITIONS[index], MARKERS[index]
-            axis.scatter(u, v, s=6, marker=marker, color=colour, alpha=0.7, linewidths=0)
+            axis.scatter(u, v, s=6, marker=marker, color=colour, linewidths=0)
         axis.set(xticks=[], yticks=[], title=name, box_aspect=1)
     handles = [_marker(c, m, f"({x}, {y})") for (x, y), c, m in zip(places, POSITIONS, MARKERS, strict=False)]
     add_legend(figure, handles, f"patch position (x, y) on the grid of {grid[1]} x {grid[0]}")

@@ -92,8 +92,8 @@ def _lines(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str
     characters = sum(len(label) + 2 for label in x)
     for axis, (title, shown) in zip(axes, panels.items(), strict=True):
         for series in shown:
-            number = index[series.name]
-            _draw_series(axis, series, number, 0.06 * (number - (len(index) - 1) / 2))
+            shift = 0.06 * (list(index).index(series.name) - (len(index) - 1) / 2)
+            _draw_series(axis, series, index[series.name], shift)
         axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(x) - 0.5))
         axis.set_xticks(range(len(x)), x, rotation=90 if characters > 28 else 0)  # that many fit below a panel
         axis.grid(axis="y")

@@ -124,7 +124,7 @@ def test_sweep_draws_our_values_the_intervals_and_the_paper() -> None:
     assert [left.get_title(), right.get_title()] == ["image AUROC", "pixel AUROC"]
     assert [text.get_text() for text in left.get_xticklabels()] == ["64", "128", "256"]
     for axis in (left, right):
-        ours = [line for line in axis.lines if line.get_color() == COLOURS[1]]
+        ours = [line for line in axis.lines if line.get_color() == COLOURS[2]]
         dashed, solid = sorted(ours, key=lambda line: line.get_linestyle() == "-")
         np.testing.assert_array_equal(solid.get_ydata(), OURS.values)
         np.testing.assert_array_equal(dashed.get_ydata(), [99.49, 99.56, NAN])
