@@ -24,6 +24,7 @@ from reconpatch.results.figures.fonts import make_legible
 
 LABELS = 0.27  # share of the figure's width that the names of rows may take
 LINE, BETWEEN, BESIDE = 0.125, 0.09, 0.085  # inches: a line of a name, between rows, between series of a row
+LEAST = 0.8  # inches that panels are high
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def dots(
     step = max(LINE * max((name.count("\n") + 1 for name in names), default=1), BESIDE * len(index)) + BETWEEN
     place = {row: n + (0.6 if n >= len(rows) - apart else 0.0) for n, row in enumerate(rows)}
     last = max(place.values(), default=0.0)
-    figure.set_figheight(step * (last + 1))
+    figure.set_figheight(max(LEAST, step * (last + 1)))
     axes[0].set_yticks(list(place.values()), names)
     axes[0].set_ylim(last + 0.5, -0.5)
     axes[0].set_ylabel(ylabel)

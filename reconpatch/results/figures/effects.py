@@ -50,7 +50,7 @@ def gains_of(
     if "gain" not in cells:
         cells = cells.assign(gain=np.nan)
     shown = cells[cells["gain"].notna()]
-    shown = shown[[set(str(names).split()) <= {*runs} for names in shown["runs"]]]
+    shown = shown[shown["runs"].map(lambda names: {*str(names).split()} <= {*runs}).astype(bool)]
     for label in labels:
         shown = shown[shown[label] != ORACLE]
     # Runs that stand at several places of a table, as an untrained f at several epochs, are drawn once.

@@ -14,7 +14,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.results.figures.common import ANOMALOUS, MARKERS, NORMAL, add_legend, in_print_style, panel_grid
 
 # Red, green, blue and purple, as in the paper's Fig. 3, of unequal lightness.
-POSITIONS = ("#c8102e", "#2a9d3a", "#1f4fc0", "#b36ae2")
+POSITIONS = ("#c8102e", "#009e73", "#1f4fc0", "#b36ae2")
 GREYISH = "#949494"  # of many points behind those that matter
 
 

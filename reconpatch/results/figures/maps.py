@@ -28,7 +28,7 @@ from reconpatch.results.figures.common import (
     series_index,
 )
 
-GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00c853"  # orange and green, as in the paper's Fig. 5
+GROUND_TRUTH, THRESHOLD = "#ff8c00", "#00e676"  # orange and green, as in the paper's Fig. 5
 # They differ by their dashes, too, and have a dark edge, since both lie on photographs and on maps of any colour.
 _CONTOUR: dict[str, Any] = {"linewidths": 0.9, "path_effects": [withStroke(linewidth=1.8, foreground="black")]}
 TRUTH_LINE = _CONTOUR | {"colors": GROUND_TRUTH, "linestyles": "-"}
