@@ -51,7 +51,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         "axes": {"method": METHODS, "coreset": [0.5, 0.1], "seed": [0, 1]},
         "reference": {"coreset": 0.5},
         "figures": {
-            **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram")},
+            **{kind: {"coreset": 0.5} for kind in ("qualitative", "gallery", "histogram", "roc", "gains")},
             "sweep": {},
             "ranks": {},
             "effects": {},

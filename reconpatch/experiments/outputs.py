@@ -44,12 +44,12 @@ def result_folder(plan: Plan, run: str, dataset: str, category: str) -> str:
     return f"{'runs' if run in plan.runs else 'ensembles'}/{dataset}/{category}/{run}"
 
 
-def results_of(plan: Plan, experiment: str, file: str) -> list[str]:
-    """The file `record` or `scores` of every run and ensemble of an experiment."""
+def results_of(plan: Plan, experiment: str, file: str, chosen: Sequence[str] | None = None) -> list[str]:
+    """The file `record` or `scores` of every run and ensemble of an experiment, or of those chosen among them."""
     return [
         _result(plan, key).file(file, dataset=dataset, category=category, run=key)
         for dataset, category in plan.targets[experiment]
-        for key in plan.members(experiment)
+        for key in (plan.members(experiment) if chosen is None else chosen)
     ]
 
 
@@ -101,7 +101,8 @@ def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
     if figure.draws == "results":
         tables = [read for read in figure.reads if read.stage == "table"]
         of_table = {read.name: [STAGES["table"].file(read.file, experiment=experiment)] for read in tables}
-        return of_table | {"records": results_of(plan, experiment, "record")}
+        chosen = plan.drawn(experiment, figure.name) if figure.every_seed else plan.members(experiment)
+        return of_table | {"records": results_of(plan, experiment, "record", chosen)}
     runs, targets = plan.drawn(experiment, figure.name), targets_of_figure(plan, figure, wildcards)
     files: Files = {read.name: [] for read in figure.reads}
     for target, key in itertools.product(targets, runs[:1] if figure.draws == "categories" else runs):
@@ -179,14 +180,23 @@ def lost_files(plan: Plan, experiments: Iterable[str]) -> list[str]:
 
 
 def figures_of(plan: Plan, experiment: str) -> list[str]:
-    """The figures of an experiment, below the results. Those whose runs lack their weights are left out."""
-    files = []
+    """The figures of an experiment, below the results: of each the one file that the report shows."""
+    return [files[0] for files in figure_files(plan, experiment)]
+
+
+def figure_files(plan: Plan, experiment: str) -> list[list[str]]:
+    """The files of each figure of an experiment, below the results, first the one that the report shows.
+
+    Figures whose runs lack their weights are left out.
+    """
+    figures = []
     for kind in plan.experiments[experiment].figures:
         if plan.drawn(experiment, kind):
-            pattern, each = FIGURES[kind].files["figure"], FIGURES[kind].draws == "category"
-            targets = plan.targets[experiment] if each else [("", "")]
-            files += [pattern.format(experiment=experiment, dataset=d, category=c) for d, c in targets]
-    return files
+            targets = plan.targets[experiment] if FIGURES[kind].draws == "category" else [("", "")]
+            for dataset, category in targets:
+                where = {"experiment": experiment, "dataset": dataset, "category": category}
+                figures.append([pattern.format(**where) for pattern in FIGURES[kind].files.values()])
+    return figures
 
 
 def outputs_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
@@ -194,7 +204,7 @@ def outputs_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
     table, files = STAGES["table"], []
     for name in (name for name in experiments if name in plan.experiments):
         files += [table.file(file, experiment=name) for file in table.files]
-        files += [f"results/{figure}" for figure in figures_of(plan, name)]
+        files += [f"results/{file}" for figure in figure_files(plan, name) for file in figure]
     return files
 
 

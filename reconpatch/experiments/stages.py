@@ -300,11 +300,19 @@ _ROWS = (
 
 
 def _of_category(kind: str, suffix: str = "svg") -> dict[str, str]:
-    return {"figure": f"figures/{{experiment}}/{{dataset}}/{{category}}/{kind}.{suffix}"}
+    return _beside(f"figures/{{experiment}}/{{dataset}}/{{category}}/{kind}", suffix)
 
 
 def _of_experiment(kind: str, suffix: str = "svg") -> dict[str, str]:
-    return {"figure": f"figures/{{experiment}}/{kind}.{suffix}"}
+    return _beside(f"figures/{{experiment}}/{kind}", suffix)
+
+
+def _beside(stem: str, suffix: str) -> dict[str, str]:
+    """The files of a figure: the one that the report shows, SVG or, of photographs, PNG; the other formats; the
+    caption.
+    """
+    others = {each: f"{stem}.{each}" for each in ("pdf", "svg", "png") if each != suffix}
+    return {"figure": f"{stem}.{suffix}", **others, "caption": f"{stem}.txt"}
 
 
 _MANIFEST = Read("manifest", "index", "manifest")
@@ -317,37 +325,49 @@ _FIGURE_ROWS = (
         "draw_qualitative",
         _of_category("qualitative", "png"),
         (_RECORDS, _SCORES, _MANIFEST),
-        base_mb=135,
+        base_mb=340,
         memory=costs.pictures_memory,
-        base_s=0.8,
+        base_s=2.0,
         work=costs.pictures_work,
         photographs=True,
-        caption="Test images with ground truth, anomaly maps, the threshold of the best pixel F1 and each map's "
-        "maximum. Of every defect type the image of median score, so neither the best nor the worst.",
+        caption="Test images and anomaly maps. Solid orange: ground truth; dashed green: threshold of the best pixel "
+        "F1; star: maximum of the map. Of every defect type the image of median score, so neither the best nor the "
+        "worst.",
     ),
     Figure(
         "gallery",
         "draw_gallery",
         _of_experiment("gallery", "png"),
         (_RECORDS, _SCORES, Read("manifests", "index", "manifest")),
-        base_mb=135,
+        base_mb=340,
         memory=costs.pictures_memory,
-        base_s=0.8,
+        base_s=2.0,
         work=costs.pictures_work,
         draws="categories",
         photographs=True,
         caption="One defective image a category, of median score among those with a mask; below it its anomaly map, "
-        "scaled to [0, 1]. Orange: ground truth; green: threshold of the category's best pixel F1; star: maximum.",
+        "scaled to [0, 1]. Solid orange: ground truth; dashed green: threshold of the category's best pixel F1; star: "
+        "maximum.",
     ),
     Figure(
         "histogram",
         "draw_histogram",
         _of_category("histogram"),
         (_RECORDS, _SCORES, _MANIFEST),
-        base_mb=100,
-        base_s=1.0,
-        caption="Image scores of the test set, scaled to [0, 1]; d′ is the distance of the means in units of the "
+        base_mb=125,
+        base_s=2.0,
+        caption="Image scores of the test set, scaled to [0, 1]; d' is the distance of the means in units of the "
         "pooled standard deviation.",
+    ),
+    Figure(
+        "roc",
+        "draw_roc",
+        _of_category("roc"),
+        (_RECORDS, _SCORES, _MANIFEST),
+        base_mb=285,
+        base_s=3.0,
+        caption="ROC curve, and precision over recall, of the image scores of the test set. Grey: what scores without "
+        "any information give.",
     ),
     Figure(
         "umap",
@@ -355,7 +375,7 @@ _FIGURE_ROWS = (
         _of_category("umap"),
         (_RECORDS, Read("features", "features", "test"), _MANIFEST, Read("masks", "masks", "masks"), _BANKS),
         base_mb=680,
-        base_s=10.0,
+        base_s=11.0,
         caption="UMAP of patch representations: memory bank, normal test patches, test patches inside a defect.",
     ),
     Figure(
@@ -364,7 +384,7 @@ _FIGURE_ROWS = (
         _of_category("positions"),
         (_RECORDS, Read("features", TRAINING_FEATURES, "train"), _MANIFEST, _BANKS),
         base_mb=680,
-        base_s=10.0,
+        base_s=11.0,
         photographs=True,
         caption="UMAP of the representations of four patch positions, one point per training image and position.",
     ),
@@ -373,10 +393,11 @@ _FIGURE_ROWS = (
         "draw_sweep",
         _of_experiment("sweep"),
         (Read("cells", "table", "cells"), Read("records", "score", "record")),
-        base_mb=140,
-        base_s=1.0,
+        base_mb=210,
+        base_s=2.2,
         draws="results",
-        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers.",
+        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers. Values of a scale "
+        "are joined, and evenly spaced whatever they are; other settings are not joined.",
     ),
     Figure(
         "effects",
@@ -387,19 +408,32 @@ _FIGURE_ROWS = (
             Read("settings", "table", "settings"),
             Read("records", "score", "record"),
         ),
-        base_mb=140,
-        base_s=1.0,
+        base_mb=210,
+        base_s=2.2,
         draws="results",
         caption="What each row of the table changes against its reference row, in points of AUROC with 95 % intervals; "
-        "the largest effect at the top.",
+        "the largest effect at the top. Black edge: significant at 5 %, corrected for the number of rows (Holm).",
+    ),
+    Figure(
+        "gains",
+        "draw_gains",
+        _of_experiment("gains"),
+        (Read("cells", "table", "cells"), Read("records", "score", "record")),
+        base_mb=210,
+        base_s=2.2,
+        draws="results",
+        caption="Gain over PatchCore by category, in points with paired 95 % intervals; the largest gain in image "
+        "AUROC at the top, means below the line; hollow: the paper's gain. Black edge: significant at 5 %, of a "
+        "category corrected for their number (Holm).",
+        every_seed=True,
     ),
     Figure(
         "ranks",
         "draw_ranks",
         _of_experiment("ranks"),
         (Read("cells", "table", "cells"), Read("records", "score", "record")),
-        base_mb=230,
-        base_s=3.0,
+        base_mb=290,
+        base_s=4.5,
         draws="results",
         caption="Average ranks of the methods over categories, 1 is the best. A bar joins methods that do not differ "
         "significantly: their ranks differ by less than the critical difference (CD, Nemenyi's test at 5 %).",
@@ -409,8 +443,8 @@ _FIGURE_ROWS = (
         "draw_curve",
         _of_category("curve"),
         (_RECORDS, Read("training", "training", "facts")),
-        base_mb=100,
-        base_s=1.0,
+        base_mb=130,
+        base_s=2.0,
         caption="Left: loss and mean pairwise similarity of every epoch. Right: AUROC of the representation after some "
         "epochs, 0: as it is drawn; dashed: PatchCore. Lines are means over seeds, shades reach from the lowest to the "
         "highest seed.",

@@ -10,7 +10,8 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.pipeline.figures.examples import load_example
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, panel_titles
+from reconpatch.results.figures.captions import facts_of
+from reconpatch.results.figures.common import panel_titles
 from reconpatch.results.thumbnails import (
     LIMIT,
     SIDE,
@@ -97,7 +98,7 @@ def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"]) -> Non
             runs=[record.run for record in records],
             digests=[record.digests["scores"] for record in records],
             thresholds=thresholds,
-            about=footnote(records),
+            about=" ".join(facts_of(records)),
             counts=counted(groups),
             images=images,
         ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PLUMBING = frozenset(
     {"errors", "files", "pipeline.from_snakemake", "pipeline.job", "records.provenance", "records.record", "runtime"}
 )
+TEMPLATES = (".j2", ".mplstyle")  # files beside a module, named after it, that its logic uses
 PACKAGE_FOLDER = Path(__file__).parents[1]
 # Environment variables that change which instructions or how many threads compute the numbers.
 VARIABLES = (
@@ -129,7 +130,7 @@ def code_parts(script: str, files: Collection[str], read: Callable[[str], str]) 
         parts[name] = source.digest
         packages |= source.packages
         path = name.replace(".", "/")
-        for template in sorted(file for file in files if file.startswith(f"{path}.") and file.endswith(".j2")):
+        for template in sorted(file for file in files if file.startswith(f"{path}.") and file.endswith(TEMPLATES)):
             parts[template] = read(template)
         if source.modules & {"records.record", "records.provenance"}:
             parts["schema of records"] = str(SCHEMA)  # the only part of the plumbing whose change asks for a new run
@@ -148,7 +149,7 @@ def code_digest(script: Path, package: Path = PACKAGE_FOLDER) -> str:
     Snakemake notices only the script's own text. Given as a parameter of the rule, the digest reruns exactly the
     stages that use an edited module or an upgraded package.
     """
-    files = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix in (".py", ".j2")}
+    files = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix in (".py", *TEMPLATES)}
     parts, packages = code_parts(script.read_text(), files, lambda name: (package / name).read_text())
     versions = sorted(f"{name} {version}" for name, version in _versions(packages).items())
     return sha256(json.dumps([parts, versions], sort_keys=True).encode()).hexdigest()[:16]

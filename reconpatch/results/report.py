@@ -23,10 +23,11 @@ from reconpatch.experiments.outputs import (
     thumbnails_of,
 )
 from reconpatch.experiments.plan import Plan
-from reconpatch.experiments.stages import FIGURES, RECORD
+from reconpatch.experiments.stages import RECORD
 from reconpatch.files import write_text
 from reconpatch.records.provenance import CodeState, code_state
 from reconpatch.records.record import read_record
+from reconpatch.results.figures.captions import caption_of
 from reconpatch.results.thumbnails import (
     GAP,
     LIMIT,
@@ -55,16 +56,11 @@ def data_uri(path: Path) -> str:
 
 
 def figure(folder: Path, file: str) -> dict[str, str]:
-    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it.
-
-    A text file beside the figure, of the same name, is its caption.
-    """
+    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it."""
     _, experiment, *target, name = Path(file).parts
-    kind, beside = Path(name).stem, (folder / file).with_suffix(".txt")
-    about = ", ".join(part.replace("_", " ") for part in target)
-    text = beside.read_text(encoding="utf-8").strip() if beside.is_file() else FIGURES[kind].caption
-    caption = f"{about}. {text}" if about else text
-    return {"uri": data_uri(folder / file), "caption": caption, "alt": f"{kind} of {about or experiment}"}
+    about = ", ".join(part.replace("_", " ") for part in target) or experiment
+    alt = f"{Path(name).stem} of {about}"
+    return {"uri": data_uri(folder / file), "caption": caption_of(folder, file), "alt": alt}
 
 
 def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, object]:

@@ -42,7 +42,14 @@ for figure in FIGURES.values():
             figure_photographs(figure),
             unpack(figure_files(figure)),
         output:
-            figure=shown(figure.name, "figure", figure.name),
+            **{
+                file: (
+                    path(figure.name, file)
+                    if file == "caption"
+                    else shown(figure.name, file, f"{figure.name} ({file})")
+                )
+                for file in figure.files
+            },
         log:
             figure.log,
         localrule: True

@@ -1,7 +1,7 @@
 """Draw one category's histograms of image scores."""
 
-from reconpatch.pipeline.figures.histogram import HistogramFiles, draw_histogram
+from reconpatch.pipeline.figures.scores import ScoreFiles, draw_histogram
 from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake):
-    draw_histogram(files_of(HistogramFiles, snakemake))
+    draw_histogram(files_of(ScoreFiles, snakemake))

@@ -8,7 +8,7 @@ import numpy as np
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record, read_record
-from reconpatch.results.figures.common import epoch_of, footnote, save
+from reconpatch.results.figures.common import epoch_of, save
 from reconpatch.results.figures.sweeps import curve
 
 PANELS = {"image": "image_auroc", "pixel": "pixel_auroc"}
@@ -64,7 +64,7 @@ def draw_curve(files: CurveFiles) -> None:
             if patchcore
         },
     )
-    save(figure, files.figure, footnote(records))
+    save(figure, files.figure, records)
 
 
 def _percent(record: Record, metric: str) -> float:

@@ -18,7 +18,7 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.common import panel_titles, save
 from reconpatch.results.figures.maps import Example, gallery, median_image, qualitative, typical_images
 
 
@@ -48,7 +48,7 @@ def draw_qualitative(files: QualitativeFiles) -> None:
         for n, i in enumerate(chosen)
     ]
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
-    save(qualitative(examples, titles, thresholds), files.figure, footnote(records))
+    save(qualitative(examples, titles, thresholds), files.figure, records)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def draw_gallery(files: GalleryFiles) -> None:
         maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
         examples.append(load_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
-    save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, footnote(records))
+    save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, records)
 
 
 def load_example(

@@ -10,7 +10,7 @@ from reconpatch.data.images import image_array
 from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import epoch_of, footnote, panel_titles, save
+from reconpatch.results.figures.common import epoch_of, panel_titles, save
 from reconpatch.results.figures.embedding import embed, positions
 
 PAPER_POSITIONS = ((9, 14), (15, 15), (10, 16), (16, 17))  # (x, y) of the paper's figure, on a grid of 28 x 28
@@ -50,7 +50,7 @@ def draw_positions(files: PositionFiles) -> None:
         f"ReConPatch, epoch {epoch_of(record)}" if record.description["method"] == "reconpatch" else title
         for title, record in zip(panel_titles(records), records, strict=True)
     ]
-    save(positions(layouts, which, titles, image, chosen, grid), files.figure, footnote(records))
+    save(positions(layouts, which, titles, image, chosen, grid), files.figure, records)
 
 
 def on_grid(height: int, width: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, save
+from reconpatch.results.figures.common import save
 from reconpatch.results.figures.ranks import rank_panels, ranks
 
 
@@ -25,4 +25,4 @@ class RankFiles:
 def draw_ranks(files: RankFiles, labels: Sequence[str]) -> None:
     """Cells of an experiment's table, records of its runs, the names of what it varies -> figure."""
     table = pd.read_csv(files.cells, dtype={"category": str})
-    save(ranks(rank_panels(table, labels)), files.figure, footnote([read_record(file) for file in files.records]))
+    save(ranks(rank_panels(table, labels)), files.figure, [read_record(file) for file in files.records])

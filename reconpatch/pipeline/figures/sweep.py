@@ -8,7 +8,7 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, save
+from reconpatch.results.figures.common import save
 from reconpatch.results.figures.sweeps import series_of, sweep
 
 
@@ -31,5 +31,5 @@ def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
     unlike = (table["verdict"] == "not comparable").any()
-    below = footnote(records) + ("; the paper's points are not comparable, see the table's notes" if unlike else "")
-    save(sweep(panels, x, xlabel, f"× 100, {what}", joined=bool(xlabel)), files.figure, below)
+    remarks = ["The paper's numbers are not comparable: see the table's notes."] if unlike else []
+    save(sweep(panels, x, xlabel, f"AUROC in %, {what}"), files.figure, records, *remarks)

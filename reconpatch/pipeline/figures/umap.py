@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from reconpatch.data.manifest import read_manifest
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.common import footnote, panel_titles, save
+from reconpatch.results.figures.common import panel_titles, save
 from reconpatch.results.figures.embedding import embed, scatter
 from reconpatch.rng import named_rng
 
@@ -49,7 +49,7 @@ def draw_umap(files: UmapFiles) -> None:
         patches = [bank.representation(flat[np.sort(rows)]) for rows in chosen]
         layouts.append(embed(np.concatenate([kept, *patches]), seed))
     kinds = np.repeat(["memory bank", "normal patch", "patch in a defect"], [len(kept), *map(len, patches)])
-    save(scatter(layouts, kinds, names), files.figure, footnote(records))
+    save(scatter(layouts, kinds, names), files.figure, records)
 
 
 def _normal_and_defective(

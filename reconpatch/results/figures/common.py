@@ -1,32 +1,52 @@
-"""What all figures share: style, colours, captions, and how they are saved."""
+"""What all figures share: sizes, style, colours, layout, and how they are saved.
 
-from collections.abc import Sequence
+A drawing function gives its figure the width of one or two columns and the height that its panels shall have. `save`
+adds the height that titles, labels and legends take, and writes the figure for print with its caption beside it.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing
 from reconpatch.records.record import Record
+from reconpatch.results.figures.captions import write_caption
 from reconpatch.results.figures.fonts import make_legible, note
 from reconpatch.results.names import METHODS
 
-NORMAL, ANOMALOUS = "#4878a8", "#d1495b"
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the markers differ too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-MARKERS = "osD^vP*"
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-STYLE["svg.hashsalt"] = "reconpatch"  # the same figure is the same file
-PLOT_STYLE = STYLE | {"axes.formatter.useoffset": False, "axes.axisbelow": True}  # ticks read 99.2, not 0.2 plus 99
+ONE_COLUMN, TWO_COLUMNS = 3.25, 6.875  # inches, of a WACV or CVPR paper
+# Okabe and Ito's colours, which colour-blind readers can tell apart, but for those too pale for lines on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")
+MARKERS, LINES = "osD^v", ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # of the same series as the colours
+NORMAL, ANOMALOUS, GREY = COLOURS[0], COLOURS[1], "#767676"
 
-Edge = Literal["outside upper center", "outside lower center"]
+# What a figure itself says of records with a flag of some kind: it must not pass for a result where its caption is not.
+MARKS = {"weights": "random weights", "sample": "drawn defects"}
+MARK_WIDTH, LOW = 0.14, 1.6  # inches: a line of the mark; a figure that is too low for all marks in one line
+ROOM = 5.0  # inches, of all that can surround panels: where it lacks, matplotlib gives up the layout
+
+Format = Literal["pdf", "svg", "png"]
+# Neither dates nor versions: the same figure is the same file.
+METADATA: dict[Format, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+# Decorates drawing functions: what they draw is in the style of all figures.
+in_print_style = plt.style.context(str(Path(__file__).with_name("common.mplstyle")))
 
 
 def epoch_of(record: Record) -> int:
@@ -51,36 +71,113 @@ def panel_titles(records: Sequence[Record]) -> list[str]:
     return [f"{t} {r.run}" if titles.count(t) > 1 else t for t, r in zip(titles, records, strict=True)]
 
 
-def footnote(records: Sequence[Record]) -> str:
-    """Records of one figure -> the line below it: backbone, weights, settings of the runs and every flag."""
-    backbones = sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in records})
-    settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
-    shown = settings if len(settings) < 3 else []  # a sweep's axis says what differs
-    return "; ".join([*backbones, *shown, *sorted({str(flag) for record in records for flag in record.flags})])
+def series_index(names: Iterable[str], fix: str) -> dict[str, int]:
+    """Names of series, some more than once -> the index of each among COLOURS, MARKERS and LINES.
+
+    Methods look the same in all figures. Raises ReconpatchError, with the fix, for more names than colours.
+    """
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) > len(COLOURS):
+        raise ReconpatchError(
+            f"{len(distinct)} series in one figure, at most {len(COLOURS)} can be told apart", fix=fix
+        )
+    fixed = list(METHODS.values())
+    return {name: (fixed if {*distinct} <= {*fixed} else distinct).index(name) for name in distinct}
 
 
-def save(figure: Figure, path: Path, below: str = "") -> None:
-    """Write a figure with a footnote and close it; without a time stamp, so the same figure is the same file."""
-    make_legible(figure)
-    below = "; ".join(filter(None, (below, note(figure))))
-    lines = fill(below, max(60, int(20 * figure.get_figwidth())))  # about 20 characters of this size fit in an inch
-    figure.text(0.01, -0.1 / figure.get_figheight(), lines, fontsize=7, color="#777777", va="top", parse_math=False)
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with plt.rc_context(STYLE), replacing(path) as destination:
-        figure.savefig(destination, dpi=144, bbox_inches="tight", metadata=metadata)
+def panel_grid(count: int, height: float, per_row: int = 3, **subplots: Any) -> tuple[Figure, list[Axes]]:
+    """Number of panels, inches that each is high -> a figure one column wide for one panel, else two; its panels."""
+    columns = min(max(1, count), per_row)
+    rows = -(-max(1, count) // columns)
+    size = (ONE_COLUMN if columns == 1 else TWO_COLUMNS, rows * height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **subplots)
+    for axis in axes.flat[max(1, count) :]:
+        axis.remove()
+    return figure, list(axes.flat[: max(1, count)])
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
+    """A legend below all panels, for which the layout makes room, in as few rows as the figure's width allows."""
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+        make_legible(figure)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            break
+        legend.remove()
+    for text in legend.get_texts() if handles else []:
+        text.set_text(wrapped(text, 0.8 * figure.bbox.width))
+
+
+def wrapped(text: Text, pixels: float) -> str:
+    """A text of a figure, a width -> its content with as many breaks as it needs to be no wider, along its direction.
+
+    Single words are broken, too.
+    """
+    content = text.get_text()
+    characters = max(map(len, content.split("\n")))
+    while characters > 1:
+        extent = text.get_window_extent()
+        longest = extent.height if text.get_rotation() == 90 else extent.width
+        if longest <= pixels:
+            break
+        characters = max(1, min(characters - 1, int(characters * pixels / longest)))
+        text.set_text("\n".join(fill(line, characters) for line in content.split("\n")))
+    return text.get_text()
+
+
+@in_print_style
+def save(figure: Figure, path: Path, records: Sequence[Record], *remarks: str) -> None:
+    """Write a figure as PDF, SVG and PNG beside each other, and its caption; and close it.
+
+    `path` is any of them; its stem is the kind of figure. `records` are those that the figure shows: its caption names
+    their networks, settings and flags, and the figure itself has a mark where weights are random or defects are drawn.
+    """
+    _mark(figure, [mark for kind, mark in MARKS.items() if any(f.kind == kind for r in records for f in r.flags)])
+    _lay_out(figure)
+    for suffix in get_args(Format):
+        with replacing(path.with_suffix(f".{suffix}")) as destination:
+            figure.savefig(destination, format=suffix, metadata=METADATA[suffix])
     plt.close(figure)
+    write_caption(path, records, [*remarks, *filter(None, [note(figure)])])
 
 
-def add_legend(figure: Figure, handles: Sequence[Line2D], edge: Edge, columns: int, title: str | None = None) -> None:
-    """A legend at an edge of the figure, for which the layout makes room."""
-    figure.legend(handles=handles, loc=edge, ncols=columns, title=title, frameon=False, fontsize=8, handlelength=3)
+def _mark(figure: Figure, marks: Sequence[str]) -> None:
+    """Write marks along the right edge, where no legend is, and keep the layout off them."""
+    width, height = figure.get_size_inches()
+    lines = [", ".join(marks)] if height > LOW else marks
+    free = MARK_WIDTH * len(lines) / width if marks else 0.0
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1 - free, 1))
+    if marks:
+        style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 7, "color": GREY}
+        figure.text(1 - free / 2, 0.5, "\n".join(lines), **style)
 
 
-def settled(figure: Figure) -> Figure:
-    """The figure with its layout done and its legends pinned: else saving with a footnote moves them on top of it."""
+def _lay_out(figure: Figure) -> None:
+    """Break titles that are wider than their panels, raise the figure by what surrounds its panels, and freeze it.
+
+    Until then the height of the figure is that of its panels. Panels of a given aspect are as high as their width asks.
+    """
     make_legible(figure)
+    panels = [axis for axis in figure.axes if axis.get_subplotspec()]
+    rows = {place.rowspan.start: axis for axis in panels if (place := axis.get_subplotspec())}
+    height = figure.get_figheight() / max(1, len(rows))
+    figure.set_figheight(figure.get_figheight() + ROOM)
+    for _ in range(4):
+        figure.draw_without_rendering()
+        missing = 0.0
+        for axis in panels:
+            width = axis.get_position(original=True).width * figure.bbox.width
+            high = width * aspect if (aspect := axis.get_box_aspect()) else height * figure.dpi
+            axis.title.set_text(wrapped(axis.title, 0.94 * width))
+            axis.yaxis.label.set_text(wrapped(axis.yaxis.label, 0.94 * high))
+            if axis in rows.values():
+                missing += high / figure.dpi - axis.get_position(original=True).height * figure.get_figheight()
+        if abs(missing) < 0.01:
+            break
+        figure.set_figheight(figure.get_figheight() + missing)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for legend in figure.legends:
+    for legend in figure.legends:  # so that it stays where it is without the layout
         legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
-    return figure

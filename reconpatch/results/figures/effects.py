@@ -1,36 +1,20 @@
-"""Figure of the effects of settings, the largest at the top. Drawing only; values come in points of AUROC."""
+"""Figures of what a setting or a method changes: effects of a table's rows, gains by category. Values are points."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from textwrap import fill
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.comparison import EFFECT
-from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.comparison import EFFECT, ORACLE
+from reconpatch.results.figures.dots import Dot
 from reconpatch.results.figures.sweeps import widest
 from reconpatch.results.names import METHODS
-
-WRAP = 34  # characters in a line of a label
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What one setting changes for one method, with the ends of its 95 % interval; NaN: unknown."""
-
-    method: str
-    setting: str
-    value: float
-    low: float
-    high: float
+from reconpatch.results.statistics import LEVEL
 
 
-def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Effect]], str]:
+def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, list[Dot]], str]:
     """Cells of a table's CSV, the names of what it varies -> (metric -> effects, x 100, of the places that have one;
     what they are of, a category or a mean over categories).
 
@@ -41,41 +25,76 @@ def effects_of(cells: pd.DataFrame, labels: Sequence[str]) -> tuple[dict[str, li
             "the table compares no rows", where="figures: effects", fix="give the experiment a `reference`"
         )
     wide, what = widest(cells)
-    by_metric: dict[str, list[Effect]] = {}
-    for row in wide[wide[EFFECT].notna()].to_dict("records"):
-        ends = (100 * row[column] for column in (EFFECT, f"{EFFECT}_low", f"{EFFECT}_high"))
-        setting = ", ".join(str(row[label]) for label in labels)
-        by_metric.setdefault(str(row["metric"]), []).append(Effect(METHODS[row["method"]], setting, *ends))
-    return by_metric, what
+    wide = wide[wide[EFFECT].notna()]
+    rows = [", ".join(str(row[label]) for label in labels) for row in wide.to_dict("records")]
+    return _by_metric(wide, EFFECT, [METHODS[method] for method in wide["method"]], rows), what
 
 
-def effects(panels: Mapping[str, Sequence[Effect]], xlabel: str) -> Figure:
-    """(effects by panel title, axis label) -> one panel per title, a row per setting.
-
-    Settings stand in the order of their largest effect in any panel, the largest at the top. Bars are 95 % intervals.
-    """
-    every = [effect for shown in panels.values() for effect in shown]
-    methods = list(dict.fromkeys(effect.method for effect in every))
+def largest_first(panels: dict[str, list[Dot]]) -> list[str]:
+    """Dots by panel -> the rows in the order of their largest value in any panel, whatever its sign."""
     largest: dict[str, float] = {}
-    for effect in every:
-        largest[effect.setting] = max(largest.get(effect.setting, 0.0), abs(np.nan_to_num(effect.value)))
-    settings = sorted(largest, key=lambda setting: largest[setting])
-    with plt.rc_context(PLOT_STYLE):
-        size = (3.6 * max(1, len(panels)) + 2, 0.34 * len(settings) + 1.4)
-        figure, axes = plt.subplots(
-            1, max(1, len(panels)), figsize=size, squeeze=False, sharey=True, layout="constrained"
+    for dot in (dot for shown in panels.values() for dot in shown):
+        largest[dot.row] = max(largest.get(dot.row, 0.0), abs(np.nan_to_num(dot.value)))
+    return sorted(largest, key=lambda row: -largest[row])
+
+
+def gains_of(
+    cells: pd.DataFrame, labels: Sequence[str], runs: Collection[str]
+) -> tuple[dict[str, list[Dot]], list[str], int]:
+    """Cells of a table's CSV, the names of what it varies, the runs to draw -> (metric -> gains over PatchCore, x 100;
+    the categories, the largest gain first, and below them the means; how many means there are).
+
+    There is a series for each method and place in the table. An oracle is no result, and left out. Raises
+    ReconpatchError where no run has a gain.
+    """
+    if "gain" not in cells:
+        cells = cells.assign(gain=np.nan)
+    shown = cells[cells["gain"].notna()]
+    shown = shown[shown["runs"].map(lambda names: {*str(names).split()} <= {*runs}).astype(bool)]
+    for label in labels:
+        shown = shown[shown[label] != ORACLE]
+    # Runs that stand at several places of a table, as an untrained f at several epochs, are drawn once.
+    shown = shown.drop_duplicates(["dataset", "category", "method", "metric", "runs"])
+    if shown.empty:
+        raise ReconpatchError(
+            "no gain over PatchCore among the runs drawn",
+            where="figures: gains",
+            fix="draw ReConPatch where PatchCore runs with the same settings",
         )
-        for axis, (title, shown) in zip(axes[0], panels.items(), strict=False):
-            axis.axvline(0, color="#777777", linewidth=0.8)
-            for effect in shown:
-                index = methods.index(effect.method)
-                y = settings.index(effect.setting) - 0.2 * (index - (len(methods) - 1) / 2)
-                axis.hlines(y, effect.low, effect.high, color=COLOURS[index], alpha=0.4, linewidth=4)
-                axis.plot(effect.value, y, MARKERS[index], color=COLOURS[index], markersize=5)
-            axis.set(title=title, xlabel=xlabel)
-            axis.grid(axis="x", color="#e4e4e4", linewidth=0.6)
-        axes[0, 0].set_yticks(range(len(settings)), [fill(setting, WRAP) for setting in settings])
-        axes[0, 0].set_ylim(-0.6, len(settings) - 0.4)
-        lines = [Line2D([], [], color=COLOURS[i], marker=MARKERS[i], ls="", label=m) for i, m in enumerate(methods)]
-        add_legend(figure, lines, "outside lower center", max(1, len(lines)))
-        return settled(figure)
+    several = shown["dataset"].nunique() > 1
+    varied = [label for label in labels if shown[label].nunique() > 1]
+    rows = [_row(cell, several) for cell in shown.to_dict("records")]
+    series = [
+        ", ".join([METHODS[cell["method"]], *(f"{label} {cell[label]}" for label in varied)])
+        for cell in shown.to_dict("records")
+    ]
+    single = (shown["categories"] == 1).tolist()
+    by_metric = _by_metric(shown, "gain", series, rows)
+    first = next(iter(by_metric.values()))
+    value = {dot.row: dot.value for dot in first if dot.series == first[-1].series}
+    of_categories = dict.fromkeys(row for row, one in zip(rows, single, strict=True) if one)
+    means = dict.fromkeys(row for row, one in zip(rows, single, strict=True) if not one)
+    ordered = sorted(of_categories, key=lambda row: -value.get(row, -np.inf))
+    return by_metric, [*ordered, *means], len(means)
+
+
+def _row(cell: Mapping[Hashable, Any], several: bool) -> str:
+    """A cell -> the name of its row: its category, or which mean it is."""
+    name = str(cell["category"]).replace("_", " ")
+    if cell["categories"] != 1:
+        name = f"mean of {cell['categories']}" + ("" if name == "mean" else f", {name}")
+    return f"{cell['dataset']}: {name}" if several else name
+
+
+def _by_metric(cells: pd.DataFrame, gain: str, series: Sequence[str], rows: Sequence[str]) -> dict[str, list[Dot]]:
+    """Cells, one of their gains, the series and the row of each -> metric -> dots, x 100."""
+    paper = cells[f"paper_{gain}"] if f"paper_{gain}" in cells else pd.Series(np.nan, cells.index)
+    p = cells[f"{gain}_holm"].fillna(cells[f"{gain}_p"])  # the corrected one counts, where there is one
+    numbers = (100 * cells[[gain, f"{gain}_low", f"{gain}_high"]]).itertuples(index=False)
+    by_metric: dict[str, list[Dot]] = {}
+    for metric, name, row, (value, low, high), theirs, each in zip(
+        cells["metric"], series, rows, numbers, paper, p, strict=True
+    ):
+        dot = Dot(name, row, value, low, high, 100 * theirs, each <= LEVEL)
+        by_metric.setdefault(metric, []).append(dot)
+    return by_metric

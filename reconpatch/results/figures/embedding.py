@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.figures.common import ANOMALOUS, MARKERS, NORMAL, PLOT_STYLE, STYLE, add_legend, settled
+from reconpatch.results.figures.common import ANOMALOUS, MARKERS, NORMAL, add_legend, in_print_style, panel_grid
 
 # Red, green, blue and purple, as in the paper's Fig. 3, of unequal lightness.
-POSITIONS = ("#c8102e", "#3cb44b", "#1f4fc0", "#b36ae2")
+POSITIONS = ("#c8102e", "#009e73", "#1f4fc0", "#b36ae2")
+GREYISH = "#949494"  # of many points behind those that matter
 
 
 def embed(points: NDArray[Any], seed: int) -> NDArray[np.float32]:
@@ -47,24 +47,30 @@ def nearest(points: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArra
     return rows, np.maximum(np.take_along_axis(distances, rows, axis=1), 0)
 
 
+@in_print_style
 def scatter(layouts: Sequence[NDArray[np.float32]], groups: NDArray[np.str_], methods: Sequence[str]) -> Figure:
     """((N, 2) layout per method, (N,) name of every point's group, methods' names) -> one panel per method.
 
     The rarest group is on top.
     """
-    colours = {"memory bank": "#c8c8c8", "normal patch": NORMAL, "patch in a defect": ANOMALOUS}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(methods), figsize=(4.2 * len(methods), 4), squeeze=False)
-        for axis, layout, method in zip(axes[0], layouts, methods, strict=True):
-            for name in (name for name in colours if name in groups):
-                chosen, colour = layout[groups == name], colours[name]
-                axis.scatter(*chosen.T, s=5, color=colour, label=f"{name} ({len(chosen)})", linewidths=0)
-            axis.set(xticks=[], yticks=[], title=method)
-        axes[0, 0].legend(frameon=False, markerscale=3, fontsize=8)
-        figure.tight_layout()
-        return figure
+    styles = {"memory bank": (GREYISH, "o"), "normal patch": (NORMAL, "s"), "patch in a defect": (ANOMALOUS, "^")}
+    shown = {name: style for name, style in styles.items() if name in groups}
+    figure, axes = panel_grid(len(methods), 1.0)
+    for axis, layout, method in zip(axes, layouts, methods, strict=True):
+        for name, (colour, marker) in shown.items():
+            x, y = layout[groups == name].T
+            axis.scatter(x, y, s=4, marker=marker, color=colour, linewidths=0)
+        axis.set(xticks=[], yticks=[], title=method, box_aspect=1 if len(methods) > 2 else 0.75)
+    add_legend(figure, [_marker(c, m, f"{name} ({(groups == name).sum()})") for name, (c, m) in shown.items()])
+    return figure
 
 
+def _marker(colour: str, marker: str, label: str) -> Line2D:
+    """What a legend shows of points of one kind."""
+    return Line2D([], [], color=colour, marker=marker, linestyle="", label=label)
+
+
+@in_print_style
 def positions(
     layouts: Sequence[NDArray[np.float32]],
     which: NDArray[np.int64],
@@ -81,25 +87,19 @@ def positions(
     """
     if len(places) > len(POSITIONS):
         raise ReconpatchError(f"{len(places)} patch positions: at most {len(POSITIONS)} can be drawn", fix="name fewer")
-    with plt.rc_context(PLOT_STYLE):
-        panels = 1 + len(layouts)
-        figure, axes = plt.subplots(1, panels, figsize=(2.6 * panels, 3.3), layout="compressed")
-        first, *rest = np.atleast_1d(axes)
-        first.imshow(image)
-        first.set(xticks=[], yticks=[], title="training image")
-        first.spines[:].set_visible(False)
-        height, width = image.shape[0] / grid[0], image.shape[1] / grid[1]
-        handles = []
-        for (x, y), colour, marker in zip(places, POSITIONS, MARKERS, strict=False):
-            corner = (x * width - 0.5, y * height - 0.5)  # imshow puts pixel centres at whole numbers
-            first.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.8))
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=f"({x}, {y})"))
-        for axis, layout, name in zip(rest, layouts, names, strict=True):
-            for index in range(len(places)):
-                points, colour, marker = layout[which == index], POSITIONS[index], MARKERS[index]
-                axis.scatter(*points.T, s=9, marker=marker, color=colour, alpha=0.7, linewidths=0)
-            axis.set(xticks=[], yticks=[], title=name)
-            axis.set_box_aspect(1)
-        title = f"patch position (x, y) on the grid of {grid[1]} x {grid[0]}"
-        add_legend(figure, handles, "outside lower center", len(places), title)
-        return settled(figure)
+    figure, (first, *rest) = panel_grid(1 + len(layouts), 1.0, per_row=5 if len(layouts) > 2 else 3)
+    first.imshow(image)
+    first.set(xticks=[], yticks=[], title="training image", box_aspect=1)
+    first.spines[:].set_visible(False)
+    height, width = image.shape[0] / grid[0], image.shape[1] / grid[1]
+    for (x, y), colour in zip(places, POSITIONS, strict=False):
+        corner = (x * width - 0.5, y * height - 0.5)  # imshow puts pixel centres at whole numbers
+        first.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.4))
+    for axis, layout, name in zip(rest, layouts, names, strict=True):
+        for index in range(len(places)):
+            (u, v), colour, marker = layout[which == index].T, POSITIONS[index], MARKERS[index]
+            axis.scatter(u, v, s=6, marker=marker, color=colour, linewidths=0)
+        axis.set(xticks=[], yticks=[], title=name, box_aspect=1)
+    handles = [_marker(c, m, f"({x}, {y})") for (x, y), c, m in zip(places, POSITIONS, MARKERS, strict=False)]
+    add_legend(figure, handles, f"patch position (x, y) on the grid of {grid[1]} x {grid[0]}")
+    return figure

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import scikit_posthocs
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.figures.common import COLOURS, PLOT_STYLE
+from reconpatch.results.figures.common import COLOURS, in_print_style, panel_grid
 from reconpatch.results.names import METHODS
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks, critical_difference, friedman_p
 
@@ -30,26 +29,24 @@ def rank_panels(cells: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Data
     return panels
 
 
+@in_print_style
 def ranks(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """(values by title, a row per category, a column per method) -> a diagram each, two in a row.
 
     Panels with too few methods or categories are left out; if none is left, the figure says why.
     """
     shown = {title: values for title, values in panels.items() if min(values.shape) >= LEAST}
-    with plt.rc_context(PLOT_STYLE):
-        rows = -(-len(shown) // 2) or 1
-        figure, axes = plt.subplots(rows, 2, figsize=(9, 2.6 * rows), squeeze=False, layout="constrained")
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        if not shown:
-            most = [max((values.shape[n] for values in panels.values()), default=0) for n in (0, 1)]
-            reason = (
-                f"No diagram: ranks need at least {LEAST} methods and {LEAST} categories with values of all of them.\n"
-                f"Here, methods: {most[1]}; such categories: {most[0]}."
-            )
-            figure.text(0.5, 0.5, reason, ha="center", va="center")
-        for axis, (title, values) in zip(axes.flat, shown.items(), strict=False):
-            _diagram(axis, title, values)
+    figure, axes = panel_grid(len(shown), 1.2, per_row=2)
+    if not shown:
+        most = [max((values.shape[n] for values in panels.values()), default=0) for n in (0, 1)]
+        axes[0].set_axis_off()
+        reason = (
+            f"No diagram: ranks need at least {LEAST} methods\nand {LEAST} categories with values of all of them.\n"
+            f"Here, methods: {most[1]}; such categories: {most[0]}."
+        )
+        axes[0].text(0.5, 0.5, reason, ha="center", va="center")
+    for axis, (title, values) in zip(axes, shown.items(), strict=False):
+        _diagram(axis, title, values)
     return figure
 
 
@@ -62,14 +59,17 @@ def _diagram(axis: Axes, title: str, values: pd.DataFrame) -> None:
     scikit_posthocs.critical_difference_diagram(
         average,
         scikit_posthocs.posthoc_nemenyi_friedman(values),
-        cd=difference,
         alpha=LEVEL,
         ax=axis,
+        text_h_margin=0.03 * methods,
         label_fmt_left="{label} ({rank:.2f})",
         label_fmt_right="({rank:.2f}) {label}",
         color_palette={name: colours[name] for name in values.columns},
     )
-    axis.set_title(f"{title}\n{count} categories, Friedman p {p:.2g}, critical difference {difference:.2f}", fontsize=9)
+    axis.set_title(f"{title}\n{count} categories, Friedman p {p:.2g}")
+    axis.spines["top"].set_visible(True)  # the scale of the ranks
     axis.set_xticks(range(1, methods + 1))
-    axis.tick_params(axis="x", labelsize=7, pad=1)
-    axis.set_ylim(top=1)
+    axis.tick_params(axis="x", pad=1)
+    axis.plot([1, 1 + difference], [1.3, 1.3], color="black", linewidth=2)  # above the scale, which starts at 0
+    axis.text(1, 2, f"critical difference {difference:.2f}", va="center", fontsize=7)
+    axis.set_ylim(top=2.5)

@@ -2,26 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from reconpatch.errors import ReconpatchError
-from reconpatch.results.figures.common import COLOURS, MARKERS, PLOT_STYLE, add_legend, settled
+from reconpatch.results.figures.common import COLOURS, MARKERS, add_legend, in_print_style, panel_grid, series_index
+from reconpatch.results.figures.dots import Dot, dots, say_empty, series_legend
 from reconpatch.results.names import METHODS
 
 if TYPE_CHECKING:  # the step that draws sweeps reads the CSV; training curves need no pandas
     import pandas as pd
-
-GREY = "#555555"
-WRAP = 24  # characters in a line of an x label
 
 
 @dataclass(frozen=True)
@@ -59,68 +54,72 @@ def widest(cells: "pd.DataFrame") -> tuple["pd.DataFrame", str]:
     return wide, f"mean of {count} categories" if count > 1 else str(wide["category"].iloc[0])
 
 
-def sweep(
-    panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str, ylabel: str, joined: bool = True
-) -> Figure:
-    """(series by panel title, as many x labels as values, axis labels) -> one panel per title, side by side.
+def is_scale(x: Sequence[str]) -> bool:
+    """Labels of a swept axis -> whether all are numbers or shares, as 1/2: other settings have no order to join."""
+    try:
+        return bool([Fraction(label) for label in x])
+    except ValueError:
+        return False
 
-    The swept values are evenly spaced, whatever they are. Filled markers on lines are ours, with the 95 % interval as
-    a bar; hollow ones on dashed lines the paper's; without lines if the values are not `joined`, being no scale.
-    Series stand a little apart, so that no bar hides another. The same name has the same colour in all panels. Raises
-    ReconpatchError for more names than colours.
+
+def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str, ylabel: str) -> Figure:
+    """(series by panel title, as many x labels as values, axis labels) -> one panel per title.
+
+    Values of a scale are evenly spaced and joined: filled markers are ours, with the 95 % interval as a bar, hollow
+    ones on dashed lines the paper's. Series stand a little apart, so that no bar hides another. Settings that are no
+    scale are rows, without lines. Raises ReconpatchError for more series than colours.
     """
+    if is_scale(x):
+        return _lines(panels, x, xlabel, ylabel)
+    return dots({title: _dots(shown, x) for title, shown in panels.items()}, x, ylabel, xlabel)
+
+
+def _dots(shown: Sequence[Series], x: Sequence[str]) -> list[Dot]:
+    """Series over the same labels -> their values by row."""
+    return [
+        Dot(series.name, *values)
+        for series in shown
+        for values in zip(x, series.values, series.low, series.high, series.paper, strict=True)
+    ]
+
+
+@in_print_style
+def _lines(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str, ylabel: str) -> Figure:
+    """`sweep` of a scale."""
     every = [series for shown in panels.values() for series in shown]
-    names = list(dict.fromkeys(series.name for series in every))
-    if len(names) > len(COLOURS):
-        raise ReconpatchError(
-            f"{len(names)} series in one figure, at most {len(COLOURS)} can be told apart", fix="split the experiment"
-        )
-    width = min(max(3.4, 0.6 * len(x) + 1.2), 10)
-    longest = min(max((len(label) for label in x), default=0), WRAP)
-    crowded = longest * len(x) > 12 * width  # about 12 characters fit in an inch
-    with plt.rc_context(PLOT_STYLE):
-        size = (width * len(panels), 3.6 + 0.05 * longest * crowded)  # room for slanted labels
-        figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
-        for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
-            for series in shown:
-                index = names.index(series.name)
-                _draw_series(axis, series, index, 0.06 * (index - (len(names) - 1) / 2), joined)
-            axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(x) - 0.5))
-            axis.set_xticks(range(len(x)), [fill(label, WRAP) for label in x])
-            if crowded:
-                plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
-            axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-            if not any(_any_finite(series.values, series.paper) for series in shown):
-                axis.set_yticks([])
-                axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", color="#777777")
-        axes[0, 0].set_ylabel(ylabel)
-        _sweep_legends(figure, names, every)
-        return settled(figure)
+    index = series_index((series.name for series in every), "choose fewer under `figures`, or split the experiment")
+    figure, axes = panel_grid(len(panels), 1.7)
+    characters = sum(len(label) + 2 for label in x)
+    for axis, (title, shown) in zip(axes, panels.items(), strict=True):
+        for series in shown:
+            shift = 0.06 * (list(index).index(series.name) - (len(index) - 1) / 2)
+            _draw_series(axis, series, index[series.name], shift)
+        axis.set(title=title, xlabel=xlabel, xlim=(-0.5, len(x) - 0.5))
+        axis.set_xticks(range(len(x)), x, rotation=90 if characters > 28 else 0)  # that many fit below a panel
+        axis.grid(axis="y")
+        if not any(_any_finite(series.values, series.paper) for series in shown):
+            axis.set_yticks([])
+            say_empty(axis)
+    axes[0].set_ylabel(ylabel)
+    series_legend(
+        figure,
+        index,
+        interval=any(_any_finite(series.low, series.high) for series in every),
+        paper=any(_any_finite(series.paper) for series in every),
+        joined=True,
+    )
+    return figure
 
 
-def _draw_series(axis: Axes, series: Series, index: int, shift: float, joined: bool) -> None:
+def _draw_series(axis: Axes, series: Series, index: int, shift: float) -> None:
     """One series in the colour and marker of its index among all, `shift` to the right of the tick marks."""
-    colour, marker = COLOURS[index], MARKERS[index]
+    style: dict[str, Any] = {"marker": MARKERS[index], "color": COLOURS[index]}
     x = np.arange(len(series.values)) + shift
     low, high, paper = (np.asarray(v, float) for v in (series.low, series.high, series.paper))
     known = np.isfinite(low) & np.isfinite(high)
-    axis.vlines(x[known], low[known], high[known], color=colour, alpha=0.4, linewidth=4)
-    ours, theirs = ("-", "--") if joined else ("", "")
-    axis.plot(x, paper, marker, linestyle=theirs, color=colour, markerfacecolor="white", linewidth=1, markersize=6)
-    axis.plot(x, np.asarray(series.values, float), marker, linestyle=ours, color=colour, markersize=5)
-
-
-def _sweep_legends(figure: Figure, names: Sequence[str], every: Sequence[Series]) -> None:
-    """What colours mean above the panels, what lines mean below them; nothing that is not drawn."""
-    colours = [Line2D([], [], color=COLOURS[i], marker=MARKERS[i], label=name) for i, name in enumerate(names) if name]
-    if colours:
-        add_legend(figure, colours, "outside upper center", min(len(colours), int(figure.get_figwidth() / 1.5)))
-    lines = [Line2D([], [], color=GREY, marker="o", label="ours")]
-    if any(_any_finite(series.low, series.high) for series in every):
-        lines.append(Line2D([], [], color=GREY, alpha=0.4, linewidth=4, label="95 % interval"))
-    if any(_any_finite(series.paper) for series in every):
-        lines.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="--", label="paper"))
-    add_legend(figure, lines, "outside lower center", len(lines))
+    axis.vlines(x[known], low[known], high[known], color=COLOURS[index], linewidth=1.2)
+    axis.plot(x, paper, linestyle="--", markerfacecolor="white", linewidth=0.8, markersize=6, **style)
+    axis.plot(x, np.asarray(series.values, float), linestyle="-", **style)
 
 
 def _any_finite(*lists: Sequence[float | None]) -> bool:
@@ -128,6 +127,7 @@ def _any_finite(*lists: Sequence[float | None]) -> bool:
     return any(np.isfinite(np.asarray(values, float)).any() for values in lists)
 
 
+@in_print_style
 def curve(
     epochs: Sequence[int],
     loss: NDArray[np.float64],
@@ -141,36 +141,34 @@ def curve(
 
     `reference` is PatchCore's (S,) AUROC by what it is of, drawn as dashed lines and shades; it may be empty.
     """
-    with plt.rc_context(PLOT_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.3), layout="constrained", sharex=True)
-        similarity = left.twinx()
-        marker = "." if len(epochs) <= 20 else ""  # many points would hide the dashes
-        for axis, values, label, colour, style in (
-            (left, loss, "training loss (solid)", COLOURS[0], "-"),
-            (similarity, pairwise, "mean pairwise similarity (dashed)", COLOURS[1], "--"),
-        ):
-            _mean_and_shade(axis, epochs, values, colour, marker=marker, linestyle=style)
-            axis.set_ylabel(label, color=colour)
-            axis.tick_params(axis="y", colors=colour)
-            if not np.isfinite(values).any():
-                axis.set_yticks([])
-        similarity.spines["right"].set_visible(True)
-        for index, (name, values) in enumerate(aurocs.items()):
-            colour = COLOURS[2 + index]
-            if np.isfinite(values).any():
-                label = f"ReConPatch, {name}"
-                _mean_and_shade(right, auroc_epochs, values, colour, marker=MARKERS[index], label=label)
-            level = reference.get(name)
-            if level is not None and np.isfinite(level).any():
-                right.axhline(float(level.mean()), linestyle="--", color=colour, label=f"PatchCore, {name}")
-                right.axhspan(level.min(), level.max(), color=colour, alpha=0.08, linewidth=0)
-        right.set_ylabel("AUROC in %")
-        if right.lines:
-            right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8)
-        for axis in (left, right):
-            axis.set_xlabel("epoch")
-        left.xaxis.set_major_locator(MaxNLocator(integer=True))  # the panels share it
-        return settled(figure)
+    figure, (left, right) = panel_grid(2, 2.0, sharex=True)
+    similarity = left.twinx()
+    marker = "." if len(epochs) <= 20 else ""  # many points would hide the dashes
+    for axis, values, label, colour, style in (
+        (left, loss, "training loss (solid)", COLOURS[0], "-"),
+        (similarity, pairwise, "mean pairwise similarity (dashed)", COLOURS[1], "--"),
+    ):
+        _mean_and_shade(axis, epochs, values, colour, marker=marker, linestyle=style)
+        axis.set_ylabel(label, color=colour)
+        axis.tick_params(axis="y", colors=colour)
+        if not np.isfinite(values).any():
+            axis.set_yticks([])
+    similarity.spines["right"].set_visible(True)
+    for index, (name, values) in enumerate(aurocs.items()):
+        colour = COLOURS[2 * index + 2]
+        if np.isfinite(values).any():
+            label = f"ReConPatch, {name}"
+            _mean_and_shade(right, auroc_epochs, values, colour, marker=MARKERS[index], label=label)
+        level = reference.get(name)
+        if level is not None and np.isfinite(level).any():
+            right.axhline(float(level.mean()), linestyle="--", color=colour, label=f"PatchCore, {name}")
+            right.axhspan(level.min(), level.max(), color=colour, alpha=0.08, linewidth=0)
+    right.set_ylabel("AUROC in %")
+    for axis in (left, right):
+        axis.set_xlabel("epoch")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))  # the panels share it
+    add_legend(figure, right.get_legend_handles_labels()[0])
+    return figure
 
 
 def _mean_and_shade(axis: Axes, x: Sequence[int], values: NDArray[np.float64], colour: str, **style: Any) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.outputs import (
+    figure_files,
     figures_of,
     files_of_ensemble,
     files_of_figure,
@@ -16,6 +17,7 @@ from reconpatch.experiments.outputs import (
     files_of_thumbnails,
     kept_files,
     lost_files,
+    outputs_of,
     reasons,
     thumbnails_of,
 )
@@ -96,6 +98,11 @@ def test_figures_that_would_draw_nothing_are_none(planned) -> None:
     figures = {"umap": {"variant": "without"}, "sweep": {}, "gallery": {"variant": "with"}}
     plan = planned({"e": {"variants": variants, "figures": figures}})
     assert figures_of(plan, "e") == ["figures/e/sweep.svg", "figures/e/gallery.png"]
+    assert figure_files(plan, "e") == [
+        [f"figures/e/sweep.{suffix}" for suffix in ("svg", "pdf", "png", "txt")],
+        [f"figures/e/gallery.{suffix}" for suffix in ("png", "pdf", "svg", "txt")],
+    ]
+    assert {f"results/figures/e/{name}" for name in ("sweep.pdf", "gallery.txt")} <= {*outputs_of(plan, ["e"])}
     plan = planned({"e": {"axes": {"epoch": [3, 40]}, "figures": {"umap": {"epoch": 3}, "gallery": {"epoch": 40}}}})
     assert figures_of(plan, "e") == ["figures/e/gallery.png"]
     plan = planned({"e": {"set": {"weights": "file"}, "figures": {"umap": {}, "sweep": {}}}})
@@ -123,6 +130,17 @@ def test_the_report_shows_images_of_each_category_once_by_both_methods_if_it_can
     assert {plan.runs[run].dim for run in both["nut"]} == {64} and both["nut"][1] in plan.members("pair")
     assert [plan.runs[run].method for run in both["bolt"]] == ["patchcore"] and both["bolt"] == single["bolt"]
     assert thumbnails_of(planned({"pair": pair}, report_images="none"), ["pair"]) == []
+
+
+def test_gains_read_the_records_of_the_runs_they_show(planned) -> None:
+    """Of all seeds; other figures of a whole table read the records of all its runs."""
+    axes = {"dim": [64, 128], "method": ["patchcore", "reconpatch"], "seed": [0, 1]}
+    plan = planned({"e": {"axes": axes, "figures": {"gains": {"dim": 64}, "sweep": {"dim": 64}}}})
+    counts = {
+        kind: len(files_of_figure(plan, FIGURES[kind], SimpleNamespace(experiment="e"))["records"])
+        for kind in ("gains", "sweep")
+    }
+    assert counts == {"gains": 2 * 4, "sweep": 2 * 8}
 
 
 def test_reasons_are_named_once_with_all_they_are_of() -> None:

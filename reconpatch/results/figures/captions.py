@@ -1,0 +1,48 @@
+"""The caption of a figure: sentences in a text file beside it. This module does without matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconpatch.experiments.stages import FIGURES
+from reconpatch.files import write_text
+from reconpatch.records.record import Record
+
+
+def write_caption(figure: Path, records: Sequence[Record], remarks: Sequence[str] = ()) -> None:
+    """A figure's file, whose stem is its kind, the records it shows, what else must be said -> its caption beside it.
+
+    A line each: what is drawn, of which categories; networks and weights; settings; every flag of the records; remarks.
+    """
+    targets = list(dict.fromkeys(f"{r.category.replace('_', ' ')} ({r.dataset})" for r in records))
+    drawn_from = [f"Drawn from {', '.join(targets)}."] if targets else []
+    lines = [FIGURES[figure.stem].caption, *drawn_from, *facts_of(records), *remarks]
+    write_text(caption_file(figure), "".join(f"{line}\n" for line in lines if line))
+
+
+def facts_of(records: Sequence[Record]) -> list[str]:
+    """Records -> sentences on their networks and weights, their settings, and every flag."""
+    backbones = sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in records})
+    settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
+    flags = sorted({str(flag) for record in records for flag in record.flags})
+    lines = [
+        f"Backbone: {', '.join(backbones)}." if backbones else "",
+        f"Settings: {'; '.join(settings)}." if 0 < len(settings) < 3 else "",  # a sweep's axis says what differs
+        f"Remarks: {'; '.join(flags)}." if flags else "",
+    ]
+    return [line for line in lines if line]
+
+
+def caption_file(figure: Path) -> Path:
+    """A figure's file -> the file of its caption."""
+    return figure.with_suffix(".txt")
+
+
+def caption_of(folder: Path, file: str) -> str:
+    """Folder of results, a figure in it, as `figures_of` names it -> its caption in one line.
+
+    A figure without the file of its caption has the caption of its kind, and says that the rest is not known.
+    """
+    beside = caption_file(folder / file)
+    if beside.is_file():
+        return " ".join(beside.read_text(encoding="utf-8").split())
+    return f"{FIGURES[Path(file).stem].caption} Its settings and remarks are not known: {beside.name} is missing."
