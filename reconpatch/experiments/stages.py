@@ -278,6 +278,7 @@ _ROWS = (
             "parquet": "tables/{experiment}.parquet",
             "md": "tables/{experiment}.md",
             "tex": "tables/{experiment}.tex",
+            "more_tex": "tables/{experiment}_more.tex",
             "html": "tables/{experiment}.html",
             "settings": "tables/{experiment}.json",
         },

@@ -87,7 +87,10 @@ def _with_defects(results: Sequence[Result], manifest: Path) -> list[Result]:
 
 @dataclass(frozen=True)
 class Content:
-    """What the files of a table hold: frames by file, its paper view, and its tables, those of LaTeX apart."""
+    """What the files of a table hold: frames by file, its paper view, and its tables, those of LaTeX apart.
+
+    LaTeX has the paper view in a file of its own, so that it can be included alone.
+    """
 
     frames: Mapping[str, pd.DataFrame]
     view: PaperView | None
@@ -114,7 +117,8 @@ def write_table(
     texts = {key: frame.to_csv(index=False) for key, frame in content.frames.items()}
     texts["md"] = to_markdown(content.view, content.tables)
     texts["html"] = to_html(content.view, content.tables)
-    texts["tex"] = to_latex(content.view, content.for_latex, name)
+    texts["tex"] = to_latex(content.view, [] if content.view else content.for_latex, name)
+    texts["more_tex"] = to_latex(None, content.for_latex if content.view else [], name)
     texts["settings"] = json.dumps(settings, indent=1) + "\n"
     files = {key: folder / _file(key, name) for key in (*texts, "parquet")}
     for key, text in texts.items():

@@ -14,6 +14,7 @@ rule make_table:
         parquet=shown("table", "parquet", "cells (Parquet)"),
         md=shown("table", "md", "table (Markdown)"),
         tex=shown("table", "tex", "table (LaTeX)"),
+        more_tex=shown("table", "more_tex", "summaries (LaTeX)"),
         html=shown("table", "html", "table"),
         settings=path("table", "settings"),
     log:
