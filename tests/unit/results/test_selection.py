@@ -123,13 +123,15 @@ def test_summaries_compare_methods_not_rows() -> None:
 def test_effects_of_a_figure_are_those_the_table_has() -> None:
     """Rows without one, the reference and what is undefined, are left out; a metric of nothing has no panel."""
     cells_of = {"dataset": "d", "category": "a", "categories": 1, "method": "reconpatch"}
+    ends = {"effect_low": -0.01, "effect_high": 0.02, "effect_p": 0.01, "effect_holm": 0.06}
     rows = [
         {"epoch": "1/1", "metric": "image_auroc", "effect": np.nan},
-        {"epoch": "1/2", "metric": "image_auroc", "effect": 0.01, "effect_low": -0.01, "effect_high": 0.02},
+        {"epoch": "1/2", "metric": "image_auroc", "effect": 0.01} | ends,
         {"epoch": "1/3", "metric": "image_auroc", "effect": np.nan},
         {"epoch": "1/2", "metric": "pixel_auroc", "effect": np.nan},
     ]
     shown, what = effects_of(pd.DataFrame([cells_of | row for row in rows]), ["epoch"])
     assert what == "a" and list(shown) == ["image_auroc"]
     (only,) = shown["image_auroc"]
-    assert (only.setting, only.value, only.low, only.high) == ("1/2", 1.0, -1.0, 2.0)
+    assert (only.row, only.value, only.low, only.high) == ("1/2", 1.0, -1.0, 2.0)
+    assert not only.significant  # the corrected p counts
