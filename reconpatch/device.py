@@ -15,6 +15,7 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 DETERMINISTIC: Any = torch.utils.deterministic  # whose flags the stubs do not know
 # For what changes the whole process for a moment, and in which two threads would disturb each other.
 ALONE = fork_safe_lock()
+THREAD_NUMBERS = fork_safe_lock()  # not ALONE, which is held for seconds while a network is built
 
 
 def resolve(wanted: str) -> str:
@@ -112,7 +113,7 @@ def _set_own_threads(count: int) -> None:
     PyTorch has a number for every thread, and one for threads that are still to begin, which torch.set_num_threads
     changes too. Another thread can read that and set it back.
     """
-    with ALONE, ThreadPoolExecutor(1) as other:
+    with THREAD_NUMBERS, ThreadPoolExecutor(1) as other:
         beginning = other.submit(torch.get_num_threads).result()
         torch.set_num_threads(count)
         other.submit(torch.set_num_threads, beginning).result()

@@ -55,9 +55,11 @@ def openmp_threads(wanted: int) -> int:
     return wanted
 
 
-def fork_safe_lock() -> threading.Lock:
-    """A lock that no other thread holds while this process is forked, so that it is free in the child."""
-    lock = threading.Lock()
+def fork_safe_lock() -> threading.RLock:
+    """A lock that no other thread holds while this process is forked, so that it is free in the child. A thread that
+    holds it may take it again, and fork.
+    """
+    lock = threading.RLock()
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
 

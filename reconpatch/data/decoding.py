@@ -123,7 +123,8 @@ def load_picture(image: Image.Image) -> Picture:
     raises where the pixels of a file are damaged.
     """
     tags: Mapping[int, Any] | None = getattr(image, "tag_v2", None)
-    if tags is not None and _misread(tags):
+    # Pillow gives 32 bits as it gives 16. Of floating-point values `to_rgb` says what is wrong.
+    if tags is not None and (_misread(tags) or (image.mode == "I" and 32 in tags.get(BITS, ()))):
         raise _not_read(tags)
     orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
     raw_modes = str(getattr(image, "tile", ""))  # Pillow's names of the values in the file, as RGB;16B

@@ -99,14 +99,9 @@ class Detector:
         """N photographs -> a Detection of each, in order, computed `batch` at a time.
 
         A photograph that cannot be read is left out, and `unreadable` is called with its number and the error. Without
-        `unreadable` the error is raised. Until the last detection is taken, the process computes as `repeating` says.
+        `unreadable` the error is raised. Between two batches the process is as the caller left it.
         """
-        with repeating(self.backbone.device, openmp_threads(self.threads)):
-            yield from self._detections(sources, unreadable, batch or self.batch)
-
-    def _detections(
-        self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None, batch: int
-    ) -> Iterator[Detection]:
+        batch = batch or self.batch
 
         def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
             number, source = item
@@ -139,7 +134,16 @@ class Detector:
         return now
 
     def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
-        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
+        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0.
+
+        `repeating` lasts for one batch only: a block that a generator leaves in its `finally` ends at any time, in any
+        thread, wherever the garbage collector closes the generator.
+        """
+        with repeating(self.backbone.device, openmp_threads(self.threads)):
+            return self._detect_repeatably(batch)
+
+    def _detect_repeatably(self, batch: list[tuple[int, Square]]) -> list[Detection]:
+        """As `_detect`, with the settings of the process as they are."""
         began = time.perf_counter()
         squares, views, run = [square for _, (square, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)

@@ -106,6 +106,17 @@ def find_masks(masks: Path, photographs: Sequence[Photograph]) -> dict[str, Path
                         fix="rename one of the images and its mask",
                     )
                 found[photograph.name] = mask
+    names_of: dict[Path, list[str]] = {}
+    for name, mask in found.items():
+        names_of.setdefault(mask, []).append(name)
+    for mask, names in names_of.items():
+        if len(names) > 1:
+            folders = " and ".join(quote(PurePosixPath(name).parent) for name in names[:2])
+            raise ReconpatchError(
+                f"may be the mask of {quote(names[0])} and of {quote(names[1])}",
+                where=mask,
+                fix=f"put the mask of each image into the folder of its name: {folders} in {quote(masks)}",
+            )
     return found
 
 
