@@ -1,6 +1,10 @@
 """The one exception and the one warning that are meant for the user, and how messages show names and long lists."""
 
+import sys
+import warnings
 from collections.abc import Sequence
+
+PACKAGE = __name__.partition(".")[0]
 
 
 class ReconpatchError(ValueError):
@@ -17,6 +21,15 @@ class ReconpatchError(ValueError):
 
 class Remark(UserWarning):
     """Something about the user's input that they should know, although it stops nothing."""
+
+
+def warn_user(*texts: str, category: type[Warning] = Remark) -> None:
+    """Texts -> a warning of each, said of the line outside this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        level, frame = level + 1, frame.f_back
+    for text in texts:
+        warnings.warn(text, category, stacklevel=level)
 
 
 def quote(name: object) -> str:

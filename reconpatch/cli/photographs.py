@@ -20,7 +20,7 @@ from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import Machine
+from reconpatch.detector.settings import Machine, checked
 from reconpatch.detector.threshold import Threshold
 from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, Remark, listed, quote
@@ -281,5 +281,5 @@ def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
     """Arguments, card of the model -> its detector."""
     from reconpatch.detector.model_folder import load
 
-    machine = Machine(device=given.device, threads=given.threads, batch_images=given.batch_images)
+    machine = checked(Machine, {name: getattr(given, name) for name in Machine.model_fields})
     return load(given.model, machine, card)[0]

@@ -153,7 +153,8 @@ def told_apart_by_files(
     A property with many values, for example the sizes of crops, separates groups by chance and is left out.
     """
     for what, value_of in FILE_PROPERTIES.items():
-        values, other_values = ({value_of(i) for i in group} for group in (images, others))
+        # An image that was in memory has no format.
+        values, other_values = ({value_of(i) for i in group} - {""} for group in (images, others))
         if 1 <= len(values) <= 2 and 1 <= len(other_values) <= 2 and not values & other_values:
             apart = f"{', '.join(sorted(values))}; {', '.join(sorted(other_values))}"
             yield f"{name} images differ from all {other_name} ones in {what}: {apart}"

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from reconpatch.detector.detector import Detector, pixels, prepare
 from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import FitOptions, Progress
 from reconpatch.device import own_threads, repeating, resolve
-from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import Network, features_bytes, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
@@ -62,8 +61,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
-    for remark in (*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted)):
-        warnings.warn(remark, Remark, stacklevel=2)
+    warn_user(*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted))
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
     views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
@@ -106,7 +104,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     if run.weights == "pretrained":
         check_pretrained(run.backbone)
     if remark := embedding_remark(run, network.channels):
-        warnings.warn(remark, Remark, stacklevel=2)
+        warn_user(remark)
     return network
 
 

@@ -117,6 +117,12 @@ def test_labels_as_pandas_and_predict_write_them(labels, tmp_path) -> None:
     assert labelled(tmp_path, *labels) == [0, 1, 0, 1]
 
 
+def test_a_type_of_defect_is_one_with_and_without_decimals(tmp_path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\na.png,1\nb.png,1.0\nc.png,Dent\n")
+    truths = truth_from_file(tmp_path / "labels.csv", photographs("a.png", "b.png", "c.png"))
+    assert [truth.defect_type for truth in truths] == ["1", "1", "Dent"]
+
+
 @pytest.mark.parametrize("labels", [(1, 1), (-1, -1), (True, True), ("00", "1e0"), ("-0.5", 0.5), ("1_0", "dent")])
 def test_other_labels_are_types_of_defects(labels, tmp_path) -> None:
     assert labelled(tmp_path, *labels) == [1, 1]
