@@ -202,16 +202,17 @@ def test_a_full_disk_and_a_broken_pipe_are_not_taken_for_those_of_the_output(wor
 
 
 def test_without_a_network_it_is_said_before_anything_is_read(good, call, tmp_path, monkeypatch) -> None:
-    """For the paper's networks even before PyTorch is imported; no hub is asked where no weights are downloaded."""
+    """No hub is asked where no weights are downloaded."""
     asked: list[str] = []
 
     def no_answer(name: str, repository: str) -> None:
         asked.append(repository)
         raise ReconpatchError("no answer")
 
-    monkeypatch.setattr("reconpatch.cli.photographs.check_hub", no_answer)
+    monkeypatch.setattr("reconpatch.method.backbones.check_hub", no_answer)
     out = tmp_path / "model"
-    assert call("fit", good, "--out", out)[::2] == (1, "error: no answer\n")
+    (tmp_path / "0.png").touch()  # would be refused once it is read
+    assert call("fit", tmp_path / "0.png", "--out", out)[::2] == (1, "error: no answer\n")
     assert call("fit", good, "--out", out, "--backbone", "resnet18.a1_in1k")[0] == 1
     assert asked == ["timm/wide_resnet50_2.tv_in1k", "timm/resnet18.a1_in1k"]
     assert call("fit", good, "--out", out, *OPTIONS)[0] == 0 and len(asked) == 2
