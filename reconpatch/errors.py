@@ -18,6 +18,10 @@ class ReconpatchError(ValueError):
         message = f"{self.where}: {what}" if where else what
         super().__init__(f"{message}; {fix}" if fix else message)
 
+    def at(self, place: object) -> "ReconpatchError":
+        """File or key -> the error with this as its place; the error itself if it has one."""
+        return self if self.where else ReconpatchError(self.what, where=place, fix=self.fix)
+
 
 class Remark(UserWarning):
     """Something about the user's input that they should know, although it stops nothing."""

@@ -8,16 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from reconpatch.data.layouts import FORMAT_SUFFIXES
 from reconpatch.errors import quote
 
-FORMAT_SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
-    "PNG": {".png"},
-    "JPEG": {".jpg", ".jpeg"},
-    "MPO": {".jpg", ".jpeg"},
-    "BMP": {".bmp"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-}
 MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
     "LA": "alpha dropped",
     "PA": "alpha dropped",

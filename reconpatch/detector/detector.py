@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reconpatch.data.images import View, view
 from reconpatch.data.remarks import ImageFacts
-from reconpatch.detector.photographs import Source, load_with_facts, with_number
+from reconpatch.detector.photographs import Source, load_with_facts, name_of
 from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.device import repeating, resolve
 from reconpatch.errors import ReconpatchError
@@ -53,7 +53,7 @@ def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
     return seen.square(image, run.interpolation), seen, facts
 
 
-def prepare(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
+def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
     """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone. The
     network itself is changed.
     """
@@ -108,7 +108,7 @@ class Detector:
             try:
                 return number, pixels(source, self.run, self.aspect, number)
             except ReconpatchError as error:
-                return number, with_number(error, source, number)
+                return number, error.at(name_of(source, number))
 
         waiting: list[tuple[int, Square]] = []
         began = time.perf_counter()
@@ -186,5 +186,5 @@ def copied(
     tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
     device = resolve("auto" if device == "cuda" else device)
     with repeating(device, openmp_threads(threads)):
-        backbone = prepare(network_of(tensors, run.backbone, run.levels), weights, run, device)
+        backbone = backbone_of(network_of(tensors, run.backbone, run.levels), weights, run, device)
         return Detector(backbone, tensors, bank, run, aspect, threads, batch, modes)

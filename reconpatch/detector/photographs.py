@@ -255,8 +255,7 @@ def load_with_facts(source: Source, number: int = 0, content: bytes | None = Non
     try:
         rgb = to_rgb(picture.image)
     except ReconpatchError as error:
-        where = source.path if isinstance(source, Photograph) else ""
-        raise ReconpatchError(error.what, where=where, fix=error.fix) from None
+        raise (error.at(source.path) if isinstance(source, Photograph) else error) from None
     return rgb, image_facts(name_of(source, number), picture, rgb)
 
 
@@ -293,11 +292,6 @@ def csv_safe(name: str) -> str:
     return name.replace("\r", "\\r").encode(errors="backslashreplace").decode()
 
 
-def with_number(error: ReconpatchError, source: Source, number: int) -> ReconpatchError:
-    """Error that `load` raised -> an error that names the source; if it is a file, the error does so already."""
-    return error if isinstance(source, Photograph) else ReconpatchError(str(error), where=name_of(source, number))
-
-
 def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[ImageFacts]:
     """N sources -> facts of each, after every one was read and decoded.
 
@@ -311,7 +305,7 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
             content = read_file(source.path) if isinstance(source, Photograph) else None
             image, facts = load_with_facts(source, number, content)
         except ReconpatchError as error:
-            return str(with_number(error, source, number))
+            return str(error.at(name_of(source, number)))
         pixels = pixel_digest(image)
         return replace(facts, sha256=pixels if content is None else sha256(content).hexdigest(), pixels_sha256=pixels)
 

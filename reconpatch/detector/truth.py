@@ -107,8 +107,8 @@ def find_masks(masks: Path, photographs: Sequence[Photograph]) -> dict[str, Path
                     )
                 found[photograph.name] = mask
     names_of: dict[Path, list[str]] = {}
-    for name, mask in found.items():
-        names_of.setdefault(mask, []).append(name)
+    for named, mask in found.items():
+        names_of.setdefault(mask, []).append(named)
     for mask, names in names_of.items():
         if len(names) > 1:
             folders = " and ".join(quote(PurePosixPath(name).parent) for name in names[:2])

@@ -83,7 +83,7 @@ def search_in(patches: Floats, threads: int = 1, device: str = "cpu") -> Search:
 
 
 @contextmanager
-def own_threads(count: int) -> Iterator[None]:
+def faiss_threads(count: int) -> Iterator[None]:
     """Have faiss use this number of threads for what the calling thread searches inside the block; one in a forked
     process, where OpenMP would wait for threads that are not there.
     """
@@ -111,7 +111,7 @@ class FaissSearch:
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """As `Search`."""
-        with self.turn, own_threads(self.threads):
+        with self.turn, faiss_threads(self.threads):
             squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
         return np.sqrt(np.maximum(squared, 0)), rows
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from process_state import state
+from process_state import restored, state
 from products import SETTINGS, SIZE, detector, product, write_products
 from running import ROOT
 from sklearn.base import clone, is_outlier_detector
@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from reconpatch.data.remarks import FEW_BITS
 from reconpatch.detector.estimator import ReConPatch, sources_of
 from reconpatch.detector.threshold import choose_threshold
-from reconpatch.device import restored
 from reconpatch.errors import ReconpatchError, Remark
 
 PARAMETERS = dict(inspect.signature(ReConPatch).parameters)

@@ -15,12 +15,11 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from process_state import state
+from process_state import restored, state
 from products import detector, product
 from running import ROOT
 
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.device import restored
 
 READ = "import pickle, sys\nmodel, images, scores, maps = pickle.load(open(sys.argv[1], 'rb'))\n"
 READ += "assert (model.anomaly_scores(images) == scores).all() and (model.anomaly_maps(images) == maps).all()\n"
