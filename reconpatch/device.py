@@ -15,6 +15,7 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 DETERMINISTIC: Any = torch.utils.deterministic  # whose flags the stubs do not know
 # For what changes the whole process for a moment, and in which two threads would disturb each other.
 ALONE = fork_safe_lock()
+THREAD_NUMBERS = fork_safe_lock()  # not ALONE, which is held for seconds while a network is built
 
 
 def resolve(wanted: str) -> str:
@@ -47,22 +48,11 @@ def _compute_repeatably(device: str) -> None:
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Restore, after the block, all settings of the process that `repeatable` changes.
+def flags_restored() -> Iterator[None]:
+    """Restore, after the block, what `repeatable` changes of the process, but for the number of threads.
 
     For a caller that has the process to itself. Several threads may use `repeating`.
     """
-    threads = torch.get_num_threads()
-    with _flags_restored():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-@contextmanager
-def _flags_restored() -> Iterator[None]:
-    """As `restored`, without the threads."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
@@ -80,7 +70,7 @@ def _flags_restored() -> Iterator[None]:
             os.environ[WORKSPACE] = workspace
 
 
-FLAGS = Shared(_flags_restored)
+FLAGS = Shared(flags_restored)
 
 
 @contextmanager
@@ -90,29 +80,29 @@ def repeating(device: str, threads: int) -> Iterator[None]:
     Several threads may do so at once, each with its own number of threads. What is changed for the whole process stays
     changed until the last of them leaves.
     """
-    with FLAGS(), own_threads(threads):
+    with FLAGS(), torch_threads(threads):
         _compute_repeatably(device)
         yield
 
 
 @contextmanager
-def own_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Have PyTorch use this number of threads for what the calling thread computes inside the block."""
     before = torch.get_num_threads()
-    _set_own_threads(count)
+    _set_torch_threads(count)
     try:
         yield
     finally:
-        _set_own_threads(before)
+        _set_torch_threads(before)
 
 
-def _set_own_threads(count: int) -> None:
+def _set_torch_threads(count: int) -> None:
     """As torch.set_num_threads, for the calling thread alone.
 
     PyTorch has a number for every thread, and one for threads that are still to begin, which torch.set_num_threads
     changes too. Another thread can read that and set it back.
     """
-    with ALONE, ThreadPoolExecutor(1) as other:
+    with THREAD_NUMBERS, ThreadPoolExecutor(1) as other:
         beginning = other.submit(torch.get_num_threads).result()
         torch.set_num_threads(count)
         other.submit(torch.set_num_threads, beginning).result()

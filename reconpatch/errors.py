@@ -1,6 +1,10 @@
 """The one exception and the one warning that are meant for the user, and how messages show names and long lists."""
 
+import sys
+import warnings
 from collections.abc import Sequence
+
+PACKAGE = __name__.partition(".")[0]
 
 
 class ReconpatchError(ValueError):
@@ -14,9 +18,22 @@ class ReconpatchError(ValueError):
         message = f"{self.where}: {what}" if where else what
         super().__init__(f"{message}; {fix}" if fix else message)
 
+    def at(self, place: object) -> "ReconpatchError":
+        """File or key -> the error with this as its place; the error itself if it has one."""
+        return self if self.where else ReconpatchError(self.what, where=place, fix=self.fix)
+
 
 class Remark(UserWarning):
     """Something about the user's input that they should know, although it stops nothing."""
+
+
+def warn_user(*texts: str, category: type[Warning] = Remark) -> None:
+    """Texts -> a warning of each, said of the line outside this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        level, frame = level + 1, frame.f_back
+    for text in texts:
+        warnings.warn(text, category, stacklevel=level)
 
 
 def quote(name: object) -> str:

@@ -12,13 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, warn_user
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -45,19 +44,20 @@ def openmp_threads(wanted: int) -> int:
     so one thread is left, and a warning says so.
     """
     if wanted > 1 and forked():
-        warnings.warn(
+        warn_user(
             "a forked process computes with one thread; for more, start it with spawn or forkserver, or import "
             "reconpatch only after the fork",
-            RuntimeWarning,
-            stacklevel=3,
+            category=RuntimeWarning,
         )
         return 1
     return wanted
 
 
-def fork_safe_lock() -> threading.Lock:
-    """A lock that no other thread holds while this process is forked, so that it is free in the child."""
-    lock = threading.Lock()
+def fork_safe_lock() -> threading.RLock:
+    """A lock that no other thread holds while this process is forked, so that it is free in the child. A thread that
+    holds it may take it again, and fork.
+    """
+    lock = threading.RLock()
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
 

@@ -2,11 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
+
+from reconpatch.device import flags_restored
 
 
 def state() -> tuple[object, ...]:
@@ -18,3 +22,14 @@ def state() -> tuple[object, ...]:
         threads = torch.get_num_threads(), later.submit(torch.get_num_threads).result()
     workspace, generator = os.environ.get("CUBLAS_WORKSPACE_CONFIG"), torch.get_rng_state().tolist()
     return threads, flags, more, workspace, sorted(found), sys.stderr, nn.Module.__call__, generator
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Restore, after the block, all settings of the process that `repeatable` changes."""
+    threads = torch.get_num_threads()
+    with flags_restored():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

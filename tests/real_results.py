@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import yaml
 from drawing import write_image, write_mask
+from process_state import restored
 from running import ROOT, SMALL
 
 from reconpatch.data.index import category_folder
-from reconpatch.device import restored
 from reconpatch.experiments.outputs import table_settings
 from reconpatch.experiments.plan import Plan, load_plan, stage_name
 from reconpatch.experiments.run import Run, of_training

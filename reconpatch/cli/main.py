@@ -2,11 +2,12 @@
 
 import errno
 import os
+import select
 import sys
 from typing import TextIO
 
 from reconpatch.cli.arguments import make_parser
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 
 INTERRUPTED, READER_GONE = 130, 141  # what shells show of processes that SIGINT and SIGPIPE ended
 
@@ -21,14 +22,19 @@ def main() -> None:
         finally:  # here, where it may fail: Python would do it at its end, and complain
             if sys.stdout is not None:  # as it is if the shell closed it
                 sys.stdout.flush()
-    except BrokenPipeError:
-        drop_output(sys.stdout, sys.stderr)
+    except BrokenPipeError:  # also of other pipes and of sockets
+        streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+        if not any(map(reader_gone, streams)):
+            raise
+        drop_output(*streams)
         status = READER_GONE
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.errno != errno.ENOSPC:
             raise
-        drop_output(sys.stdout)
-        print(f"error: the output cannot be written ({error.strerror})", file=sys.stderr)
+        if sys.stdout is not None:
+            drop_output(sys.stdout)
+        place = quote(error.filename) if error.filename else "the output or for a file"  # unknown once it is open
+        print(f"error: no space left for {place}; make room, or set TMPDIR", file=sys.stderr)
         status = 1
     sys.exit(status)
 
@@ -44,6 +50,13 @@ def run() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def reader_gone(stream: TextIO) -> bool:
+    """Whether what is written to a stream has no reader any more."""
+    gone = select.poll()
+    gone.register(stream.fileno(), 0)  # the system tells of errors unasked
+    return bool(gone.poll(0))
 
 
 def drop_output(*streams: TextIO) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,14 +20,11 @@ from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import Machine
+from reconpatch.detector.settings import Machine, checked
 from reconpatch.detector.threshold import Threshold
 from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, Remark, listed, quote
-from reconpatch.experiments.costs import NETWORKS
-from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import check_writable, replacing, write_text
-from reconpatch.method.pretrained import check_hub
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -78,7 +75,6 @@ def fit(given: argparse.Namespace) -> None:
     photographs = photographs_in(given.images, "fit")
     calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
-    check_download(options)
     from reconpatch.detector.estimator import ReConPatch
 
     steps = Steps()
@@ -93,17 +89,6 @@ def fit(given: argparse.Namespace) -> None:
     print("\n".join([f"saved in {out}", *card_lines(card)]))
     if given.profile:
         print("\n".join(["seconds:", *(f"  {step}: {taken:.2f}" for step, taken in seconds.items())]))
-
-
-def check_download(options: Mapping[str, Any]) -> None:
-    """Options of `fit` -> ReconpatchError if they need weights of one of the paper's networks, which are neither here
-    nor to be had. Of other networks only timm says, later, where their weights are.
-    """
-    name = options.get("backbone", DEFAULTS.backbone)
-    downloaded = options.get("weights", DEFAULTS.weights) == "pretrained" and "weight_file" not in options
-    architecture, _, tag = name.partition(".")
-    if downloaded and tag and architecture in NETWORKS:
-        check_hub(name, f"timm/{name}")
 
 
 def save_somewhere(model: "ReConPatch", out: Path) -> Card:
@@ -281,5 +266,5 @@ def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
     """Arguments, card of the model -> its detector."""
     from reconpatch.detector.model_folder import load
 
-    machine = Machine(device=given.device, threads=given.threads, batch_images=given.batch_images)
+    machine = checked(Machine, {name: getattr(given, name) for name in Machine.model_fields})
     return load(given.model, machine, card)[0]

@@ -12,26 +12,38 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, TiffTags, UnidentifiedImageError
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    EXTRASAMPLES,
+    FILLORDER,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
+    YCBCRSUBSAMPLING,
+)
 
+from reconpatch.data.layouts import FORMAT_SUFFIXES
 from reconpatch.errors import ReconpatchError, quote
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # by content, not by suffix; no other parser is run
+# By content, not by suffix; no other parser is run. Pillow opens an MPO as the JPEG that it begins with.
+FORMATS = tuple(name for name in FORMAT_SUFFIXES if name != "MPO")
 MAX_PIXELS = 80_000_000  # below where Pillow itself warns of a decompression bomb
 MAX_RATIO = 50  # of the sides: the shorter is scaled to `resize` px, and the longer side of a strip would be huge
 MAX_BYTES = 8 * MAX_PIXELS  # more than an uncompressed image of that many pixels has
 SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})  # 16-bit grey; "I" may hold 32 bits
 EIGHT_BIT = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 ROWS_AT_ONCE = 64  # hashed: the bytes of a whole image are new memory, which takes longer than hashing them
-ORIENTATION = 0x0112  # of EXIF
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266  # tags of TIFF
-CHANNELS, PLANAR, EXTRA, SAMPLE_FORMAT, SUBSAMPLING = 277, 284, 338, 339, 530
-UNSPECIFIED = 0  # value of EXTRA: neither colour nor alpha
-USUAL = {  # tag of TIFF -> its name, and the values that need no word
-    COMPRESSION: ("Compression", frozenset(TiffImagePlugin.COMPRESSION_INFO)),
-    PHOTOMETRIC: ("PhotometricInterpretation", {1, 2}),
-    PLANAR: ("PlanarConfiguration", {1}),
-    FILL_ORDER: ("FillOrder", {1}),
+UNSPECIFIED = 0  # value of EXTRASAMPLES: neither colour nor alpha
+USUAL = {  # tag of TIFF -> the values that need no word
+    COMPRESSION: frozenset(TiffImagePlugin.COMPRESSION_INFO),
+    PHOTOMETRIC_INTERPRETATION: {1, 2},
+    PLANAR_CONFIGURATION: {1},
+    FILLORDER: {1},
 }
 SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
 PLAIN = "save it as 8- or 16-bit RGB or grey, for example as png"
@@ -106,10 +118,9 @@ def decode(content: bytes, path: Path) -> Picture:
                 )
             return load_picture(image)
     except ReconpatchError as error:
-        raise error if error.where else ReconpatchError(error.what, where=path, fix=error.fix) from None
+        raise error.at(path) from None
     except UnidentifiedImageError:
-        found = _unidentified(content)
-        raise ReconpatchError(found.what, where=path, fix=found.fix) from None
+        raise _unidentified(content).at(path) from None
     except Exception as error:  # Pillow's parsers raise anything on damaged files; warnings where those are errors
         reason = str(error) or type(error).__name__
         rare = "if other programs show it, save it there as png, else " if _begins_as("TIFF", content) else ""
@@ -123,9 +134,10 @@ def load_picture(image: Image.Image) -> Picture:
     raises where the pixels of a file are damaged.
     """
     tags: Mapping[int, Any] | None = getattr(image, "tag_v2", None)
-    if tags is not None and _misread(tags):
+    # Pillow gives 32 bits as it gives 16. Of floating-point values `to_rgb` says what is wrong.
+    if tags is not None and (_misread(tags) or (image.mode == "I" and 32 in tags.get(BITSPERSAMPLE, ()))):
         raise _not_read(tags)
-    orientation = image.getexif().get(ORIENTATION, 1)  # read before load, which turns TIFFs by it
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # read before load, which turns TIFFs by it
     raw_modes = str(getattr(image, "tile", ""))  # Pillow's names of the values in the file, as RGB;16B
     deep = image.mode in SIXTEEN_BIT or re.search(";16[BLN]", raw_modes) is not None
     try:
@@ -137,7 +149,7 @@ def load_picture(image: Image.Image) -> Picture:
     turned = ImageOps.exif_transpose(image)
     extra = False
     if tags is not None:
-        turned, extra = _as_tags_say(turned, tags), UNSPECIFIED in tags.get(EXTRA, ())
+        turned, extra = _as_tags_say(turned, tags), UNSPECIFIED in tags.get(EXTRASAMPLES, ())
     known = isinstance(orientation, int) and 1 <= orientation <= 8
     return Picture(turned, image.format or "", orientation if known else 1, deep, extra)
 
@@ -151,11 +163,11 @@ def _misread(tags: Mapping[int, Any]) -> bool:
     """
     if tags.get(COMPRESSION, 1) != 1:
         return False
-    bits, photometric = set(tags.get(BITS, (1,))), tags.get(PHOTOMETRIC, 0)
-    if photometric == 6 and tags.get(SUBSAMPLING, (1, 1)) != (1, 1):
+    bits, photometric = set(tags.get(BITSPERSAMPLE, (1,))), tags.get(PHOTOMETRIC_INTERPRETATION, 0)
+    if photometric == 6 and tags.get(YCBCRSUBSAMPLING, (1, 1)) != (1, 1):
         return True
-    plain = tags.get(FILL_ORDER, 1) == 1 and ((bits == {8} and photometric != 0) or (bits == {1} and photometric == 1))
-    return tags.get(PLANAR, 1) == 2 and not plain
+    plain = tags.get(FILLORDER, 1) == 1 and ((bits == {8} and photometric != 0) or (bits == {1} and photometric == 1))
+    return tags.get(PLANAR_CONFIGURATION, 1) == 2 and not plain
 
 
 def _as_tags_say(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
@@ -164,22 +176,26 @@ def _as_tags_say(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     Pillow leaves 12-bit grey as it is in 16 bits, does not invert 16-bit grey whose 0 is white, and takes signed bytes
     for unsigned ones. Raises ReconpatchError for values below 0.
     """
-    if image.mode == "L" and 2 in tags.get(SAMPLE_FORMAT, ()) and np.asarray(image).max() > 127:
+    if image.mode == "L" and 2 in tags.get(SAMPLEFORMAT, ()) and np.asarray(image).max() > 127:
         raise ReconpatchError("grey values below 0", fix="save it with 8 or 16 bits, unsigned")
     if image.mode != "I;16":
         return image
-    if tags.get(BITS) == (12,):
+    if tags.get(BITSPERSAMPLE) == (12,):
         image = Image.fromarray(((np.asarray(image, np.uint32) * 65535 + 2047) // 4095).astype(np.uint16))
-    if tags.get(PHOTOMETRIC, 0) == 0:
+    if tags.get(PHOTOMETRIC_INTERPRETATION, 0) == 0:
         image = Image.fromarray(65535 - np.asarray(image))
     return image
 
 
 def _not_read(tags: Mapping[int, Any]) -> ReconpatchError:
     """Tags of a TIFF that is valid, but of a kind that is not read -> the error that says which kind it is."""
-    channels, depths = tags.get(CHANNELS, 1), sorted(set(tags.get(BITS, (1,))))
-    values = SAMPLE_FORMATS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "")
-    unusual = [f"{name} {tags[tag]}" for tag, (name, usual) in USUAL.items() if tag in tags and tags[tag] not in usual]
+    channels, depths = tags.get(SAMPLESPERPIXEL, 1), sorted(set(tags.get(BITSPERSAMPLE, (1,))))
+    values = SAMPLE_FORMATS.get(max(tags.get(SAMPLEFORMAT, (1,))), "")
+    unusual = [
+        f"{TiffTags.lookup(tag).name} {tags[tag]}"
+        for tag, usual in USUAL.items()
+        if tag in tags and tags[tag] not in usual
+    ]
     kind = f"a TIFF of {channels} channel{'s' if channels > 1 else ''} of {' and '.join(map(str, depths))} {values}bits"
     return ReconpatchError(f"{', '.join([kind, *unusual])}: a kind that is not read", fix=PLAIN)
 
@@ -212,7 +228,7 @@ def _tiff_tags(content: bytes) -> Mapping[int, Any]:
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     stream.seek(tags.next)
     tags.load(stream)
-    if not tags[WIDTH] * tags[HEIGHT]:
+    if not tags[IMAGEWIDTH] * tags[IMAGELENGTH]:
         raise ValueError("no pixels")
     return tags
 

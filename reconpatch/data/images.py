@@ -144,7 +144,7 @@ def load_image(path: Path) -> Image.Image:
     try:
         return to_rgb(image)
     except ReconpatchError as error:
-        raise ReconpatchError(error.what, where=path, fix=error.fix) from None
+        raise error.at(path) from None
 
 
 def load_mask(path: Path, rule: str = "any") -> Image.Image:
@@ -161,7 +161,7 @@ def load_mask(path: Path, rule: str = "any") -> Image.Image:
     try:
         return Image.fromarray(np.where(mask_values(image) > 0, np.uint8(255), np.uint8(0)))
     except ReconpatchError as error:
-        raise ReconpatchError(error.what, where=path, fix=error.fix) from None
+        raise error.at(path) from None
 
 
 def image_array(

@@ -106,7 +106,7 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     try:
         rgb = to_rgb(picture.image)
     except ReconpatchError as error:
-        problems.append(f"{quote(folder / item.path)}: {error}")
+        problems.append(str(error.at(folder / item.path)))
         return item
     facts = image_facts(item.path, picture, rgb)
     return replace(
@@ -130,7 +130,7 @@ def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: 
     try:
         facts = mask_facts(file.name, picture)
     except ReconpatchError as error:
-        problems.append(f"{quote(file)}: {error}")
+        problems.append(str(error.at(file)))
         return item
     size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
     problems += mask_problems(facts, file, folder / item.path, size, item.label, may_be_empty=published)

@@ -29,7 +29,15 @@ MVTEC_AD = (
 SAMPLE = ("brick", "grass", "gravel")  # categories of the embedded sample, which `sample` draws
 NORMAL = frozenset({"good", "ok", "normal"})
 MASK_FOLDERS = frozenset({"groundtruth", "groundtruths", "gt", "mask", "masks"})  # names people give, letters alone
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+FORMAT_SUFFIXES = {  # format that is read, as Pillow calls it -> suffixes that announce it; a camera's MPO is a JPEG
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg"},
+    "MPO": {".jpg", ".jpeg"},
+    "BMP": {".bmp"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+}
+EXTENSIONS = frozenset().union(*FORMAT_SUFFIXES.values())
 OTHER_FORMATS = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dng"}
 )

@@ -22,8 +22,10 @@ PROBED = 64  # px: a sample of so many rows and columns nearly always shows that
 def image_facts(name: str, picture: Picture, rgb: Image.Image) -> ImageFacts:
     """Name of an image, its picture, the same as 8-bit RGB -> its facts, without digests."""
     notes = [EXTRA_BANDS] if picture.extra_bands else []
-    if _has_alpha(picture.image) and 0 in picture.image.convert("RGBA").getchannel("A").getextrema():
-        notes.append(TRANSPARENT)
+    if _has_alpha(picture.image):
+        own = "A" in picture.image.getbands()  # else the palette has it
+        alpha = (picture.image if own else picture.image.convert("RGBA")).getchannel("A")
+        notes += [TRANSPARENT] if 0 in alpha.getextrema() else []
     notes += _range_notes(rgb, picture.deep)
     mode, (width, height) = picture.image.mode, rgb.size
     return ImageFacts(name, "", "", width, height, mode, picture.format, picture.orientation, tuple(notes))

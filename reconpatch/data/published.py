@@ -152,13 +152,30 @@ def _images_of(items: Sequence[Item]) -> list[ImageFacts]:
 
 
 def _image_of(i: Item) -> ImageFacts:
-    return ImageFacts(i.path, i.sha256, i.pixels_sha256, i.width, i.height, i.mode, i.format, i.orientation, i.notes)
+    return ImageFacts(
+        name=i.path,
+        sha256=i.sha256,
+        pixels_sha256=i.pixels_sha256,
+        width=i.width,
+        height=i.height,
+        mode=i.mode,
+        format=i.format,
+        orientation=i.orientation,
+        notes=i.notes,
+    )
 
 
 def _mask_of(i: Item) -> MaskFacts:
     """An item that has a mask -> the facts of it."""
-    marked, between = i.mask_pixels, i.mask_between
-    return MaskFacts(i.mask or "", i.width, i.height, i.mask_orientation, marked, between, i.mask_notes)
+    return MaskFacts(
+        name=i.mask or "",
+        width=i.width,
+        height=i.height,
+        orientation=i.mask_orientation,
+        marked=i.mask_pixels,
+        between=i.mask_between,
+        notes=i.mask_notes,
+    )
 
 
 def _undefined_metrics(normal: Sequence[Item], defective: Sequence[Item]) -> Iterator[str]:

@@ -8,16 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from reconpatch.data.layouts import FORMAT_SUFFIXES
 from reconpatch.errors import quote
 
-FORMAT_SUFFIXES = {  # format -> suffixes that announce it; a camera's MPO is a JPEG
-    "PNG": {".png"},
-    "JPEG": {".jpg", ".jpeg"},
-    "MPO": {".jpg", ".jpeg"},
-    "BMP": {".bmp"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-}
 MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
     "LA": "alpha dropped",
     "PA": "alpha dropped",
@@ -153,7 +146,8 @@ def told_apart_by_files(
     A property with many values, for example the sizes of crops, separates groups by chance and is left out.
     """
     for what, value_of in FILE_PROPERTIES.items():
-        values, other_values = ({value_of(i) for i in group} for group in (images, others))
+        # An image that was in memory has no format.
+        values, other_values = ({value_of(i) for i in group} - {""} for group in (images, others))
         if 1 <= len(values) <= 2 and 1 <= len(other_values) <= 2 and not values & other_values:
             apart = f"{', '.join(sorted(values))}; {', '.join(sorted(other_values))}"
             yield f"{name} images differ from all {other_name} ones in {what}: {apart}"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reconpatch.data.images import View, view
 from reconpatch.data.remarks import ImageFacts
-from reconpatch.detector.photographs import Source, load_with_facts, with_number
+from reconpatch.detector.photographs import Source, load_with_facts, name_of
 from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.device import repeating, resolve
 from reconpatch.errors import ReconpatchError
@@ -53,7 +53,7 @@ def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
     return seen.square(image, run.interpolation), seen, facts
 
 
-def prepare(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
+def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
     """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone. The
     network itself is changed.
     """
@@ -99,21 +99,16 @@ class Detector:
         """N photographs -> a Detection of each, in order, computed `batch` at a time.
 
         A photograph that cannot be read is left out, and `unreadable` is called with its number and the error. Without
-        `unreadable` the error is raised. Until the last detection is taken, the process computes as `repeating` says.
+        `unreadable` the error is raised. Between two batches the process is as the caller left it.
         """
-        with repeating(self.backbone.device, openmp_threads(self.threads)):
-            yield from self._detections(sources, unreadable, batch or self.batch)
-
-    def _detections(
-        self, sources: Iterable[Source], unreadable: Callable[[int, ReconpatchError], None] | None, batch: int
-    ) -> Iterator[Detection]:
+        batch = batch or self.batch
 
         def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
             number, source = item
             try:
                 return number, pixels(source, self.run, self.aspect, number)
             except ReconpatchError as error:
-                return number, with_number(error, source, number)
+                return number, error.at(name_of(source, number))
 
         waiting: list[tuple[int, Square]] = []
         began = time.perf_counter()
@@ -139,7 +134,16 @@ class Detector:
         return now
 
     def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
-        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0."""
+        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0.
+
+        `repeating` lasts for one batch only: a block that a generator leaves in its `finally` ends at any time, in any
+        thread, wherever the garbage collector closes the generator.
+        """
+        with repeating(self.backbone.device, openmp_threads(self.threads)):
+            return self._detect_repeatably(batch)
+
+    def _detect_repeatably(self, batch: list[tuple[int, Square]]) -> list[Detection]:
+        """As `_detect`, with the settings of the process as they are."""
         began = time.perf_counter()
         squares, views, run = [square for _, (square, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
         features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
@@ -182,5 +186,5 @@ def copied(
     tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
     device = resolve("auto" if device == "cuda" else device)
     with repeating(device, openmp_threads(threads)):
-        backbone = prepare(network_of(tensors, run.backbone, run.levels), weights, run, device)
+        backbone = backbone_of(network_of(tensors, run.backbone, run.levels), weights, run, device)
         return Detector(backbone, tensors, bank, run, aspect, threads, batch, modes)

@@ -7,7 +7,6 @@ model.predict("photos/new")  # 1 normal, -1 anomalous
 
 import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from reconpatch.detector.settings import (
     detector_run,
 )
 from reconpatch.detector.threshold import Threshold, choose_threshold
-from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
@@ -67,7 +66,7 @@ def sources_of(images: Images, purpose: Purpose) -> list[Source]:
             sources.append(Photograph(str(image), Path(image)))
         else:
             sources += _photographs_of(image, purpose, inside=str(image))
-    _warn(check_names(list(dict.fromkeys(files)), purpose))  # a file may be given twice
+    warn_user(*check_names(list(dict.fromkeys(files)), purpose, named=files))  # a file may be given twice
     return sources
 
 
@@ -78,13 +77,8 @@ def _photographs_of(path: str | os.PathLike[str], purpose: Purpose, inside: str)
     if not os.fspath(path):
         raise ReconpatchError("an empty path", where="images", fix="give . for the folder you are in")
     found, remarks = find_photographs([Path(path)], purpose)
-    _warn(remarks)
+    warn_user(*remarks)
     return [Photograph(f"{inside}/{each.name}" if inside else each.name, each.path) for each in found]
-
-
-def _warn(remarks: Sequence[str]) -> None:
-    for remark in remarks:
-        warnings.warn(remark, Remark, stacklevel=4)
 
 
 def _listed(images: Any) -> Iterable[Any]:
@@ -235,8 +229,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         for detection in detector(sources_of(X, "predict")):
             facts.append(detection.facts)
             yield detection
-        for remark in image_remarks(facts, detector.modes):
-            warnings.warn(remark, Remark, stacklevel=3)
+        warn_user(*image_remarks(facts, detector.modes))
 
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N detections: score, map, and where on the photograph the map lies."""

@@ -134,7 +134,7 @@ def evaluate(
     masks_given = _count_masks(photographs, truths)
     side = detector.run.crop
     if masks_given:
-        check_memory(len(photographs), side)
+        check_map_memory(len(photographs), side)
     remarks = check_files(
         photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done)
     )
@@ -271,14 +271,14 @@ def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
         picture = decode(read_file(mask), mask)
         pair.mask = mask_facts(f"{mask.parent.name}/{mask.name}", picture)
     except ReconpatchError as error:
-        pair.problems.append(str(error) if error.where else f"{quote(mask)}: {error}")
+        pair.problems.append(str(error.at(mask)))
         return pair
     size = (pair.image.width, pair.image.height) if pair.image else None
     pair.problems += mask_problems(pair.mask, mask, photograph.path, size, truth.label)
     return pair
 
 
-def check_memory(images: int, side: int) -> None:
+def check_map_memory(images: int, side: int) -> None:
     """Raise ReconpatchError if memory is too small for the maps and masks of N images, `side` px wide."""
     # Which pixels count, and which of these are normal, takes a byte per pixel each.
     needed = STAGES["features"].base_mb + metrics_mb(images, side) + 2 * images * side**2 / MB

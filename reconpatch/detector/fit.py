@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import View, view
 from reconpatch.data.remarks import ImageFacts, image_remarks, told_apart_by_files
-from reconpatch.detector.detector import Detector, pixels, prepare
+from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import FitOptions, Progress
-from reconpatch.device import own_threads, repeating, resolve
-from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.device import repeating, resolve, torch_threads
+from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import Network, features_bytes, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
@@ -62,8 +61,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
-    for remark in (*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted)):
-        warnings.warn(remark, Remark, stacklevel=2)
+    warn_user(*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted))
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
     views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
@@ -73,7 +71,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         check_resources(run, described, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = state_of(network)
-        backbone = prepare(network, weights, run, device)
+        backbone = backbone_of(network, weights, run, device)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
         representation, epochs = learn_representation(patches, on_image, run, device, progress)
@@ -106,7 +104,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     if run.weights == "pretrained":
         check_pretrained(run.backbone)
     if remark := embedding_remark(run, network.channels):
-        warnings.warn(remark, Remark, stacklevel=2)
+        warn_user(remark)
     return network
 
 
@@ -269,7 +267,7 @@ def learn_representation(
         return Representation.untrained(patches, run.dim, run.seed, run.init, run.bias), []
     settings = TrainingSettings.of(run.model_dump())
     # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
-    with own_threads(1):
+    with torch_threads(1):
         tensors, epochs = train(
             patches,
             settings,

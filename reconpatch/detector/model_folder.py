@@ -40,8 +40,7 @@ SCHEMA = 2
 READ_SCHEMAS = (1, 2)  # in the first, the names of files counted in the identity
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
-MODES = "image_modes"  # key of `made`: Pillow's modes of the images
-Shapes = dict[str, tuple[int, ...]]
+TensorShapes = dict[str, tuple[int, ...]]
 
 
 class _Part(BaseModel):
@@ -87,6 +86,7 @@ class Card(_Part):
     training: list[dict[str, float]]  # one entry per epoch
     files: dict[str, str]  # name -> SHA-256
     images_sha256: str = ""  # of images.csv without the names of the images
+    modes: list[str] = []  # Pillow's, of the images; older models do not say
     made: dict[str, Any]  # code, packages, machine, time and memory, as in the records of the workflow
     identity: str = ""  # of `identity_of`: equal for equal images in the same order, settings, seed and machine
     digest: str = ""  # SHA-256 of everything but itself
@@ -111,7 +111,7 @@ def identity_of(card: Card) -> str:
     """Card -> SHA-256 of what the model is: of its canonical JSON without how it was made, and without names of files:
     that of the network's weights, and those of the images. Raises ValueError if JSON cannot express it.
     """
-    without: dict[str, Any] = dict.fromkeys(("made", "identity", "digest"), True)
+    without: dict[str, Any] = dict.fromkeys(("made", "modes", "identity", "digest"), True)
     names: dict[str, Any] = {"weights": {"source"}, "files": {IMAGES}}
     return _digest(card, without if card.schema_version == 1 else without | names)
 
@@ -119,6 +119,8 @@ def identity_of(card: Card) -> str:
 def _digest(card: Card, without: dict[str, Any]) -> str:
     if card.schema_version == 1:
         without = without | {"images_sha256": True}
+    if not card.modes:  # of a model that was made before there were any
+        without = without | {"modes": True}
     content = card.model_dump(mode="json", exclude=without)
     return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -175,10 +177,10 @@ def read_card(folder: Path) -> Card:
                 fix="copy the model again, or fit it again",
             )
     try:
-        listed = nameless_digest((folder / IMAGES).read_bytes().decode(errors="replace"))
+        found = nameless_digest((folder / IMAGES).read_bytes().decode(errors="replace"))
     except csv.Error:
-        listed = ""
-    if card.schema_version > 1 and listed != card.images_sha256:
+        found = ""
+    if card.schema_version > 1 and found != card.images_sha256:
         raise ReconpatchError(f"lists other images than {CARD} says", where=folder / IMAGES, fix="fit the model again")
     return card
 
@@ -281,7 +283,8 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
         training=[asdict(epoch) for epoch in fitted.epochs],
         files={name: sha256_of(folder / name) for name in (NETWORK, BANK, IMAGES)},
         images_sha256=nameless_digest(images),
-        made=made | {MODES: list(detector.modes)},
+        modes=list(detector.modes),
+        made=made,
     )
     seal(card)
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
@@ -307,7 +310,7 @@ def load(folder: Path, machine: Machine, card: Card | None = None) -> "tuple[Det
     do not belong together or the memory of this machine is too small. Digests cannot show this: someone who can write
     to the folder can make them fit.
     """
-    from reconpatch.detector.detector import Detector, prepare
+    from reconpatch.detector.detector import Detector, backbone_of
     from reconpatch.device import repeating, resolve
     from reconpatch.method.backbones import load_network, state_of
     from reconpatch.method.memory_bank import MemoryBank
@@ -315,15 +318,13 @@ def load(folder: Path, machine: Machine, card: Card | None = None) -> "tuple[Det
     card, device = card or read_card(folder), resolve(machine.device)
     threads, batch, run = machine.threads, machine.batch_images, card.run
     check_parts(folder, card)
-    check_memory(folder, card, batch, threads)
-    modes = card.made.get(MODES)  # older models do not say
-    known = [str(mode) for mode in modes] if isinstance(modes, list) else []
+    check_model_memory(folder, card, batch, threads)
     with repeating(device, openmp_threads(threads)):
         network, weights = load_network(run.backbone, run.levels, "file", folder / NETWORK, pinned=card.weights.sha256)
         state = state_of(network)
-        backbone = prepare(network, weights, run, device)
+        backbone = backbone_of(network, weights, run, device)
         bank = MemoryBank.load(folder / BANK)
-        return Detector(backbone, state, bank, run, card.aspect, threads, batch, known), card
+        return Detector(backbone, state, bank, run, card.aspect, threads, batch, card.modes), card
 
 
 def check_parts(folder: Path, card: Card) -> None:
@@ -336,10 +337,11 @@ def check_parts(folder: Path, card: Card) -> None:
     run, file, rows = card.run, folder / BANK, card.bank.patches
     try:
         with safe_open(file, "numpy") as content:
-            shapes: Shapes = {key: tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
+            keys = content.keys()
+            shapes: TensorShapes = {key: tuple(content.get_slice(key).get_shape()) for key in keys}
     except Exception as error:  # safetensors has its own classes of errors
         raise ReconpatchError(f"not a memory bank ({type(error).__name__}: {error})", where=file) from None
-    wanted: Shapes = {"memory_bank": (rows, run.dim), "order": (rows,)}
+    wanted: TensorShapes = {"memory_bank": (rows, run.dim), "order": (rows,)}
     if run.method != "patchcore":
         wanted |= {"f.weight": (run.dim, run.width), "f.bias": (run.dim,)}
     if shapes != wanted:
@@ -356,11 +358,11 @@ def check_parts(folder: Path, card: Card) -> None:
         )
 
 
-def _described(shapes: Shapes) -> str:
+def _described(shapes: TensorShapes) -> str:
     return ", ".join(f"{quote(key)} {shape}" for key, shape in sorted(shapes.items())) or "nothing"
 
 
-def check_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
+def check_model_memory(folder: Path, card: Card, batch: int, threads: int) -> None:
     """Raise ReconpatchError if the model, with `batch` images a pass, is predicted to need more memory than this
     machine has.
     """

@@ -105,7 +105,8 @@ def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) ->
     photographs.sort(key=lambda each: each.name)
     if purpose:
         remarks += check_folders(photographs, sources, purpose)
-        remarks += check_names([photograph.path for photograph in photographs], purpose)
+        named = [source for source in sources if not source.is_dir()]
+        remarks += check_names([photograph.path for photograph in photographs], purpose, named)
     return photographs, remarks
 
 
@@ -120,8 +121,9 @@ def check_folders(photographs: Sequence[Photograph], sources: Sequence[Path], pu
     remarks = []
     for folder, counts in sorted(_counts_by_folder(photographs, sources).items()):
         names = sorted(counts)
+        shown = {name: "files of its own" if name == "." else quote(name) for name in names}
         if {"train", "test"} <= counts.keys():
-            what = f"holds {' and '.join(map(quote, names))}, a whole data set"
+            what = f"holds {' and '.join(shown.values())}, a whole data set"
             raise ReconpatchError(what, where=folder, fix=f"give {GIVE[purpose]}")
         masks = list(filter(is_mask_folder, names))
         if masks and len(names) > 1:
@@ -136,12 +138,12 @@ def check_folders(photographs: Sequence[Photograph], sources: Sequence[Path], pu
             what = f"its folder {quote(bad[0])} does not hold good products by its name"
             raise ReconpatchError(what, where=folder, fix=one_by_one)
         if good and len(good) < len(names):
-            what = f"images of good products only are wanted, and it holds {', '.join(map(quote, names))}"
+            what = f"images of good products only are wanted, and it holds {', '.join(shown.values())}"
             raise ReconpatchError(what, where=folder, fix=one_by_one)
         if len(names) > 1 and not good:
-            shown = ", ".join(f"{quote(name)} ({counts[name]})" for name in names[:5])
+            counted = ", ".join(f"{shown[name]} ({counts[name]})" for name in names[:5])
             more = ", ..." if len(names) > 5 else ""
-            remarks.append(f"{quote(folder)}: the images in {shown}{more} all count as good products")
+            remarks.append(f"{quote(folder)}: the images in {counted}{more} all count as good products")
     return remarks
 
 
@@ -167,18 +169,23 @@ def _holds_bad(name: str) -> bool:
     return "".join(words) in BAD or (not denied and not BAD.isdisjoint(words))
 
 
-def check_names(paths: Sequence[Path], purpose: Purpose) -> list[str]:
-    """Files of photographs, what they are for -> remarks on names that say that a file may be no photograph of its own.
+def check_names(paths: Sequence[Path], purpose: Purpose, named: Sequence[Path]) -> list[str]:
+    """Files of photographs, what they are for, files that the user named one by one -> remarks on names that say that a
+    file may be no photograph of its own.
 
-    Raises ReconpatchError if files to fit on are called like masks of others.
+    Raises ReconpatchError if files to fit on are called like masks of others and were not named, but found in folders.
     """
     remarks = []
     if masks := called_like_masks(paths):
-        mask, image = next(iter(masks.items()))
-        what = f"{len(masks)} images are called like masks of others, first {quote(mask)} of {quote(image.name)}"
+        as_given = set(map(os.path.realpath, named))
+        found = [mask for mask in masks if os.path.realpath(mask) not in as_given]
+        refused = found if purpose == "fit" else []
+        first = (refused or list(masks))[0]
+        count, image = len(refused or masks), masks[first]
+        what = f"{count} images are called like masks of others, first {quote(first)} of {quote(image.name)}"
         fix = "move masks elsewhere, and rename photographs"
-        if purpose == "fit":
-            raise ReconpatchError(what, fix=fix)
+        if refused:
+            raise ReconpatchError(what, fix=f"{fix}, or give each file by its own name")
         remarks.append(f"{what}; {fix}")
     if twins := differ_in_suffix(paths):
         remarks.append(
@@ -248,8 +255,7 @@ def load_with_facts(source: Source, number: int = 0, content: bytes | None = Non
     try:
         rgb = to_rgb(picture.image)
     except ReconpatchError as error:
-        where = source.path if isinstance(source, Photograph) else ""
-        raise ReconpatchError(error.what, where=where, fix=error.fix) from None
+        raise (error.at(source.path) if isinstance(source, Photograph) else error) from None
     return rgb, image_facts(name_of(source, number), picture, rgb)
 
 
@@ -286,11 +292,6 @@ def csv_safe(name: str) -> str:
     return name.replace("\r", "\\r").encode(errors="backslashreplace").decode()
 
 
-def with_number(error: ReconpatchError, source: Source, number: int) -> ReconpatchError:
-    """Error that `load` raised -> an error that names the source; if it is a file, the error does so already."""
-    return error if isinstance(source, Photograph) else ReconpatchError(str(error), where=name_of(source, number))
-
-
 def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, int], None]) -> list[ImageFacts]:
     """N sources -> facts of each, after every one was read and decoded.
 
@@ -304,7 +305,7 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
             content = read_file(source.path) if isinstance(source, Photograph) else None
             image, facts = load_with_facts(source, number, content)
         except ReconpatchError as error:
-            return str(with_number(error, source, number))
+            return str(error.at(name_of(source, number)))
         pixels = pixel_digest(image)
         return replace(facts, sha256=pixels if content is None else sha256(content).hexdigest(), pixels_sha256=pixels)
 

@@ -98,7 +98,7 @@ def check_output(out: Path) -> None:
     check_writable(out)
 
 
-def check_names(photographs: Sequence[Photograph]) -> None:
+def check_picture_names(photographs: Sequence[Photograph]) -> None:
     """Raise ReconpatchError if a picture cannot have the name of its photograph plus `.png`."""
     names = {f"{photograph.name}.png" for photograph in photographs}
     folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
@@ -125,7 +125,7 @@ def predict(
     """
     check_output(out)
     if options.overlays or options.masks:
-        check_names(photographs)
+        check_picture_names(photographs)
     predictions, facts = Predictions(), list[ImageFacts]()
 
     def leave_out(number: int, error: ReconpatchError) -> None:

@@ -106,6 +106,17 @@ def find_masks(masks: Path, photographs: Sequence[Photograph]) -> dict[str, Path
                         fix="rename one of the images and its mask",
                     )
                 found[photograph.name] = mask
+    names_of: dict[Path, list[str]] = {}
+    for named, mask in found.items():
+        names_of.setdefault(mask, []).append(named)
+    for mask, names in names_of.items():
+        if len(names) > 1:
+            folders = " and ".join(quote(PurePosixPath(name).parent) for name in names[:2])
+            raise ReconpatchError(
+                f"may be the mask of {quote(names[0])} and of {quote(names[1])}",
+                where=mask,
+                fix=f"put the mask of each image into the folder of its name: {folders} in {quote(masks)}",
+            )
     return found
 
 
@@ -139,7 +150,7 @@ def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth
         if mask is not None and not mask.is_file():
             raise ReconpatchError(f"{quote(mask)}: no such file", where=where)
         normal = _plain(label) in good
-        truths[name] = Truth(int(not normal), "good" if normal else label, mask)
+        truths[name] = Truth(int(not normal), "good" if normal else _whole(label), mask)
     names = [csv_safe(photograph.name) for photograph in photographs]
     if missing := [name for name in names if name not in truths]:
         raise ReconpatchError(f"no line for {len(missing)} images, first {quote(missing[0])}", where=file)
@@ -170,9 +181,13 @@ def good_labels(labels: Sequence[str], file: Path) -> Collection[str]:
 
 
 def _plain(label: str) -> str:
-    """Label -> the same in lower case; a whole number without decimals, which pandas gives to a column with gaps."""
-    text = label.strip().lower()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    """Label -> the same in lower case, as `_whole` writes it."""
+    return _whole(label).lower()
+
+
+def _whole(label: str) -> str:
+    """Label -> the same; a whole number without decimals, which pandas gives to a column with gaps."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip())
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, str | None]]]:

@@ -87,7 +87,7 @@ def _backbone(value: str) -> str:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":  # NumPy's
         raise ValueError("true and false are not numbers: give a number")
     if isinstance(value, Integral):  # NumPy's, which pydantic does not know
         return int(value)

@@ -120,7 +120,7 @@ def write_features(
                 features = finish_features(waiting.popleft())
             except ReconpatchError as error:
                 first = names[done] if names else items[done]
-                raise ReconpatchError(error.what, where=f"{first} and after", fix=error.fix) from None
+                raise error.at(f"{first} and after") from None
             if done == 0:
                 write_header(file, (len(items), *features.shape[1:]), np.dtype(np.float16))
             file.write(features.data)

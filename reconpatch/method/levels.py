@@ -84,11 +84,10 @@ def patch_grid(name: str, levels: Sequence[int], side: int) -> int:
     takes.
     """
     maps = _shapes(name, tuple(levels), side)
-    if isinstance(maps, Exception):
-        fitting = [n for n in _sizes_near(name, side) if not isinstance(_shapes(name, tuple(levels), n), Exception)]
-        said = "" if fitting else f" ({type(maps).__name__}: {str(maps).splitlines()[0] if str(maps) else 'no reason'})"
+    if isinstance(maps, str):
+        fitting = [n for n in _sizes_near(name, side) if not isinstance(_shapes(name, tuple(levels), n), str)]
         raise ReconpatchError(
-            f"takes no images of {side} px{said}",
+            f"takes no images of {side} px{'' if fitting else f' ({maps})'}",
             where=f"backbone {name!r}",
             fix=f"set crop (size of `reconpatch fit` and ReConPatch) to {' or '.join(map(str, fitting))}"
             if fitting
@@ -102,8 +101,9 @@ def patch_grid(name: str, levels: Sequence[int], side: int) -> int:
     return maps[0][2]
 
 
-def _shapes(name: str, levels: tuple[int, ...], side: int) -> list[tuple[int, ...]] | Exception:
-    """timm name, levels, px -> the shape (1, C, H, W) of each level's map, or what the network raises."""
+@cache
+def _shapes(name: str, levels: tuple[int, ...], side: int) -> tuple[tuple[int, ...], ...] | str:
+    """timm name, levels, px -> the shape (1, C, H, W) of each level's map, or what the network raises, as one line."""
     image = torch.zeros(1, 3, side, side)
     try:
         with torch.no_grad():
@@ -114,8 +114,8 @@ def _shapes(name: str, levels: tuple[int, ...], side: int) -> list[tuple[int, ..
                     raise
                 maps = _cut(name, levels, "cpu")(image)  # a few networks compute sizes from values
     except Exception as error:  # networks check sizes with assertions, or fail in whichever operation comes first
-        return error
-    return [tuple(each.shape) for each in maps]
+        return f"{type(error).__name__}: {(str(error) or 'no reason').splitlines()[0]}"
+    return tuple(tuple(each.shape) for each in maps)
 
 
 def _sizes_near(name: str, side: int) -> list[int]:

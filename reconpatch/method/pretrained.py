@@ -1,8 +1,6 @@
-"""Pretrained weights that timm downloads: whether their hub answers.
+"""Pretrained weights that timm downloads: whether their hub answers."""
 
-PyTorch is not imported here, because that takes seconds.
-"""
-
+from functools import cache
 from pathlib import Path
 
 from reconpatch.errors import ReconpatchError
@@ -32,12 +30,20 @@ def check_hub(name: str, repository: str) -> None:
 
     The hub's client itself would try again and again, for most of a minute.
     """
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     folder = f"models--{repository.split('@')[0].replace('/', '--')}"
     if Path(constants.HF_HUB_CACHE, folder, "snapshots").is_dir():
         return
     try:
-        get_session().head(constants.ENDPOINT, timeout=REACHED_WITHIN)
+        _reach(constants.ENDPOINT)
     except Exception as error:  # the client's own classes, or those of the library below it
         raise not_downloaded(name, error) from None
+
+
+@cache
+def _reach(hub: str) -> None:
+    """Address -> nothing if it answers, else whatever the client raises. One answer is enough for a process."""
+    from huggingface_hub import get_session
+
+    get_session().head(hub, timeout=REACHED_WITHIN)

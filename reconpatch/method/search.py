@@ -3,8 +3,9 @@ cannot use.
 """
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -82,7 +83,7 @@ def search_in(patches: Floats, threads: int = 1, device: str = "cpu") -> Search:
 
 
 @contextmanager
-def own_threads(count: int) -> Iterator[None]:
+def faiss_threads(count: int) -> Iterator[None]:
     """Have faiss use this number of threads for what the calling thread searches inside the block; one in a forked
     process, where OpenMP would wait for threads that are not there.
     """
@@ -104,11 +105,13 @@ class FaissSearch:
         if engine == "faiss on a GPU":
             self.resources = faiss.StandardGpuResources()  # must live as long as the index
             self.index = faiss.index_cpu_to_gpu(self.resources, 0, self.index)
+        # Threads may search one index at once on the CPU, but not on a GPU.
+        self.turn: AbstractContextManager[object] = threading.Lock() if engine == "faiss on a GPU" else nullcontext()
         self.index.add(np.ascontiguousarray(patches, np.float32))
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """As `Search`."""
-        with own_threads(self.threads):
+        with self.turn, faiss_threads(self.threads):
             squared, rows = self.index.search(np.ascontiguousarray(queries, np.float32), k)
         return np.sqrt(np.maximum(squared, 0)), rows
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from process_state import restored
 from real_results import run_steps
 from running import ROOT
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
 from reconpatch.data.sample import write_sample
-from reconpatch.device import restored
 from reconpatch.experiments.plan import load_plan
 from reconpatch.records.record import read_record
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from process_state import state
+from process_state import restored, state
 
-from reconpatch.device import name, repeatable, repeating, resolve, restored
+from reconpatch.device import name, repeatable, repeating, resolve
 from reconpatch.errors import ReconpatchError
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from process_state import restored
 from running import ROOT
-
-from reconpatch.device import restored
 
 # Not the network and extraction, which take a minute on the CPU.
 PARTS = [

@@ -173,23 +173,46 @@ def test_output_that_finds_no_room_or_no_one_ends_with_one_message(saved) -> Non
     code, rest = "from reconpatch.cli.main import main; main()", {"stderr": subprocess.PIPE, "text": True}
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", code, "show", str(saved)], stdout=full, **rest)
-    assert done.returncode == 1 and done.stderr == "error: the output cannot be written (No space left on device)\n"
+    assert done.returncode == 1 and re.fullmatch("error: no space left for the output.*; make room.*\n", done.stderr)
     closed = f"exec >&-; exec {sys.executable} -c '{code}' show {saved}"
     done = subprocess.run(["bash", "-c", closed], **rest)
     assert done.returncode == 0 and not done.stderr
 
 
+FILE = "with open('/dev/full', 'w') as file: file.write('x')"
+OPEN = "raise OSError(28, 'No space left on device', '/there/a.png')"
+PIPE = "import os; reads, writes = os.pipe(); os.close(reads); os.write(writes, b'x')"
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [
+        (FILE, "error: no space left for the output or for a file; make room, or set TMPDIR\n"),
+        (OPEN, "error: no space left for /there/a.png; make room, or set TMPDIR\n"),
+        (PIPE, "BrokenPipeError: [Errno 32] Broken pipe\n"),  # a bug that is not to be hidden
+    ],
+)
+@pytest.mark.parametrize("closed", ["", "exec >&-;"])
+def test_a_full_disk_and_a_broken_pipe_are_not_taken_for_those_of_the_output(work, says, closed) -> None:
+    code = f"from reconpatch.cli import main\ndef run():\n    {work}\nmain.run = run\nmain.main()"
+    command = ["bash", "-c", f'{closed} exec "$@"', "-", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith(says) and not done.stdout
+    assert ("Traceback" in done.stderr) == (work == PIPE)
+
+
 def test_without_a_network_it_is_said_before_anything_is_read(good, call, tmp_path, monkeypatch) -> None:
-    """For the paper's networks even before PyTorch is imported; no hub is asked where no weights are downloaded."""
+    """No hub is asked where no weights are downloaded."""
     asked: list[str] = []
 
     def no_answer(name: str, repository: str) -> None:
         asked.append(repository)
         raise ReconpatchError("no answer")
 
-    monkeypatch.setattr("reconpatch.cli.photographs.check_hub", no_answer)
+    monkeypatch.setattr("reconpatch.method.backbones.check_hub", no_answer)
     out = tmp_path / "model"
-    assert call("fit", good, "--out", out)[::2] == (1, "error: no answer\n")
+    (tmp_path / "0.png").touch()  # would be refused once it is read
+    assert call("fit", tmp_path / "0.png", "--out", out)[::2] == (1, "error: no answer\n")
     assert call("fit", good, "--out", out, "--backbone", "resnet18.a1_in1k")[0] == 1
     assert asked == ["timm/wide_resnet50_2.tv_in1k", "timm/resnet18.a1_in1k"]
     assert call("fit", good, "--out", out, *OPTIONS)[0] == 0 and len(asked) == 2

@@ -147,8 +147,6 @@ def test_exif_orientation_is_applied_once_and_told(kind) -> None:
     ("image", "message"),
     [
         (Image.fromarray(np.array([[0.0, 0.5]], np.float32)), "floating-point"),
-        (Image.fromarray(np.array([[0, 70_000]], np.int32)), "from 0 to 70000"),
-        (Image.fromarray(np.array([[-1, 5]], np.int32)), "from -1 to 5"),
         (Image.new("LAB", (4, 3)), "mode LAB"),
     ],
 )
@@ -157,6 +155,14 @@ def test_values_without_a_rule_are_refused(image, message) -> None:
     for convert in (to_rgb, mask_values):
         with pytest.raises(ReconpatchError, match=message):
             convert(picture.image)
+
+
+@pytest.mark.parametrize("values", [[0, 70_000], [-1, 5]])
+def test_values_in_memory_that_are_no_16_bits_are_refused(values) -> None:
+    image = Image.fromarray(np.array([values], np.int32))
+    for convert in (to_rgb, mask_values):
+        with pytest.raises(ReconpatchError, match=f"from {values[0]} to {values[1]}"):
+            convert(image)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "I;16"])
@@ -228,6 +234,9 @@ def test_a_tiff_has_the_pixels_its_tags_describe_or_is_refused_as_a_kind(bits, c
     [
         (tiff(np.zeros((4, 4, 1), np.float16), 16, sample_format=3), "16 floating-point bits"),
         (tiff(np.zeros((4, 4, 3), np.float32), 32, 2, sample_format=3), "3 channels of 32 floating-point bits"),
+        (tiff(np.full((4, 4, 1), 200), 32), "1 channel of 32 bits"),  # also where the values have 16
+        (tiff(np.full((4, 4, 1), 70_000), 32), "1 channel of 32 bits"),
+        (tiff(np.full((4, 4, 1), 200), 32, sample_format=2), "1 channel of 32 signed bits"),
         (tiff(np.full((4, 4, 1), 200), sample_format=2), "below 0"),
         (tiff(np.zeros((4, 4, 3), int), photometric=6, more={530: (2, 2)}), "PhotometricInterpretation 6"),
         (tiff(np.zeros((4, 4, 1), int), photometric=32803), "PhotometricInterpretation 32803"),  # a raw sensor's

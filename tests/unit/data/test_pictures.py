@@ -145,3 +145,4 @@ def test_other_modes_than_at_fit_and_groups_told_apart() -> None:
         "anomalous images differ from all normal ones in mode: L; RGB"
     ]
     assert not list(told_apart_by_files("anomalous", [], "normal", [colour]))
+    assert not list(told_apart_by_files("calibration", [memory], "fitted", [colour]))  # of a format it says nothing

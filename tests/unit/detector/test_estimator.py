@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from process_state import state
+from process_state import restored, state
 from products import SETTINGS, SIZE, detector, product, write_products
 from running import ROOT
 from sklearn.base import clone, is_outlier_detector
@@ -16,9 +16,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from reconpatch.data.remarks import FEW_BITS
-from reconpatch.detector.estimator import ReConPatch
+from reconpatch.detector.estimator import ReConPatch, sources_of
 from reconpatch.detector.threshold import choose_threshold
-from reconpatch.device import restored
 from reconpatch.errors import ReconpatchError, Remark
 
 PARAMETERS = dict(inspect.signature(ReConPatch).parameters)
@@ -68,7 +67,7 @@ def test_a_clone_fits_to_the_same_model(model, good, saved, tmp_path) -> None:
 
 
 def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_path) -> None:
-    """As by the command, for a folder and for a list of paths."""
+    """As by the command. Files in a list are taken as given, with a warning."""
     write_products(tmp_path / "good", 4)
     write_products(tmp_path / "NG", 1, start=9, defect=True)
     with pytest.raises(ReconpatchError, match="NG"):
@@ -76,10 +75,13 @@ def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_p
     with pytest.raises(ReconpatchError, match="NG"):
         detector().fit(tmp_path / "good", calibration=tmp_path)
     product(0).save(tmp_path / "good/000_mask.png")
-    for images in (tmp_path / "good", sorted((tmp_path / "good").iterdir())):
-        with pytest.raises(ReconpatchError, match=r"000_mask\.png"):
-            detector().fit(images)
-        with pytest.warns(UserWarning, match=r"000_mask\.png"):
+    listed = sorted((tmp_path / "good").iterdir())
+    with pytest.raises(ReconpatchError, match=r"000_mask\.png"):
+        detector().fit(tmp_path / "good")
+    with pytest.warns(Remark, match=r"000_mask\.png"):
+        assert len(detector(hold_out=0).fit(listed).fitted_.facts) == 5
+    for images in (tmp_path / "good", listed):
+        with pytest.warns(Remark, match=r"000_mask\.png"):
             assert len(model.predict(images)) == 5
 
 
@@ -243,6 +245,7 @@ def test_what_is_no_source_is_refused_by_all(images, message, model) -> None:
         *(({"coreset": 1e-6}, "keeps none of"), ({"settings": SETTINGS | {"neighbours": 500}}, "neighbours = 500")),
         ({"hold_out": 0.99}, "too few to hold"),
         ({"threads": 0}, "threads = 0"),
+        *(({"threads": yes}, "threads = .*True.*not numbers") for yes in (True, np.True_)),
         ({"resize": 0}, "resize = 0"),
         ({"epochs": 0}, "epochs = 0"),
         ({"dim": "many"}, "dim = 'many'"),
@@ -275,7 +278,9 @@ def test_the_process_is_left_as_it_was(good, new, saved) -> None:
 
 
 def test_what_is_odd_in_the_images_is_warned_of(good, model, saved, tmp_path) -> None:
-    """At `fit` and when images are scored, also by a model that was loaded; ordinary images give no warning."""
+    """At `fit` and when images are scored, also by a model that was loaded; ordinary images give no warning.
+    Warnings name the line of the user's program.
+    """
     folder = tmp_path / "odd"
     folder.mkdir()
     for n in range(6):
@@ -284,11 +289,18 @@ def test_what_is_odd_in_the_images_is_warned_of(good, model, saved, tmp_path) ->
     with pytest.warns(Remark) as warned:
         odd = detector(epochs=1).fit(folder)
     assert len(warned) == 2 and all(": 6 (0.png, 1.png, ...)" in str(each.message) for each in warned)
+    said_of = list(warned)
     assert "mode I;16" in str(warned[0].message) and FEW_BITS in str(warned[1].message)
     assert list(odd.detector_.modes) == ["I;16"] and list(model.detector_.modes) == ["RGB"]
     for fitted in (model, ReConPatch.load(saved, device="cpu", threads=1)):
         with pytest.warns(Remark) as warned:
             fitted.anomaly_scores([folder / "0.png", product(1)])
+        said_of += warned
         messages = [str(each.message) for each in warned]
         assert len(messages) == 3 and any("fitted to (RGB): 1 (" in message for message in messages)
         fitted.anomaly_scores([product(1)])  # warnings are errors in this suite
+    (folder / "other").mkdir()
+    (folder / "0.png").rename(folder / "other/0.png")
+    with pytest.warns(Remark, match="all count as good products") as warned:
+        sources_of(folder, "fit")
+    assert {each.filename for each in (*said_of, *warned)} == {__file__}

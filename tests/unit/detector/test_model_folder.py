@@ -67,7 +67,7 @@ def test_digests_are_of_canonical_json(saved) -> None:
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     assert content["digest"] == digest({key: value for key, value in content.items() if key != "digest"})
-    model = {key: value for key, value in content.items() if key not in ("made", "identity", "digest")}
+    model = {key: value for key, value in content.items() if key not in ("made", "modes", "identity", "digest")}
     assert "cpu" not in json.dumps(model)
     del model["files"][IMAGES], model["weights"]["source"]
     assert content["identity"] == digest(model)
@@ -100,12 +100,24 @@ def test_names_of_files_are_no_part_of_what_a_model_is(good, tmp_path) -> None:
 def test_models_of_the_first_schema_are_read(saved, copy) -> None:
     """Their identity is of everything but `made` and the digests."""
     content = json.loads((saved / CARD).read_text()) | {"schema_version": 1}
-    del content["images_sha256"], content["digest"]
+    del content["images_sha256"], content["modes"], content["digest"]
     rest = {key: value for key, value in content.items() if key not in ("made", "identity")}
     content["identity"] = sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
     content["digest"] = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     (copy / CARD).write_text(json.dumps(content))
     assert read_card(copy).identity == content["identity"]
+
+
+def test_the_modes_of_the_images_are_kept_and_older_models_have_none(saved, copy) -> None:
+    content = json.loads((saved / CARD).read_text())
+    assert content["modes"] == ["RGB"] == load(saved, Machine(device="cpu"))[0].modes
+    (copy / CARD).write_text(json.dumps(content | {"modes": ["L"]}))
+    with pytest.raises(ReconpatchError, match="edited or damaged"):
+        read_card(copy)
+    del content["modes"], content["digest"]
+    content["digest"] = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (copy / CARD).write_text(json.dumps(content))
+    assert load(copy, Machine(device="cpu"))[0].modes == [] and read_card(copy).identity == content["identity"]
 
 
 def test_a_list_of_other_images_is_refused_though_its_digest_fits(copy) -> None:

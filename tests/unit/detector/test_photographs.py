@@ -8,8 +8,9 @@ from PIL import Image
 
 from reconpatch.data.images import load_image
 from reconpatch.data.layouts import EXTENSIONS
+from reconpatch.detector.estimator import sources_of
 from reconpatch.detector.photographs import NOT_READ, Photograph, examine, find_photographs, load, name_of
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 from reconpatch.files import sha256_of
 
 
@@ -88,6 +89,29 @@ def test_folders_that_are_given_one_by_one_are_taken_as_given(tmp_path) -> None:
     for purpose in ("fit", "predict", "evaluate"):
         assert [each.name for each in find_photographs(folders, purpose)[0]] == ["0.png", "1.png", "2.png"]
     assert find_photographs(folders, "fit")[1] == []
+
+
+def test_files_that_are_given_one_by_one_are_taken_as_given(tmp_path) -> None:
+    """Also beside their folder; those that were found in one are not."""
+    touch(tmp_path, "can front.png", "can front label.png", "b.png", "b_mask.png")
+    front, label, b, mask = (tmp_path / n for n in ("can front.png", "can front label.png", "b.png", "b_mask.png"))
+    found, (remark,) = find_photographs([front, label], "fit")
+    assert len(found) == 2 and "1 images are called like masks" in remark and "can front label.png" in remark
+    for sources, named in (([tmp_path, label], "b_mask.png"), ([tmp_path, mask], "can front label.png")):
+        with pytest.raises(ReconpatchError, match=f"1 images are called like masks of others.*{named}"):
+            find_photographs(sources, "fit")
+    found, remarks = find_photographs([tmp_path, label, mask], "fit")
+    assert len(found) == 4 and any("2 images are called like masks" in remark for remark in remarks)
+    with pytest.warns(Remark, match="called like masks"):
+        assert len(sources_of([str(b), str(mask)], "fit")) == 2
+
+
+def test_files_beside_folders_are_called_so(tmp_path) -> None:
+    touch(tmp_path, "0.png", "good/1.png")
+    with pytest.raises(ReconpatchError, match="it holds files of its own, good"):
+        find_photographs([tmp_path], "fit")
+    (tmp_path / "good").rename(tmp_path / "monday")
+    assert r"files of its own (1), monday (1)" in find_photographs([tmp_path], "fit")[1][0]
 
 
 def test_every_suffix_is_read_or_refused(tmp_path, rng) -> None:

@@ -15,12 +15,11 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from process_state import state
+from process_state import restored, state
 from products import detector, product
 from running import ROOT
 
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.device import restored
 
 READ = "import pickle, sys\nmodel, images, scores, maps = pickle.load(open(sys.argv[1], 'rb'))\n"
 READ += "assert (model.anomaly_scores(images) == scores).all() and (model.anomaly_maps(images) == maps).all()\n"
@@ -96,6 +95,44 @@ def test_a_forked_process_answers() -> None:
     command = [sys.executable, "-c", FORK, *folders]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+UNFINISHED = """
+import os, pickle, sys
+sys.path[:0] = sys.argv[1:3]
+import timm, torch
+from process_state import state
+from products import detector, product
+from reconpatch.device import ALONE
+images = [product(n) for n in range(6)]
+model = detector(batch_images=2).fit(images)
+torch.set_num_threads(3)
+before = state()
+one, other, dropped, left = (model.detector_(images) for _ in range(4))
+for each in (one, other, dropped, left):
+    next(each)
+    assert state() == before
+assert len(list(one)) == len(list(other)) == 5 and state() == before
+create = timm.create_model
+timm.create_model = lambda *given, **named: (dropped.close(), create(*given, **named))[1]
+again = pickle.loads(pickle.dumps(model))
+assert again.predict(images).tolist() == model.predict(images).tolist() and state() == before
+with ALONE:
+    child = os.fork()
+if child == 0:
+    os._exit(0 if ALONE.acquire(timeout=10) else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_iterators_that_are_not_taken_to_their_end_disturb_nothing() -> None:
+    """They may be interleaved, closed while a network is built, as the garbage collector does it at any time, and
+    alive when Python ends. Whoever builds a network may fork.
+    """
+    folders = [str(Path(ROOT, "tests")), str(Path(ROOT))]
+    command = [sys.executable, "-c", UNFINISHED, *folders]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_threads_disturb_neither_each_other_nor_the_process(model, good, saved, pictures) -> None:

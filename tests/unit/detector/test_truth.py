@@ -47,6 +47,19 @@ def test_masks_are_found_in_the_same_folders(tmp_path) -> None:
         truth_from_folders(photographs(*NAMES), masks=tmp_path)
 
 
+def test_a_mask_that_may_be_of_two_images_is_refused(tmp_path) -> None:
+    """Of images in two folders of one name; with a mask in each image's own folder it is clear."""
+    write_mask(tmp_path / "scratch/01.png")
+    two = photographs("A/scratch/01.png", "B/scratch/01.png")
+    with pytest.raises(ReconpatchError, match=r"A/scratch/01\.png and of B/scratch/01\.png") as error:
+        truth_from_folders(two, masks=tmp_path)
+    assert error.value.where == str(tmp_path / "scratch/01.png") and "A/scratch and B/scratch" in error.value.fix
+    for folder in ("A", "B"):
+        write_mask(tmp_path / folder / "scratch/01.png")
+    masks = [truth.mask for truth in truth_from_folders(two, masks=tmp_path)]
+    assert masks == [tmp_path / folder / "scratch/01.png" for folder in ("A", "B")]
+
+
 def test_an_image_is_not_its_own_mask(tmp_path) -> None:
     """Where the folder of images is given as that of the masks, too."""
     write_mask(tmp_path / "bent/0.png")
@@ -102,6 +115,12 @@ def labelled(folder: Path, *labels: object) -> list[int]:
 )
 def test_labels_as_pandas_and_predict_write_them(labels, tmp_path) -> None:
     assert labelled(tmp_path, *labels) == [0, 1, 0, 1]
+
+
+def test_a_type_of_defect_is_one_with_and_without_decimals(tmp_path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\na.png,1\nb.png,1.0\nc.png,Dent\n")
+    truths = truth_from_file(tmp_path / "labels.csv", photographs("a.png", "b.png", "c.png"))
+    assert [truth.defect_type for truth in truths] == ["1", "1", "Dent"]
 
 
 @pytest.mark.parametrize("labels", [(1, 1), (-1, -1), (True, True), ("00", "1e0"), ("-0.5", 0.5), ("1_0", "dent")])

@@ -1,5 +1,7 @@
 import os
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ from safetensors.torch import save_file
 from skimage import data as photographs
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.costs import NETWORKS
 from reconpatch.method.backbones import (
     describe,
     download_pretrained,
@@ -214,15 +215,32 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch, capfd) 
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif("http_proxy" in os.environ, reason="a proxy answers for the hub")
+def test_a_hub_that_answered_is_not_asked_again(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with HTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        for name in ("resnet18.a1_in1k", "resnet18.a1_in1k", "resnet34.a1_in1k"):
+            check_hub(name, f"timm/{name}")
+        hub.shutdown()
+    assert asked == ["/"]
+
+
 def test_a_network_without_pretrained_weights_is_said() -> None:
     with pytest.raises(ReconpatchError, match=r"'test_maxvit': timm has no pretrained weights of it; .*weights: file"):
         load_network("test_maxvit", [2], "pretrained")
-
-
-def test_the_papers_networks_are_where_the_command_line_looks_for_them() -> None:
-    for name in timm.list_pretrained():
-        if name.split(".")[0] in NETWORKS:
-            assert timm.get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
 
 
 def test_real_weights_file(real: Path) -> None:

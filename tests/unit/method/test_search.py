@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,6 +46,30 @@ def test_as_many_neighbours_as_the_bank_has(rng) -> None:
     bank = rng.standard_normal((5, 4)).astype(np.float32)
     for kind in SEARCHES.values():
         assert np.array_equal(np.sort(kind(bank)(bank, 5)[1]), np.tile(np.arange(5), (5, 1)))
+
+
+def test_threads_take_turns_in_an_index_on_a_gpu(rng, monkeypatch) -> None:
+    """Which faiss does not allow to be searched by two threads at once."""
+    searching = threading.Lock()
+
+    class OnGpu:
+        def __init__(self, index) -> None:
+            self.index, self.add = index, index.add
+
+        def search(self, queries, k):
+            assert searching.acquire(blocking=False), "two threads search at once"
+            time.sleep(0.01)
+            found = self.index.search(queries, k)
+            searching.release()
+            return found
+
+    monkeypatch.setattr(search.faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(search.faiss, "index_cpu_to_gpu", lambda _, number, index: OnGpu(index), raising=False)
+    bank = rng.standard_normal((50, 4)).astype(np.float32)
+    shared = FaissSearch(bank, engine="faiss on a GPU")
+    with ThreadPoolExecutor(4) as pool:
+        for _, rows in pool.map(lambda _: shared(bank, 1), range(8)):
+            assert np.array_equal(rows[:, 0], np.arange(50))
 
 
 @pytest.mark.parametrize(
