@@ -37,9 +37,11 @@ def rows_of(name: str = "t") -> list[dict[str, str]]:
 
 
 def markdown() -> tuple[str, list[dict[str, str]]]:
-    """The text of the tables `t` and the rows of the first."""
+    """The text of the tables `t` and the rows of the long one."""
     text = Path("results/tables/t.md").read_text(encoding="utf-8")
-    _, first, *_ = re.split(r"^\*\*.*\*\*$", text, flags=re.MULTILINE)
+    _, first, *more = re.split(r"^\*\*.*\*\*$", text, flags=re.MULTILINE)
+    if "all values**" in text:  # the paper view stands above it
+        first = more[0]
     header, _, *rows = ([c.strip() for c in li.split("|")[1:-1]] for li in first.splitlines() if li.startswith("|"))
     return text, [dict(zip(header, row, strict=True)) for row in rows]
 
@@ -159,6 +161,7 @@ def test_a_table_of_two_categories_has_a_summary(plan) -> None:
     for suffix in ("md", "tex", "html"):
         parts = ("tiny.tex", "tiny_more.tex") if suffix == "tex" else (f"tiny.{suffix}",)
         text = "".join(Path(f"results/tables/{part}").read_text(encoding="utf-8") for part in parts)
-        assert "over all categories" in text and "ReConPatch over PatchCore" in text and "by type of defect" in text
+        assert "over all categories" in text and "ReConPatch over PatchCore" in text
+        assert ("by type of defect" in text) == (suffix != "tex")
         assert "over all categories" not in Path(f"results/tables/combined.{suffix}").read_text(encoding="utf-8")
     assert rows_of("combined_summary") == rows_of("costs_summary") == rows_of("costs_defects") == []

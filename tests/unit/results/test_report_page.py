@@ -21,7 +21,7 @@ WIDE = "".join(f"<th>column {n} of a table that is wider than a phone</th>" for 
 # As `tables.to_html` writes it, and as tables with a paper view are written.
 PLAIN = f"""<figure><figcaption>Plain table</figcaption><div><table><thead><tr><th>category</th><th>dim</th>
 <th>value</th>{WIDE}</tr></thead><tbody>{{rows}}
-</tbody></table></div><ul><li>A note of the plain table.</li></ul></figure>"""
+</tbody></table></div><details class="notes"><summary>Notes</summary><ul><li>A note of the plain table.</li></ul></details></figure>"""
 VALUES = {"bottle": 99.5, "pill": 9.25, "screw": None, "wood": 100.0, "zipper": 98.0, "tile": -3.0}
 PAPER = """<div class="paper-view"><figure><figcaption>Table 1. As the paper has it.</figcaption><div><table><thead>
 <tr><th scope="col" rowspan="2">method</th><th scope="colgroup" colspan="2">1 %</th></tr>
