@@ -18,10 +18,11 @@ from reconpatch.results.thumbnails import GROUPS, SIDE, Thumbnail, Thumbnails, p
 
 CHROMIUM = shutil.which("chromium")
 WIDE = "".join(f"<th>column {n} of a table that is wider than a phone</th>" for n in range(12))
-# As `tables.to_html` writes it, and as tables with a paper view are written.
+# As `formats.to_html` writes tables without and with a paper view.
 PLAIN = f"""<figure><figcaption>Plain table</figcaption><div><table><thead><tr><th>category</th><th>dim</th>
 <th>value</th>{WIDE}</tr></thead><tbody>{{rows}}
-</tbody></table></div><details class="notes"><summary>Notes</summary><ul><li>A note of the plain table.</li></ul></details></figure>"""
+</tbody></table></div>
+<details class="notes"><summary>Notes</summary><ul><li>A note of the plain table.</li></ul></details></figure>"""
 VALUES = {"bottle": 99.5, "pill": 9.25, "screw": None, "wood": 100.0, "zipper": 98.0, "tile": -3.0}
 PAPER = """<div class="paper-view"><figure><figcaption>Table 1. As the paper has it.</figcaption><div><table><thead>
 <tr><th scope="col" rowspan="2">method</th><th scope="colgroup" colspan="2">1 %</th></tr>
