@@ -2,9 +2,9 @@
 
 `make_table` writes the tables of an experiment: `comparison` computes cells, `paper` looks up the published numbers,
 `selection` adds the oracle, `summary` counts wins over categories, `defects` looks at each type of defect, `statistics`
-tests, `tables` turns all of it into text, `paper_view` into the form of the paper's tables, `formats` writes both. `figures`
-draws, `thumbnails` holds small pictures of test images, and `report` puts everything into one page, which `overview`
-sums up. The pipeline and the command line use the modules named here; nothing in this room computes scores.
+tests, `tables` turns all of it into text, `paper_view` into the form of the paper's tables, `formats` writes both.
+`figures` draws, `thumbnails` holds small pictures of test images, and `report` puts everything into one page, which
+`overview` sums up. The pipeline and the command line use the modules named here; nothing in this room computes scores.
 """
 
 __all__ = ["figures", "make_table", "report", "tables", "thumbnails"]
