@@ -6,18 +6,21 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from reconpatch.data.images import view
 from reconpatch.data.index import index
+from reconpatch.data.layouts import Item
 from reconpatch.data.published import data_flags
+from reconpatch.data.remarks import enlarged_remarks
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.checks import check_backbones, embedding_remarks, gpu_wanted, stray_weights
 from reconpatch.experiments.costs import GPU_SPEED, Network
 from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.outputs import reasons
-from reconpatch.experiments.plan import Plan, load_plan
+from reconpatch.experiments.plan import Plan, Target, load_plan
 from reconpatch.experiments.resources import Estimate, check_fits, estimate
 from reconpatch.files import write_text
 from reconpatch.runtime import machine_mb
@@ -208,11 +211,23 @@ def check(plan: Plan, networks: Networks) -> list[str]:
                 ", ".join(f"{quote(k)} {n}" for k, n in Counter(i.defect for i in items if i.label).items()) or "none"
             )
             print(f"{dataset}/{category}: {counts}, {masks} masks; defects: {kinds}; all readable")
-            remarks = [*map(str, data_flags(layout, category, items)), *undrawable({i.defect for i in items})]
+            remarks = [
+                *map(str, data_flags(layout, category, items)),
+                *small_images(plan, (dataset, category), items),
+                *undrawable({i.defect for i in items}),
+            ]
             print("".join(f"  remark: {remark}\n" for remark in remarks), end="")
         except ReconpatchError as error:
             problems.append(str(error))
     return problems
+
+
+def small_images(plan: Plan, target: Target, items: Sequence[Item]) -> list[str]:
+    """Plan, a category and its images -> a remark on those that the run with the largest `resize` enlarges far."""
+    members = {name for experiment, on in plan.targets.items() if target in on for name in plan.members(experiment)}
+    resize = max((run.resize for name, run in plan.runs.items() if name in members), default=0)
+    factors = [view(i.width, i.height, size=resize, resize=resize).enlargement() for i in items]
+    return list(enlarged_remarks([i.path for i in items], factors))
 
 
 def undrawable(names: Iterable[str]) -> list[str]:

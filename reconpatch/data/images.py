@@ -85,6 +85,10 @@ class View:
             self.scaled[0] * self.scaled[1]
         )
 
+    def enlargement(self) -> float:
+        """How many times longer the scaled image is than the image, of its two sides the one of which this is less."""
+        return min(self.scaled[0] / self.width, self.scaled[1] / self.height)
+
     def back(self, square: NDArray[np.float32], width: int = 0, height: int = 0) -> NDArray[np.float32]:
         """(size, size) map -> (height, width) map of the image, bilinear, NaN outside the square.
 

@@ -41,7 +41,8 @@ EXTENSIONS = frozenset().union(*FORMAT_SUFFIXES.values())
 OTHER_FORMATS = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dng"}
 )
-# Folders that systems and network drives put among a user's own, in lower case: thumbnails, recycle bins, snapshots.
+# Folders that systems, network drives and programs put among a user's own, in lower case: thumbnails, recycle bins,
+# snapshots.
 SYSTEM_FOLDERS = frozenset(
     {
         *("__macosx", "network trash folder", "temporary items"),  # macOS
@@ -49,6 +50,7 @@ SYSTEM_FOLDERS = frozenset(
         *("lost+found", "~snapshot"),  # Linux, NetApp
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharesnap"),  # Synology
         *("@recycle", "@recently-snapshot", "@transcode"),  # QNAP
+        *("thumbnails", "thumbnail", "thumbs", ".thumbnails", ".thumbs"),  # programs that show or manage photographs
     }
 )
 MASK_ENDING = re.compile(r"[ ._-](masks?|gt|labels?|ground[ ._-]?truth)$", re.IGNORECASE)  # of the stem of a mask
@@ -106,7 +108,7 @@ class Item:
 
 
 def of_system(name: str) -> bool:
-    """Whether a folder of this name is a system's or network drive's own."""
+    """Whether a folder of this name is the own one of a system, network drive or program."""
     return name.casefold() in SYSTEM_FOLDERS
 
 

@@ -61,6 +61,8 @@ class MaskFacts:
     notes: tuple[str, ...] = ()
 
 
+ENLARGED = 2  # times as long sides: what the network sees of an image then has four times the image's own pixels
+
 FILE_PROPERTIES: dict[str, Callable[[ImageFacts], str]] = {  # may tell images apart whatever they show
     "format": lambda image: image.format,
     "mode": lambda image: image.mode,
@@ -129,6 +131,19 @@ def image_remarks(images: Sequence[ImageFacts], fitted_modes: Collection[str] = 
         yield from counted(f"images of other modes than the model was fitted to ({', '.join(fitted_modes)})", others)
     yield from _noted("images", images)
     yield from counted("images turned as their EXIF orientation says", [i.name for i in images if i.orientation != 1])
+
+
+def enlarged_remarks(names: Sequence[str], factors: Sequence[float]) -> Iterator[str]:
+    """Names of N images, how many times longer than its own the sides are at which the network sees each -> a remark on
+    those that are far smaller than what it sees.
+    """
+    small = [name for name, factor in zip(names, factors, strict=True) if factor > ENLARGED]
+    most = max(factors, default=0)
+    yield from counted(
+        f"images that are enlarged more than {ENLARGED} times for the network, up to {most:.1f} times (are these small "
+        "copies? larger images show more)",
+        small,
+    )
 
 
 def _noted(what: str, files: Sequence[ImageFacts | MaskFacts]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reconpatch.data.images import View, view
-from reconpatch.data.remarks import ImageFacts
+from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks
 from reconpatch.detector.photographs import Source, load_with_facts, name_of
 from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.device import repeating, resolve
@@ -25,6 +25,7 @@ from reconpatch.method.search import Search, search_in
 from reconpatch.runtime import openmp_threads
 
 Square = tuple[NDArray[np.uint8], View, ImageFacts]  # (size, size, 3) pixels, how they lie on which photograph
+Seen = tuple[ImageFacts, View]  # a photograph, and how the network saw it
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Detection:
         y, x = np.unravel_index(int(self.map.argmax()), self.map.shape)
         column, row = self.view.point(float(x) + 0.5, float(y) + 0.5)
         return min(int(column), self.view.width - 1), min(int(row), self.view.height - 1)
+
+
+def seen_remarks(seen: Sequence[Seen], fitted_modes: Sequence[str]) -> list[str]:
+    """N photographs that were seen, modes of those that the detector was fitted to -> what is odd in them."""
+    facts, factors = [each for each, _ in seen], [view.enlargement() for _, view in seen]
+    return [*image_remarks(facts, fitted_modes), *enlarged_remarks([each.name for each in facts], factors)]
 
 
 def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:

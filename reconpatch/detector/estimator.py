@@ -17,8 +17,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
-from reconpatch.data.remarks import image_remarks
-from reconpatch.detector.detector import Detection, Detector
+from reconpatch.detector.detector import Detection, Detector, Seen, seen_remarks
 from reconpatch.detector.fit import Fitted, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
 from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
@@ -225,11 +224,11 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _detections(self, X: Images) -> Iterator[Detection]:  # noqa: N803
         """N images -> N detections; then warns of what is odd in the images."""
-        detector, facts = self._fitted_detector(), []
+        detector, seen = self._fitted_detector(), list[Seen]()
         for detection in detector(sources_of(X, "predict")):
-            facts.append(detection.facts)
+            seen.append((detection.facts, detection.view))
             yield detection
-        warn_user(*image_remarks(facts, detector.modes))
+        warn_user(*seen_remarks(seen, detector.modes))
 
     def detect(self, X: Images) -> list[Detection]:  # noqa: N803
         """N images -> N detections: score, map, and where on the photograph the map lies."""

@@ -14,6 +14,7 @@ from reconpatch.data.pictures import mask_facts
 from reconpatch.data.remarks import (
     ImageFacts,
     MaskFacts,
+    enlarged_remarks,
     image_remarks,
     mask_problems,
     mask_remarks,
@@ -138,12 +139,14 @@ def evaluate(
     remarks = check_files(
         photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done)
     )
+    enlargements: list[float] = []
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
     shape = (len(photographs) if masks_given else 0, side, side)
     maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
     for detection in detector(photographs):
         n = detection.number
         scores[n] = detection.score
+        enlargements.append(detection.view.enlargement())
         if masks_given:
             maps[n] = detection.map
             masks[n] = seen_mask(truths[n], detection.view)
@@ -158,7 +161,7 @@ def evaluate(
         metrics=metrics,
         intervals=_intervals(image_scores, labels),
         threshold=None if threshold is None else at_threshold(scores, truths, threshold),
-        remarks=remarks,
+        remarks=[*remarks, *enlarged_remarks([each.name for each in photographs], enlargements)],
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.images import View, view
-from reconpatch.data.remarks import ImageFacts, image_remarks, told_apart_by_files
+from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
 from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import FitOptions, Progress
@@ -61,10 +61,14 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
-    warn_user(*image_remarks(facts), *told_apart_by_files("calibration", others, "fitted", fitted))
+    views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
+    warn_user(
+        *image_remarks(facts),
+        *enlarged_remarks([each.name for each in facts], [each.enlargement() for each in views]),
+        *told_apart_by_files("calibration", others, "fitted", fitted),
+    )
     held_out = choose_held_out(facts, len(images), run, options.hold_out)
     kept = sorted(set(range(len(images))) - set(held_out))
-    views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
     with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)

@@ -62,8 +62,8 @@ Source = Photograph | Image.Image | NDArray[Any]  # what the Python interface ta
 def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) -> tuple[list[Photograph], list[str]]:
     """Folders (searched at any depth) and files -> (photographs sorted by name, remarks on what was left out).
 
-    Hidden names are skipped. Files that are no images, and folders of systems and network drives, are counted in a
-    remark. A file that lies below two sources counts once, with the longer of its two names, and a remark says so.
+    Hidden names are skipped. Files that are no images, and the `layouts.SYSTEM_FOLDERS`, are counted in a remark. A
+    file that lies below two sources counts once, with the longer of its two names, and a remark says so.
     Files in formats that are not read are returned too, so that reading them fails with a message. Raises
     ReconpatchError if nothing is found, if two photographs have the same name, and, with a purpose, what
     `check_folders` and `check_names` raise.
@@ -221,7 +221,7 @@ def _photographs_below(folder: Path, ignored: Counter[str], problems: list[str])
             continue
         entered.add(real)
         for name in filter(of_system, folders):
-            ignored[f"folders {quote(name)} of a system or network drive are left out"] += 1
+            ignored[f"folders {quote(name)} of a system, network drive or program are left out"] += 1
         folders[:] = sorted(name for name in folders if not hidden(name))
         for path in (Path(parent, name) for name in sorted(files) if not hidden(name)):
             suffix = path.suffix.lower()

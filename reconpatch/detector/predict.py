@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from reconpatch.data.remarks import ImageFacts, image_remarks
-from reconpatch.detector.detector import Detection, Detector
+from reconpatch.detector.detector import Detection, Detector, Seen, seen_remarks
 from reconpatch.detector.photographs import Photograph, Source, csv_safe, load
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.value_types import LONGEST_PART
@@ -126,7 +125,7 @@ def predict(
     check_output(out)
     if options.overlays or options.masks:
         check_picture_names(photographs)
-    predictions, facts = Predictions(), list[ImageFacts]()
+    predictions, seen = Predictions(), list[Seen]()
 
     def leave_out(number: int, error: ReconpatchError) -> None:
         predictions.unreadable.append(Unreadable(photographs[number].name, str(error)))
@@ -146,7 +145,7 @@ def predict(
                 for detection in detector(photographs, leave_out):
                     row = prediction(photographs[detection.number], detection, options.threshold)
                     predictions.rows.append(row)
-                    facts.append(detection.facts)
+                    seen.append((detection.facts, detection.view))
                     table.writerow(asdict(row))
                     stream.flush()
                     yield detection
@@ -157,7 +156,7 @@ def predict(
             (out / UNFINISHED_SCORES).unlink()
             raise ReconpatchError(f"none of the {len(photographs)} images can be read: nothing was scored")
         (out / UNFINISHED_SCORES).replace(out / SCORES)
-        predictions.remarks.extend(image_remarks(facts, detector.modes))
+        predictions.remarks.extend(seen_remarks(seen, detector.modes))
     except OSError as error:
         raise _cannot_write(out / UNFINISHED_SCORES, error) from None
     return predictions

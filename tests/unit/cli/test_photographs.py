@@ -333,3 +333,15 @@ def test_remarks_on_images_and_masks_are_printed(saved, look, call, tmp_path) ->
     status, out, err = call("evaluate", saved, look, "--masks", masks, "--json", *HERE)
     assert status == 0 and "remark: masks of no image that was given: 3 (scratch/9200_mask.png" in err
     assert "remark: masks that mark most of the image" in err and len(json.loads(out)["remarks"]) == 1
+
+
+def test_images_far_smaller_than_what_the_network_sees_are_remarked_on(saved, call, tmp_path) -> None:
+    """Of 12 px the shorter side is brought to 37 px, the size that goes with squares of 32 px."""
+    write_products(tmp_path / "small", 5, size=(15, 12))
+    write_products(tmp_path / "large", 5, size=(26, 20))
+    words = "remark: images that are enlarged more than 2 times for the network, up to 3.1 times"
+    for folder, remarked in (("small", True), ("large", False)):
+        fitting = call("fit", tmp_path / folder, "--out", tmp_path / f"model-{folder}", *OPTIONS)
+        seeing = call("predict", saved, tmp_path / folder, "--out", tmp_path / f"found-{folder}", *HERE)
+        for status, _, err in (fitting, seeing):
+            assert status == 0 and (words in err) == remarked and ("enlarged" in err) == remarked

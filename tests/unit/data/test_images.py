@@ -164,3 +164,9 @@ def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_pa
     # Resized to 36 px (by 0.9) and cropped to 32: a quarter of the width is 9 px to the right.
     assert np.array_equal(masks[1][:, 9:], masks[0][:, :-9])
     assert np.array_equal(masks[2], np.rot90(masks[0]))
+
+
+@pytest.mark.parametrize(("aspect", "times"), [("crop", 4), ("pad", 2), ("stretch", 2)])
+def test_how_far_an_image_is_enlarged(aspect, times) -> None:
+    """Of 100x50 px: `crop` brings the 50 to 200 px, `pad` the 100; `stretch` brings both there."""
+    assert view(100, 50, size=200, resize=200, aspect=aspect).enlargement() == times

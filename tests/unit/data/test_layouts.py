@@ -73,6 +73,7 @@ def test_what_systems_leave_behind_is_no_part_of_the_data(mvtec) -> None:
         *("train/good/._000.png", "test/bent/._000.png", "ground_truth/bent/._000_mask.png", "test/good/Thumbs.db"),
         *("test/.ipynb_checkpoints/000-checkpoint.png", "train/good/.ipynb_checkpoints/000.png", "test/good/notes.txt"),
         *("test/@eaDir/000.png/SYNOFILE_THUMB_M.png", "train/good/#recycle/9.png", "test/$RECYCLE.BIN/9.png"),
+        *("test/Thumbnails/9.png", "train/good/thumbs/9.png", "ground_truth/bent/.thumbs/9.png"),
         *("ground_truth/lost+found/9.png", "System Volume Information/9.png"),
         *("__MACOSX/train/good/._000.png", "train/good/.hidden.gif", "ground_truth/.x/000.png", "license.txt"),
     ):

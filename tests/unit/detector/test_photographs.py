@@ -42,12 +42,16 @@ def test_any_depth_any_case_nothing_hidden(tmp_path) -> None:
 def test_folders_of_systems_and_network_drives_are_left_out_with_a_remark(tmp_path) -> None:
     left = ["@eaDir/a.png/SYNOFILE_THUMB_M.jpg", "deep/@eaDir/b.jpg", "#recycle/c.png", "$RECYCLE.BIN/d.png"]
     left += ["System Volume Information/e.png", "lost+found/f.png", "deep/@Recycle/g.png", "__MACOSX/._a.png"]
+    left += ["Thumbnails/a.png", "deep/.thumbs/b.png", "THUMBS/a.jpg"]
     touch(tmp_path, "a.png", "deep/b.png", *left)
     found, remarks = find_photographs([tmp_path])
-    assert [each.name for each in found] == ["a.png", "deep/b.png"] and len(remarks) == 7
+    assert [each.name for each in found] == ["a.png", "deep/b.png"] and len(remarks) == 10
     for name in ("2 folders @eaDir", "#recycle", "$RECYCLE.BIN", "System Volume", "lost+found", "@Recycle", "__MACOSX"):
         assert any(name in remark for remark in remarks)
-    assert names(tmp_path / "#recycle") == ["c.png"]  # given by the user
+    for name in ("Thumbnails", ".thumbs", "THUMBS"):
+        assert f"1 folders {name} of a system, network drive or program are left out" in remarks
+    for folder, image in (("#recycle", "c.png"), ("Thumbnails", "a.png"), ("deep/.thumbs", "b.png")):
+        assert names(tmp_path / folder) == names(tmp_path / folder / image) == [image]  # given by the user
 
 
 MIXED = [  # files, what fit, predict and evaluate say of them: refused, remarked on or nothing
@@ -57,7 +61,7 @@ MIXED = [  # files, what fit, predict and evaluate say of them: refused, remarke
     (["line/a/0.png", "line/N.i.O./1.png"], "refused", "", ""),
     (["0.png", "good/1.png"], "refused", "", ""),
     (["gut/0.png", "fehler/1.png"], "remark", "", ""),
-    (["0.png", "thumbs/0.png"], "remark", "", ""),
+    (["0.png", "small/0.png"], "remark", "", ""),
     (["good/monday/0.png", "ok/1.png"], "", "", ""),
     (["no defects/0.png", "no defects/1.png"], "", "", ""),
     (["nut/train/good/0.png", "nut/test/good/0.png"], "refused", "refused", "refused"),
