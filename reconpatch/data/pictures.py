@@ -10,6 +10,7 @@ from reconpatch.data.remarks import (
     FEW_VALUES,
     INVERTED,
     MASK_ALPHA,
+    MASK_JPEG,
     ONE_COLOUR,
     TRANSPARENT,
     ImageFacts,
@@ -64,5 +65,7 @@ def mask_facts(name: str, picture: Picture) -> MaskFacts:
     border = all(edge.all() for edge in (values[0], values[-1], values[:, 0], values[:, -1]))
     if values.size > marked and (marked > values.size / 2 or border):
         notes.append(INVERTED)
-    between = marked - int(np.count_nonzero(values == 255))
+    zero_or_one = values.max() == 1 and np.max(picture.image) == 1  # as programs write them that count in classes
+    between = 0 if zero_or_one else marked - int(np.count_nonzero(values == 255))
+    notes += [MASK_JPEG] if between and picture.format in ("JPEG", "MPO") else []
     return MaskFacts(name, width, height, picture.orientation, marked, between, tuple(notes))

@@ -27,6 +27,10 @@ FEW_BITS = (
 TRANSPARENT = "with transparent parts, where the invisible colours count"
 EXTRA_BANDS = "with extra bands, which are dropped"
 MASK_ALPHA = "with an alpha channel, which does not count"
+MASK_JPEG = (
+    "saved as JPEG, whose compression leaves grey values around every edge, which count as defects and change all pixel "
+    "metrics (save masks as png, from their originals)"
+)
 INVERTED = (
     "that mark most of the image, or all of its border, as if black and white were exchanged (black is normal, white "
     "the defect)"
@@ -57,7 +61,7 @@ class MaskFacts:
     height: int
     orientation: int  # EXIF's; 1 is upright
     marked: int  # px above 0
-    between: int  # px above 0 and not white
+    between: int  # px above 0 and not white; 0 of a mask whose values are 0 and 1
     notes: tuple[str, ...] = ()
 
 
@@ -102,9 +106,9 @@ def counted(what: str, names: Sequence[str]) -> Iterator[str]:
 
 def mask_remarks(masks: Sequence[tuple[MaskFacts, ImageFacts, int]]) -> Iterator[str]:
     """Masks, each with its image and label -> what the rule "every value above 0 is a defect" hides."""
-    total = sum(mask.between for mask, _, _ in masks)
-    between = f"masks with values between black and white, {total} px in all, which count as defects"
-    yield from counted(between, [mask.name for mask, _, _ in masks if mask.between])
+    grey = [mask for mask, _, _ in masks if mask.between and MASK_JPEG not in mask.notes]
+    between = f"masks with values between black and white, {sum(mask.between for mask in grey)} px in all, which count"
+    yield from counted(f"{between} as defects", [mask.name for mask in grey])
     yield from counted("masks of the whole image", [m.name for m, _, _ in masks if m.marked == m.width * m.height])
     empty = [mask.name for mask, _, label in masks if label and not mask.marked]
     yield from counted("empty masks of defective images, whose pixels all count as normal", empty)

@@ -21,6 +21,7 @@ from reconpatch.data.remarks import (
     ImageFacts,
     image_remarks,
     mask_problems,
+    mask_remarks,
     told_apart_by_files,
 )
 
@@ -34,7 +35,7 @@ def png(values: np.ndarray) -> bytes:
 
 def saved(image: Image.Image, **options: object) -> bytes:
     buffer = BytesIO()
-    image.save(buffer, "PNG", **options)
+    image.save(buffer, **{"format": "PNG"} | options)
     return buffer.getvalue()
 
 
@@ -119,6 +120,37 @@ MASKS = [
 def test_notes_on_masks(content, marked, notes) -> None:
     facts = mask_facts("m.png", decode(content, Path("m")))
     assert (facts.width, facts.height, facts.marked, facts.notes) == (50, 40, marked, notes)
+
+
+def masks_said(name: str, content: bytes) -> list[str]:
+    """What is remarked on in a mask of an image of its size, by its file."""
+    facts = mask_facts(name, decode(content, Path(name)))
+    return list(mask_remarks([(facts, ImageFacts("i.png", "", "", facts.width, facts.height), 1)]))
+
+
+def test_a_mask_that_is_a_jpeg_is_said_to_be_one_whatever_it_is_called() -> None:
+    """Its grey values change the pixel metrics; those of a png have another cause."""
+    shape = mask(5, 19, 5, 30)
+    jpeg, grey = saved(Image.fromarray(shape), format="JPEG", quality=75), shape.copy()
+    grey[6:8, 6:8] = 128
+    for name in ("a.jpg", "a.png"):
+        (said,) = masks_said(name, jpeg)
+        assert "JPEG" in said and "pixel metrics" in said and "png" in said and said.endswith(f": 1 ({name})")
+    (said,) = masks_said("a.png", png(grey))
+    assert "4 px in all" in said and "JPEG" not in said
+    assert masks_said("a.jpg", saved(Image.fromarray(shape * 0 + 255), format="JPEG"))[0].startswith(
+        "masks of the whole"
+    )
+
+
+def test_masks_of_0_and_1_need_no_remark() -> None:
+    classes = mask(5, 9, 5, 30) // 255
+    for values in (classes, classes.astype(np.uint16), np.dstack([classes] * 3)):
+        assert masks_said("a.png", png(values)) == []
+    more = classes.astype(np.uint16) * 2  # 2 and 1 of 65535 are both nearly black, and not the same
+    more[5, 5] = 1
+    for values in (classes * 2, classes * 128, more):
+        assert len(masks_said("a.png", png(values))) == 1
 
 
 def test_masks_are_refused_that_contradict_their_image() -> None:
