@@ -65,7 +65,9 @@ def mask_facts(name: str, picture: Picture) -> MaskFacts:
     border = all(edge.all() for edge in (values[0], values[-1], values[:, 0], values[:, -1]))
     if values.size > marked and (marked > values.size / 2 or border):
         notes.append(INVERTED)
-    zero_or_one = values.max() == 1 and np.max(picture.image) == 1  # as programs write them that count in classes
+    zero_or_one = (
+        values.max() == 1 and np.asarray(picture.image).max() == 1
+    )  # as programs write them that count in classes
     between = 0 if zero_or_one else marked - int(np.count_nonzero(values == 255))
     notes += [MASK_JPEG] if between and picture.format in ("JPEG", "MPO") else []
     return MaskFacts(name, width, height, picture.orientation, marked, between, tuple(notes))

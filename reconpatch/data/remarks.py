@@ -28,8 +28,8 @@ TRANSPARENT = "with transparent parts, where the invisible colours count"
 EXTRA_BANDS = "with extra bands, which are dropped"
 MASK_ALPHA = "with an alpha channel, which does not count"
 MASK_JPEG = (
-    "saved as JPEG, whose compression leaves grey values around every edge, which count as defects and change all pixel "
-    "metrics (save masks as png, from their originals)"
+    "saved as JPEG, whose compression leaves grey values around every edge, which count as defects and change the "
+    "pixel metrics (save masks as png, from their originals)"
 )
 INVERTED = (
     "that mark most of the image, or all of its border, as if black and white were exchanged (black is normal, white "
