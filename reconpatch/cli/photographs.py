@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
-from reconpatch.detector.model_folder import Card, card_json, card_lines, read_card, thresholds
+from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
 from reconpatch.detector.settings import Machine, checked
 from reconpatch.detector.threshold import Threshold
@@ -115,6 +115,7 @@ def show(given: argparse.Namespace) -> None:
 def predict(given: argparse.Namespace) -> int:
     """Saved model, photographs -> scores.csv, overlays and masks -> exit status."""
     check_outside(given.out, given.images)
+    check_no_model(given.out, given.model, given.out)
     card = read_card(given.model)
     photographs = photographs_in(given.images, "predict")
     from reconpatch.detector.predict import PredictOptions, check_output, profile  # imports torch: seconds
@@ -188,6 +189,7 @@ def evaluate(given: argparse.Namespace) -> None:
         )
     if given.out:
         check_free(given.out, "give another --out, or remove it")
+        check_no_model(given.out, given.model, given.out.absolute().parent)
     card = read_card(given.model)
     photographs = photographs_in(given.images, None if given.labels else "evaluate")
     truths = read_truths(given, photographs)
@@ -252,6 +254,17 @@ def check_outside(out: Path, images: Sequence[Path]) -> None:
                 where=f"--out {out}",
                 fix="give a folder elsewhere",
             )
+
+
+def check_no_model(out: Path, model: Path, folder: Path) -> None:
+    """Raise ReconpatchError if the folder of the output is one of a model, or lies in the one given."""
+    resolved = folder.resolve()
+    if (folder / CARD).exists() or model.resolve() in (resolved, *resolved.parents):
+        raise ReconpatchError(
+            f"would lie in the folder of a model, {quote(folder)}, which holds the files of `reconpatch fit` alone",
+            where=f"--out {out}",
+            fix="give a path elsewhere",
+        )
 
 
 def choose_thresholds(given: argparse.Namespace, card: Card) -> tuple[Threshold | None, float | None, float | None]:

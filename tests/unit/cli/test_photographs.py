@@ -264,6 +264,10 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
         (["predict", "MODEL", "LOOK", "--out", "THERE"], "scores.csv: exists already"),
         (["predict", "MODEL", "LOOK", "--out", "FILE"], "is no folder"),
         (["predict", "MODEL", "DATA", "--out", "DATA/found"], "overlays would be taken"),
+        (["predict", "MODEL", "LOOK", "--out", "MODEL"], "in the folder of a model"),
+        (["predict", "MODEL", "LOOK", "--out", "MODEL/found"], "in the folder of a model"),
+        (["predict", "MODEL", "LOOK", "--out", "DAMAGED"], "in the folder of a model"),
+        (["evaluate", "MODEL", "LOOK", "--out", "MODEL/found.json"], "in the folder of a model"),
         (["predict", "GOOD", "LOOK", "--out", "NEW"], "no model"),
         (["predict", "DAMAGED", "LOOK", "--out", "NEW"], "memory_bank.safetensors: edited or damaged"),
         (["evaluate", "MODEL", "LOOK", "--out", "THERE/scores.csv"], "exists already"),
@@ -287,13 +291,16 @@ def test_what_cannot_work_is_refused_before_any_work(
         stream.write(b"0")
     places = {name.upper(): tmp_path / name for name in ("there", "file", "new", "data", "nothing", "damaged")}
     places |= {"GOOD": good, "LOOK": look, "MODEL": saved}
-    before = sorted(tmp_path.rglob("*"))
+    before = sorted([*tmp_path.rglob("*"), *saved.rglob("*")])
     monkeypatch.setattr("reconpatch.detector.photographs.read_file", lambda _: pytest.fail("a photograph was opened"))
     parts = [argument.split("/", 1) for argument in arguments]
     words = ["/".join([str(places.get(first, first)), *rest]) for first, *rest in parts]
     status, _, error = call(*words, *(OPTIONS if arguments[0] == "fit" else []))
     assert status == 1 and message in error and len(error.splitlines()) <= 2
-    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "there/scores.csv").read_text() == "mine"
+    assert (
+        sorted([*tmp_path.rglob("*"), *saved.rglob("*")]) == before
+        and (tmp_path / "there/scores.csv").read_text() == "mine"
+    )
 
 
 def test_a_model_that_cannot_be_saved_is_kept_elsewhere(good, call, tmp_path, monkeypatch) -> None:
