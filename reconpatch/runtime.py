@@ -94,7 +94,12 @@ class Shared:
 
 
 def threads_here() -> int:
-    """Processor cores this process may use."""
+    """Threads to compute with where the user names no number: what OMP_NUM_THREADS says (of a list, the first number),
+    else all processor cores that this process may use.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -243,7 +243,7 @@ def _add_images(p: argparse.ArgumentParser, help_text: str) -> None:
 def _add_machine(p: argparse.ArgumentParser) -> None:
     """Options that change speed and output, not results."""
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-    p.add_argument("--threads", type=whole_number, help="processor cores to use (default: all)")
+    p.add_argument("--threads", type=whole_number, help="processor cores to use (default: OMP_NUM_THREADS, or all)")
     p.add_argument(
         "--batch-images",
         type=whole_number,

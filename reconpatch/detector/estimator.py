@@ -122,7 +122,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     `hold_out` is the share of the images that is kept out of the memory bank, and the threshold follows from their
     scores; with 0 there is no threshold, and `predict` raises. `false_alarm_rate` is the share of good images that may
     be called anomalous. `settings` holds other parameters of a run from configs/default.yaml, for example
-    {"sigma": 0.5}. `threads=None` uses all cores. `progress` is called with (step, done, of how many).
+    {"sigma": 0.5}. `threads=None` takes OMP_NUM_THREADS, or all cores. `progress` is called with (step, done, of how
+    many).
 
     Several threads may use one model, or fit several, at once. While a call runs, PyTorch's deterministic algorithms
     are on in the whole process, and `threads` is its number of threads in the thread that calls. When the last call

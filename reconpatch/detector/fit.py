@@ -14,7 +14,7 @@ from reconpatch.data.images import View, view
 from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
 from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.photographs import Source, examine
-from reconpatch.detector.settings import FitOptions, Progress
+from reconpatch.detector.settings import SIZE, FitOptions, Progress
 from reconpatch.device import repeating, resolve, torch_threads
 from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import Network, features_bytes, sizes_of
@@ -104,7 +104,7 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
-    network = Networks()(run.backbone, run.levels, run.crop)
+    network = Networks(setting=SIZE)(run.backbone, run.levels, run.crop)
     if run.weights == "pretrained":
         check_pretrained(run.backbone)
     if remark := embedding_remark(run, network.channels):

@@ -22,11 +22,13 @@ BATCH_IMAGES = 8  # per forward pass
 SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
 OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
 
+SIZE = "size (--size)"  # what users call the px of the square that the network sees
+
 Progress = Callable[[str, int, int], None]  # (step, done, of how many)
 Rate = Annotated[float, NUMBER, AfterValidator(check_rate)]
 
 
-def _or_all_cores(threads: object) -> object:
+def _or_threads_here(threads: object) -> object:
     return threads_here() if threads is None else threads
 
 
@@ -42,7 +44,7 @@ class Machine(Section):
     """Options that change how fast a detector is and how much memory it needs, not its results."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[Positive, BeforeValidator(_or_all_cores)] = Field(default_factory=threads_here)
+    threads: Annotated[Positive, BeforeValidator(_or_threads_here)] = Field(default_factory=threads_here)
     batch_images: Positive = BATCH_IMAGES  # per forward pass
 
 
@@ -104,7 +106,11 @@ def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     resize = default_resize(options.size) if options.resize is None else options.resize
     view = {"crop": options.size, "resize": resize if options.aspect == "crop" else options.size}
     source = {} if options.weight_file is None else {"weights": "file"}
-    run = fitted(vary(DEFAULTS, {**changes, **settings, **source, **view}, "settings"), Networks().channels, "settings")
+    run = fitted(
+        vary(DEFAULTS, {**changes, **settings, **source, **view}, "settings"),
+        Networks(setting=SIZE).channels,
+        "settings",
+    )
     if run.augment != "none":
         raise ReconpatchError("only for the robustness study of the workflow", where="augment", fix="leave it out")
     if run.weights == "file" and options.weight_file is None:  # as after `load`

@@ -30,10 +30,11 @@ class Networks:
     """(backbone, levels, px of an image) -> Network. What timm says is kept in the file `cache` for later processes.
 
     `shipped` is such a file that comes with the repository. Answers count for the version of timm that gave them.
+    `setting` is what the user calls the px of an image, for messages.
     """
 
-    def __init__(self, cache: Path | None = None, shipped: Path | None = None) -> None:
-        self.cache = cache
+    def __init__(self, cache: Path | None = None, shipped: Path | None = None, setting: str = "crop") -> None:
+        self.cache, self.setting = cache, setting
         self.known: dict[str, Answer] = {}
         for file in (shipped, cache):
             for key, answer in (_answers(file) if file is not None else {}).items():
@@ -48,7 +49,7 @@ class Networks:
             from reconpatch.method.levels import check_levels, count_parameters, patch_grid
 
             channels = [level["channels"] for level in check_levels(backbone, levels)]
-            grids = {str(side): patch_grid(backbone, levels, side)}
+            grids = {str(side): patch_grid(backbone, levels, side, self.setting)}
             new = Answer(parameters=count_parameters(backbone, levels), channels=channels, grids=grids)
             self.known[key] = answer = new if answer is None else _joined(answer, new)
             if self.cache is not None:

@@ -77,8 +77,9 @@ def count_parameters(name: str, levels: Sequence[int]) -> int:
     return sum(p.numel() for p in _without_weights(name, tuple(levels)).parameters())
 
 
-def patch_grid(name: str, levels: Sequence[int], side: int) -> int:
-    """timm name, levels it has, px of a square image -> patches along a side: positions of the first level's map.
+def patch_grid(name: str, levels: Sequence[int], side: int, setting: str = "crop") -> int:
+    """timm name, levels it has, px of a square image, what the user calls these px -> patches along a side: positions
+    of the first level's map.
 
     Raises ReconpatchError if the network does not take images of this size; the message names sizes near it that it
     takes.
@@ -89,9 +90,7 @@ def patch_grid(name: str, levels: Sequence[int], side: int) -> int:
         raise ReconpatchError(
             f"takes no images of {side} px{'' if fitting else f' ({maps})'}",
             where=f"backbone {name!r}",
-            fix=f"set crop (size of `reconpatch fit` and ReConPatch) to {' or '.join(map(str, fitting))}"
-            if fitting
-            else "choose another size or network",
+            fix=f"set {setting} to {' or '.join(map(str, fitting))}" if fitting else "choose another size or network",
         )
     for level, shape in zip(levels, maps, strict=True):
         if len(shape) != 4 or shape[2] != shape[3]:

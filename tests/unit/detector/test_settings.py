@@ -1,4 +1,5 @@
 import inspect
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,6 +39,28 @@ def test_options_are_typed_as_the_configuration_is() -> None:
     }
     assert checked(Machine, {"threads": None}).threads == threads_here()
     assert checked(FitOptions, {"progress": None}).progress("step", 1, 2) is None
+
+
+@pytest.mark.parametrize(("wanted", "threads"), [("3", 3), (" 5,2", 5)])
+def test_the_environment_says_how_many_threads_where_the_user_does_not(wanted, threads, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert Machine().threads == checked(Machine, {"threads": None}).threads == threads
+    assert checked(Machine, {"threads": 7}).threads == 7
+
+
+@pytest.mark.parametrize("wanted", [None, "", "0", "-1", "all", "2.5"])
+def test_what_is_no_number_of_threads_in_the_environment_is_left_aside(wanted, monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert Machine().threads == len(os.sched_getaffinity(0))
+
+
+def test_a_size_that_the_network_does_not_take_is_called_as_the_user_calls_it() -> None:
+    options = FitOptions(size=256)
+    with pytest.raises(ReconpatchError, match=r"takes no images of 256 px; set size \(--size\) to .*224") as error:
+        detector_run({"backbone": "vit_tiny_patch16_224"}, options)
+    assert "crop" not in str(error.value)
 
 
 WRONG = {

@@ -37,7 +37,7 @@ def asked(monkeypatch) -> list[tuple]:
     """The networks timm is asked about."""
     calls: list[tuple] = []
 
-    def answer(backbone: str, levels: tuple[int, ...], side: int) -> int:
+    def answer(backbone: str, levels: tuple[int, ...], side: int, _: str) -> int:
         calls.append((backbone, levels, side))
         return side // 8
 
@@ -179,7 +179,7 @@ def test_what_is_said_of_networks_is_what_an_image_meets(changes, millions) -> N
 )
 def test_a_size_that_a_network_does_not_take_is_said_before_any_work(changes, size) -> None:
     plan = plan_of(a={"weights": "random"} | changes)
-    with pytest.raises(ReconpatchError, match=f"takes no images of {changes['crop']} px; set crop .*{size}"):
+    with pytest.raises(ReconpatchError, match=f"takes no images of {changes['crop']} px; set crop to .*{size}"):
         check_backbones(plan, Networks())
     right = plan_of(a={"weights": "random", "resize": size} | changes | {"crop": size})
     assert check_backbones(right, Networks())
