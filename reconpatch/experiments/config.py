@@ -277,12 +277,10 @@ def expand_path(path: str, key: str) -> Path:
     return Path(expanded)
 
 
-def check_place(file: Path = DEFAULT) -> None:
-    """Raise ReconpatchError unless a file of the configuration is there; the default one is if this is the root of the
-    repository.
-    """
-    if not file.exists():
-        raise ReconpatchError(f"{file}: no such file; call this from the root of the repository")
+def check_place() -> None:
+    """Raise ReconpatchError unless this is the root of the repository: the default configuration is there."""
+    if not DEFAULT.exists():
+        raise ReconpatchError("no such file", where=DEFAULT, fix="call this from the root of the repository")
 
 
 def read_config(content: Mapping[str, object]) -> Config:

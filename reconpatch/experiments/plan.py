@@ -358,8 +358,8 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = (), networks: 
     from snakemake.utils import update_config  # loads all of Snakemake
 
     content: dict[str, Any] = {}
+    check_place()
     for file in [DEFAULT, *files]:
-        check_place(file)
         over = read_yaml(file) or {}
         if not isinstance(over, dict):
             raise ReconpatchError(f"{file}: must be a section of `key: value` lines")

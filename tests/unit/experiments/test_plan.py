@@ -12,7 +12,7 @@ from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target
 from reconpatch.cli.replication import check_weights
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
-from reconpatch.experiments.plan import Plan, make_plan, stage_name
+from reconpatch.experiments.plan import Plan, load_plan, make_plan, stage_name
 from reconpatch.experiments.run import of_training
 
 ROOT = Path(__file__).parents[3]
@@ -237,3 +237,15 @@ def test_names_reach_other_machines_as_they_are(planned) -> None:
     for name in {*plan.runs, *plan.stages, *plan.ensembles}:
         job = TargetSpec("score_run", {"category": "nut", "run": name})
         assert parse_target_jobs_cli_args(encode_target_jobs_cli_args([job])) == [job]
+
+
+def test_only_a_missing_default_file_means_another_folder(tmp_path, monkeypatch) -> None:
+    """Another file is just not where the user says."""
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ReconpatchError, match=r"^data\.yaml: no such file") as error:
+        load_plan([Path("data.yaml")])
+    assert "root of the repository" not in str(error.value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.yaml").touch()
+    with pytest.raises(ReconpatchError, match=r"default\.yaml: no such file; .*root of the repository"):
+        load_plan([Path("data.yaml")])
