@@ -133,7 +133,8 @@ def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: 
         problems.append(str(error.at(file)))
         return item
     size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
-    problems += mask_problems(facts, file, folder / item.path, size, item.label, may_be_empty=published)
+    wrong = mask_problems(facts, file, folder / item.path, size, item.label, may_be_empty=published)
+    problems += map(str, wrong)
     return replace(
         item,
         mask_sha256=hashlib.sha256(content).hexdigest(),

@@ -4,12 +4,12 @@ The same rules hold for the images of a category, which `index` reads, and for p
 the facts; here no pixel is looked at.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from reconpatch.data.layouts import FORMAT_SUFFIXES
-from reconpatch.errors import quote
+from reconpatch.errors import ReconpatchError, quote
 
 MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
     "LA": "alpha dropped",
@@ -82,26 +82,40 @@ def mask_problems(
     label: int,
     *,
     may_be_empty: bool = False,
-) -> list[str]:
+) -> list[ReconpatchError]:
     """Facts of a mask, its path, its image's path and (width, height), None if that is not known, label (1 is
     anomalous), whether a mask of a defective image may be empty -> why the mask cannot be used.
     """
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []  # each with its fix
     if size is not None and size != (mask.width, mask.height):
-        problems.append(
-            f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}; make them equal"
-        )
+        what = f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}"
+        problems.append((what, "make them equal"))
     if label and not mask.marked and not may_be_empty:
-        problems.append("mask of a defective image is empty; mark the defect")
+        problems.append(("mask of a defective image is empty", "mark the defect"))
     elif mask.marked and not label:
-        problems.append(f"marks {mask.marked} px of a normal image, {quote(image)}; move the image or empty the mask")
-    return [f"{quote(path)}: {problem}" for problem in problems]
+        what = f"marks {mask.marked} px of a normal image, {quote(image)}"
+        problems.append((what, "move the image or empty the mask"))
+    return [ReconpatchError(what, where=path, fix=fix) for what, fix in problems]
 
 
 def counted(what: str, names: Sequence[str]) -> Iterator[str]:
     """ "what: count (first, second, ...)", or nothing without names."""
     if names:
         yield f"{what}: {len(names)} ({', '.join(map(quote, names[:2]))}{', ...' if len(names) > 2 else ''})"
+
+
+def grouped(errors: Iterable[ReconpatchError]) -> list[str]:
+    """Errors of files -> a line for each problem, with its number and the first files where it has several."""
+    groups: dict[tuple[str, str], list[ReconpatchError]] = {}
+    for error in errors:
+        groups.setdefault((error.what, error.fix), []).append(error)
+    lines: list[str] = []
+    for (what, fix), of_problem in groups.items():
+        if len(of_problem) == 1:
+            lines.append(str(of_problem[0]))
+        else:
+            lines += counted(f"{what}; {fix}" if fix else what, [error.where for error in of_problem])
+    return lines
 
 
 def mask_remarks(masks: Sequence[tuple[MaskFacts, ImageFacts, int]]) -> Iterator[str]:

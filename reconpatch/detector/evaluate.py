@@ -15,6 +15,7 @@ from reconpatch.data.remarks import (
     ImageFacts,
     MaskFacts,
     enlarged_remarks,
+    grouped,
     image_remarks,
     mask_problems,
     mask_remarks,
@@ -227,7 +228,7 @@ def seen_mask(truth: Truth, view: View) -> NDArray[np.bool_]:
 class _Pair:
     """What was found in a photograph and its mask."""
 
-    problems: list[str]
+    problems: list[ReconpatchError]
     image: ImageFacts | None = None  # None if it cannot be read
     mask: MaskFacts | None = None  # None if there is none, or it cannot be read
 
@@ -251,7 +252,7 @@ def check_files(
         progress(done, len(photographs))
     problems = [problem for pair in pairs for problem in pair.problems]
     if problems:
-        raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(problems)]))
+        raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(grouped(problems))]))
     read = [(pair.image, pair.mask, truth.label) for pair, truth in zip(pairs, truths, strict=True) if pair.image]
     normal, anomalous = ([image for image, _, label in read if label == wanted] for wanted in (0, 1))
     return [
@@ -267,14 +268,14 @@ def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
     try:
         pair.image = load_with_facts(photograph)[1]
     except ReconpatchError as error:
-        pair.problems.append(str(error))
+        pair.problems.append(error)
     if mask is None:
         return pair
     try:
         picture = decode(read_file(mask), mask)
         pair.mask = mask_facts(f"{mask.parent.name}/{mask.name}", picture)
     except ReconpatchError as error:
-        pair.problems.append(str(error.at(mask)))
+        pair.problems.append(error.at(mask))
         return pair
     size = (pair.image.width, pair.image.height) if pair.image else None
     pair.problems += mask_problems(pair.mask, mask, photograph.path, size, truth.label)

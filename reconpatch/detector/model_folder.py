@@ -229,8 +229,11 @@ def card_lines(card: Card) -> list[str]:
         f"memory bank: {card.bank.patches} of {card.bank.of} patches",
         f"threshold: {threshold.sentence() if threshold else 'none, as no images were held out'}",
     ]
-    if map_threshold is not None:
-        lines.append(f"threshold of maps: {map_threshold:.4g}, exceeded anywhere by as many good images")
+    if threshold is not None and map_threshold is not None:
+        lines.append(
+            f"threshold of maps: {map_threshold:.4g}: of good images {threshold.expected:.1%} are expected to have a pixel "
+            "above it"
+        )
     if run.weights == "random":
         lines.append("REMARK: the network's weights are random, not trained: for tests only")
     if card.seen < 0.99:

@@ -26,7 +26,7 @@ from reconpatch.data.layouts import (
     of_system,
 )
 from reconpatch.data.pictures import image_facts
-from reconpatch.data.remarks import ImageFacts
+from reconpatch.data.remarks import ImageFacts, grouped
 from reconpatch.errors import ReconpatchError, listed, quote
 
 CAMERA_FORMATS = {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
@@ -70,7 +70,7 @@ def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) ->
     """
     per_source: list[list[tuple[str, Photograph]]] = []  # for each source: (name of the folder, photograph)
     ignored: Counter[str] = Counter()  # what was left out, in words
-    problems: list[str] = []
+    problems: list[ReconpatchError] = []
     for source in sources:
         if source.is_dir():
             folder = source.resolve().name
@@ -78,7 +78,7 @@ def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) ->
         elif source.exists():  # named by the user, so taken whatever its suffix is
             per_source.append([("", Photograph(source.name, source))])
         else:
-            problems.append(f"{quote(source)}: no such file or folder")
+            problems.append(ReconpatchError("no such file or folder", where=source))
     kept = _without_repetitions(per_source)
     repeated = sum(map(len, per_source)) - len(kept)
     photographs = [photograph for _, photograph in kept]
@@ -87,7 +87,7 @@ def find_photographs(sources: Sequence[Path], purpose: Purpose | None = None) ->
         photographs = [Photograph(f"{folder}/{each.name}" if folder else each.name, each.path) for folder, each in kept]
     counts = Counter(each.name for each in photographs)
     problems += [
-        f"{quote(name)}: two images would have this name in the results; rename one"
+        ReconpatchError("two images would have this name in the results", where=name, fix="rename one")
         for name, count in counts.items()
         if count > 1
     ]
@@ -211,10 +211,14 @@ def _without_repetitions(per_source: Sequence[Sequence[tuple[str, Photograph]]])
     return [item for real, number, item in items if best[real][1] == number]
 
 
-def _photographs_below(folder: Path, ignored: Counter[str], problems: list[str]) -> list[Photograph]:
+def _photographs_below(folder: Path, ignored: Counter[str], problems: list[ReconpatchError]) -> list[Photograph]:
     """Photographs below a folder, also through links; every folder is entered once, so loops of links end."""
     photographs, entered = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: problems.append(str(e))):
+
+    def cannot_enter(error: OSError) -> None:
+        problems.append(ReconpatchError(f"cannot be listed ({error.strerror})", where=error.filename))
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=cannot_enter):
         real = os.path.realpath(parent)
         if real in entered:
             folders.clear()
@@ -232,11 +236,11 @@ def _photographs_below(folder: Path, ignored: Counter[str], problems: list[str])
     return photographs
 
 
-def _raise_all(problems: Sequence[str]) -> None:
+def _raise_all(problems: Sequence[ReconpatchError]) -> None:
     """Raise one ReconpatchError that lists all problems, if there are any."""
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise ReconpatchError("\n".join([f"{count} of the images:", *listed(problems)]))
+        raise ReconpatchError("\n".join([f"{count} of the images:", *listed(grouped(problems))]))
 
 
 def load(source: Source) -> Image.Image:
@@ -299,18 +303,18 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
     sources that cannot be read.
     """
 
-    def look(item: tuple[int, Source]) -> ImageFacts | str:
+    def look(item: tuple[int, Source]) -> ImageFacts | ReconpatchError:
         number, source = item
         try:
             content = read_file(source.path) if isinstance(source, Photograph) else None
             image, facts = load_with_facts(source, number, content)
         except ReconpatchError as error:
-            return str(error.at(name_of(source, number)))
+            return error.at(name_of(source, number))
         pixels = pixel_digest(image)
         return replace(facts, sha256=pixels if content is None else sha256(content).hexdigest(), pixels_sha256=pixels)
 
     facts: list[ImageFacts] = []
-    problems: list[str] = []
+    problems: list[ReconpatchError] = []
     with ThreadPoolExecutor(min(threads, MOST_DECODERS)) as pool:
         for done, result in enumerate(pool.map(look, enumerate(sources)), 1):
             if isinstance(result, ImageFacts):

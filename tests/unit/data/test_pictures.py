@@ -164,7 +164,7 @@ def test_masks_are_refused_that_contradict_their_image() -> None:
         (marked, fits, 0, "marks 81 px of a normal image"),
     ):
         (problem,) = mask_problems(facts, "m.png", "i.png", size, label)
-        assert problem.startswith("m.png: ") and words in problem
+        assert problem.where == "m.png" and words in str(problem)
 
 
 def test_other_modes_than_at_fit_and_groups_told_apart() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from drawing import write_image
 from PIL import Image
+from tiffs import tiff
 
 from reconpatch.data.images import load_image
 from reconpatch.data.layouts import EXTENSIONS
@@ -269,6 +270,17 @@ def test_facts_and_all_problems_at_once(tmp_path, rng, damage) -> None:
     with pytest.raises(ReconpatchError, match=r"^3 problems of the images") as error:
         examine(sources, 2, quiet)
     assert [Path(line.split(":")[0]).name for line in str(error.value).splitlines()[1:]] == ["1.png", "2.png", "3.png"]
+
+
+def test_files_with_the_same_problem_share_a_line(tmp_path) -> None:
+    for n in range(8):
+        (tmp_path / f"{n}.tif").write_bytes(tiff(np.zeros((4, 4, 1)), 32, 1))
+    (tmp_path / "8.tif").write_bytes(b"")
+    with pytest.raises(ReconpatchError) as error:
+        examine(find_photographs([tmp_path])[0], 2, quiet)
+    heading, same, other = str(error.value).splitlines()
+    assert heading.startswith("9 problems") and other.startswith(f"{tmp_path / '8.tif'}: ")
+    assert "32 bits" in same and same.endswith(f": 8 ({tmp_path / '0.tif'}, {tmp_path / '1.tif'}, ...)")
 
 
 def test_copies_share_the_digest_of_their_pixels_however_they_are_saved(tmp_path, rng) -> None:
