@@ -230,10 +230,8 @@ def card_lines(card: Card) -> list[str]:
         f"threshold: {threshold.sentence() if threshold else 'none, as no images were held out'}",
     ]
     if threshold is not None and map_threshold is not None:
-        lines.append(
-            f"threshold of maps: {map_threshold:.4g}: of good images {threshold.expected:.1%} are expected to have a pixel "
-            "above it"
-        )
+        share = f"of good images {threshold.expected:.1%} are expected to have a pixel above it"
+        lines.append(f"threshold of maps: {map_threshold:.4g}: {share}")
     if run.weights == "random":
         lines.append("REMARK: the network's weights are random, not trained: for tests only")
     if card.seen < 0.99:

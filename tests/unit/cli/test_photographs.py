@@ -80,6 +80,8 @@ def test_fit_and_show(good, saved, look, call, tmp_path) -> None:
     assert json.loads(call("show", tmp_path / "c", "--json")[1]) == content
     status, out, err = call("show", tmp_path / "c")
     assert status == 0 and err == "" and "threshold: " in out
+    maps = re.search(r"threshold of maps: \S+: of good images (\S+) are expected to have a pixel above it\n", out)
+    assert maps and maps[1] == "20.0%"  # above the highest of four is the fifth, on average
 
 
 def test_fit_says_once_what_it_takes_and_counts_copies_once(call, tmp_path) -> None:
