@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLUMN = 56  # characters of a row that fit in a column of a page of two
 VERDICTS = ("agrees", "above", "below", "larger", "smaller")
+JOINTS = re.compile(r"(\\_|\.(?=[a-z]))")  # in LaTeX: where a name as resnet50.tv_in1k may go on in the next line
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(?=$|[\s,])")
 
 
@@ -93,7 +94,11 @@ def _latex() -> "Environment":
         comment_end_string="#]",
     )
     tex = UnicodeToLatexEncoder(unknown_char_policy="keep", unknown_char_warning=False).unicode_to_latex
-    environment.filters |= {"tex": lambda text: tex(text) if text else "", "number": _number_in_latex}
+    environment.filters |= {
+        "tex": lambda text: tex(text) if text else "",
+        "number": _number_in_latex,
+        "breakable": lambda latex: JOINTS.sub(r"\1\\allowbreak{}", latex),
+    }
     return environment
 
 

@@ -128,3 +128,10 @@ def test_cells_link_to_the_records_of_their_seeds_and_verdicts_are_classes() -> 
     position = table.columns.index("image AUROC, verdict")
     _, shown = page(to_html(None, [table]))
     assert [each.get("class") or "" for each in shown[position :: len(table.columns)]] == [*words[:3], ""]
+
+
+@NEEDS_TEX
+def test_long_names_in_narrow_columns_go_on_in_the_next_line(tmp_path) -> None:
+    """As names of networks in a table of costs do."""
+    row = {f"column {n}": "1000.5" for n in range(13)} | {"backbone": "wide_resnet50_2.tv_in1k"}
+    printed(to_latex(None, [Table("Title", [row], [])], "costs"), tmp_path)
