@@ -90,7 +90,9 @@ class View(Section):
     """
 
     rows: list[str] = Field(default=[], description="what tells the rows apart, the outermost first")
-    columns: list[str] = Field(default=["metric", "method"], description="the same for the columns")
+    columns: Annotated[list[str], Field(min_length=1)] = Field(
+        default=["metric", "method"], description="the same for the columns"
+    )
     categories: Literal["all", "means"] = Field(
         default="all",
         description="of a view with categories: each of them with the means of their groups and of all, or the means "

@@ -193,8 +193,18 @@ def _check_view(where: str, experiment: Experiment, axes: Collection[str]) -> No
     view, where = experiment.view, f"{where}: view"
     if view is None:
         return
-    known = ["category", "method", "metric", *(["variant"] if experiment.variants else []), *axes]
-    for key in (*view.rows, *view.columns, *view.where):
+    values = {"variant": list(experiment.variants)} if experiment.variants else {}
+    values |= {key: experiment.axes.get(key, []) for key in axes if key not in ("method", "seed")}
+    known = ["category", "method", "metric", *values]
+    for key, chosen in view.where.items():
+        if key not in values:
+            fix = f"choose from {', '.join(values) or 'nothing: the table has neither variants nor axes'}"
+            raise ReconpatchError(f"where: {key!r} is no axis", where=where, fix=fix)
+        combined = experiment.ensemble is not None and key == experiment.ensemble.over
+        for value in chosen:
+            if not combined and values[key] and not any(same(plain(each), value) for each in values[key]):
+                raise ReconpatchError(f"where: {key} = {value!r} is not among {values[key]}", where=where)
+    for key in (*view.rows, *view.columns):
         if key not in known:
             raise ReconpatchError(
                 f"{key!r} is no part of the table", where=where, fix=f"choose from {', '.join(known)}"

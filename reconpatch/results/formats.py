@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COLUMN = 56  # characters of a row that fit in a column of a page of two
 VERDICTS = ("agrees", "above", "below", "larger", "smaller")
 JOINTS = re.compile(r"(\\_|\.(?=[a-z]))")  # in LaTeX: where a name as resnet50.tv_in1k may go on in the next line
+MARKDOWN = re.compile(r"[\\`*<|]")  # characters that mean something in Markdown
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(?=$|[\s,])")
 
 
@@ -39,7 +40,7 @@ def _view_in_markdown(view: PaperView) -> str:
 
 def _part(title: str, escaped: pd.DataFrame, notes: Sequence[str]) -> str:
     body = escaped.to_markdown(index=False, disable_numparse=True)
-    return "\n".join([f"**{title}**", "", body, "", *(f"- {line}" for line in notes), ""])
+    return "\n".join([f"**{_markdown(title)}**", "", body, "", *(f"- {_markdown(line)}" for line in notes), ""])
 
 
 def _entry_in_markdown(entry: Entry) -> str:
@@ -47,7 +48,7 @@ def _entry_in_markdown(entry: Entry) -> str:
 
 
 def _markdown(text: str) -> str:
-    return text.replace("|", r"\|")  # else it would end the cell
+    return MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def to_latex(view: PaperView | None, tables: Sequence[Table], name: str) -> str:

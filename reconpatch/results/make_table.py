@@ -152,11 +152,12 @@ def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | N
     summary = summary_table(of_methods, f"{title}: over all categories", count=count)
     published = None if paper is None else published_table(paper, f"{title}: published by others")
     tables = [comparison_table(made, f"{title}: all values", lines), summary, by_type, published]
+    in_latex = [replace(table, notes=[*table.notes, *source]) for table in (summary, published) if table]
     return Content(
         frames={"cells": pd.DataFrame(columns(made)), **_further_frames(of_methods, of_defects, settings)},
         view=paper_view(made, settings["view"], layouts, title, [*caption, *comparability(results, made), *source]),
         tables=[table for table in tables if table],
-        for_latex=[table for table in (summary, published) if table],
+        for_latex=in_latex,
     )
 
 
@@ -176,7 +177,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame for Parquet, whose columns have one type each: columns of numbers and texts become texts."""
     mixed = [str(name) for name in frame if frame[name].dtype == object]
     return frame.assign(
-        **{name: frame[name].map(lambda value: None if value is None else str(value)) for name in mixed}
+        **{name: frame[name].map(lambda value: None if pd.isna(value) else str(value)) for name in mixed}
     )
 
 

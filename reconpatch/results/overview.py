@@ -6,12 +6,13 @@ Everything is read from the files of the tables (cells, summary and settings) an
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.outputs import Section
+from reconpatch.experiments.rows import same
 from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, STAGES
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.method.metrics import METRICS
@@ -26,13 +27,13 @@ Row = Mapping[str, str]
 class Comparison:
     """ReConPatch against PatchCore on one data set at one place of a table, by image AUROC.
 
-    gain, low and high are the mean gain over the categories and its 95 % interval, x 100; NaN without an interval.
+    gain, low and high are the mean gain over the categories and its 95 % interval, x 100; NaN without an interval, and
+    where a category of the mean is missing.
     """
 
     dataset: str
     place: str  # variant and axis values
-    ahead: int  # categories in which the gain is above 0
-    categories: int
+    gains: Mapping[tuple[str, str], float]  # by category and the runs behind it
     gain: float
     low: float
     high: float
@@ -40,15 +41,32 @@ class Comparison:
     losses: int | None = None
 
     @property
+    def ahead(self) -> int:
+        """Categories in which the gain is above 0."""
+        return sum(gain > 0 for gain in self.gains.values())
+
+    @property
+    def categories(self) -> int:
+        """Categories in which both methods ran."""
+        return len(self.gains)
+
+    @property
+    def points(self) -> str:
+        """The gain with its interval."""
+        if self.gain != self.gain:
+            return "undefined, because results are missing"
+        interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low == self.low else ""
+        return f"{self.gain:+.2f}{interval}"
+
+    @property
     def text(self) -> str:
         """The comparison in a sentence."""
         where = f"{self.dataset}, {self.place}" if self.place else self.dataset
-        interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low == self.low else ""
         mean = "mean gain" if self.categories > 1 else "gain"
         tested = "" if self.wins is None else f"; significantly better in {self.wins}, worse in {self.losses}"
         return (
             f"{self.ahead} of {self.categories} {'category' if self.categories == 1 else 'categories'} "
-            f"({where}{tested}), {mean} {self.gain:+.2f} points{interval}"
+            f"({where}{tested}), {mean} in points: {self.points}"
         )
 
 
@@ -64,14 +82,19 @@ class Part:
     verdicts: Mapping[str, int]
 
     @property
+    def gains(self) -> dict[tuple[str, str, str], float]:
+        """Gains by data set, category and the runs behind them, each once, though several places may share them."""
+        return {(c.dataset, *key): gain for c in self.comparisons for key, gain in c.gains.items()}
+
+    @property
     def ahead(self) -> int:
-        """Categories in which ReConPatch is ahead, summed over all places."""
-        return sum(comparison.ahead for comparison in self.comparisons)
+        """Comparisons of one category in which ReConPatch is ahead."""
+        return sum(gain > 0 for gain in self.gains.values())
 
     @property
     def compared(self) -> int:
-        """Categories in which both methods ran, summed over all places."""
-        return sum(comparison.categories for comparison in self.comparisons)
+        """Comparisons of one category in which both methods ran."""
+        return len(self.gains)
 
 
 @dataclass(frozen=True)
@@ -119,9 +142,12 @@ class Overview:
         sentences = [f"By {label}, ReConPatch is ahead of PatchCore in {c.text}." for c in self.headlines.values()]
         if not sentences:
             sentences = ["No table holds both methods with the same settings, so none says which is better."]
-        ahead, compared = (sum(getattr(part, key) for part in self.parts) for key in ("ahead", "compared"))
+        gains = {key: gain for part in self.parts for key, gain in part.gains.items()}
+        ahead, compared = sum(gain > 0 for gain in gains.values()), len(gains)
         if compared > sum(comparison.categories for comparison in self.headlines.values()):
-            sentences.append(f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons.")
+            sentences.append(
+                f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons of one category."
+            )
         cells = sum(self.verdicts.values())
         if not cells:
             sentences.append("The paper has no number for any cell of these tables.")
@@ -134,8 +160,8 @@ class Overview:
         return " ".join(sentences)
 
 
-def overview(folder: Path, shown: Sequence[Section]) -> Overview:
-    """Folder of results, sections of the report -> what the report says first.
+def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = ()) -> Overview:
+    """Folder of results, sections of the report, records that do not count -> what the report says first.
 
     Raises ReconpatchError for a table's file that is missing or not what the workflow wrote.
     """
@@ -152,7 +178,8 @@ def overview(folder: Path, shown: Sequence[Section]) -> Overview:
         planned = {
             (dataset, category, cell["run"]) for dataset, category in settings["targets"] for cell in settings["cells"]
         }
-        files = [file for file in (_record_file(folder, *result) for result in sorted(planned)) if file]
+        found = (_record_file(folder, *result) for result in sorted(planned))
+        files = [file for file in found if file and file not in stale]
         for file in files:
             if file not in records:
                 try:
@@ -192,7 +219,7 @@ def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSett
     Rows that take their settings from the test set (the oracle) are no places of the plan and do not count.
     """
     names = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
-    planned = {tuple(str(cell["labels"].get(name)) for name in names) for cell in settings["cells"]}
+    planned = [[cell["labels"].get(name) for name in names] for cell in settings["cells"]]
     tested = {
         (row["dataset"], *(row[name] for name in names)): row
         for row in summary
@@ -200,19 +227,21 @@ def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSett
     }
     places: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        ours = row["method"] == "reconpatch" and row["metric"] == LEADING and row.get("gain")
-        if ours and tuple(row[name] or "None" for name in names) in planned:
+        values = [row[name] or None for name in names]
+        ours = row["method"] == "reconpatch" and row["metric"] == LEADING and "gain" in row
+        if ours and any(all(map(same, values, labels)) for labels in planned):
             places.setdefault((row["dataset"], *(row[name] for name in names)), []).append(row)
     for place, group in places.items():
-        single = [row for row in group if row["categories"] == "1"]
+        single = [row for row in group if row["categories"] == "1" and row["gain"]]
+        if not single:
+            continue
         whole = next((row for row in group if row["category"] == "mean" and row["categories"] != "1"), single[0])
         gain, low, high = (100 * float(whole[key] or "nan") for key in ("gain", "gain_low", "gain_high"))
         test = tested.get(place)
         yield Comparison(
             dataset=place[0],
             place=", ".join(f"{name} {value}" for name, value in zip(names, place[1:], strict=True) if value),
-            ahead=sum(float(row["gain"]) > 0 for row in single),
-            categories=len(single),
+            gains={(row["category"], row["runs"]): float(row["gain"]) for row in single},
             gain=gain,
             low=low,
             high=high,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconpatch.data.published import GROUPS
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.method.metrics import METRICS
 from reconpatch.results.comparison import ORACLE, Cell
@@ -78,7 +79,7 @@ def paper_view(
 ) -> PaperView | None:
     """Cells of a table, how it is viewed, layout of each data set, title, what else must be known -> its paper view.
 
-    None where it has no cells of this kind.
+    None where it has no cells of this kind. Raises ReconpatchError where two cells have the same row and column.
     """
     shown = _in_order([cell for cell in cells if _is_shown(cell, settings, cells)], layouts)
     if not shown:
@@ -89,9 +90,17 @@ def paper_view(
     beside = settings["paper"] == "beside"
     with_paper = {_name(cell, columns if beside else rows) for cell in shown if cell.paper is not None}
     entries: dict[tuple[Key, Key], Entry] = {}
+    seen: set[tuple[Key, Key]] = set()
     for number, cell in enumerate(shown):
         row, column = _name(cell, rows), _name(cell, columns)
         ours = Entry(_percent(cell.value), _mark(cell), number in best)
+        if (row, column) in seen:
+            raise ReconpatchError(
+                f"two numbers at row {', '.join(row)}, column {', '.join(column)}",
+                where=f"view of {title}",
+                fix="rename one of the variants or axis values",
+            )
+        seen.add((row, column))
         if not with_paper:
             entries[row, column] = ours
             continue
@@ -105,7 +114,7 @@ def paper_view(
     return PaperView(
         title=title,
         about=_about(shown, settings, bool(with_paper)),
-        notes=[*_reading(shown, several_methods), *notes],
+        notes=[*_reading(shown, several_methods, bool(best), entries.values()), *notes],
         row_levels=tuple(map(level_text, rows)) + (() if beside else last),
         column_levels=tuple(map(level_text, columns)) + (last if beside else ()),
         rows=names_of_rows,
@@ -179,7 +188,8 @@ def _best(shown: Sequence[Cell], several_methods: bool) -> set[int]:
     for number, cell in enumerate(shown):
         labels = tuple(sorted((key, str(value)) for key, value in cell.labels.items())) if several_methods else ()
         if cell.value == cell.value and ORACLE not in cell.labels.values():
-            groups.setdefault((cell.dataset, cell.category, cell.metric, labels), []).append(number)
+            key = (cell.dataset, cell.category, cell.categories, cell.metric, labels)
+            groups.setdefault(key, []).append(number)
     best: set[int] = set()
     for numbers in groups.values():
         choose = max if METRICS[shown[numbers[0]].metric].higher_is_better else min
@@ -192,8 +202,12 @@ def _best(shown: Sequence[Cell], several_methods: bool) -> set[int]:
 def _nested(names: Iterable[Key]) -> list[Key]:
     """Names of rows or columns -> each once in order of appearance, those alike at an outer level side by side."""
     once = list(dict.fromkeys(names))
-    order = [{text: n for n, text in enumerate(dict.fromkeys(texts))} for texts in zip(*once, strict=True)]
-    return sorted(once, key=lambda name: [places[text] for places, text in zip(order, name, strict=True)])
+    order: dict[Key, dict[str, int]] = {}  # by the outer levels: place of each name at the next one
+    for name in once:
+        for depth, text in enumerate(name):
+            places = order.setdefault(name[:depth], {})
+            places.setdefault(text, len(places))
+    return sorted(once, key=lambda name: [order[name[:depth]][text] for depth, text in enumerate(name)])
 
 
 def _ruled(shown: Sequence[Cell], keys: Sequence[str], rows: Sequence[Key]) -> frozenset[Key]:
@@ -228,12 +242,22 @@ def _about(shown: Sequence[Cell], settings: ViewSettings, with_paper: bool) -> s
     return f"{metrics[0].upper()}{metrics[1:]} × 100{of}{place}."
 
 
-def _reading(shown: Sequence[Cell], several_methods: bool) -> Iterator[str]:
+def _reading(shown: Sequence[Cell], several_methods: bool, any_best: bool, entries: Iterable[Entry]) -> Iterator[str]:
     """How to read the view."""
-    yield f"Bold: the best of ours among {'the methods' if several_methods else 'the settings'}, as printed."
+    if any_best:
+        yield f"Bold: the best of ours among {'the methods' if several_methods else 'the settings'}, as printed."
     marks = {_mark(cell) for cell in shown} - {""}
     for mark, word in ((BETTER, "better"), (WORSE, "worse")):
         if mark in marks:
-            yield f"{mark}: significantly {word} than PatchCore (p of the paired gain at most {LEVEL:g})."
-    if any(cell.value != cell.value for cell in shown):
-        yield f"{MISSING}: undefined, or not run."
+            corrected = " corrected for the number of categories (Holm)" if any(map(_is_corrected, shown)) else ""
+            seeds = "" if len({seed for cell in shown for seed in cell.seeds}) > 1 else "; other seeds are not covered"
+            p = f"p of the paired gain{corrected} is at most {LEVEL:g}{seeds}"
+            yield f"{mark}: significantly {word} than PatchCore: {p}."
+    if any(entry.text == MISSING for entry in entries):
+        ours = "of ours: undefined, or not run; " if any(cell.value != cell.value for cell in shown) else ""
+        yield f"{MISSING} {ours}of the paper: it has no number."
+
+
+def _is_corrected(cell: Cell) -> bool:
+    """Whether the p behind the mark of a cell is corrected; that of a mean never is."""
+    return bool(_mark(cell)) and cell.gains["gain"].holm == cell.gains["gain"].holm

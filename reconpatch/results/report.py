@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconpatch.data.manifest import read_manifest
@@ -112,7 +112,8 @@ def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
 
 
 def _anchor(name: str) -> str:
-    return re.sub(r"\W", "-", name)
+    """Name of an experiment -> the name of its place on the page, apart from those of other parts of the page."""
+    return "of-" + re.sub(r"\W", "-", name)
 
 
 def _hash(text: str) -> str:
@@ -127,11 +128,12 @@ def render(
     absent: Mapping[str, Sequence[str]],
     code: CodeState,
     missing: Sequence[str] = (),
+    stale: Collection[Path] = (),
 ) -> str:
     """Folder of results, sections (their files lie in it), thumbnails of test images, what is missing -> HTML page.
 
     `absent` maps reasons why experiments, or parts of them, were not planned to their names; `missing` names planned
-    results that are not there.
+    results that are not there, `stale` records that do not count.
     """
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
@@ -142,6 +144,7 @@ def render(
     environment = Environment(
         loader=PackageLoader("reconpatch.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["anchor"] = _anchor
     content = [
         {
             "name": _anchor(section["name"]),
@@ -157,7 +160,7 @@ def render(
         style=Markup(environment.get_template("report.css.j2").render()),  # noqa: S704, our own
         script=Markup(script),  # noqa: S704, our own
         script_hash=_hash(script),
-        overview=overview(folder, shown),
+        overview=overview(folder, shown, stale),
         leading=METRICS[LEADING].label,
         verdicts=VERDICTS,
         sections=content,
@@ -200,12 +203,14 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
 
     shown: list[Section] = []
     lost: list[str] = []
+    stale: set[Path] = set()
     written = [folder / "report.html"]
     for section in sections(plan, plan.experiments):
         name = section["name"]
         results = itertools.product(plan.members(name), plan.targets[name])
         records = [folder / result_folder(plan, run, *target) / RECORD for run, target in results]
         missing = [record for record in records if not is_current(record, folder, codes)]
+        stale.update(missing)
         if len(missing) == len(records):
             lost.append(f"{name}: all {len(records)}")
             continue
@@ -219,21 +224,22 @@ def report_what_is_there(plan: Plan, folder: Path, codes: Mapping[str, str]) -> 
                 continue
         figures = [] if missing else [file for file in section["figures"] if (folder / file).is_file()]
         shown.append({**section, "figures": figures})
-    pictures = list(_current_thumbnails(plan, folder))
-    write_text(folder / "report.html", render(folder, shown, pictures, reasons(plan.absent), code_state(), lost))
+    pictures = list(_current_thumbnails(plan, folder, stale))
+    page = render(folder, shown, pictures, reasons(plan.absent), code_state(), lost, stale)
+    write_text(folder / "report.html", page)
     for file in written:
         os.utime(file, (0, 0))
     return lost
 
 
-def _current_thumbnails(plan: Plan, folder: Path) -> Iterator[Thumbnails]:
-    """Files of thumbnails that are there and show the scores that their records tell of."""
+def _current_thumbnails(plan: Plan, folder: Path, stale: Collection[Path]) -> Iterator[Thumbnails]:
+    """Files of thumbnails that are there and show the scores that their records tell of, none of them stale."""
     for file in thumbnails_of(plan, plan.experiments):
         try:
             images = read_thumbnails(folder / Path(file).relative_to("results"))
             for run, digest in zip(images.runs, images.digests, strict=True):
-                record = read_record(folder / result_folder(plan, run, images.dataset, images.category) / RECORD)
-                if record.digests["scores"] != digest:
+                file_of_record = folder / result_folder(plan, run, images.dataset, images.category) / RECORD
+                if file_of_record in stale or read_record(file_of_record).digests["scores"] != digest:
                     break
             else:
                 yield images

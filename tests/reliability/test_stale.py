@@ -42,7 +42,7 @@ EDITS = {
     "method/fused_inference.py": {"features", "weights"},
     "method/loss.py": {"training"},
     "pipeline/score.py": {"score"},
-    "results/figures/maps.py": {"draw_gallery", "draw_histogram", "draw_qualitative", "draw_roc"},
+    "results/figures/maps.py": {"draw_gallery", "draw_histogram", "draw_qualitative", "draw_roc", "thumbnails"},
     "results/report.html.j2": {"report"},
 }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
+from reconpatch.results.figures.captions import unlike
 from reconpatch.results.figures.common import save
 from reconpatch.results.figures.dots import dots
 from reconpatch.results.figures.effects import effects_of, gains_of, largest_first
@@ -60,4 +61,5 @@ def draw_gains(files: GainFiles, labels: Sequence[str]) -> None:
     records = [read_record(file) for file in files.records]
     shown, rows, means = gains_of(table, labels, {record.run for record in records})
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
-    save(dots(panels, rows, "gain over PatchCore in points", zero=True, apart=means), files.figure, records)
+    remarks = unlike(table["gain_verdict"]) if "gain_verdict" in table else []
+    save(dots(panels, rows, "gain over PatchCore in points", zero=True, apart=means), files.figure, records, *remarks)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
+from reconpatch.results.figures.captions import unlike
 from reconpatch.results.figures.common import save
 from reconpatch.results.figures.sweeps import series_of, sweep
 
@@ -30,6 +31,4 @@ def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
     shown, x, what = series_of(table, labels)
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
-    unlike = (table["verdict"] == "not comparable").any()
-    remarks = ["The paper's numbers are not comparable: see the table's notes."] if unlike else []
-    save(sweep(panels, x, xlabel, f"AUROC in %, {what}"), files.figure, records, *remarks)
+    save(sweep(panels, x, xlabel, f"AUROC in %, {what}"), files.figure, records, *unlike(table["verdict"]))

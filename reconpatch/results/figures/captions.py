@@ -1,6 +1,6 @@
 """The caption of a figure: sentences in a text file beside it. This module does without matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reconpatch.experiments.stages import FIGURES
@@ -20,9 +20,15 @@ def write_caption(figure: Path, records: Sequence[Record], remarks: Sequence[str
 
 
 def facts_of(records: Sequence[Record]) -> list[str]:
-    """Records -> sentences on their networks and weights, their settings, and every flag."""
-    backbones = sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in records})
-    settings = sorted({f"{r.description['dim']} dimensions, coreset {r.description['coreset']:g}" for r in records})
+    """Records -> sentences on their networks and weights, their settings, and every flag.
+
+    The description of an ensemble holds what its members share.
+    """
+    shared = [{"backbone": "several", "dim": "several", "coreset": "several"} | r.description for r in records]
+    backbones = sorted(
+        {f"{of['backbone']} ({r.weights.source} weights)" for of, r in zip(shared, records, strict=True)}
+    )
+    settings = sorted({f"{of['dim']} dimensions, coreset {of['coreset']}" for of in shared})
     flags = sorted({str(flag) for record in records for flag in record.flags})
     lines = [
         f"Backbone: {', '.join(backbones)}." if backbones else "",
@@ -30,6 +36,13 @@ def facts_of(records: Sequence[Record]) -> list[str]:
         f"Remarks: {'; '.join(flags)}." if flags else "",
     ]
     return [line for line in lines if line]
+
+
+def unlike(verdicts: Iterable[object]) -> list[str]:
+    """Verdicts on the numbers beside which the paper's are drawn -> what must be said of them."""
+    if "not comparable" in set(verdicts):
+        return ["The paper's numbers are not comparable: see the table's notes."]
+    return []
 
 
 def caption_file(figure: Path) -> Path:

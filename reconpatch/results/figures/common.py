@@ -33,7 +33,7 @@ MARKERS, LINES = "osD^v", ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # of 
 NORMAL, ANOMALOUS, GREY = COLOURS[0], COLOURS[1], "#767676"
 
 # What a figure itself says of records with a flag of some kind: it must not pass for a result where its caption is not.
-MARKS = {"weights": "random weights", "sample": "drawn defects"}
+MARKS = {"weights": "random weights", "sample": "drawn defects", "altered": "altered data"}
 MARK_WIDTH, LOW = 0.14, 1.6  # inches: a line of the mark; a figure that is too low for all marks in one line
 ROOM = 5.0  # inches, of all that can surround panels: where it lacks, matplotlib gives up the layout
 

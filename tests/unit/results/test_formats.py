@@ -34,7 +34,7 @@ def page(text: str) -> tuple[dict[str, list[str]], list[Element]]:
 def from_markdown(text: str) -> list[list[str]]:
     """Markdown -> the cells of its table's rows, without the ruler."""
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    split = [[c.strip().replace(r"\|", "|") for c in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    split = [[re.sub(r"\\(.)", r"\1", c.strip()) for c in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     assert all(set("".join(cells)) <= set(":- ") for cells in split[1:2])
     return split[:1] + split[2:]
 

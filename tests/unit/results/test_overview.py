@@ -29,7 +29,19 @@ def write_csv(file: Path, rows: list[dict[str, Any]], columns: list[str]) -> Non
 def section(folder: Path, name: str, rows: list[dict[str, Any]], summary: list[dict[str, Any]]) -> Section:
     """A table of two categories and two dimensions, written as the workflow does."""
     (folder / "tables").mkdir(exist_ok=True)
-    given = ["dataset", "category", "categories", "dim", "method", "metric", "value", "paper", "verdict", "reasons"]
+    given = [
+        "dataset",
+        "category",
+        "categories",
+        "dim",
+        "method",
+        "metric",
+        "value",
+        "paper",
+        "verdict",
+        "reasons",
+        "runs",
+    ]
     write_csv(folder / f"tables/{name}.csv", rows, [*given, "gain", "gain_low", "gain_high"])
     counts = ["dataset", "dim", "method", "over", "metric", "wins", "ties", "losses"]
     write_csv(folder / f"tables/{name}_summary.csv", summary, counts)
@@ -43,7 +55,7 @@ def section(folder: Path, name: str, rows: list[dict[str, Any]], summary: list[d
 
 def row(category: str, dim: str, gain: float, **more: Any) -> dict[str, Any]:
     whole = {"dataset": "mine", "category": category, "categories": 2 if category == "mean" else 1, "dim": dim}
-    whole |= {"method": "reconpatch", "metric": "image_auroc", "value": 0.9, "gain": gain}
+    whole |= {"method": "reconpatch", "metric": "image_auroc", "value": 0.9, "gain": gain, "runs": f"r{dim}"}
     return whole | {"gain_low": gain - 0.02, "gain_high": gain + 0.02} | more
 
 
@@ -119,3 +131,22 @@ def test_hours_count_a_shared_stage_once(real_results: Path) -> None:
 
 def _runs(folder: Path) -> set[str]:
     return {cell["run"] for cell in json.loads((folder / "tables/tiny.json").read_text())["cells"]}
+
+
+def test_a_mean_that_lacks_a_category_is_undefined(tmp_path) -> None:
+    """The gain of one category must not stand for it."""
+    rows = [
+        row("nut", "1/2", 0.1),
+        row("bolt", "1/2", -0.3),
+        row("mean", "1/2", 0.0, gain="", gain_low="", gain_high=""),
+    ]
+    (first,) = overview(tmp_path, [section(tmp_path, "t", rows, [])]).parts[0].comparisons
+    assert first.gain != first.gain and (first.ahead, first.categories) == (1, 2) and "undefined" in first.text
+
+
+def test_runs_that_tables_share_count_once(tmp_path) -> None:
+    rows = [row("nut", "1/2", 0.1), row("nut", "1/4", 0.1, runs="r1/2"), row("bolt", "1/2", -0.1)]
+    parts = [section(tmp_path, name, rows, []) for name in ("a", "b")]
+    found = overview(tmp_path, parts)
+    assert [(part.ahead, part.compared) for part in found.parts] == [(1, 2), (1, 2)]
+    assert "of 4" not in found.verdict

@@ -5,6 +5,7 @@ import pytest
 from cells import NAN, cells_of, make_cell, view_of
 
 from reconpatch.data.published import GROUPS, KNOWN
+from reconpatch.errors import ReconpatchError
 from reconpatch.results.comparison import ORACLE, Cell, Gain
 from reconpatch.results.paper_view import PaperView, paper_view
 from reconpatch.results.tables import MISSING
@@ -116,3 +117,30 @@ def test_shapes_of_the_papers_tables(name, shape, rng, configs) -> None:
     assert (len(view.rows), len(view.columns)) == (shape[0] * by_paper, shape[1] * (3 - by_paper))
     shown = np.array(texts(view))
     assert (shown != "").all() and (shown != MISSING).all()
+
+
+def test_two_numbers_at_one_place_are_refused() -> None:
+    """Else one would hide the other."""
+    made = [make_cell(category=name) for name in ("metal_nut", "metal nut")]
+    with pytest.raises(ReconpatchError, match="two numbers at row metal nut"):
+        view_on(made, rows=["category"], columns=["method"])
+
+
+def test_rows_of_one_data_set_stay_together() -> None:
+    """Though both have means of as many categories."""
+    places = [("b1", 1), ("b2", 1), ("mean", 2)]
+    made = [make_cell(dataset=d, category=f"{d}{c}" if n == 1 else c, categories=n) for d in "AB" for c, n in places]
+    view = paper_view(made, view_of(rows=["category"]), {"A": "folder", "B": "folder"}, "Title", [])
+    assert view is not None and [row[0] for row in view.rows] == ["A"] * 3 + ["B"] * 3
+    assert [row[1].startswith("mean") for row in view.rows] == [False, False, True] * 2
+
+
+def test_notes_say_what_marks_and_dashes_mean() -> None:
+    corrected = Gain("patchcore", 0.1, NAN, NAN, p=0.001, holm=0.01)
+    view = view_on([make_cell(gains={"gain": corrected})], rows=["category"], columns=["method"])
+    (mark,) = (line for line in view.notes if line.startswith("*"))
+    assert "Holm" in mark and "other seeds are not covered" in mark and not any("Bold" in line for line in view.notes)
+    made = [make_cell(category="nut", paper=0.5), make_cell(category="bolt")]
+    view = view_on(made, rows=["category"], columns=["method"], paper="beside")
+    (dash,) = (line for line in view.notes if line.startswith(MISSING))
+    assert "the paper" in dash and "of ours" not in dash
