@@ -175,6 +175,8 @@ def _further_frames(
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame for Parquet, whose columns have one type each: columns of numbers and texts become texts."""
+    empty = [str(name) for name in frame if frame[name].isna().all()]
+    frame = frame.assign(**{name: frame[name].astype(float) for name in empty})
     mixed = [str(name) for name in frame if frame[name].dtype == object]
     return frame.assign(
         **{name: frame[name].map(lambda value: None if pd.isna(value) else str(value)) for name in mixed}

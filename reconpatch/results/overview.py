@@ -21,6 +21,7 @@ from reconpatch.records.record import Record, read_record
 LEADING = "image_auroc"  # the metric that the verdict is about
 VERDICTS = ("agrees", "above", "below", "not comparable")  # of cells that the paper has a number for
 Row = Mapping[str, str]
+Ends = tuple[float, float, float]  # a gain and the ends of its 95 % interval, NaN without one
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Comparison:
 
     dataset: str
     place: str  # variant and axis values
-    gains: Mapping[tuple[str, str], float]  # by category and the runs behind it
+    gains: Mapping[tuple[str, str], Ends]  # by category and the runs behind it
     gain: float
     low: float
     high: float
@@ -43,7 +44,7 @@ class Comparison:
     @property
     def ahead(self) -> int:
         """Categories in which the gain is above 0."""
-        return sum(gain > 0 for gain in self.gains.values())
+        return sum(gain > 0 for gain, _, _ in self.gains.values())
 
     @property
     def categories(self) -> int:
@@ -59,6 +60,13 @@ class Comparison:
         return f"{self.gain:+.2f}{interval}"
 
     @property
+    def shows(self) -> str:
+        """What the interval of the gain says."""
+        if not self.low <= 0 <= self.high:
+            return ""
+        return ", which does not show which is better"
+
+    @property
     def text(self) -> str:
         """The comparison in a sentence."""
         where = f"{self.dataset}, {self.place}" if self.place else self.dataset
@@ -66,7 +74,7 @@ class Comparison:
         tested = "" if self.wins is None else f"; significantly better in {self.wins}, worse in {self.losses}"
         return (
             f"{self.ahead} of {self.categories} {'category' if self.categories == 1 else 'categories'} "
-            f"({where}{tested}), {mean} in points: {self.points}"
+            f"({where}{tested}), {mean} in points: {self.points}{self.shows}"
         )
 
 
@@ -82,14 +90,14 @@ class Part:
     verdicts: Mapping[str, int]
 
     @property
-    def gains(self) -> dict[tuple[str, str, str], float]:
+    def gains(self) -> dict[tuple[str, str, str], Ends]:
         """Gains by data set, category and the runs behind them, each once, though several places may share them."""
         return {(c.dataset, *key): gain for c in self.comparisons for key, gain in c.gains.items()}
 
     @property
     def ahead(self) -> int:
         """Comparisons of one category in which ReConPatch is ahead."""
-        return sum(gain > 0 for gain in self.gains.values())
+        return sum(gain > 0 for gain, _, _ in self.gains.values())
 
     @property
     def compared(self) -> int:
@@ -143,10 +151,12 @@ class Overview:
         if not sentences:
             sentences = ["No table holds both methods with the same settings, so none says which is better."]
         gains = {key: gain for part in self.parts for key, gain in part.gains.items()}
-        ahead, compared = sum(gain > 0 for gain in gains.values()), len(gains)
+        ahead, compared = sum(gain > 0 for gain, _, _ in gains.values()), len(gains)
+        clear = [sum(low > 0 for _, low, _ in gains.values()), sum(high < 0 for _, _, high in gains.values())]
         if compared > sum(comparison.categories for comparison in self.headlines.values()):
             sentences.append(
-                f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons of one category."
+                f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons of one category. "
+                f"The interval of the gain lies above 0 in {clear[0]} and below 0 in {clear[1]} of them."
             )
         cells = sum(self.verdicts.values())
         if not cells:
@@ -236,18 +246,24 @@ def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSett
         if not single:
             continue
         whole = next((row for row in group if row["category"] == "mean" and row["categories"] != "1"), single[0])
-        gain, low, high = (100 * float(whole[key] or "nan") for key in ("gain", "gain_low", "gain_high"))
+        gain, low, high = (100 * value for value in _ends(whole))
         test = tested.get(place)
         yield Comparison(
             dataset=place[0],
             place=", ".join(f"{name} {value}" for name, value in zip(names, place[1:], strict=True) if value),
-            gains={(row["category"], row["runs"]): float(row["gain"]) for row in single},
+            gains={(row["category"], row["runs"]): _ends(row) for row in single},
             gain=gain,
             low=low,
             high=high,
             wins=int(test["wins"]) if test else None,
             losses=int(test["losses"]) if test else None,
         )
+
+
+def _ends(row: Row) -> Ends:
+    """A row of the cells -> its gain and the ends of its interval, NaN where it has none."""
+    gain, low, high = (float(row[key] or "nan") for key in ("gain", "gain_low", "gain_high"))
+    return gain, low, high
 
 
 def hours(records: Iterable[Record]) -> float:

@@ -15,7 +15,7 @@ from reconpatch.method.metrics import METRICS
 from reconpatch.results.comparison import ORACLE, Cell
 from reconpatch.results.names import METHODS
 from reconpatch.results.statistics import LEVEL
-from reconpatch.results.tables import MISSING, category_text, label_text
+from reconpatch.results.tables import MISSING, category_text, label_text, untested
 
 OURS, PAPER = "ours", "paper"
 BETTER, WORSE = "*", "†"  # marks of a significant gain and loss
@@ -88,11 +88,12 @@ def paper_view(
     several_methods = len({cell.method for cell in shown}) > 1
     best = _best(shown, several_methods)
     beside = settings["paper"] == "beside"
-    with_paper = {_name(cell, columns if beside else rows) for cell in shown if cell.paper is not None}
+    of_source = {n: _column_name(cell, columns) if beside else _name(cell, rows) for n, cell in enumerate(shown)}
+    with_paper = {of_source[n] for n, cell in enumerate(shown) if cell.paper is not None}
     entries: dict[tuple[Key, Key], Entry] = {}
     seen: set[tuple[Key, Key]] = set()
     for number, cell in enumerate(shown):
-        row, column = _name(cell, rows), _name(cell, columns)
+        row, column = _name(cell, rows), _column_name(cell, columns)
         ours = Entry(_percent(cell.value), _mark(cell), number in best)
         if (row, column) in seen:
             raise ReconpatchError(
@@ -105,7 +106,7 @@ def paper_view(
             entries[row, column] = ours
             continue
         for source, entry in ((OURS, ours), (PAPER, Entry(_percent(cell.paper)))):
-            if source == PAPER and (column if beside else row) not in with_paper:
+            if source == PAPER and of_source[number] not in with_paper:
                 continue
             key = (row, (*column, source)) if beside else ((*row, source), column)
             entries[key] = entry
@@ -162,6 +163,14 @@ def _name(cell: Cell, keys: Sequence[str]) -> Key:
     """A cell -> the name of its row or column."""
     texts = {"category": category_text(cell), "method": METHODS[cell.method], "metric": METRICS[cell.metric].label}
     return tuple(texts[key] if key in texts else label_text(_value(cell, key)) for key in keys)
+
+
+def _column_name(cell: Cell, keys: Sequence[str]) -> Key:
+    """A cell -> the name of its column; values of an axis stand beside the name of the axis."""
+    axes = [key in cell.labels and key != "variant" for key in keys]
+    return tuple(
+        f"{key} {text}" if axis else text for key, axis, text in zip(keys, axes, _name(cell, keys), strict=True)
+    )
 
 
 def level_text(key: str) -> str:
@@ -244,6 +253,8 @@ def _about(shown: Sequence[Cell], settings: ViewSettings, with_paper: bool) -> s
 
 def _reading(shown: Sequence[Cell], several_methods: bool, any_best: bool, entries: Iterable[Entry]) -> Iterator[str]:
     """How to read the view."""
+    if any(cell.paper is not None for cell in shown):
+        yield "The paper: Hyun et al., ReConPatch, WACV 2024; ours: an independent replication."
     if any_best:
         yield f"Bold: the best of ours among {'the methods' if several_methods else 'the settings'}, as printed."
     marks = {_mark(cell) for cell in shown} - {""}
@@ -253,6 +264,7 @@ def _reading(shown: Sequence[Cell], several_methods: bool, any_best: bool, entri
             seeds = "" if len({seed for cell in shown for seed in cell.seeds}) > 1 else "; other seeds are not covered"
             p = f"p of the paired gain{corrected} is at most {LEVEL:g}{seeds}"
             yield f"{mark}: significantly {word} than PatchCore: {p}."
+    yield from untested(shown)
     if any(entry.text == MISSING for entry in entries):
         ours = "of ours: undefined, or not run; " if any(cell.value != cell.value for cell in shown) else ""
         yield f"{MISSING} {ours}of the paper: it has no number."

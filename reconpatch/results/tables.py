@@ -149,12 +149,19 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
             "of ours (and with none, if 0 does, too), else smaller or larger; not comparable if one number is not."
         )
-    lines += comparability(results, cells)
+    lines += [*untested(cells), *comparability(results, cells)]
     if any(cell.category in ("aligned", "rotated") and cell.categories > 1 for cell in cells):
         lines.append("Aligned objects lie nearly the same way in all images, rotated ones in any way.")
     if any(cell.value != cell.value for cell in cells):
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines
+
+
+def untested(cells: Sequence[Cell]) -> list[str]:
+    """What must be known of metrics that have no interval, and so no test."""
+    metrics = [METRICS[name] for name in dict.fromkeys(cell.metric for cell in cells)]
+    labels = [metric.label for metric in metrics if metric.interval is None]
+    return [f"{', '.join(labels)}: no interval and no test of the gain."] if labels else []
 
 
 def comparability(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:

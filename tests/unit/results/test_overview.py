@@ -42,7 +42,7 @@ def section(folder: Path, name: str, rows: list[dict[str, Any]], summary: list[d
         "reasons",
         "runs",
     ]
-    write_csv(folder / f"tables/{name}.csv", rows, [*given, "gain", "gain_low", "gain_high"])
+    write_csv(folder / f"tables/{name}.csv", rows, [*given, "runs", "gain", "gain_low", "gain_high"])
     counts = ["dataset", "dim", "method", "over", "metric", "wins", "ties", "losses"]
     write_csv(folder / f"tables/{name}_summary.csv", summary, counts)
     cells = [
@@ -86,7 +86,7 @@ def test_the_verdict_counts_categories_cells_and_reasons(tmp_path: Path) -> None
     assert list(made.reasons.items()) == [("untrained weights", 2), ("epochs = 2", 1)]
     for words in (
         "ahead of PatchCore in 1 of 2 categories (mine, dim 1/2; significantly better in 1, worse in 0)",
-        "mean gain +1.00 points [-1.00, +3.00]",
+        "mean gain in points: +1.00 [-1.00, +3.00], which does not show",
         "ahead in 3 of 4 comparisons",
         "3 cells that the paper has a number for: 1 agrees, 2 not comparable",
         "untrained weights (2 cells)",
@@ -103,7 +103,7 @@ def test_without_a_pair_and_without_the_papers_numbers_it_says_so(tmp_path: Path
 
 def test_one_category_has_a_gain_of_its_own(tmp_path: Path) -> None:
     made = overview(tmp_path, [section(tmp_path, "e", ROWS[:1], [])])
-    assert "in 1 of 1 category (mine, dim 1/2), gain +3.00 points" in made.verdict
+    assert "in 1 of 1 category (mine, dim 1/2), gain in points: +3.00 [+1.00, +5.00]." in made.verdict
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -135,11 +135,8 @@ def _runs(folder: Path) -> set[str]:
 
 def test_a_mean_that_lacks_a_category_is_undefined(tmp_path) -> None:
     """The gain of one category must not stand for it."""
-    rows = [
-        row("nut", "1/2", 0.1),
-        row("bolt", "1/2", -0.3),
-        row("mean", "1/2", 0.0, gain="", gain_low="", gain_high=""),
-    ]
+    lost = dict.fromkeys(("gain", "gain_low", "gain_high"), "")
+    rows = [row("nut", "1/2", 0.1), row("bolt", "1/2", -0.3), row("mean", "1/2", 0.0) | lost]
     (first,) = overview(tmp_path, [section(tmp_path, "t", rows, [])]).parts[0].comparisons
     assert first.gain != first.gain and (first.ahead, first.categories) == (1, 2) and "undefined" in first.text
 

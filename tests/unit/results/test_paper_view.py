@@ -34,13 +34,13 @@ def test_table_2_has_a_row_a_method_and_a_column_a_dimension() -> None:
     made += [make_cell(labels={"dim": "1/1"}, method="untrained"), make_cell(labels={"dim": "1/1"}, metric="aupro_30")]
     settings = {"methods": ["patchcore", "reconpatch"], "metrics": ["image_auroc"]}
     view = view_on(made, rows=["method"], columns=["dim"], **settings)
-    assert view.header == [[("1/1", 1), ("1/2", 1)]] and view.row_levels == ("method", "")
+    assert view.header == [[("dim 1/1", 1), ("dim 1/2", 1)]] and view.row_levels == ("method", "")
     assert [row for row, _ in view.sparse_rows] == [
         (method, source) for method in ("PatchCore", "ReConPatch") for source in ("ours", "paper")
     ]
     assert [names[0] for _, names in view.sparse_rows] == ["PatchCore", "", "ReConPatch", ""]
     assert texts(view) == [["99.11", "98.66"], ["99.00", "99.00"], ["99.49", "99.56"], ["99.00", "99.00"]]
-    marks = {row[0]: view.entry(row, ("1/1",)).mark for row in view.rows if row[1] == "ours"}
+    marks = {row[0]: view.entry(row, ("dim 1/1",)).mark for row in view.rows if row[1] == "ours"}
     assert marks == {"PatchCore": "", "ReConPatch": "*"}
     assert "nut" in view.about and "A note." in view.notes
 
