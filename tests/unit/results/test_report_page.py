@@ -130,7 +130,7 @@ def column(page: Page, table: str, n: int) -> list[str]:
 
 
 def test_columns_sort_by_value_and_back(page: Page) -> None:
-    table = "#plain table"
+    table = "#of-plain table"
     before = column(page, table, 3)
     header = page.locator(f"{table} thead th").nth(2)
     button = header.get_by_role("button")
@@ -150,31 +150,31 @@ def test_columns_sort_by_value_and_back(page: Page) -> None:
 
 
 def test_a_paper_view_sorts_below_its_two_rows_of_headers(page: Page) -> None:
-    table = "#paper .paper-view table"
+    table = "#of-paper .paper-view table"
     page.locator(f"{table} thead th").filter(has_text="image").get_by_role("button").click()
     assert column(page, table, 1) == ["ReConPatch", "PatchCore"]
     assert page.locator(f"{table} thead button").count() == 3  # none on the header of two columns
 
 
 def test_rows_are_filtered_by_words(page: Page) -> None:
-    field = page.locator("#plain").get_by_label("Filter rows")
+    field = page.locator("#of-plain").get_by_label("Filter rows")
     field.fill("PILL entry")
-    assert column(page, "#plain table", 1) == ["pill"]
-    assert "1 of 6 rows" in page.locator("#plain").inner_text()
+    assert column(page, "#of-plain table", 1) == ["pill"]
+    assert "1 of 6 rows" in page.locator("#of-plain").inner_text()
     field.fill("")
-    assert len(column(page, "#plain table", 1)) == 6
+    assert len(column(page, "#of-plain table", 1)) == 6
 
 
 def test_notes_and_long_views_are_folded(page: Page) -> None:
     assert not page.get_by_text("A note of the plain table.").first.is_visible()
-    assert not page.locator("#paper .long-view table").is_visible()
-    page.locator("#paper").get_by_text("All values").click()
-    assert page.locator("#paper .long-view table").is_visible()
+    assert not page.locator("#of-paper .long-view table").is_visible()
+    page.locator("#of-paper").get_by_text("All values").click()
+    assert page.locator("#of-paper .long-view table").is_visible()
     assert page.get_by_text("The caption that lies beside the figure.").is_visible()
 
 
 def test_figures_enlarge_by_keyboard_and_the_focus_returns(page: Page) -> None:
-    button = page.locator("#paper > figure button.enlarge")
+    button = page.locator("#of-paper > figure button.enlarge")
     button.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
@@ -190,7 +190,7 @@ def test_the_page_is_never_wider_than_the_screen(width: int, page: Page) -> None
     page.set_viewport_size({"width": width, "height": 800})
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.locator("#plain div:has(> table)")
+    box = page.locator("#of-plain div:has(> table)")
     scrolls = box.evaluate("box => box.scrollWidth > box.clientWidth")
     assert scrolls and box.get_attribute("tabindex") == "0"  # the table, inside its own box
 
@@ -215,4 +215,4 @@ def test_printed_it_is_whole(page: Page, tmp_path: Path) -> None:
     for words in ("A note of the plain table.", "All values", "The caption that lies beside", "Judged rightly"):
         assert words in text, words
     assert "Filter rows" not in text and "↕" not in text
-    assert not page.locator("#plain details.notes").evaluate("each => each.open")  # folded again afterwards
+    assert not page.locator("#of-plain details.notes").evaluate("each => each.open")  # folded again afterwards
