@@ -234,7 +234,13 @@ def test_a_caption_says_what_is_drawn_and_every_flag(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "mark"),
-    [((), None), (("remark",), None), (("altered",), "altered"), (("sample",), "drawn defects"), (("weights",), "random")],
+    [
+        ((), None),
+        (("remark",), None),
+        (("altered",), "altered"),
+        (("sample",), "drawn defects"),
+        (("weights",), "random"),
+    ],
 )
 def test_a_figure_itself_has_a_mark_where_it_is_no_result(kinds, mark, tmp_path) -> None:
     figure = draw_histogram(PLAIN)
