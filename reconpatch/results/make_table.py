@@ -152,12 +152,12 @@ def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | N
     summary = summary_table(of_methods, f"{title}: over all categories", count=count)
     published = None if paper is None else published_table(paper, f"{title}: published by others")
     tables = [comparison_table(made, f"{title}: all values", lines), summary, by_type, published]
-    in_latex = [replace(table, notes=[*table.notes, *source]) for table in (summary, published) if table]
+    of_ours = None if summary is None else replace(summary, notes=[*summary.notes, *source])
     return Content(
         frames={"cells": pd.DataFrame(columns(made)), **_further_frames(of_methods, of_defects, settings)},
         view=paper_view(made, settings["view"], layouts, title, [*caption, *comparability(results, made), *source]),
         tables=[table for table in tables if table],
-        for_latex=in_latex,
+        for_latex=[table for table in (of_ours, published) if table],
     )
 
 

@@ -81,7 +81,8 @@ def paper_view(
 
     None where it has no cells of this kind. Raises ReconpatchError where two cells have the same row and column.
     """
-    shown = _in_order([cell for cell in cells if _is_shown(cell, settings, cells)], layouts)
+    several = {cell.dataset for cell in cells if cell.categories > 1}
+    shown = _in_order([cell for cell in cells if _is_shown(cell, settings, cell.dataset in several)], layouts)
     if not shown:
         return None
     rows, columns = _axes(shown, settings)
@@ -125,10 +126,9 @@ def paper_view(
     )
 
 
-def _is_shown(cell: Cell, settings: ViewSettings, cells: Sequence[Cell]) -> bool:
-    """Whether a cell belongs to the view."""
+def _is_shown(cell: Cell, settings: ViewSettings, several: bool) -> bool:
+    """Whether a cell belongs to the view, where its data set has several categories or one."""
     by_category = "category" in (*settings["rows"], *settings["columns"])
-    several = any(each.dataset == cell.dataset and each.categories > 1 for each in cells)
     if several and cell.categories == 1 and (not by_category or settings["categories"] == "means"):
         return False
     if cell.categories > 1 and cell.category not in (PRINTED_MEANS if by_category else ("mean",)):
