@@ -2,7 +2,8 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -40,6 +41,15 @@ def quote(name: object) -> str:
     """A name fit for messages: newlines, control characters and undecodable bytes escaped."""
     text = str(name)
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def choose(wrong: object, known: Iterable[str]) -> str:
+    """A name that is not known, those that are -> the fix: the nearest ones, or all where none is near."""
+    names = list(known)
+    if not names:
+        return "there are none"
+    near = get_close_matches(str(wrong), names)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(names)}"
 
 
 def listed(lines: Sequence[str], most: int = 20) -> list[str]:

@@ -20,7 +20,7 @@ def make_cell(**changes: Any) -> Cell:
     """A cell of image AUROC, as `cells` makes it."""
     fields = {"dataset": "mine", "category": "nut", "categories": 1, "method": "reconpatch", "metric": "image_auroc"}
     fields |= {"labels": {}, "value": 0.91234, "sd": NAN, "low": 0.85, "high": 0.9612, "paper": None, "flags": []}
-    fields |= {"difference": NAN, "verdict": "no number", "reasons": []}
+    fields |= {"difference": NAN, "verdict": "no number", "reasons": [], "departures": []}
     return Cell(**(fields | {"seeds": [0], "runs": ["r"], "links": ["runs/r/record.json"]} | changes))
 
 

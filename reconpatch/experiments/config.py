@@ -108,6 +108,10 @@ class View(Section):
     paper: Literal["below", "beside"] = Field(
         default="below", description="where the paper's numbers stand: in a row below ours, or in a column beside it"
     )
+    sources: Annotated[list[Line], Field(min_length=2, max_length=2)] = Field(
+        default=["ours", "paper"],
+        description="what the table calls our numbers and the paper's, for example [replication, published]",
+    )
 
 
 class Experiment(Section):
@@ -201,8 +205,8 @@ class Config(Section):
     )
     report_images: Literal["all", "worst", "none"] = Field(
         description="test images that results/report.html shows of every category, with ground truth and both methods' "
-        "maps. all: every image; worst: those that a method judges wrongly and the nearest others, at most 24 a "
-        "category; none: no image. The pictures of a page take at most 20 MB"
+        "maps. all: every image; worst: those that a method judges wrongly and the nearest others; none: no "
+        "image. docs/tables.md has the limits"
     )
     datasets: Annotated[dict[Name, Dataset], ONCE] = Field(
         description="where the data are. A root of null: not at hand, and `all` leaves out experiments on it. `~` and "

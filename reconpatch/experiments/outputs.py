@@ -4,7 +4,7 @@ Paths begin where Snakemake is called. Rules look them up here; wildcards are th
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
@@ -95,17 +95,35 @@ def files_of_ensemble(plan: Plan, wildcards: Wildcards) -> Files:
     return files if combination.combine == "zscore" else files | {"training": []}
 
 
+def runs_of_figure(plan: Plan, figure: Figure, experiment: str) -> list[str]:
+    """Names of the runs, or ensembles, of an experiment that a figure shows."""
+    if figure.draws == "results" and not figure.every_seed:
+        return plan.members(experiment)
+    return plan.drawn(experiment, figure.name)[: 1 if figure.draws == "categories" else None]
+
+
+def departures_of(plan: Plan, experiments: Iterable[str], runs: Collection[str]) -> list[str]:
+    """Experiments, names of runs -> the settings in which these depart from the paper's, in the first of the
+    experiments that has any of the runs.
+    """
+    for name in experiments:
+        cells = [cell for cell in plan.cells.get(name, []) if cell.run in runs]
+        if cells:
+            return list(dict.fromkeys(text for cell in cells for text in cell.departures))
+    return []
+
+
 def files_of_figure(plan: Plan, figure: Figure, wildcards: Wildcards) -> Files:
     """What a figure reads: of one category the chosen runs, of all categories the first chosen run, or all results."""
     experiment = wildcards.experiment
+    runs = runs_of_figure(plan, figure, experiment)
     if figure.draws == "results":
         tables = [read for read in figure.reads if read.stage == "table"]
         of_table = {read.name: [STAGES["table"].file(read.file, experiment=experiment)] for read in tables}
-        chosen = plan.drawn(experiment, figure.name) if figure.every_seed else plan.members(experiment)
-        return of_table | {"records": results_of(plan, experiment, "record", chosen)}
-    runs, targets = plan.drawn(experiment, figure.name), targets_of_figure(plan, figure, wildcards)
+        return of_table | {"records": results_of(plan, experiment, "record", runs)}
+    targets = targets_of_figure(plan, figure, wildcards)
     files: Files = {read.name: [] for read in figure.reads}
-    for target, key in itertools.product(targets, runs[:1] if figure.draws == "categories" else runs):
+    for target, key in itertools.product(targets, runs):
         for name, file in _files_read(figure, plan.runs[key], key, target):
             files[name].append(file)
     return files | ({"manifest": files["manifest"][:1]} if "manifest" in files else {})

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import (
     DEFAULT,
     Config,
@@ -272,7 +272,7 @@ def make_plan(config: Config, only: Collection[str] = (), networks: Networks | N
     plan = Plan(config, fitted(config.baseline, channels, "baseline"), channels)
     stray = sorted({*config.overrides} - {*config.experiments})
     if stray:
-        fix = f"there are {', '.join(config.experiments)}"
+        fix = choose(stray[0], config.experiments)
         raise ReconpatchError("no such experiment", where=f"overrides.{stray[0]}", fix=fix)
     used: set[str] = {*config.stand_ins}
     for name, file in config.experiments.items():
@@ -366,5 +366,5 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = (), networks: 
         update_config(content, over)  # as Snakemake merges them
     config = read_config(content)
     if strange := [name for name in experiments if name not in config.experiments]:
-        raise ReconpatchError(f"{strange[0]}: no such experiment; there are {', '.join(config.experiments)}")
+        raise ReconpatchError("no such experiment", where=strange[0], fix=choose(strange[0], config.experiments))
     return make_plan(config, experiments, networks)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import Config, Experiment, Override, Variant
 from reconpatch.experiments.run import BASELINE, ORIGINS, Channels, Run, RunSettings, fitted, share_of, vary
 from reconpatch.experiments.stages import description
@@ -134,8 +134,7 @@ def _check_keys(where: str, experiment: Experiment, override: Override, axes: Co
     """Raise ReconpatchError for a key that is no parameter, is both set and an axis, or an unknown variant."""
     for label in override.variants:
         if label not in experiment.variants:
-            known = ", ".join(experiment.variants) or "none"
-            raise ReconpatchError(f"no variant {label!r}; there are {known}", where=where)
+            raise ReconpatchError(f"no variant {label!r}", where=where, fix=choose(label, experiment.variants))
     variants = list(experiment.variants.values())
     changes = [experiment.set, override.set, *(v.set for v in variants), *override.variants.values()]
     papers = [experiment.paper, experiment.assumed, *(v.paper for v in variants), *(v.assumed for v in variants)]
@@ -198,26 +197,27 @@ def _check_view(where: str, experiment: Experiment, axes: Collection[str]) -> No
     known = ["category", "method", "metric", *values]
     for key, chosen in view.where.items():
         if key not in values:
-            fix = f"choose from {', '.join(values) or 'nothing: the table has neither variants nor axes'}"
-            raise ReconpatchError(f"where: {key!r} is no axis", where=where, fix=fix)
+            raise ReconpatchError(f"where: {key!r} is no axis", where=where, fix=choose(key, values))
         combined = experiment.ensemble is not None and key == experiment.ensemble.over
         for value in chosen:
             if not combined and values[key] and not any(same(plain(each), value) for each in values[key]):
                 raise ReconpatchError(f"where: {key} = {value!r} is not among {values[key]}", where=where)
     for key in (*view.rows, *view.columns):
         if key not in known:
-            raise ReconpatchError(
-                f"{key!r} is no part of the table", where=where, fix=f"choose from {', '.join(known)}"
-            )
+            raise ReconpatchError(f"{key!r} is no part of the table", where=where, fix=choose(key, known))
     if twice := [key for key in known if [*view.rows, *view.columns].count(key) > 1]:
-        raise ReconpatchError(f"{twice[0]!r} is there twice", where=where, fix="name it in rows or in columns")
+        raise ReconpatchError(f"{twice[0]!r} is there twice", where=where, fix="name it once, in rows or in columns")
+    for key, chosen in (("methods", view.methods or []), ("metrics", view.metrics or [])):
+        names = list(map(str, chosen))
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ReconpatchError(f"{key}: {repeated[0]} is there twice", where=where, fix="name it once")
     if view.metrics is not None:
         from reconpatch.method.metrics import METRICS  # NumPy is imported for it
 
         shown = [name for name, metric in METRICS.items() if metric.in_tables]
         for metric in view.metrics:
             if metric not in shown:
-                raise ReconpatchError(f"no metric {metric!r}", where=where, fix=f"choose from {', '.join(shown)}")
+                raise ReconpatchError(f"no metric {metric!r}", where=where, fix=choose(metric, shown))
 
 
 def _check_figures(where: str, experiment: Experiment) -> None:
@@ -227,7 +227,7 @@ def _check_figures(where: str, experiment: Experiment) -> None:
         for key, value in chosen.items():
             at = f"{where}: figures: {figure}"
             if key not in known:
-                raise ReconpatchError(f"{key!r} is no axis", where=at, fix=f"choose from {', '.join(known)}")
+                raise ReconpatchError(f"{key!r} is no axis", where=at, fix=choose(key, known))
             if not any(same(value, each) for each in known[key]):
                 raise ReconpatchError(f"{key} = {value!r} is not among {known[key]}", where=at)
 

@@ -310,10 +310,10 @@ def _of_experiment(kind: str, suffix: str = "svg") -> dict[str, str]:
 
 def _beside(stem: str, suffix: str) -> dict[str, str]:
     """The files of a figure: the one that the report shows, SVG or, of photographs, PNG; the other formats; the
-    caption.
+    caption as text and for LaTeX.
     """
     others = {each: f"{stem}.{each}" for each in ("pdf", "svg", "png") if each != suffix}
-    return {"figure": f"{stem}.{suffix}", **others, "caption": f"{stem}.txt"}
+    return {"figure": f"{stem}.{suffix}", **others, "caption": f"{stem}.txt", "caption_tex": f"{stem}.tex"}
 
 
 _MANIFEST = Read("manifest", "index", "manifest")
@@ -332,8 +332,8 @@ _FIGURE_ROWS = (
         work=costs.pictures_work,
         photographs=True,
         caption="Test images and anomaly maps. Solid orange: ground truth; dashed green: threshold of the best pixel "
-        "F1; star: maximum of the map. Of every defect type the image of median score, so neither the best nor the "
-        "worst.",
+        "F1, which is chosen on the test set; star: maximum of the map. Maps of a method share one colour scale. Of "
+        "every defect type the image of median score, so neither the best nor the worst.",
     ),
     Figure(
         "gallery",
@@ -357,8 +357,8 @@ _FIGURE_ROWS = (
         (_RECORDS, _SCORES, _MANIFEST),
         base_mb=125,
         base_s=2.0,
-        caption="Image scores of the test set, scaled to [0, 1]; d' is the distance of the means in units of the "
-        "pooled standard deviation.",
+        caption="Image scores of the test set, those of each method scaled to [0, 1]; d' is the distance of the means "
+        "in units of the pooled standard deviation.",
     ),
     Figure(
         "roc",
@@ -377,7 +377,8 @@ _FIGURE_ROWS = (
         (_RECORDS, Read("features", "features", "test"), _MANIFEST, Read("masks", "masks", "masks"), _BANKS),
         base_mb=680,
         base_s=11.0,
-        caption="UMAP of patch representations: memory bank, normal test patches, test patches inside a defect.",
+        caption="UMAP of patch representations: memory bank, normal test patches, test patches inside a defect, "
+        "of each up to 500 drawn at random. Test patches are the same in all panels.",
     ),
     Figure(
         "positions",
@@ -397,8 +398,9 @@ _FIGURE_ROWS = (
         base_mb=210,
         base_s=2.2,
         draws="results",
-        caption="AUROC over what the table sweeps, with 95 % intervals; hollow: the paper's numbers. Values of a scale "
-        "are joined, and evenly spaced whatever they are; other settings are not joined.",
+        caption="AUROC over what the table sweeps, with 95 % intervals of each value by itself: whether "
+        "a difference is significant, the paired gains of the table say. Hollow, where there are any: the paper's "
+        "numbers.",
     ),
     Figure(
         "effects",

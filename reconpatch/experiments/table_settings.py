@@ -26,6 +26,7 @@ class ViewSettings(TypedDict):
     metrics: list[str] | None
     where: dict[str, list[Any]]  # as cells are labelled
     paper: str  # "below" or "beside"
+    sources: list[str]  # what our numbers and the paper's are called
 
 
 class TableSettings(TypedDict):

@@ -1,5 +1,6 @@
 """The step that makes the thumbnails of one category's test images for the report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,8 +42,9 @@ class ThumbnailFiles:
     thumbnails: Path
 
 
-def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"]) -> None:
-    """Scores of the test images by one or two runs, which images to keep -> file of thumbnails.
+def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"], departures: Sequence[str]) -> None:
+    """Scores of the test images by one or two runs, which images to keep, settings other than the paper's -> file of
+    thumbnails.
 
     Colours of a method's maps span its lowest to its highest value in all test images. Pictures beyond LIMIT bytes are
     left out, as the report could not show them.
@@ -98,8 +100,9 @@ def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"]) -> Non
             runs=[record.run for record in records],
             digests=[record.digests["scores"] for record in records],
             thresholds=thresholds,
-            about=" ".join(facts_of(records)),
+            about=" ".join(facts_of(records, departures)),
             counts=counted(groups),
+            dropped=len(chosen) - len(images),
             images=images,
         ),
     )

@@ -30,6 +30,8 @@ Entries = dict[Key, dict[str, "Entry"]]
 # Method -> its gains, by name, and the method each is over.
 EFFECT = "effect"  # a further gain: over the same method at the reference place of the table
 NO_NUMBER = "no number"  # verdict where the paper has none
+VERDICTS = ("agrees", "above", "below", "not comparable")  # where it has one and our run is there
+GAIN_VERDICTS = ("agrees", "smaller", "larger", "not comparable")  # how those on a gain begin
 ORACLE = "oracle: uses the test set"  # label of rows that are no results
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
@@ -106,6 +108,7 @@ class Cell:
     runs: Sequence[str]
     links: Sequence[str]  # records behind a single category
     flags: Sequence[str]  # what must be known of the records: a number never stands without them
+    departures: Sequence[str]  # settings other than the paper's
     gains: Mapping[str, Gain] = field(default_factory=dict)
 
 
@@ -118,10 +121,26 @@ def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         | {"method": cell.method, "metric": cell.metric, "value": cell.value, "sd": cell.sd}
         | {"low": cell.low, "high": cell.high, "paper": cell.paper, "difference": cell.difference}
         | {"verdict": cell.verdict, "reasons": " | ".join(cell.reasons), "seeds": " ".join(map(str, cell.seeds))}
-        | {"runs": " ".join(cell.runs), "links": " ".join(cell.links), "flags": "; ".join(cell.flags)}
+        | {"runs": " ".join(cell.runs), "links": " ".join(cell.links)}
+        | provenance_columns(cell.flags, cell.departures)
         | of_gains
         for cell, of_gains in zip(cells, gains, strict=True)
     ]
+
+
+def provenance_columns(flags: Sequence[str], departures: Sequence[str]) -> dict[str, str]:
+    """Flags of records, settings other than the paper's -> the columns of a CSV file that stand beside its numbers."""
+    return {"flags": "; ".join(flags), "departures": "; ".join(departures)}
+
+
+def flags_of(results: Sequence[Result]) -> list[str]:
+    """Results -> every flag of their records, once."""
+    return list(dict.fromkeys(str(flag) for r in results if r.record for flag in r.record.flags))
+
+
+def departures_of(results: Sequence[Result]) -> list[str]:
+    """Results -> every setting other than the paper's, once."""
+    return list(dict.fromkeys(departure for r in results for departure in r.departures))
 
 
 def gain_columns(gains: Sequence[Mapping[str, Gain]]) -> list[dict[str, Any]]:
@@ -336,7 +355,8 @@ def cells(
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),
                     links=[r.link for r in behind if r.record is not None] if len(members) == 1 else [],
-                    flags=list(dict.fromkeys(str(flag) for r in behind if r.record for flag in r.record.flags)),
+                    flags=flags_of(behind),
+                    departures=departures_of(behind),
                     gains=gains,
                 )
             )
@@ -429,9 +449,10 @@ def _rows(
 
 def _reasons(results: Sequence[Result], number: PaperNumber | None) -> list[str]:
     """Why ours cannot be compared with the paper's number: settings, flags, and the number's own caveat."""
-    departures = [departure for r in results for departure in r.departures]
     flags = [flag.text for r in results if r.record for flag in r.record.flags if flag.forbids_comparison]
-    return list(dict.fromkeys([*departures, *flags, *([number.caveat] if number and number.caveat else [])]))
+    return list(
+        dict.fromkeys([*departures_of(results), *flags, *([number.caveat] if number and number.caveat else [])])
+    )
 
 
 def _number(value: float | None) -> float:

@@ -13,11 +13,14 @@ from reconpatch.results.comparison import (
     Gain,
     Result,
     by_key,
+    departures_of,
     entries_of,
     entry,
+    flags_of,
     gain_columns,
     gains_of,
     holm_corrected,
+    provenance_columns,
 )
 from reconpatch.results.names import METHODS
 from reconpatch.results.tables import Table, gain_text, label_text, value_text
@@ -45,6 +48,8 @@ class DefectCell:
     labels: Mapping[str, Any]
     method: str
     entry: Entry
+    flags: Sequence[str]
+    departures: Sequence[str]
     gains: Mapping[str, Gain]
 
 
@@ -59,7 +64,20 @@ def defect_cells(results: Sequence[Result], count: int) -> list[DefectCell]:
         for defect in _types(part):
             images = list(part[0].defects).count(defect)
             gains = gains_of(entries, [key], defect, METRIC)
-            made.append(DefectCell(*key[:2], defect, images, dict(key[2]), key[3], entries[key][defect], gains))
+            made.append(
+                DefectCell(
+                    dataset=key[0],
+                    category=key[1],
+                    defect=defect,
+                    images=images,
+                    labels=dict(key[2]),
+                    method=key[3],
+                    entry=entries[key][defect],
+                    flags=flags_of(part),
+                    departures=departures_of(part),
+                    gains=gains,
+                )
+            )
     families = [(cell.dataset, tuple(cell.labels.items()), cell.method) for cell in made]
     corrected = holm_corrected([cell.gains for cell in made], lambda row, _: families[row])
     return [replace(cell, gains=gains) for cell, gains in zip(made, corrected, strict=True)]
@@ -84,12 +102,14 @@ def _of_type(result: Result, defect: str) -> Result:
 def defect_columns(cells: Sequence[DefectCell], labels: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Cells, names of their labels -> rows and columns of their CSV file; it has the columns without rows, too."""
     first = ["dataset", "category", "defect", "images", *labels, "method", "value", "low", "high"]
+    first += provenance_columns([], [])
     gains = gain_columns([cell.gains for cell in cells])
     rows = [
         {"dataset": cell.dataset, "category": cell.category, "defect": cell.defect, "images": cell.images}
         | dict(cell.labels)
         | {"method": cell.method, "value": cell.entry.value}
         | dict(zip(("low", "high"), cell.entry.ends, strict=True))
+        | provenance_columns(cell.flags, cell.departures)
         | of_gains
         for cell, of_gains in zip(cells, gains, strict=True)
     ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reconpatch.results.comparison import GAIN_VERDICTS, VERDICTS
+from reconpatch.results.latex import breakable, escaped
 from reconpatch.results.paper_view import Entry, PaperView
 from reconpatch.results.tables import MISSING, Table
 
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 COLUMN = 56  # characters of a row that fit in a column of a page of two
-VERDICTS = ("agrees", "above", "below", "larger", "smaller")
-JOINTS = re.compile(r"(\\_|\.(?=[a-z]))")  # in LaTeX: where a name as resnet50.tv_in1k may go on in the next line
+COLOURED = {*VERDICTS, *GAIN_VERDICTS} - {"not comparable"}
 MARKDOWN = re.compile(r"[\\`*<|]")  # characters that mean something in Markdown
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(?=$|[\s,])")
 
@@ -81,7 +82,6 @@ def _width(view: PaperView) -> int:
 @cache
 def _latex() -> "Environment":
     from jinja2 import Environment, PackageLoader
-    from pylatexenc.latexencode import UnicodeToLatexEncoder
 
     environment = Environment(  # noqa: S701, HTML's escapes are not LaTeX's: `tex` and `number` are in every field
         loader=PackageLoader("reconpatch.results", "."),
@@ -94,12 +94,7 @@ def _latex() -> "Environment":
         comment_start_string="[#",
         comment_end_string="#]",
     )
-    tex = UnicodeToLatexEncoder(unknown_char_policy="keep", unknown_char_warning=False).unicode_to_latex
-    environment.filters |= {
-        "tex": lambda text: tex(text) if text else "",
-        "number": _number_in_latex,
-        "breakable": lambda latex: JOINTS.sub(r"\1\\allowbreak{}", latex),
-    }
+    environment.filters |= {"tex": escaped, "number": _number_in_latex, "breakable": breakable}
     return environment
 
 
@@ -140,4 +135,4 @@ def _value(text: str) -> str | None:
 
 def _verdict(text: str) -> str | None:
     """The verdict that a text begins with."""
-    return next((word for word in VERDICTS if text.startswith(word)), None)
+    return next((word for word in sorted(COLOURED) if text.startswith(word)), None)

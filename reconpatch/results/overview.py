@@ -17,9 +17,10 @@ from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, STAGES
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record, read_record
+from reconpatch.results.comparison import VERDICTS
 
 LEADING = "image_auroc"  # the metric that the verdict is about
-VERDICTS = ("agrees", "above", "below", "not comparable")  # of cells that the paper has a number for
+MOST_DEPARTURES = 12  # named on top; the notes of each table have all of its own
 Row = Mapping[str, str]
 Ends = tuple[float, float, float]  # a gain and the ends of its 95 % interval, NaN without one
 
@@ -113,6 +114,7 @@ class Overview:
     datasets: Mapping[str, Sequence[str]]  # data set -> categories
     backbones: Sequence[str]  # with where their weights come from
     flags: Sequence[str]  # why results are none of the paper, or what must be known of the data
+    departures: Sequence[str]  # settings other than the paper's, in any table
     reasons: Mapping[str, int]  # why cells cannot be compared with the paper -> number of cells, most first
     hours: float  # wall time of all stages, each counted once
     problems: Sequence[str] = field(default_factory=list)  # records that cannot be read
@@ -176,6 +178,7 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
     Raises ReconpatchError for a table's file that is missing or not what the workflow wrote.
     """
     parts: list[Part] = []
+    departures: list[str] = []
     records: dict[Path, Record] = {}
     problems: list[str] = []
     reasons: Counter[str] = Counter()
@@ -188,6 +191,7 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
         planned = {
             (dataset, category, cell["run"]) for dataset, category in settings["targets"] for cell in settings["cells"]
         }
+        departures += [text for cell in settings["cells"] for text in cell["departures"]]
         found = (_record_file(folder, *result) for result in sorted(planned))
         files = [file for file in found if file and file not in stale]
         for file in files:
@@ -217,6 +221,7 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
         datasets=datasets,
         backbones=sorted({f"{r.description['backbone']} ({r.weights.source} weights)" for r in every}),
         flags=sorted({str(flag) for record in every for flag in record.flags}),
+        departures=listed(list(dict.fromkeys(departures)), MOST_DEPARTURES),
         reasons=dict(reasons.most_common()),
         hours=hours(every),
         problems=listed(problems, 5),

@@ -17,7 +17,6 @@ from reconpatch.results.names import METHODS
 from reconpatch.results.statistics import LEVEL
 from reconpatch.results.tables import MISSING, category_text, label_text, untested
 
-OURS, PAPER = "ours", "paper"
 BETTER, WORSE = "*", "†"  # marks of a significant gain and loss
 PRINTED_MEANS = ("object", "texture", "mean")  # those of the paper's tables by category
 Key = tuple[str, ...]
@@ -106,9 +105,8 @@ def paper_view(
         if not with_paper:
             entries[row, column] = ours
             continue
-        for source, entry in ((OURS, ours), (PAPER, Entry(_percent(cell.paper)))):
-            if source == PAPER and of_source[number] not in with_paper:
-                continue
+        theirs = [Entry(_percent(cell.paper))] if of_source[number] in with_paper else []
+        for source, entry in zip(settings["sources"], [ours, *theirs], strict=False):
             key = (row, (*column, source)) if beside else ((*row, source), column)
             entries[key] = entry
     last = ("",) if with_paper else ()
@@ -116,7 +114,7 @@ def paper_view(
     return PaperView(
         title=title,
         about=_about(shown, settings, bool(with_paper)),
-        notes=[*_reading(shown, several_methods, bool(best), entries.values()), *notes],
+        notes=[*_reading(shown, settings["sources"], several_methods, bool(best), entries.values()), *notes],
         row_levels=tuple(map(level_text, rows)) + (() if beside else last),
         column_levels=tuple(map(level_text, columns)) + (last if beside else ()),
         rows=names_of_rows,
@@ -247,16 +245,22 @@ def _about(shown: Sequence[Cell], settings: ViewSettings, with_paper: bool) -> s
     metrics = ", ".join(dict.fromkeys(METRICS[cell.metric].label for cell in shown))
     what = dict.fromkeys(category_text(cell) for cell in shown)
     of = f", {next(iter(what))}" if len(what) == 1 else ""
-    place = f", the paper's values {settings['paper']} ours" if with_paper else ""
+    ours, paper = settings["sources"]
+    place = f", {paper} {settings['paper']} {ours}" if with_paper else ""
     return f"{metrics[0].upper()}{metrics[1:]} × 100{of}{place}."
 
 
-def _reading(shown: Sequence[Cell], several_methods: bool, any_best: bool, entries: Iterable[Entry]) -> Iterator[str]:
-    """How to read the view."""
-    if any(cell.paper is not None for cell in shown):
-        yield "The paper: Hyun et al., ReConPatch, WACV 2024; ours: an independent replication."
+def _reading(
+    shown: Sequence[Cell], sources: Sequence[str], several_methods: bool, any_best: bool, entries: Iterable[Entry]
+) -> Iterator[str]:
+    """How to read the view, whose sources of numbers are called as given."""
+    ours, paper = sources
+    with_paper = any(cell.paper is not None for cell in shown)
+    if with_paper:
+        yield f"{ours}: an independent replication; {paper}: Hyun et al., ReConPatch, WACV 2024."
     if any_best:
-        yield f"Bold: the best of ours among {'the methods' if several_methods else 'the settings'}, as printed."
+        which = f", of {ours}" if with_paper else ""
+        yield f"Bold: the best among {'the methods' if several_methods else 'the settings'}{which}, as printed."
     marks = {_mark(cell) for cell in shown} - {""}
     for mark, word in ((BETTER, "better"), (WORSE, "worse")):
         if mark in marks:
@@ -266,8 +270,9 @@ def _reading(shown: Sequence[Cell], several_methods: bool, any_best: bool, entri
             yield f"{mark}: significantly {word} than PatchCore: {p}."
     yield from untested(shown)
     if any(entry.text == MISSING for entry in entries):
-        ours = "of ours: undefined, or not run; " if any(cell.value != cell.value for cell in shown) else ""
-        yield f"{MISSING} {ours}of the paper: it has no number."
+        reasons = [f"{ours}: undefined, or not run"] if any(cell.value != cell.value for cell in shown) else []
+        reasons += [f"{paper}: it has no number"] if with_paper else []
+        yield f"{MISSING} {'; '.join(reasons)}."
 
 
 def _is_corrected(cell: Cell) -> bool:

@@ -139,7 +139,8 @@ def render(
     from markupsafe import Markup
 
     from reconpatch.method.metrics import METRICS
-    from reconpatch.results.overview import LEADING, VERDICTS, overview
+    from reconpatch.results.comparison import VERDICTS
+    from reconpatch.results.overview import LEADING, overview
 
     environment = Environment(
         loader=PackageLoader("reconpatch.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -165,7 +166,7 @@ def render(
         verdicts=VERDICTS,
         sections=content,
         thumbnails=[category_images(file, images) for file, images in zip(thumbnails, kept, strict=True)],
-        left_out=sum(len(file.images) for file in thumbnails) - sum(map(len, kept)),
+        left_out=sum(file.dropped + len(file.images) for file in thumbnails) - sum(map(len, kept)),
         limit_mb=LIMIT // MEGABYTE,
         reasons=absent,
         code=code,

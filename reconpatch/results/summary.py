@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import EFFECT, Cell, Gain, Labels
+from reconpatch.results.comparison import EFFECT, Cell, Gain, Labels, provenance_columns
 from reconpatch.results.names import METHODS
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks
 from reconpatch.results.tables import Table, gain_text, label_text
@@ -34,6 +34,8 @@ class Summary:
     ties: int
     losses: int
     ranks: tuple[float, float] | None
+    flags: Sequence[str]  # of the records of both methods
+    departures: Sequence[str]  # settings other than the paper's, of both methods
 
 
 def summaries(cells: Sequence[Cell]) -> list[Summary]:
@@ -46,7 +48,7 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
         if cell.categories == 1:
             single.setdefault((cell.dataset, tuple(cell.labels.items()), cell.metric), []).append(cell)
     ranks = {key: _average_ranks(part) for key, part in single.items()}
-    runs = {(c.dataset, tuple(c.labels.items()), c.method): c.runs for c in cells if _is_mean(c)}
+    means = {(c.dataset, tuple(c.labels.items()), c.method): c for c in cells if _is_mean(c)}
     rows, seen = [], set()
     for cell in filter(_is_mean, cells):
         key = (cell.dataset, tuple(cell.labels.items()), cell.metric)
@@ -56,15 +58,28 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
             over = [c.gains[name] for c in single[key] if c.method == cell.method and name in c.gains]
             clear = [gain.value for gain in over if gain.holm <= LEVEL]
             tested = sum(gain.holm == gain.holm for gain in over)
-            pair = (cell.dataset, cell.metric, *cell.runs, "over", *runs[*key[:2], gain.over])
+            other = means[*key[:2], gain.over]
+            pair = (cell.dataset, cell.metric, *cell.runs, "over", *other.runs)
             if not tested or pair in seen:
                 continue
             seen.add(pair)
             wins, losses = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
             of_pair = (ranks[key][cell.method], ranks[key][gain.over]) if ranks[key] else None
-            counts = (wins, tested - wins - losses, losses)
             rows.append(
-                Summary(cell.dataset, cell.labels, cell.method, cell.metric, len(cell.seeds), gain, *counts, of_pair)
+                Summary(
+                    dataset=cell.dataset,
+                    labels=cell.labels,
+                    method=cell.method,
+                    metric=cell.metric,
+                    seeds=len(cell.seeds),
+                    gain=gain,
+                    wins=wins,
+                    ties=tested - wins - losses,
+                    losses=losses,
+                    ranks=of_pair,
+                    flags=list(dict.fromkeys([*cell.flags, *other.flags])),
+                    departures=list(dict.fromkeys([*cell.departures, *other.departures])),
+                )
             )
     return rows
 
@@ -92,10 +107,11 @@ def summary_columns(rows: Sequence[Summary], labels: Sequence[str]) -> tuple[lis
         | dict(zip(ENDS, (row.gain.value, row.gain.low, row.gain.high, row.gain.p), strict=True))
         | {"wins": row.wins, "ties": row.ties, "losses": row.losses}
         | dict(zip(("rank", "rank_over"), row.ranks or (None, None), strict=True))
+        | provenance_columns(row.flags, row.departures)
         for row in rows
     ]
     counts = ["wins", "ties", "losses", "rank", "rank_over"]
-    return made, ["dataset", *labels, "method", "over", "metric", *ENDS, *counts]
+    return made, ["dataset", *labels, "method", "over", "metric", *ENDS, *counts, *provenance_columns([], [])]
 
 
 def summary_table(rows: Sequence[Summary], title: str, *, count: int) -> Table | None:

@@ -29,7 +29,6 @@ LIMIT = 20 * 10**6  # bytes of pictures in one report
 WORST = 24  # images of a category that `report_images: worst` keeps at most
 NEAREST = 2  # of these, normal and anomalous ones that are judged rightly, but are nearest to the threshold
 QUALITY = 60  # of WebP
-OUTLINE = (255, 140, 0)  # of the ground truth: the orange of the other figures
 
 
 class Thumbnail(BaseModel):
@@ -61,6 +60,7 @@ class Thumbnails(BaseModel):
     thresholds: list[float | None]  # of the best image F1, by run
     about: str  # network, weights, settings and flags of the runs
     counts: dict[Group, int]
+    dropped: int = 0  # images that were to be shown, but whose pictures are more than a report may hold
     images: list[Thumbnail]
 
 
@@ -143,15 +143,19 @@ def picture(
     """
     import numpy as np
     from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
     from PIL import Image
     from scipy.ndimage import binary_dilation
+
+    from reconpatch.results.figures.maps import GROUND_TRUTH
 
     photograph = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)).copy()
     # A defect of a few pixels must not vanish: a pixel of the thumbnail is defective where any pixel below it is.
     rows, columns = (np.arange(size) * SIDE // size for size in mask.shape)
     small = np.zeros((SIDE, SIDE), bool)
     np.maximum.at(small, (rows[:, None], columns[None, :]), mask)
-    photograph[binary_dilation(small, iterations=2) & ~small] = OUTLINE
+    outline = np.round(255 * np.array(to_rgb(GROUND_TRUTH)))
+    photograph[binary_dilation(small, iterations=2) & ~small] = outline.astype(np.uint8)
     colours = colormaps["plasma"]
     panels = [photograph]
     for each, (low, high) in zip(maps, limits, strict=True):

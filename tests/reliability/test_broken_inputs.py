@@ -244,6 +244,14 @@ CASES = [
     ),
     planned("a reference of no row", {"axes": {"dim": [8]}, "reference": {"dim": 9}}, "dim = 9 is no row", "dim: 8"),
     planned("an oracle over no axis", {"axes": {"dim": [8]}, "oracle": "k"}, "oracle: 'k' is no axis", "name one"),
+    planned(
+        "a view of no axis", {"axes": {"dim": [8]}, "view": {"rows": ["dmi"]}}, "'dmi' is no part", "did you mean dim"
+    ),
+    planned(
+        "a view twice of a metric", {"view": {"metrics": ["image_f1"] * 2}}, "image_f1 is there twice", "name it once"
+    ),
+    planned("a view of no metric", {"view": {"metrics": ["image_auc"]}}, "no metric 'image_auc'", "mean image_auroc"),
+    case("an experiment that is not there", lambda f: load_plan([], ["table_mvtc"]), "table_mvtc", "mean table_mvtec"),
     planned("an unknown data set", {"datasets": {"yours": "all"}}, "data set 'yours' is not under datasets"),
     planned("an unknown category", {"datasets": {"mine": ["bolt"]}}, "category 'bolt' is not in data set mine", "nut"),
     planned("a category called mean", {}, "datasets.mine.root", "'mean'", "rename the folder", category="mean"),
@@ -258,8 +266,8 @@ CASES = [
     overlay("a data set that is not there", "datasets: {btad: {root: /nowhere}}", "datasets.btad.root", "/nowhere"),
     overlay("~ of no one", "datasets: {btad: {root: ~nobody-of-this-name/x}}", "datasets.btad.root = '~nobody", "home"),
     overlay("a variable that is not set", "datasets: {btad: {root: $NOT_SET_X}}", "root = '$NOT_SET_X'", "set it"),
-    overlay("changes of no experiment", "overrides: {table_x: {set: {dim: 1}}}", "overrides.table_x", "table_mvtec"),
-    overlay("changes of no variant", "overrides: {table_mvtec: {variants: {9 px: {}}}}", "'9 px'", "224 px, 480 px"),
+    overlay("changes of no experiment", "overrides: {table_mvtc: {}}", "overrides.table_mvtc", "mean table_mvtec"),
+    overlay("changes of no variant", "overrides: {table_mvtec: {variants: {9 px: {}}}}", "'9 px'", "224 px"),
     overlay("no YAML", "datasets: {", "overlay.yaml", "not valid YAML"),
     case("overlay: missing", lambda f: load_plan([f / "absent.yaml"]), "absent.yaml: no such file"),
     # weights

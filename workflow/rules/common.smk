@@ -209,6 +209,13 @@ def figure_labels(figure):
     return lambda w: outputs.labels_of(PLAN, w.experiment)
 
 
+def figure_departures(figure):
+    """Wildcards -> settings other than the paper's of the runs that a figure shows."""
+    return lambda w: outputs.departures_of(
+        PLAN, [w.experiment], outputs.runs_of_figure(PLAN, figure, w.experiment)
+    )
+
+
 # --- experiments ---
 
 

@@ -46,7 +46,7 @@ for figure in FIGURES.values():
             **{
                 file: (
                     path(figure.name, file)
-                    if file == "caption"
+                    if file in ("caption", "caption_tex")
                     else shown(figure.name, file, f"{figure.name} ({file})")
                 )
                 for file in figure.files
@@ -62,6 +62,7 @@ for figure in FIGURES.values():
         params:
             folders=figure_folders(figure),
             labels=figure_labels(figure),
+            departures=figure_departures(figure),
             caption=figure.caption,  # for Snakemake's own report
             script=figure.script,
             code=code(figure.name),
@@ -86,6 +87,7 @@ rule make_thumbnails:
     params:
         folder=folder,
         keep=PLAN.config.report_images,
+        departures=lambda w: outputs.departures_of(PLAN, PLAN.experiments, [w.run]),
         code=code("thumbnails"),
     script:
         "../scripts/thumbnails.py"

@@ -4,4 +4,4 @@ from reconpatch.pipeline.figures.examples import GalleryFiles, draw_gallery
 from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake):
-    draw_gallery(files_of(GalleryFiles, snakemake))
+    draw_gallery(files_of(GalleryFiles, snakemake), snakemake.params.departures)

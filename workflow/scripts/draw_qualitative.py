@@ -4,4 +4,4 @@ from reconpatch.pipeline.figures.examples import QualitativeFiles, draw_qualitat
 from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake):
-    draw_qualitative(files_of(QualitativeFiles, snakemake))
+    draw_qualitative(files_of(QualitativeFiles, snakemake), snakemake.params.departures)

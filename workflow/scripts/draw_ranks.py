@@ -4,4 +4,4 @@ from reconpatch.pipeline.figures.ranks import RankFiles, draw_ranks
 from reconpatch.pipeline.from_snakemake import files_of, job_of
 
 with job_of(snakemake):
-    draw_ranks(files_of(RankFiles, snakemake), snakemake.params.labels)
+    draw_ranks(files_of(RankFiles, snakemake), snakemake.params.labels, snakemake.params.departures)

@@ -4,4 +4,5 @@ from reconpatch.pipeline.from_snakemake import files_of, job_of
 from reconpatch.pipeline.thumbnails import ThumbnailFiles, make_thumbnails
 
 with job_of(snakemake):
-    make_thumbnails(files_of(ThumbnailFiles, snakemake), snakemake.params.keep)
+    params = snakemake.params
+    make_thumbnails(files_of(ThumbnailFiles, snakemake), params.keep, params.departures)

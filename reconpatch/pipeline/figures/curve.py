@@ -1,6 +1,7 @@
 """The step that draws one category's loss, mean pairwise similarity and AUROC over epochs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class CurveFiles:
     figure: Path
 
 
-def draw_curve(files: CurveFiles) -> None:
+def draw_curve(files: CurveFiles, departures: Sequence[str]) -> None:
     """Records of runs that use different epochs of the trainings of one or several seeds -> figure.
 
     A record of PatchCore, where there is one, is drawn as a level line, the untrained f as epoch 0. Raises
@@ -64,7 +65,7 @@ def draw_curve(files: CurveFiles) -> None:
             if patchcore
         },
     )
-    save(figure, files.figure, records)
+    save(figure, files.figure, records, departures)
 
 
 def _percent(record: Record, metric: str) -> float:

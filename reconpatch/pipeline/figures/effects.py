@@ -27,7 +27,7 @@ class EffectFiles:
     figure: Path
 
 
-def draw_effects(files: EffectFiles, labels: Sequence[str]) -> None:
+def draw_effects(files: EffectFiles, labels: Sequence[str], departures: Sequence[str]) -> None:
     """Cells of an experiment's table, records of its runs, the names of what it varies -> figure.
 
     Raises ReconpatchError where the table has no reference row.
@@ -38,7 +38,7 @@ def draw_effects(files: EffectFiles, labels: Sequence[str]) -> None:
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = f"points against {', '.join(map(str, reference.values()))}, {what}"
     figure = dots(panels, largest_first(panels), xlabel, zero=True)
-    save(figure, files.figure, [read_record(file) for file in files.records])
+    save(figure, files.figure, [read_record(file) for file in files.records], departures)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GainFiles:
     figure: Path
 
 
-def draw_gains(files: GainFiles, labels: Sequence[str]) -> None:
+def draw_gains(files: GainFiles, labels: Sequence[str], departures: Sequence[str]) -> None:
     """Cells of an experiment's table, records of the runs to draw, the names of what it varies -> figure.
 
     Raises ReconpatchError where none of the runs has a gain over PatchCore.
@@ -62,4 +62,5 @@ def draw_gains(files: GainFiles, labels: Sequence[str]) -> None:
     shown, rows, means = gains_of(table, labels, {record.run for record in records})
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     remarks = unlike(table["gain_verdict"]) if "gain_verdict" in table else []
-    save(dots(panels, rows, "gain over PatchCore in points", zero=True, apart=means), files.figure, records, *remarks)
+    figure = dots(panels, rows, "gain over PatchCore in points", zero=True, apart=means)
+    save(figure, files.figure, records, departures, *remarks)

@@ -2,7 +2,7 @@
 category.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class QualitativeFiles:
     figure: Path
 
 
-def draw_qualitative(files: QualitativeFiles) -> None:
+def draw_qualitative(files: QualitativeFiles, departures: Sequence[str]) -> None:
     """Scores of the test images by several runs -> figure of typical images with the maps of each run."""
     records = [read_record(file) for file in files.runs]
     titles, run = panel_titles(records), records[0].description
@@ -48,7 +48,8 @@ def draw_qualitative(files: QualitativeFiles) -> None:
         for n, i in enumerate(chosen)
     ]
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
-    save(qualitative(examples, titles, thresholds), files.figure, records)
+    remark = f"The scores of {titles[0]} choose the images." if len(titles) > 1 else ""
+    save(qualitative(examples, titles, thresholds), files.figure, records, departures, remark)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class GalleryFiles:
     figure: Path
 
 
-def draw_gallery(files: GalleryFiles) -> None:
+def draw_gallery(files: GalleryFiles, departures: Sequence[str]) -> None:
     """Results of the categories -> figure of one defective image of each.
 
     Raises ReconpatchError for a category without masks.
@@ -81,7 +82,7 @@ def draw_gallery(files: GalleryFiles) -> None:
         maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
         examples.append(load_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
-    save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, records)
+    save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, records, departures)
 
 
 def load_example(

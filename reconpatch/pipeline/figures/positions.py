@@ -1,5 +1,6 @@
 """The step that draws UMAP layouts of a few patch positions over one category's training images, one panel a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class PositionFiles:
     figure: Path
 
 
-def draw_positions(files: PositionFiles) -> None:
+def draw_positions(files: PositionFiles, departures: Sequence[str]) -> None:
     """Results of the runs to draw -> figure with the first training image beside the layouts."""
     records = [read_record(file) for file in files.runs]
     layouts, which = [], np.zeros(0, np.int64)
@@ -50,7 +51,7 @@ def draw_positions(files: PositionFiles) -> None:
         f"ReConPatch, epoch {epoch_of(record)}" if record.description["method"] == "reconpatch" else title
         for title, record in zip(panel_titles(records), records, strict=True)
     ]
-    save(positions(layouts, which, titles, image, chosen, grid), files.figure, records)
+    save(positions(layouts, which, titles, image, chosen, grid), files.figure, records, departures)
 
 
 def on_grid(height: int, width: int) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ class RankFiles:
     figure: Path
 
 
-def draw_ranks(files: RankFiles, labels: Sequence[str]) -> None:
+def draw_ranks(files: RankFiles, labels: Sequence[str], departures: Sequence[str]) -> None:
     """Cells of an experiment's table, records of its runs, the names of what it varies -> figure."""
     table = pd.read_csv(files.cells, dtype={"category": str})
-    save(ranks(rank_panels(table, labels)), files.figure, [read_record(file) for file in files.records])
+    save(ranks(rank_panels(table, labels)), files.figure, [read_record(file) for file in files.records], departures)

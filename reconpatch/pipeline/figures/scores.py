@@ -1,6 +1,6 @@
 """The steps that draw one category's image scores: histograms, ROC and precision-recall curves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,19 @@ class ScoreFiles:
     figure: Path
 
 
-def draw_histogram(files: ScoreFiles) -> None:
+def draw_histogram(files: ScoreFiles, departures: Sequence[str]) -> None:
     """Scores of the test images -> figure, one panel a run."""
-    _draw(histogram, files)
+    _draw(histogram, files, departures)
 
 
-def draw_roc(files: ScoreFiles) -> None:
+def draw_roc(files: ScoreFiles, departures: Sequence[str]) -> None:
     """Scores of the test images -> figure, one line a run."""
-    _draw(curves, files)
+    _draw(curves, files, departures)
 
 
-def _draw(drawing: Callable[..., Figure], files: ScoreFiles) -> None:
+def _draw(drawing: Callable[..., Figure], files: ScoreFiles, departures: Sequence[str]) -> None:
     """Draw (image scores of every run, labels, titles) and save."""
     records = [read_record(file) for file in files.runs]
     labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
     scores = [load_file(file)["image"] for file in files.scores]
-    save(drawing(scores, labels, panel_titles(records)), files.figure, records)
+    save(drawing(scores, labels, panel_titles(records)), files.figure, records, departures)

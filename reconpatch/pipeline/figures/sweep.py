@@ -10,7 +10,7 @@ from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
 from reconpatch.results.figures.captions import unlike
 from reconpatch.results.figures.common import save
-from reconpatch.results.figures.sweeps import series_of, sweep
+from reconpatch.results.figures.sweeps import is_scale, series_of, sweep
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class SweepFiles:
     figure: Path
 
 
-def draw_sweep(files: SweepFiles, labels: Sequence[str]) -> None:
+def draw_sweep(files: SweepFiles, labels: Sequence[str], departures: Sequence[str]) -> None:
     """Cells of an experiment's table, records of its runs, the names of what it varies -> figure."""
     table = pd.read_csv(files.cells, dtype={"category": str})
     records = [read_record(file) for file in files.records]
     shown, x, what = series_of(table, labels)
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
-    save(sweep(panels, x, xlabel, f"AUROC in %, {what}"), files.figure, records, *unlike(table["verdict"]))
+    figure = sweep(panels, x, xlabel, f"AUROC in %, {what}")
+    remarks = ["Values are joined, and evenly spaced whatever they are."] if is_scale(x) else []
+    save(figure, files.figure, records, departures, *remarks, *unlike(table["verdict"]))

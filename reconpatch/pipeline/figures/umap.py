@@ -1,5 +1,6 @@
 """The step that draws UMAP layouts of normal and defective test patches among the memory bank, one panel a method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class UmapFiles:
     figure: Path
 
 
-def draw_umap(files: UmapFiles) -> None:
+def draw_umap(files: UmapFiles, departures: Sequence[str]) -> None:
     """Results of the runs to draw -> figure. The same test patches are drawn for every run."""
     records = [read_record(file) for file in files.runs]
     seed = records[0].seed
@@ -49,7 +50,7 @@ def draw_umap(files: UmapFiles) -> None:
         patches = [bank.representation(flat[np.sort(rows)]) for rows in chosen]
         layouts.append(embed(np.concatenate([kept, *patches]), seed))
     kinds = np.repeat(["memory bank", "normal patch", "patch in a defect"], [len(kept), *map(len, patches)])
-    save(scatter(layouts, kinds, names), files.figure, records)
+    save(scatter(layouts, kinds, names), files.figure, records, departures)
 
 
 def _normal_and_defective(

@@ -3,24 +3,41 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from reconpatch.errors import listed
 from reconpatch.experiments.stages import FIGURES
 from reconpatch.files import write_text
 from reconpatch.records.record import Record
+from reconpatch.results.latex import breakable, escaped
+
+MOST_DEPARTURES = 8  # in a caption; the notes of the table have all
 
 
-def write_caption(figure: Path, records: Sequence[Record], remarks: Sequence[str] = ()) -> None:
-    """A figure's file, whose stem is its kind, the records it shows, what else must be said -> its caption beside it.
+def write_caption(
+    figure: Path, records: Sequence[Record], departures: Sequence[str], remarks: Sequence[str] = ()
+) -> None:
+    """A figure's file, whose stem is its kind, the records it shows, their settings other than the paper's, what else
+    must be said -> its caption beside it.
 
-    A line each: what is drawn, of which categories; networks and weights; settings; every flag of the records; remarks.
+    A line each: what is drawn, of which categories; networks and weights; settings; departures from the paper's; every
+    flag of the records; remarks. The text goes into a `.txt`; a `.tex` has it as a command `\\caption` with a label.
     """
     targets = list(dict.fromkeys(f"{r.category.replace('_', ' ')} ({r.dataset})" for r in records))
     drawn_from = [f"Drawn from {', '.join(targets)}."] if targets else []
-    lines = [FIGURES[figure.stem].caption, *drawn_from, *facts_of(records), *remarks]
-    write_text(caption_file(figure), "".join(f"{line}\n" for line in lines if line))
+    lines = [FIGURES[figure.stem].caption, *drawn_from, *facts_of(records, departures), *remarks]
+    said = [line for line in lines if line]
+    write_text(caption_file(figure), "".join(f"{line}\n" for line in said))
+    parts = figure.with_suffix("").parts
+    label = "-".join(parts[parts.index("figures") + 1 :] if "figures" in parts else parts[-1:])
+    latex = "\n".join(breakable(escaped(line)) for line in said)
+    text = (
+        f"% In a figure, below \\includegraphics.\n\\caption{{{latex}}}\n\\label{{fig:{label.replace('_', '-')}}}\n"
+    )
+    write_text(figure.with_suffix(".tex"), text)
 
 
-def facts_of(records: Sequence[Record]) -> list[str]:
-    """Records -> sentences on their networks and weights, their settings, and every flag.
+def facts_of(records: Sequence[Record], departures: Sequence[str]) -> list[str]:
+    """Records, their settings other than the paper's -> sentences on their networks and weights, their settings, and
+    every flag.
 
     The description of an ensemble holds what its members share.
     """
@@ -33,6 +50,7 @@ def facts_of(records: Sequence[Record]) -> list[str]:
     lines = [
         f"Backbone: {', '.join(backbones)}." if backbones else "",
         f"Settings: {'; '.join(settings)}." if 0 < len(settings) < 3 else "",  # a sweep's axis says what differs
+        f"Settings other than the paper's: {'; '.join(listed(departures, MOST_DEPARTURES))}." if departures else "",
         f"Remarks: {'; '.join(flags)}." if flags else "",
     ]
     return [line for line in lines if line]

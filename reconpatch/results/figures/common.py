@@ -126,11 +126,12 @@ def wrapped(text: Text, pixels: float) -> str:
 
 
 @in_print_style
-def save(figure: Figure, path: Path, records: Sequence[Record], *remarks: str) -> None:
+def save(figure: Figure, path: Path, records: Sequence[Record], departures: Sequence[str], *remarks: str) -> None:
     """Write a figure as PDF, SVG and PNG beside each other, and its caption; and close it.
 
-    `path` is any of them; its stem is the kind of figure. `records` are those that the figure shows: its caption names
-    their networks, settings and flags, and the figure itself has a mark where weights are random or defects are drawn.
+    `path` is any of them; its stem is the kind of figure. `records` are those that the figure shows, `departures` their
+    settings other than the paper's. Its caption names both, with networks and flags. The figure itself has a mark where
+    weights are random or defects are drawn.
     """
     _mark(figure, [mark for kind, mark in MARKS.items() if any(f.kind == kind for r in records for f in r.flags)])
     _lay_out(figure)
@@ -138,7 +139,7 @@ def save(figure: Figure, path: Path, records: Sequence[Record], *remarks: str) -
         with replacing(path.with_suffix(f".{suffix}")) as destination:
             figure.savefig(destination, format=suffix, metadata=METADATA[suffix])
     plt.close(figure)
-    write_caption(path, records, [*remarks, *filter(None, [note(figure)])])
+    write_caption(path, records, departures, [*remarks, *filter(None, [note(figure)])])
 
 
 def _mark(figure: Figure, marks: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.results.comparison import EFFECT, ORACLE
 from reconpatch.results.figures.dots import Dot
 from reconpatch.results.figures.sweeps import widest
-from reconpatch.results.names import METHODS
+from reconpatch.results.names import MEANS, METHODS
 from reconpatch.results.statistics import LEVEL
 
 
@@ -80,9 +80,8 @@ def gains_of(
 
 def _row(cell: Mapping[Hashable, Any], several: bool) -> str:
     """A cell -> the name of its row: its category, or which mean it is."""
-    name = str(cell["category"]).replace("_", " ")
-    if cell["categories"] != 1:
-        name = f"mean of {cell['categories']}" + ("" if name == "mean" else f", {name}")
+    name = str(cell["category"])
+    name = name.replace("_", " ") if cell["categories"] == 1 else MEANS.get(name, name).format(cell["categories"])
     return f"{cell['dataset']}: {name}" if several else name
 
 

@@ -37,7 +37,7 @@ def test_a_gallery_needs_masks(drawn) -> None:
         of_runs("record", names[:1]), of_runs("scores", names[:1]), [unmasked], [Path("data/nut")], figure
     )
     with pytest.raises(ReconpatchError, match="nut has no masks"):
-        draw_gallery(files)
+        draw_gallery(files, [])
 
 
 def test_positions_of_the_figure_lie_on_every_grid() -> None:

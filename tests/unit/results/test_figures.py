@@ -222,7 +222,7 @@ def test_umap_separates_clusters_and_repeats(tmp_path, rng) -> None:
     gap = np.linalg.norm(layout[:40].mean(0) - layout[40:].mean(0))
     assert gap > 2 * max(layout[:40].std(), layout[40:].std())
     figure = scatter([layout], np.repeat(["memory bank", "patch in a defect"], 40), ["PatchCore"])
-    save(figure, tmp_path / "umap.svg", [made()])
+    save(figure, tmp_path / "umap.svg", [made()], [])
     assert ANOMALOUS in (tmp_path / "umap.svg").read_text()
     few = embed(rng.standard_normal((9, 4)).astype(np.float32), 0)  # fewer than neighbours
     assert few.shape == (9, 2) and np.isfinite(few).all()
@@ -273,13 +273,13 @@ def texts(figure: Figure) -> set[str]:
 def test_names_that_no_font_can_show_are_told_apart_by_code_points(fonts, tmp_path) -> None:
     """In titles, legends and at ticks, with a word on what they are; what the usual font has stays as it is."""
     figure = gallery_of("裂纹", "crack 纹", "трещина", "fissure é", "سلام")
-    save(figure, tmp_path / "gallery.png", [made()])
+    save(figure, tmp_path / "gallery.png", [made()], [])
     shown = {text.replace("\n", " ") for text in texts(figure)}
     assert {"U+88C2 U+7EB9", "crack U+7EB9", "трещина", "fissure é", "سلام"} <= shown
     assert "no installed font has" in (tmp_path / "gallery.txt").read_text()
     line = Series("ReConPatch", [98.0, 99.0], [97.5, 98.0], [98.5, 99.5], [None, None])
     figure = sweep({"裂": [line]}, ["小", "64"], "", "y")
-    save(figure, tmp_path / "sweep.svg", [made()])
+    save(figure, tmp_path / "sweep.svg", [made()], [])
     assert {"U+88C2", "U+5C0F", "64"} <= texts(figure)
 
 
@@ -289,10 +289,10 @@ def test_names_are_shown_in_the_fonts_that_have_their_characters(fonts, tmp_path
     font_with("裂ひ", "Some Japanese", fonts / "b.ttf")
     (fonts / "damaged.ttf").write_bytes(b"no font")
     figure = gallery_of("裂纹 ひ", "crack")
-    save(figure, tmp_path / "a/gallery.png", [made()])
+    save(figure, tmp_path / "a/gallery.png", [made()], [])
     assert {"裂纹 ひ", "crack"} <= texts(figure) and not [text for text in texts(figure) if "U+" in text]
     empty = gallery_of("  ", "crack")
-    save(empty, tmp_path / "b/gallery.png", [made()])
+    save(empty, tmp_path / "b/gallery.png", [made()], [])
     one, other = ((np.asarray(Image.open(tmp_path / f"{n}/gallery.png").convert("L")) < 128).sum() for n in "ab")
     assert one > other + 50
 
@@ -301,7 +301,7 @@ def test_names_are_shown_in_the_fonts_that_have_their_characters(fonts, tmp_path
 def test_dollar_signs_begin_no_formula(tmp_path) -> None:
     for title in ("$5 to $6", "a$\\frac{$b", "$x$"):
         figure = gallery_of(title, "crack")
-        save(figure, tmp_path / "gallery.png", [made(flags=(title,))])
+        save(figure, tmp_path / "gallery.png", [made(flags=(title,))], [])
         assert title in texts(figure)
 
 

@@ -98,8 +98,19 @@ def test_the_papers_numbers_and_those_of_others(plan, tmp_path) -> None:
         write_table(settings, tmp_path / "paper.csv", FOLDER, "t")
         (known,) = (row for row in rows_of() if row["paper"])
         assert (known["metric"], known["verdict"]) == ("pixel_auroc", word)
+        assert known["departures"] == "" and bool(known["flags"]) == bool(flags)
         assert 100 * float(known["difference"]) == pytest.approx(-off)
         assert "91.20" in Path("results/tables/t.md").read_text(encoding="utf-8")
+
+
+def test_files_of_numbers_keep_what_must_be_known_of_them(plan) -> None:
+    """A sheet that is read without the notes says what its numbers are of."""
+    (cell, *_) = (cell for cell in plan.cells["tiny"] if cell.method == "reconpatch")
+    assert cell.departures
+    for name in ("tiny", "tiny_summary", "tiny_defects"):
+        rows = [row for row in rows_of(name) if row["method"] == "reconpatch"]
+        assert rows and all("untrained" in row["flags"] for row in rows), (name, rows[0])
+        assert all(cell.departures[0].split(" =")[0] in row["departures"] for row in rows), (name, rows[0])
 
 
 def test_cost_is_a_table_of_its_own(plan) -> None:

@@ -46,7 +46,14 @@ def section(folder: Path, name: str, rows: list[dict[str, Any]], summary: list[d
     counts = ["dataset", "dim", "method", "over", "metric", "wins", "ties", "losses"]
     write_csv(folder / f"tables/{name}_summary.csv", summary, counts)
     cells = [
-        {"labels": {"dim": dim}, "method": method, "seed": 0, "run": f"{method}_{dim[-1]}"} for dim, method in PLACES
+        {
+            "labels": {"dim": dim},
+            "method": method,
+            "seed": 0,
+            "run": f"{method}_{dim[-1]}",
+            "departures": [f"dim = {dim}"],
+        }
+        for dim, method in PLACES
     ]
     settings = {"measure": "auroc", "targets": [["mine", "nut"], ["mine", "bolt"]], "cells": cells, "oracle": None}
     (folder / f"tables/{name}.json").write_text(json.dumps(settings))

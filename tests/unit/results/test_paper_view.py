@@ -143,4 +143,14 @@ def test_notes_say_what_marks_and_dashes_mean() -> None:
     made = [make_cell(category="nut", paper=0.5), make_cell(category="bolt")]
     view = view_on(made, rows=["category"], columns=["method"], paper="beside")
     (dash,) = (line for line in view.notes if line.startswith(MISSING))
-    assert "the paper" in dash and "of ours" not in dash
+    assert "paper" in dash and "ours" not in dash
+
+
+def test_the_two_sources_are_called_as_the_view_says() -> None:
+    """In the paper of somebody else "ours" is another's."""
+    made = [make_cell(category="nut", paper=0.5, value=NAN), make_cell(category="bolt", paper=0.7)]
+    view = view_on(made, rows=["category"], columns=["method"], sources=["replication", "published"])
+    assert [row[-1] for row in view.rows] == ["replication", "published"] * 2
+    said = [view.about, *view.notes]
+    assert not any(word in text.split() for text in said for word in ("ours", "paper", "paper:"))
+    assert any("replication" in text and "published" in text for text in view.notes)

@@ -181,7 +181,7 @@ def overlap(one: Bbox, other: Bbox) -> float:
 def test_no_text_lies_over_another_and_legends_cover_nothing(kind, draw, case, tmp_path) -> None:
     """Measured as saved, with the longest mark. All of it lies on the page and is large enough to be read there."""
     figure = draw(CASES[case])
-    save(figure, tmp_path / f"{kind}.svg", [record("weights", "sample")])
+    save(figure, tmp_path / f"{kind}.svg", [record("weights", "sample")], [])
     figure.draw_without_rendering()
     boxes = [(text.get_text(), text.get_window_extent()) for text in shown_texts(figure)]
     assert any("random weights" in text.replace("\n", " ") for text, _ in boxes)
@@ -205,9 +205,9 @@ def test_same_figure_same_bytes_in_every_format(kind, draw, tmp_path, monkeypatc
     """Also on another day; text is text in PDF and SVG, and the PNG has 300 dpi."""
     for name, day in (("a", "1000000000"), ("b", "1500000000")):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", day)
-        save(draw(PLAIN), tmp_path / name / f"{kind}.svg", [record()])
+        save(draw(PLAIN), tmp_path / name / f"{kind}.svg", [record()], [])
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == [f"{kind}.{suffix}" for suffix in ("pdf", "png", "svg", "txt")]
+    assert files == [f"{kind}.{suffix}" for suffix in ("pdf", "png", "svg", "tex", "txt")]
     for file in files:
         content = (tmp_path / "a" / file).read_bytes()
         assert content == (tmp_path / "b" / file).read_bytes() and b"Matplotlib" not in content, file
@@ -223,9 +223,18 @@ def test_same_figure_same_bytes_in_every_format(kind, draw, tmp_path, monkeypatc
 
 def test_a_caption_says_what_is_drawn_and_every_flag(tmp_path) -> None:
     plain, flagged = record(), record("weights", "remark")
-    save(draw_histogram(PLAIN), tmp_path / "figures/histogram.svg", [plain, flagged], "One more thing.")
+    departures = [f"epochs = {n} (paper 120)" for n in range(20)]
+    save(draw_histogram(PLAIN), tmp_path / "figures/histogram.svg", [plain, flagged], departures, "One more thing.")
     caption = caption_of(tmp_path, "figures/histogram.svg")
-    for words in ("scaled to [0, 1]", "nut (mine)", "resnet18", "64 dimensions", "One more thing."):
+    for words in (
+        "scaled to [0, 1]",
+        "nut (mine)",
+        "resnet18",
+        "64 dimensions",
+        "epochs = 0 (paper 120)",
+        "more",
+        "One more thing.",
+    ):
         assert words in caption
     assert "a flag of weights" in caption and "data: a flag of remark" in caption
     (tmp_path / "figures/histogram.txt").unlink()
@@ -244,7 +253,7 @@ def test_a_caption_says_what_is_drawn_and_every_flag(tmp_path) -> None:
 )
 def test_a_figure_itself_has_a_mark_where_it_is_no_result(kinds, mark, tmp_path) -> None:
     figure = draw_histogram(PLAIN)
-    save(figure, tmp_path / "histogram.svg", [record(), record(*kinds)])
+    save(figure, tmp_path / "histogram.svg", [record(), record(*kinds)], [])
     marks = [text.get_text() for text in figure.texts]
     assert len(marks) == (mark is not None) and all(mark in text for text in marks)
 
@@ -330,10 +339,10 @@ def gain_cells() -> pd.DataFrame:
 
 def test_gains_are_sorted_by_category_with_the_means_apart() -> None:
     shown, rows, means = gains_of(gain_cells(), ["epoch"], ["run-1/1"])
-    assert rows == ["b", "a", "c", "mean of 3"] and means == 1
+    assert rows == ["b", "a", "c", "mean of 3 categories"] and means == 1
     by_row = {dot.row: dot for dot in shown["image_auroc"]}
     assert by_row["b"].value == pytest.approx(3) and (by_row["b"].low, by_row["b"].high) == pytest.approx((2, 4))
-    assert not by_row["b"].significant and by_row["mean of 3"].significant  # a mean is not corrected
+    assert not by_row["b"].significant and by_row["mean of 3 categories"].significant  # a mean is not corrected
     assert {dot.series for dot in shown["image_auroc"]} == {"ReConPatch"}
     both, *_ = gains_of(gain_cells(), ["epoch"], ["run-1/1", "run-1/3"])
     assert {dot.series for dot in both["image_auroc"]} == {"ReConPatch, epoch 1/1", "ReConPatch, epoch 1/3"}

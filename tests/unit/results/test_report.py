@@ -76,7 +76,7 @@ def test_thumbnails_of_other_scores_are_not_shown_after_a_failure(planned) -> No
         [record_of(plan, run).with_name("scores.safetensors") for run in pair],
         Path(file),
     )
-    make_thumbnails(files, "all")
+    make_thumbnails(files, "all", [])
     report_what_is_there(plan, folder, CODES)
     assert Path("results/report.html").read_text().count("data:image/webp") == 6  # the test images of the category
     content = json.loads(Path(file).read_text())
@@ -94,7 +94,7 @@ def test_thumbnails_show_every_image_once_with_both_methods_scores(planned) -> N
     records = [Path("results") / result_folder(plan, run, "mine", "bolt") / "record.json" for run in pair]
     saved = [each.with_name("scores.safetensors") for each in records]
     make_thumbnails(
-        ThumbnailFiles(folder / "index/mine/bolt.json", Path("data/bolt"), records, saved, Path(file)), "all"
+        ThumbnailFiles(folder / "index/mine/bolt.json", Path("data/bolt"), records, saved, Path(file)), "all", []
     )
     shown = read_thumbnails(Path(file))
     tests = [item for item in read_manifest(folder / "index/mine/bolt.json")[0] if item.split == "test"]

@@ -28,7 +28,7 @@ def cell(category: str, method: str, value: float, gains: dict[str, Gain], **cha
         "runs": [f"{method}{changes.pop('run', '')}"],
         "links": [],
     }
-    return Cell(**(fields | {"flags": [], "gains": gains} | changes))
+    return Cell(**(fields | {"flags": [], "departures": [], "gains": gains} | changes))
 
 
 def made(methods: tuple[str, ...] = METHODS, categories: tuple[str, ...] = tuple(VALUES), **changes: Any) -> list[Cell]:
