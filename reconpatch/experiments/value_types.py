@@ -233,6 +233,8 @@ def _explained(details: ErrorDetails) -> str:
     if problem == "extra_forbidden":
         known = [name for section in Section.__subclasses__() for name in section.model_fields]
         near = get_close_matches(parts[-1], known, n=1)
+        if near == [parts[-1]]:
+            return f"unknown key {key}; {near[0]} belongs to another section"
         return f"unknown key {key}; check its spelling" + (f" (similar: {near[0]})" if near else "")
     if problem == "missing":
         return f"key {key} is missing"

@@ -99,8 +99,8 @@ def test_figures_that_would_draw_nothing_are_none(planned) -> None:
     plan = planned({"e": {"variants": variants, "figures": figures}})
     assert figures_of(plan, "e") == ["figures/e/sweep.svg", "figures/e/gallery.png"]
     assert figure_files(plan, "e") == [
-        [f"figures/e/sweep.{suffix}" for suffix in ("svg", "pdf", "png", "txt")],
-        [f"figures/e/gallery.{suffix}" for suffix in ("png", "pdf", "svg", "txt")],
+        [f"figures/e/sweep.{suffix}" for suffix in ("svg", "pdf", "png", "txt", "tex")],
+        [f"figures/e/gallery.{suffix}" for suffix in ("png", "pdf", "svg", "txt", "tex")],
     ]
     assert {f"results/figures/e/{name}" for name in ("sweep.pdf", "gallery.txt")} <= {*outputs_of(plan, ["e"])}
     plan = planned({"e": {"axes": {"epoch": [3, 40]}, "figures": {"umap": {"epoch": 3}, "gallery": {"epoch": 40}}}})

@@ -9,9 +9,11 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 from cells import cells_of, make_cell, view_of
+from drawing import make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconpatch.results.figures.captions import write_caption
 from reconpatch.results.formats import to_html, to_latex, to_markdown
 from reconpatch.results.paper_view import paper_view
 from reconpatch.results.tables import Table, comparison_table
@@ -88,6 +90,17 @@ def test_latex_prints_names_as_they_are(tmp_path) -> None:
     for latex in (to_latex(None, [table], "a_name"), to_latex(view, [], "a_name")):
         text = re.sub(r"\s+", "", printed(latex, tmp_path))
         assert text.count(name) + text.count(name.replace("_", "")) >= 3
+
+
+@NEEDS_TEX
+def test_a_caption_for_latex_prints_names_as_they_are(tmp_path) -> None:
+    name = "x".join(f"a{c}b" for c in AWKWARD if c not in " \"'")
+    figure = tmp_path / "figures/a_table/histogram.pdf"
+    write_caption(figure, [make_record(category="metal_nut")], [name], [name])
+    latex = figure.with_suffix(".tex").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", "", printed("\\begin{figure*}" + latex + "\\end{figure*}", tmp_path))
+    assert text.count(name) + text.count(name.replace("_", "")) >= 2 and "metalnut" in text
+    assert r"\label{fig:a-table-histogram}" in latex
 
 
 @NEEDS_TEX
