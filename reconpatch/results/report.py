@@ -41,6 +41,7 @@ from reconpatch.results.thumbnails import (
 
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 MEGABYTE = 10**6
+CSS_DPI = 96  # px of a page in an inch
 TITLES: dict[Group, str] = {
     "disagreement": "The methods disagree",
     "false alarm": "False alarms",
@@ -55,12 +56,22 @@ def data_uri(path: Path) -> str:
     return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def figure(folder: Path, file: str) -> dict[str, str]:
-    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it."""
+def figure(folder: Path, file: str) -> dict[str, object]:
+    """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it.
+
+    `width` is that of a PNG as it is printed, in px of the page; an SVG has its own.
+    """
     _, experiment, *target, name = Path(file).parts
     about = ", ".join(part.replace("_", " ") for part in target) or experiment
     alt = f"{Path(name).stem} of {about}"
-    return {"uri": data_uri(folder / file), "caption": caption_of(folder, file), "alt": alt}
+    shows, *more = caption_of(folder, file)
+    width = None
+    if name.endswith(".png"):
+        from PIL import Image
+
+        with Image.open(folder / file) as image:
+            width = round(CSS_DPI * image.width / image.info.get("dpi", (CSS_DPI, CSS_DPI))[0])
+    return {"uri": data_uri(folder / file), "shows": shows, "more": more, "alt": alt, "width": width}
 
 
 def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, object]:

@@ -22,16 +22,14 @@ def write_caption(
     flag of the records; remarks. The text goes into a `.txt`; a `.tex` has it as a command `\\caption` with a label.
     """
     targets = list(dict.fromkeys(f"{r.category.replace('_', ' ')} ({r.dataset})" for r in records))
-    drawn_from = [f"Drawn from {', '.join(targets)}."] if targets else []
-    lines = [FIGURES[figure.stem].caption, *drawn_from, *facts_of(records, departures), *remarks]
+    drawn_from = f" Drawn from {', '.join(targets)}." if targets else ""
+    lines = [FIGURES[figure.stem].caption + drawn_from, *facts_of(records, departures), *remarks]
     said = [line for line in lines if line]
     write_text(caption_file(figure), "".join(f"{line}\n" for line in said))
     parts = figure.with_suffix("").parts
     label = "-".join(parts[parts.index("figures") + 1 :] if "figures" in parts else parts[-1:])
     latex = "\n".join(breakable(escaped(line)) for line in said)
-    text = (
-        f"% In a figure, below \\includegraphics.\n\\caption{{{latex}}}\n\\label{{fig:{label.replace('_', '-')}}}\n"
-    )
+    text = f"% In a figure, below \\includegraphics.\n\\caption{{{latex}}}\n\\label{{fig:{label.replace('_', '-')}}}\n"
     write_text(figure.with_suffix(".tex"), text)
 
 
@@ -68,12 +66,12 @@ def caption_file(figure: Path) -> Path:
     return figure.with_suffix(".txt")
 
 
-def caption_of(folder: Path, file: str) -> str:
-    """Folder of results, a figure in it, as `figures_of` names it -> its caption in one line.
+def caption_of(folder: Path, file: str) -> list[str]:
+    """Folder of results, a figure in it, as `figures_of` names it -> the lines of its caption, first what it shows.
 
     A figure without the file of its caption has the caption of its kind, and says that the rest is not known.
     """
     beside = caption_file(folder / file)
     if beside.is_file():
-        return " ".join(beside.read_text(encoding="utf-8").split())
-    return f"{FIGURES[Path(file).stem].caption} Its settings and remarks are not known: {beside.name} is missing."
+        return beside.read_text(encoding="utf-8").splitlines()
+    return [FIGURES[Path(file).stem].caption, f"Its settings and remarks are not known: {beside.name} is missing."]

@@ -225,7 +225,7 @@ def test_a_caption_says_what_is_drawn_and_every_flag(tmp_path) -> None:
     plain, flagged = record(), record("weights", "remark")
     departures = [f"epochs = {n} (paper 120)" for n in range(20)]
     save(draw_histogram(PLAIN), tmp_path / "figures/histogram.svg", [plain, flagged], departures, "One more thing.")
-    caption = caption_of(tmp_path, "figures/histogram.svg")
+    caption = " ".join(caption_of(tmp_path, "figures/histogram.svg"))
     for words in (
         "scaled to [0, 1]",
         "nut (mine)",
@@ -238,7 +238,7 @@ def test_a_caption_says_what_is_drawn_and_every_flag(tmp_path) -> None:
         assert words in caption
     assert "a flag of weights" in caption and "data: a flag of remark" in caption
     (tmp_path / "figures/histogram.txt").unlink()
-    assert "not known" in caption_of(tmp_path, "figures/histogram.svg")
+    assert "not known" in caption_of(tmp_path, "figures/histogram.svg")[1]
 
 
 @pytest.mark.parametrize(
