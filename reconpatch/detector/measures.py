@@ -63,8 +63,8 @@ class AtThreshold:
     detected_by_type: dict[str, Share]  # of each type of defect
 
     def title(self) -> str:
-        """Which threshold this is."""
-        return f"the threshold {'' if self.value is None else f'{self.value:.4g}, '}{self.source}"
+        """Its value, if it is known, and whose it is."""
+        return self.source if self.value is None else f"{self.value:.4g}, {self.source}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class InView:
 
     def text(self, missed: set[str] | None) -> str:
         """As one line of text; `missed` are the names of the defective images that the threshold does not find."""
-        text = f"{len(self.outside)} of {self.of} wholly, {len(self.partly)} partly; {self.seen:.1%} of the pixels that"
+        text = f"{len(self.outside)} of {self.of} wholly, {len(self.partly)} partly; {self.seen:.2%} of the pixels that"
         text += " masks mark are seen"
         if missed is not None and self.outside:
             text += f"; of {len(missed)} defects not found, {len(missed & {*self.outside})} lie wholly out of view"
@@ -154,9 +154,11 @@ class Evaluation:
     def lines(self) -> list[str]:
         """What is printed without `--json`."""
         lines = [f"{self.normal} normal and {self.anomalous} anomalous images, {self.masks} masks"]
-        lines += [f"  {METRICS[name].label}: {self.metric_text(name)}" for name in METRICS if name in self.metrics]
-        if len(self.type_auroc) > 1:
-            lines += [f"    image AUROC of {name}: {value:.4f}" for name, value in self.type_auroc.items()]
+        for name in METRICS:
+            if name in self.metrics:
+                lines.append(f"  {METRICS[name].label}: {self.metric_text(name)}")
+            if name == "image_auroc" and len(self.type_auroc) > 1:
+                lines += [f"    of {defect_type}: {value:.4f}" for defect_type, value in self.type_auroc.items()]
         if self.view is not None:
             lines.append(f"  defects out of view: {self.view.text(self.missed)}")
         if self.threshold is not None:
@@ -165,7 +167,7 @@ class Evaluation:
                 "  anomalous images found": self.threshold.detected,
             }
             groups |= {f"    of {name}": share for name, share in self.threshold.detected_by_type.items()}
-            lines.append(f"at {self.threshold.title()}:")
+            lines.append(f"at the threshold {self.threshold.title()}:")
             lines += [f"{name}: {share.text()}" for name, share in groups.items() if share]
         return lines
 

@@ -195,7 +195,7 @@ def histograms_by_type(scores: NDArray[np.float32], types: Sequence[str], thresh
     figure, axes = panel_grid(len(panels), 0.55, 1, sharex=True)
     for axis, (name, chosen) in zip(axes, panels.items(), strict=True):
         axis.hist(scores[chosen], bins=bins.tolist(), histtype="stepfilled", **(PLAIN if name == "good" else DEFECTIVE))
-        axis.set_title(f"{name} ({int(chosen.sum())})", loc="left", fontsize=7, pad=2)
+        axis.set_title(f"{name} ({int(chosen.sum())})", fontsize=7, pad=2)
         axis.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         if threshold is not None:
             axis.axvline(threshold, color="black", linestyle="--", linewidth=0.8)
