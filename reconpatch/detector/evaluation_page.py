@@ -280,9 +280,11 @@ def _pictures(groups: Sequence[Group], shown: Sequence[Shown], least: int) -> tu
     left, left_out = LIMIT, 0
     for n, *overlays in zip(wanted, *(each.overlays(wanted) for each in shown), strict=True):
         truth = shown[0].evaluation.truths[n]
-        made[n] = [_jpeg(each, truth, least) for each in overlays if each is not None and left > 0]
-        left -= sum(map(len, made[n]))
-        left_out += left <= 0
+        made[n] = [_jpeg(each, truth, least) for each in overlays if each is not None]
+        size = sum(map(len, made[n]))
+        if size > left:
+            made[n], size, left_out = [], 0, left_out + 1
+        left -= size
     return [[_image(n, shown, made[n]) for n in images] for images in chosen], left_out
 
 
