@@ -276,20 +276,21 @@ def _pictures(groups: Sequence[Group], shown: Sequence[Shown], least: int) -> tu
     """
     chosen = [group.images[:WORST] for group in groups]
     wanted = list(dict.fromkeys(n for row in range(WORST) for images in chosen for n in images[row : row + 1]))
-    made: dict[int, list[str]] = {}
+    made: dict[int, list[tuple[str, str]]] = {}  # number of an image -> letter of the model, picture
     left, left_out = LIMIT, 0
     for n, *overlays in zip(wanted, *(each.overlays(wanted) for each in shown), strict=True):
         truth = shown[0].evaluation.truths[n]
-        made[n] = [_jpeg(each, truth, least) for each in overlays if each is not None]
-        size = sum(map(len, made[n]))
+        drawn = zip(LETTERS, overlays, strict=False)
+        made[n] = [(letter, _jpeg(each, truth, least)) for letter, each in drawn if each is not None]
+        size = sum(len(uri) for _, uri in made[n])
         if size > left:
             made[n], size, left_out = [], 0, left_out + 1
         left -= size
     return [[_image(n, shown, made[n]) for n in images] for images in chosen], left_out
 
 
-def _image(n: int, shown: Sequence[Shown], pictures: Sequence[str]) -> dict[str, object]:
-    """Number of an image, models, its pictures -> what the page says of it."""
+def _image(n: int, shown: Sequence[Shown], pictures: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """Number of an image, models, its pictures with the letters of their models -> what the page says of it."""
     evaluation = shown[0].evaluation
     truth, name, view = evaluation.truths[n], evaluation.names[n], evaluation.view
     scores = []
@@ -298,10 +299,16 @@ def _image(n: int, shown: Sequence[Shown], pictures: Sequence[str]) -> dict[str,
         text = f"score {each.evaluation.scores.values[n]:.4g}" + ("" if cut is None else f", threshold {cut:.4g}")
         scores.append(text if len(shown) == 1 else f"{letter}: {text}")
     outside = "; the defect lies wholly out of view" if view is not None and name in view.outside else ""
+    letters = f"; shown: {', '.join(letter for letter, _ in pictures)}" if len(shown) > 1 and pictures else ""
     return {
-        "pictures": pictures,
-        "alt": f"{truth.defect_type}: {name}, with the anomaly map over it",
-        "caption": f"{name}: {truth.defect_type}; {'; '.join(scores)}{outside}",
+        "pictures": [
+            {
+                "uri": uri,
+                "alt": f"{truth.defect_type}: {name}, with the anomaly map{f' of {letter}' if letters else ''} over it",
+            }
+            for letter, uri in pictures
+        ],
+        "caption": f"{name}: {truth.defect_type}; {'; '.join(scores)}{outside}{letters}",
     }
 
 

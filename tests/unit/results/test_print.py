@@ -152,8 +152,8 @@ KINDS: dict[str, list[Callable[[SimpleNamespace], Figure]]] = {
     "effects": [draw_dots, draw_no_dots],
     "gains": [draw_dots],
     "ranks": [draw_ranks, draw_nothing_to_rank],
-    "histogram": [draw_histogram, draw_types],
-    "roc": [draw_roc, draw_roc_in_a_column],
+    "histogram": [draw_histogram],
+    "roc": [draw_roc],
     "qualitative": [draw_qualitative],
     "gallery": [draw_gallery],
     "umap": [draw_umap],
@@ -161,6 +161,7 @@ KINDS: dict[str, list[Callable[[SimpleNamespace], Figure]]] = {
     "curve": [draw_curve],
 }
 DRAWN = [(kind, draw) for kind, drawing in KINDS.items() for draw in drawing if kind != "gains"]
+DRAWN += [("histogram", draw_types), ("roc", draw_roc_in_a_column)]  # of the page of `reconpatch evaluate`
 
 
 def record(*kinds: str) -> Record:
