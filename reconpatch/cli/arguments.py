@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from reconpatch.cli import photographs, replication
+from reconpatch.cli import evaluation, photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
+from reconpatch.detector.truth import LEAST_GREY
 from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 Subparsers = argparse._SubParsersAction  # has no public name
@@ -41,7 +42,10 @@ exit status: 0 all images were scored, 3 some could not be read and were left ou
 examples:
   reconpatch evaluate model photos/test                      folders good/ and one for each type of defect
   reconpatch evaluate model photos/test --masks photos/ground_truth
-  reconpatch evaluate model photos/all --labels labels.csv   columns image,label and, if you like, mask
+  reconpatch evaluate model --labels labels.csv              columns image,label and, if you like, mask
+  reconpatch evaluate model photos/test --report page.html   with curves, histograms and the worst images
+  reconpatch evaluate found/scores.csv                       what predict wrote, without scoring again
+  reconpatch evaluate model other-model photos/test          compare two, also two scores.csv
 """,
     "show": "example:\n  reconpatch show model\n",
     "sample": "example:\n  reconpatch sample demo\n",
@@ -63,6 +67,17 @@ def whole_number(text: str) -> int:
     """Text -> an integer above 0; argparse's error for anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def mask_rule(text: str) -> int:
+    """any, half, or a number from 1 to 255 -> the grey value from which on masks mark a defect; argparse's error for
+    anything else.
+    """
+    if text in LEAST_GREY:
+        return LEAST_GREY[text]
+    if not text.isdecimal() or not 1 <= int(text) <= 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEAST_GREY)} and no number from 1 to 255")
     return int(text)
 
 
@@ -184,10 +199,23 @@ def add_evaluate(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch evaluate`."""
     does = "compare scores with the truth: metrics, and false alarms and detected defects at the threshold"
     p = _command(commands, "evaluate", does)
-    p.set_defaults(call=photographs.evaluate)
-    p.add_argument("model", type=Path, metavar="MODEL")
-    _add_images(p, "folders that hold a folder good and one for each type of defect")
-    p.add_argument("--labels", type=Path, metavar="FILE", help="CSV with columns image,label[,mask] instead of folders")
+    p.set_defaults(call=evaluation.evaluate)
+    p.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or a scores.csv that predict wrote")
+    p.add_argument(
+        "images",
+        type=Path,
+        nargs="*",
+        metavar="IMAGES",
+        help="folders that hold a folder good and one for each type of defect; the first may be a second MODEL, which "
+        "is compared with the other",
+    )
+    p.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV with columns image,label[,mask] instead of folders; without IMAGES it also says which images there "
+        "are, by paths from its folder",
+    )
     p.add_argument(
         "--good",
         action="append",
@@ -200,8 +228,22 @@ def add_evaluate(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         metavar="FOLDER",
         help="masks in the same folders, called <image>.* or <image>_mask.* (also _gt, _label; any case)",
     )
+    p.add_argument(
+        "--mask-rule",
+        type=mask_rule,
+        default=LEAST_GREY["any"],
+        metavar="RULE",
+        help="which grey values of a mask mark the defect: any (above 0, the default), half (128 and above), or a "
+        "number from which on they do",
+    )
     _add_threshold(p)
+    p.add_argument(
+        "--threshold-of", type=Path, metavar="MODEL", help="for a scores.csv: judge by the threshold of this model"
+    )
     p.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")
+    p.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write one HTML page, with figures and the worst images"
+    )
     _add_machine(p)
 
 

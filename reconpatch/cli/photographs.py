@@ -1,4 +1,4 @@
-"""The commands for your own photographs: fit, predict, evaluate, show and sample.
+"""The commands for your own photographs: fit, predict, show and sample; `evaluation` has evaluate.
 
 What costs seconds to import (PyTorch, matplotlib) is imported inside the commands, after the cheap checks.
 """
@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconpatch.cli.progress import Steps
-from reconpatch.data.layouts import NORMAL
-from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
 from reconpatch.detector.settings import Machine, checked
 from reconpatch.detector.threshold import Threshold
-from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
-from reconpatch.errors import ReconpatchError, Remark, listed, quote
-from reconpatch.files import check_writable, replacing, write_text
+from reconpatch.errors import ReconpatchError, Remark, quote
+from reconpatch.files import check_writable, replacing
 
 if TYPE_CHECKING:
     from reconpatch.detector.detector import Detector
@@ -129,8 +126,10 @@ def predict(given: argparse.Namespace) -> int:
         raise ReconpatchError(
             "the model has no threshold", where="--masks", fix="give --map-threshold, or fit with --hold-out 0.2"
         )
-    detector = load_detector(given, card)
-    options = PredictOptions(threshold, map_threshold, card.level, not given.no_overlays, given.masks)
+    detector = load_detector(given, given.model, card)
+    options = PredictOptions(
+        threshold, map_threshold, card.level, not given.no_overlays, given.masks, model=card.identity
+    )
     steps, began = Steps(), time.perf_counter()
     predictions = predict_photographs(detector, photographs, given.out, options, steps)
     steps.close()
@@ -177,53 +176,6 @@ def prediction_lines(
     elif threshold is not None:
         lines.append(f"threshold {threshold:.4g}, as given: its rate of false alarms is not known")
     return [*lines, *(measured.lines() if measured else [])]
-
-
-def evaluate(given: argparse.Namespace) -> None:
-    """Saved model, photographs whose truth is known -> metrics, and how often the threshold is right."""
-    if given.labels and (given.masks or given.good):
-        raise ReconpatchError(
-            "the file itself says which images are good, and its column mask where masks are",
-            where="--labels",
-            fix="leave out --good and --masks",
-        )
-    if given.out:
-        check_free(given.out, "give another --out, or remove it")
-        check_no_model(given.out, given.model, given.out.absolute().parent)
-    card = read_card(given.model)
-    photographs = photographs_in(given.images, None if given.labels else "evaluate")
-    truths = read_truths(given, photographs)
-    _, threshold, _ = choose_thresholds(given, card)
-    from reconpatch.detector.evaluate import evaluate as evaluate_photographs
-
-    detector, steps = load_detector(given, card), Steps()
-    evaluation = evaluate_photographs(detector, photographs, truths, threshold, steps)
-    steps.close()
-    print_remarks(evaluation.remarks)
-    text = json.dumps({"model": card.identity} | evaluation.to_json(), indent=1)
-    if given.out:
-        write_text(given.out, text + "\n")
-    print(text if given.json else "\n".join(evaluation.lines()))
-
-
-def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) -> list[Truth]:
-    """The truth of each photograph; remarks are printed if none is normal, and on masks of no photograph."""
-    if given.labels:
-        truths = truth_from_file(given.labels, photographs)
-    else:
-        truths = truth_from_folders(photographs, given.good or NORMAL, given.masks)
-        surplus = [f"{mask.parent.name}/{mask.name}" for mask in surplus_masks(photographs, truths)]
-        print_remarks(counted("masks of no image that was given", surplus))
-    if all(truth.label for truth in truths):
-        if given.labels:
-            types = ", ".join(listed(sorted({quote(truth.defect_type) for truth in truths}), 5))
-            names = ", ".join(sorted(GOOD_LABELS))
-            remark = f"the labels are {types}, and none of {names}; write good for the normal ones"
-        else:
-            names = ", ".join(sorted(given.good or NORMAL))
-            remark = f"no folder is called {names}; name your own with --good NAME"
-        print_remarks([f"no image is normal, because {remark}"])
-    return truths
 
 
 def sample(given: argparse.Namespace) -> None:
@@ -275,9 +227,9 @@ def choose_thresholds(given: argparse.Namespace, card: Card) -> tuple[Threshold 
     return chosen, chosen.value if chosen else None, map_threshold
 
 
-def load_detector(given: argparse.Namespace, card: Card) -> "Detector":
-    """Arguments, card of the model -> its detector."""
+def load_detector(given: argparse.Namespace, folder: Path, card: Card) -> "Detector":
+    """Arguments, folder of a model, its card -> its detector."""
     from reconpatch.detector.model_folder import load
 
     machine = checked(Machine, {name: getattr(given, name) for name in Machine.model_fields})
-    return load(given.model, machine, card)[0]
+    return load(folder, machine, card)[0]

@@ -1,6 +1,7 @@
 """From a decoded picture to its facts: how it is stored, what its pixels give cause to remark on, what a mask marks."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from reconpatch.data.decoding import Picture, mask_values
@@ -56,18 +57,30 @@ def _range_notes(rgb: Image.Image, deep: bool) -> list[str]:
     return notes
 
 
-def mask_facts(name: str, picture: Picture) -> MaskFacts:
-    """Name of a mask, its picture -> its facts. Raises ReconpatchError, without a place, for modes without a rule."""
+def mask_greys(picture: Picture) -> NDArray[np.uint8]:
+    """Picture of a mask -> (H, W) grey values: 0 where every channel is 0, 255 where white, else at least 1.
+
+    A mask whose values are 0 and 1, as programs write them that count in classes, is read as black and white. Raises
+    ReconpatchError, without a place, for modes without a rule.
+    """
     values = mask_values(picture.image)
+    if values.max() == 1 and np.asarray(picture.image).max() == 1:
+        return values * np.uint8(255)
+    return values
+
+
+def mask_facts(name: str, picture: Picture, least: int = 1) -> MaskFacts:
+    """Name of a mask, its picture, the grey value from which on a pixel is marked -> its facts. Raises what
+    `mask_greys` raises.
+    """
+    greys = mask_greys(picture)
+    values = greys >= least
     marked, (height, width) = int(np.count_nonzero(values)), values.shape
     notes = [EXTRA_BANDS] if picture.extra_bands else []
     notes += [MASK_ALPHA] if _has_alpha(picture.image) else []
     border = all(edge.all() for edge in (values[0], values[-1], values[:, 0], values[:, -1]))
     if values.size > marked and (marked > values.size / 2 or border):
         notes.append(INVERTED)
-    zero_or_one = (
-        values.max() == 1 and np.asarray(picture.image).max() == 1
-    )  # as programs write them that count in classes
-    between = 0 if zero_or_one else marked - int(np.count_nonzero(values == 255))
+    between = int(np.count_nonzero(greys)) - int(np.count_nonzero(greys == 255))
     notes += [MASK_JPEG] if between and picture.format in ("JPEG", "MPO") else []
     return MaskFacts(name, width, height, picture.orientation, marked, between, tuple(notes))

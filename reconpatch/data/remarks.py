@@ -60,7 +60,7 @@ class MaskFacts:
     width: int  # px, after the rotation in the EXIF data
     height: int
     orientation: int  # EXIF's; 1 is upright
-    marked: int  # px above 0
+    marked: int  # px on the defect
     between: int  # px above 0 and not white; 0 of a mask whose values are 0 and 1
     notes: tuple[str, ...] = ()
 
@@ -98,14 +98,14 @@ def mask_problems(
     return [ReconpatchError(what, where=path, fix=fix) for what, fix in problems]
 
 
-def counted(what: str, names: Sequence[str]) -> Iterator[str]:
-    """ "what: count (first, second, ...)", or nothing without names."""
+def counted(what: str, names: Sequence[str], most: int = 2) -> Iterator[str]:
+    """ "what: count (first, second, ...)" with at most `most` names, or nothing without names."""
     if names:
-        yield f"{what}: {len(names)} ({', '.join(map(quote, names[:2]))}{', ...' if len(names) > 2 else ''})"
+        yield f"{what}: {len(names)} ({', '.join(map(quote, names[:most]))}{', ...' if len(names) > most else ''})"
 
 
-def grouped(errors: Iterable[ReconpatchError]) -> list[str]:
-    """Errors of files -> a line for each problem, with its number and the first files where it has several."""
+def grouped(errors: Iterable[ReconpatchError], most: int = 2) -> list[str]:
+    """Errors of files -> a line for each problem, with its number and at most `most` files where it has several."""
     groups: dict[tuple[str, str], list[ReconpatchError]] = {}
     for error in errors:
         groups.setdefault((error.what, error.fix), []).append(error)
@@ -114,15 +114,16 @@ def grouped(errors: Iterable[ReconpatchError]) -> list[str]:
         if len(of_problem) == 1:
             lines.append(str(of_problem[0]))
         else:
-            lines += counted(f"{what}; {fix}" if fix else what, [error.where for error in of_problem])
+            lines += counted(f"{what}; {fix}" if fix else what, [error.where for error in of_problem], most)
     return lines
 
 
-def mask_remarks(masks: Sequence[tuple[MaskFacts, ImageFacts, int]]) -> Iterator[str]:
-    """Masks, each with its image and label -> what the rule "every value above 0 is a defect" hides."""
+def mask_remarks(masks: Sequence[tuple[MaskFacts, ImageFacts, int]], least: int = 1) -> Iterator[str]:
+    """Masks, each with its image and label -> what the rule "every value of at least `least` is a defect" hides."""
     grey = [mask for mask, _, _ in masks if mask.between and MASK_JPEG not in mask.notes]
-    between = f"masks with values between black and white, {sum(mask.between for mask in grey)} px in all, which count"
-    yield from counted(f"{between} as defects", [mask.name for mask in grey])
+    between = f"masks with values between black and white, {sum(mask.between for mask in grey)} px in all"
+    rule = "which count" if least == 1 else f"of which those of at least {least} count"
+    yield from counted(f"{between}, {rule} as defects", [mask.name for mask in grey])
     yield from counted("masks of the whole image", [m.name for m, _, _ in masks if m.marked == m.width * m.height])
     empty = [mask.name for mask, _, label in masks if label and not mask.marked]
     yield from counted("empty masks of defective images, whose pixels all count as normal", empty)

@@ -5,12 +5,16 @@ This room calls the same functions of `reconpatch.method` as the workflow, and n
 """
 
 __all__ = [
+    "comparison",
     "detector",
     "estimator",
     "evaluate",
+    "evaluation_page",
+    "measures",
     "model_folder",
     "photographs",
     "predict",
+    "scores_table",
     "settings",
     "threshold",
     "truth",

@@ -1,19 +1,21 @@
-"""Comparing a detector with the truth: metrics with intervals, and how often the threshold is right."""
+"""Scoring photographs whose truth is known: image and pixel metrics, and which defects the network can see at all."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from reconpatch.data.decoding import decode, read_file
-from reconpatch.data.images import View, load_mask
+from reconpatch.data.images import View
 from reconpatch.data.layouts import mask_names
-from reconpatch.data.pictures import mask_facts
+from reconpatch.data.pictures import mask_facts, mask_greys
 from reconpatch.data.remarks import (
     ImageFacts,
     MaskFacts,
+    counted,
     enlarged_remarks,
     grouped,
     image_remarks,
@@ -22,101 +24,18 @@ from reconpatch.data.remarks import (
     told_apart_by_files,
 )
 from reconpatch.detector.detector import Detector
+from reconpatch.detector.measures import Evaluation, InView, Scores, measure
 from reconpatch.detector.photographs import Photograph, load_with_facts
-from reconpatch.detector.threshold import share_interval
-from reconpatch.detector.truth import Truth
+from reconpatch.detector.truth import LEAST_GREY, Truth, marked
 from reconpatch.errors import ReconpatchError, listed, quote
 from reconpatch.experiments.costs import metrics_mb
 from reconpatch.experiments.stages import STAGES
-from reconpatch.method.bootstrap import interval, resamples
+from reconpatch.method.bootstrap import pixel_wins
 from reconpatch.method.features import read_ahead
-from reconpatch.method.metrics import METRICS, Metrics, image_metrics, pixel_metrics, resampled_images
-from reconpatch.rng import named_rng
+from reconpatch.method.metrics import pixel_metrics
 from reconpatch.runtime import MB, machine_mb
 
-RESAMPLES = 2000
-RESAMPLES_AT_ONCE = 100  # all at once would take as much memory as many maps
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many images of a group have scores above the threshold."""
-
-    above: int
-    of: int
-    interval: tuple[float, float]  # 95 %, of the probability
-
-    def text(self) -> str:
-        """As one line of text."""
-        low, high = self.interval
-        return f"{self.above} of {self.of}, {self.above / self.of:.1%} (95 % interval {low:.1%} to {high:.1%})"
-
-
-@dataclass(frozen=True)
-class AtThreshold:
-    """How often a threshold of image scores is right; None for a group without images."""
-
-    value: float
-    false_alarms: Share | None  # of normal images
-    detected: Share | None  # of anomalous images
-    detected_by_type: dict[str, Share]  # of each type of defect
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A detector compared with the truth."""
-
-    normal: int  # images
-    anomalous: int
-    masks: int
-    metrics: Metrics  # in [0, 1]; None where undefined
-    intervals: dict[str, tuple[float, float]]  # metric -> 95 %; empty without normal or without anomalous images
-    threshold: AtThreshold | None
-    remarks: list[str]  # what is odd in the photographs and masks
-
-    def to_json(self) -> dict[str, object]:
-        """What `--json` prints."""
-        content: dict[str, object] = {
-            "normal": self.normal,
-            "anomalous": self.anomalous,
-            "masks": self.masks,
-            "metrics": self.metrics,
-            "remarks": self.remarks,
-        }
-        content |= {f"{name}_interval": interval for name, interval in self.intervals.items()}
-        if self.threshold is not None:
-            at = asdict(self.threshold)
-            content["threshold"] = {
-                "value": at["value"],
-                "false_alarms": at["false_alarms"],
-                "found": at["detected"],
-                "found_by_kind": at["detected_by_type"],
-            }
-        return content
-
-    def lines(self) -> list[str]:
-        """What is printed without `--json`."""
-        lines = [f"{self.normal} normal and {self.anomalous} anomalous images, {self.masks} masks"]
-        for name, metric in METRICS.items():
-            if name not in self.metrics:
-                continue
-            value = self.metrics[name]
-            text = "undefined" if value is None else f"{value:.4f}"
-            if metric.threshold is not None:
-                text += ", at the threshold that is best for this truth"
-            if name in self.intervals:
-                low, high = self.intervals[name]
-                text += f" (95 % interval {low:.4f} to {high:.4f})"
-            lines.append(f"  {metric.label}: {text}")
-        if self.threshold is not None:
-            groups = {
-                "  false alarms": self.threshold.false_alarms,
-                "  anomalous images found": self.threshold.detected,
-            }
-            groups |= {f"    of {name}": share for name, share in self.threshold.detected_by_type.items()}
-            lines.append(f"at the threshold {self.threshold.value:.4g}:")
-            lines += [f"{name}: {share.text()}" for name, share in groups.items() if share]
-        return lines
+NAMES_OF_PROBLEM = 20  # files that are named with one problem
 
 
 def evaluate(
@@ -125,44 +44,57 @@ def evaluate(
     truths: Sequence[Truth],
     threshold: float | None,
     progress: Callable[[str, int, int], None],
+    *,
+    source: str = "as given",
+    least: int = LEAST_GREY["any"],
+    paired: bool = False,
 ) -> Evaluation:
     """Detector, N photographs, N truths, threshold of image scores -> Evaluation.
 
-    Pixel metrics are computed if every anomalous photograph has a mask; pixels of the padding do not count. Raises
-    ReconpatchError, before any photograph is scored, if photographs or masks cannot be read, if `reconpatch check`
-    would refuse a mask, if only some anomalous photographs have masks, and if memory is too small.
+    `source` says whose threshold it is, `least` is the grey value from which on masks mark a defect, and `paired` says
+    whether another evaluation will be compared with this one. Pixel metrics are computed if every anomalous photograph
+    has a mask; pixels of the padding do not count. Raises ReconpatchError, before any photograph is scored, if
+    photographs or masks cannot be read, if `reconpatch check` would refuse a mask, if only some anomalous photographs
+    have masks, and if memory is too small.
     """
-    labels = np.array([truth.label for truth in truths])
     masks_given = _count_masks(photographs, truths)
     side = detector.run.crop
     if masks_given:
         check_map_memory(len(photographs), side)
     remarks = check_files(
-        photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done)
+        photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done), least
     )
     enlargements: list[float] = []
+    seen_of = _Seen()
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
     shape = (len(photographs) if masks_given else 0, side, side)
-    maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
+    maps, masks, on_image = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
     for detection in detector(photographs):
         n = detection.number
         scores[n] = detection.score
         enlargements.append(detection.view.enlargement())
         if masks_given:
+            whole = whole_mask(truths[n], detection.view, least)
             maps[n] = detection.map
-            masks[n] = seen_mask(truths[n], detection.view)
-            counted[n] = detection.view.content(side)
+            masks[n] = seen_mask(whole, detection.view)
+            on_image[n] = detection.view.content(side)
+            if truths[n].label:
+                inside = np.isfinite(detection.view.back(detection.map))
+                seen_of.add(photographs[n].name, whole, inside, bool(masks[n].any()))
         progress("scoring", n + 1, len(photographs))
-    image_scores = scores.astype(np.float32)
-    metrics = image_metrics(image_scores, labels) | (pixel_metrics(maps, masks, counted) if masks_given else {})
-    return Evaluation(
-        normal=int((labels == 0).sum()),
-        anomalous=int(labels.sum()),
+    names = [each.name for each in photographs]
+    evaluation = measure(names, truths, Scores.above(scores, threshold, source))
+    remarks += [*enlarged_remarks(names, enlargements), *seen_of.remarks()]
+    if not masks_given:
+        return replace(evaluation, remarks=remarks)
+    return replace(
+        evaluation,
+        metrics=evaluation.metrics | pixel_metrics(maps, masks, on_image),
         masks=masks_given,
-        metrics=metrics,
-        intervals=_intervals(image_scores, labels),
-        threshold=None if threshold is None else at_threshold(scores, truths, threshold),
-        remarks=[*remarks, *enlarged_remarks([each.name for each in photographs], enlargements)],
+        view=seen_of.in_view(),
+        wins=pixel_wins(maps, masks, counted=on_image) if paired else None,
+        geometry=f"{side} px, aspect {detector.aspect}, resize {detector.run.resize}",
+        remarks=remarks,
     )
 
 
@@ -179,49 +111,60 @@ def _count_masks(photographs: Sequence[Photograph], truths: Sequence[Truth]) -> 
     return len(anomalous) - len(lacking)
 
 
-def _intervals(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
-    """(N,) scores, (N,) labels -> 95 % bootstrap interval of every image metric that has one; none of one label."""
-    intervals: dict[str, tuple[float, float]] = {}
-    if len(set(labels.tolist())) < 2:
-        return intervals
-    for name, metric in METRICS.items():
-        if metric.level == "image" and metric.interval:
-            rng = named_rng(0, "evaluate")  # the same resamples for every metric
-            draws = (resamples(labels, RESAMPLES_AT_ONCE, rng) for _ in range(RESAMPLES // RESAMPLES_AT_ONCE))
-            values = [resampled_images(metric, scores, labels, draw) for draw in draws]
-            low, high = interval(np.concatenate(values))
-            intervals[name] = low, high
-    return intervals
-
-
-def at_threshold(scores: Sequence[float] | NDArray[np.float64], truths: Sequence[Truth], value: float) -> AtThreshold:
-    """(N,) scores, N truths, threshold -> how many images of each group are above the threshold."""
-
-    def share(label: int, defect_type: str | None = None) -> Share | None:
-        group = [
-            score
-            for score, truth in zip(scores, truths, strict=True)
-            if truth.label == label and defect_type in (None, truth.defect_type)
-        ]
-        above = sum(bool(score > value) for score in group)
-        return Share(above, len(group), share_interval(above, len(group))) if group else None
-
-    types = sorted({truth.defect_type for truth in truths if truth.label})
-    by_type = {defect_type: found for defect_type in types if (found := share(1, defect_type))}
-    return AtThreshold(value, share(0), share(1), by_type)
-
-
-def seen_mask(truth: Truth, view: View) -> NDArray[np.bool_]:
-    """Truth, how its photograph is seen -> (size, size) bool, true on the defect; scaled by nearest neighbour.
+def whole_mask(truth: Truth, view: View, least: int = LEAST_GREY["any"]) -> NDArray[np.bool_]:
+    """Truth, how its photograph is seen, the grey value from which on a mask marks a defect -> (height, width) bool of
+    the photograph, true on the defect.
 
     Raises ReconpatchError if mask and photograph differ in size, because the files changed meanwhile.
     """
     if truth.mask is None:
-        return np.zeros((view.size, view.size), bool)
-    mask = load_mask(truth.mask)
-    if mask.size != (view.width, view.height):
+        return np.zeros((view.height, view.width), bool)
+    mask = marked(truth.mask, least)
+    if mask.shape != (view.height, view.width):
         raise ReconpatchError("changed while it was evaluated", where=truth.mask, fix="evaluate again")
-    return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+    return mask
+
+
+def seen_mask(whole: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
+    """(height, width) mask of a photograph, how this is seen -> mask in the map's shape, by nearest neighbour."""
+    square = view.square(Image.fromarray(np.where(whole, np.uint8(255), np.uint8(0))), "nearest")
+    return np.asarray((square == 255) & view.content(view.size))
+
+
+class _Seen:
+    """Which defects lie in what the network sees, collected mask by mask."""
+
+    def __init__(self) -> None:
+        self.of, self.marked, self.marked_inside = 0, 0, 0
+        self.outside: list[str] = []
+        self.partly: list[str] = []
+        self.lost: list[str] = []  # seen, but too small
+
+    def add(self, name: str, mask: NDArray[np.bool_], inside: NDArray[np.bool_], kept: bool) -> None:
+        """Name of an image, its (H, W) mask, (H, W) which pixels the network sees, whether any marked pixel is left at
+        the size at which it sees them.
+        """
+        if not mask.any():
+            return
+        pixels, seen = int(mask.sum()), int((mask & inside).sum())
+        self.of += 1
+        self.marked += pixels
+        self.marked_inside += seen
+        if seen == 0:
+            self.outside.append(name)
+        elif not kept:
+            self.lost.append(name)
+        if 0 < seen < pixels:
+            self.partly.append(name)
+
+    def in_view(self) -> InView:
+        """What was collected of at least one mask that marks something."""
+        return InView(self.of, self.outside, self.partly, self.marked_inside / max(1, self.marked))
+
+    def remarks(self) -> list[str]:
+        """What is odd."""
+        what = "defects so small that no pixel of them is left at the size that the network sees"
+        return list(counted(what, self.lost))
 
 
 @dataclass
@@ -231,6 +174,7 @@ class _Pair:
     problems: list[ReconpatchError]
     image: ImageFacts | None = None  # None if it cannot be read
     mask: MaskFacts | None = None  # None if there is none, or it cannot be read
+    marked_by_rule: dict[str, int] = field(default_factory=dict)  # px of the mask on the defect, by every rule
 
 
 def check_files(
@@ -239,31 +183,48 @@ def check_files(
     fitted_modes: Sequence[str],
     threads: int,
     progress: Callable[[int, int], None],
+    least: int = LEAST_GREY["any"],
 ) -> list[str]:
-    """Read N photographs and their masks whole, modes of the images that the detector was fitted to -> remarks on them.
+    """Read N photographs and their masks whole, modes of the images that the detector was fitted to, the grey value
+    from which on masks mark a defect -> remarks on them.
 
     The rules are those of `reconpatch check`. Raises one ReconpatchError that lists every file that cannot be read and
     every mask that cannot be used.
     """
     pairs: list[_Pair] = []
     of_each = zip(photographs, truths, strict=True)
-    for done, pair in enumerate(read_ahead(lambda each: _read_pair(*each), of_each, threads, 2 * threads), 1):
+    for done, pair in enumerate(read_ahead(lambda each: _read_pair(*each, least), of_each, threads, 2 * threads), 1):
         pairs.append(pair)
         progress(done, len(photographs))
     problems = [problem for pair in pairs for problem in pair.problems]
     if problems:
-        raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(grouped(problems))]))
+        raise ReconpatchError(
+            "\n".join(["problems of the images and masks:", *listed(grouped(problems, NAMES_OF_PROBLEM))])
+        )
     read = [(pair.image, pair.mask, truth.label) for pair, truth in zip(pairs, truths, strict=True) if pair.image]
     normal, anomalous = ([image for image, _, label in read if label == wanted] for wanted in (0, 1))
     return [
-        *mask_remarks([(mask, image, label) for image, mask, label in read if mask]),
+        *mask_remarks([(mask, image, label) for image, mask, label in read if mask], least),
+        *_rule_remarks([pair.marked_by_rule for pair in pairs if pair.mask]),
         *image_remarks([image for image, _, _ in read], fitted_modes),
         *told_apart_by_files("anomalous", anomalous, "normal", normal),
     ]
 
 
-def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
-    """A photograph with its truth -> what is found in it and in its mask."""
+def _rule_remarks(marked: Sequence[dict[str, int]]) -> Iterator[str]:
+    """Of every mask, px that it marks by each rule -> whether the rule matters."""
+    above, half = (sum(each[rule] for each in marked) for rule in ("any", "half"))
+    if above != half:
+        yield (
+            f"the rule for grey values matters: {above} px are above 0 (--mask-rule any), {half} of them at least "
+            f"{LEAST_GREY['half']} (--mask-rule half)"
+        )
+
+
+def _read_pair(photograph: Photograph, truth: Truth, least: int) -> _Pair:
+    """A photograph with its truth, the grey value from which on masks mark a defect -> what is found in it and in its
+    mask.
+    """
     pair, mask = _Pair([]), truth.mask
     try:
         pair.image = load_with_facts(photograph)[1]
@@ -273,12 +234,18 @@ def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
         return pair
     try:
         picture = decode(read_file(mask), mask)
-        pair.mask = mask_facts(f"{mask.parent.name}/{mask.name}", picture)
+        pair.mask = mask_facts(f"{mask.parent.name}/{mask.name}", picture, least)
+        greys = mask_greys(picture)
+        pair.marked_by_rule = {rule: int(np.count_nonzero(greys >= value)) for rule, value in LEAST_GREY.items()}
     except ReconpatchError as error:
         pair.problems.append(error.at(mask))
         return pair
     size = (pair.image.width, pair.image.height) if pair.image else None
-    pair.problems += mask_problems(pair.mask, mask, photograph.path, size, truth.label)
+    faint = bool(truth.label and not pair.mask.marked and pair.marked_by_rule["any"])
+    pair.problems += mask_problems(pair.mask, mask, photograph.path, size, truth.label, may_be_empty=faint)
+    if faint:
+        what = f"mask of a defective image has no value of at least {least}"
+        pair.problems.append(ReconpatchError(what, where=mask, fix="mark the defect in white, or change --mask-rule"))
     return pair
 
 

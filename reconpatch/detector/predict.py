@@ -23,6 +23,7 @@ from reconpatch.files import check_writable
 from reconpatch.method.features import read_ahead
 
 SCORES, UNFINISHED_SCORES = "scores.csv", "scores.part.csv"
+IDENTITY_SHOWN = 16  # digits of a model's identity
 PICTURE_FOLDERS = ("overlays", "masks")
 
 LONGEST_SIDE, SHORTEST_SIDE = 1280, 480  # px; limits of an overlay's longer side
@@ -43,6 +44,7 @@ class PredictOptions:
     level: float  # median of the maps of good images
     overlays: bool = True
     masks: bool = False
+    model: str = ""  # identity
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Prediction:
     width: int  # px of the photograph
     height: int
     seen: float  # share of the photograph's area that the network sees
+    threshold: float | None  # that was used, the same in all rows
+    model: str  # beginning of its identity, the same in all rows
 
 
 COLUMNS = tuple(Prediction.__dataclass_fields__)
@@ -143,7 +147,7 @@ def predict(
 
             def detections() -> Iterator[Detection]:
                 for detection in detector(photographs, leave_out):
-                    row = prediction(photographs[detection.number], detection, options.threshold)
+                    row = prediction(photographs[detection.number], detection, options)
                     predictions.rows.append(row)
                     seen.append((detection.facts, detection.view))
                     table.writerow(asdict(row))
@@ -162,8 +166,9 @@ def predict(
     return predictions
 
 
-def prediction(photograph: Photograph, detection: Detection, threshold: float | None) -> Prediction:
-    """Photograph, its detection, threshold of image scores -> its row of the table."""
+def prediction(photograph: Photograph, detection: Detection, options: PredictOptions) -> Prediction:
+    """Photograph, its detection, threshold and model from the options -> its row of the table."""
+    threshold = options.threshold
     peak_x, peak_y = detection.peak()
     return Prediction(
         image=csv_safe(photograph.name),
@@ -174,6 +179,8 @@ def prediction(photograph: Photograph, detection: Detection, threshold: float | 
         width=detection.view.width,
         height=detection.view.height,
         seen=round(detection.view.seen(), 4),
+        threshold=threshold,
+        model=options.model[:IDENTITY_SHOWN],
     )
 
 

@@ -7,11 +7,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.data.decoding import decode, read_file
 from reconpatch.data.layouts import EXTENSIONS, NORMAL, hidden, is_folder, mask_names, pair_masks, stem_of
+from reconpatch.data.pictures import mask_greys
 from reconpatch.detector.photographs import Photograph, csv_safe
-from reconpatch.errors import ReconpatchError, quote
+from reconpatch.errors import ReconpatchError, listed, quote
 
 GOOD_LABELS = NORMAL | {"0", "false"}  # labels of normal images in a file, in lower case
+LEAST_GREY = {"any": 1, "half": 128}  # name of a rule -> the grey value from which on a mask marks a defect
 NO_LABELS = {"", "nan", "<na>", "na", "n/a", "nat", "none", "null"}  # a missing value in tables, in lower case
 
 
@@ -124,6 +130,36 @@ def _images_in(folder: Path) -> list[Path]:
     """The images in a folder, without hidden ones; none if there is no such folder."""
     entries = folder.iterdir() if is_folder(folder) else ()
     return [path for path in entries if path.suffix.lower() in EXTENSIONS and not hidden(path.name)]
+
+
+def marked(mask: Path, least: int = LEAST_GREY["any"]) -> NDArray[np.bool_]:
+    """File of a mask, the grey value from which on it marks a defect -> (height, width) bool, true on the defect.
+
+    Raises ReconpatchError naming the file if it cannot be read.
+    """
+    picture = decode(read_file(mask), mask)
+    try:
+        return np.asarray(mask_greys(picture) >= least)
+    except ReconpatchError as error:
+        raise error.at(mask) from None
+
+
+def photographs_from_file(file: Path, *, must_exist: bool) -> list[Photograph]:
+    """CSV file with a column `image`, paths from the file's folder -> the photographs that it lists, in its order.
+
+    Raises ReconpatchError that lists the images that do not exist, if they must.
+    """
+    photographs = [Photograph(name, file.parent / name) for name in (str(row["image"]) for _, row in _rows(file))]
+    if not photographs:
+        raise ReconpatchError("lists no images", where=file)
+    if must_exist and (missing := [quote(each.name) for each in photographs if not each.path.is_file()]):
+        raise ReconpatchError(
+            f"{len(missing)} of {len(photographs)} images do not exist, as paths from the folder of the file: "
+            f"{', '.join(listed(missing, 10))}",
+            where=file,
+            fix="correct the paths; or give the folders of the images, too, and write each image as in scores.csv",
+        )
+    return photographs
 
 
 def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth]:

@@ -43,9 +43,12 @@ def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
     return Wins(pairs.astype(np.float32), positive.astype(np.float64), negative.astype(np.float64))
 
 
-def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins:
+def pixel_wins(
+    maps: Floats, masks: NDArray[np.bool_], bins: int = 4096, counted: NDArray[np.bool_] | None = None
+) -> Wins:
     """((N, H, W) maps, (N, H, W) masks) -> wins of the pixels, from histograms of every image.
 
+    Pixels that are not `counted`, (N, H, W), are no negatives; all of the masks' must be counted.
     The histograms have a bin at every cut and one between every two cuts. The cuts are bins / 2 quantiles of the
     positives and as many of the negatives, of all images, so high scores, where the positives are, are resolved as
     finely as the rest. Ties at a cut stay ties; up to bins / 2 positives and as many negatives are counted exactly.
@@ -60,9 +63,10 @@ def pixel_wins(maps: Floats, masks: NDArray[np.bool_], bins: int = 4096) -> Wins
         raise ReconpatchError(f"masks {masks.shape} of {masks.dtype}: must be boolean, (images, height, width)")
     if bins < 4:
         raise ReconpatchError(f"bins {bins}: must be at least 4")
-    cuts = np.union1d(_quantiles(maps[masks], bins // 2), _quantiles(maps[~masks], bins // 2))
+    normal = ~masks if counted is None else counted & ~masks
+    cuts = np.union1d(_quantiles(maps[masks], bins // 2), _quantiles(maps[normal], bins // 2))
     positive = np.stack([_histogram(m[mask], cuts) for m, mask in zip(maps, masks, strict=True)])
-    negative = np.stack([_histogram(m[~mask], cuts) for m, mask in zip(maps, masks, strict=True)])
+    negative = np.stack([_histogram(m[each], cuts) for m, each in zip(maps, normal, strict=True)])
     positives, negatives = positive.sum(1), negative.sum(1)
     negative = np.cumsum(negative, 1) - negative / 2  # negatives below each bin, and half of those in it
     return Wins((positive @ negative.T).astype(np.float32), positives, negatives)

@@ -4,7 +4,8 @@
 `selection` adds the oracle, `summary` counts wins over categories, `defects` looks at each type of defect, `statistics`
 tests, `tables` turns all of it into text, `paper_view` into the form of the paper's tables, `formats` writes both.
 `figures` draws, `thumbnails` holds small pictures of test images, and `report` puts everything into one page, which
-`overview` sums up. The pipeline and the command line use the modules named here; nothing in this room computes scores.
+`overview` sums up; `page` is what this page shares with that of `reconpatch evaluate`. The pipeline, the detector and
+the command line use the modules named here; nothing in this room computes scores.
 """
 
-__all__ = ["figures", "make_table", "report", "tables", "thumbnails"]
+__all__ = ["figures", "make_table", "page", "report", "tables", "thumbnails"]

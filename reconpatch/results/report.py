@@ -3,11 +3,8 @@
 The workflow imports this module in every job, so what takes long to import is imported where it is used.
 """
 
-import base64
-import hashlib
 import itertools
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from reconpatch.files import write_text
 from reconpatch.records.provenance import CodeState, code_state
 from reconpatch.records.record import read_record
 from reconpatch.results.figures.captions import caption_of
+from reconpatch.results.page import anchor, data_uri, render_page
 from reconpatch.results.thumbnails import (
     GAP,
     LIMIT,
@@ -51,11 +49,6 @@ TITLES: dict[Group, str] = {
 }
 
 
-def data_uri(path: Path) -> str:
-    """Image file -> data URI."""
-    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def figure(folder: Path, file: str) -> dict[str, object]:
     """Figure file `figures/<experiment>/[<data set>/<category>/]<kind>.<suffix>` -> what the page shows of it.
 
@@ -71,7 +64,13 @@ def figure(folder: Path, file: str) -> dict[str, object]:
 
         with Image.open(folder / file) as image:
             width = round(CSS_DPI * image.width / image.info.get("dpi", (CSS_DPI, CSS_DPI))[0])
-    return {"uri": data_uri(folder / file), "shows": shows, "more": more, "alt": alt, "width": width}
+    return {
+        "uri": data_uri((folder / file).read_bytes(), MIME[Path(file).suffix]),
+        "shows": shows,
+        "more": more,
+        "alt": alt,
+        "width": width,
+    }
 
 
 def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, object]:
@@ -96,7 +95,7 @@ def category_images(file: Thumbnails, shown: Sequence[Thumbnail]) -> dict[str, o
                 }
             )
     return {
-        "anchor": _anchor(f"images-{file.dataset}-{file.category}"),
+        "anchor": anchor(f"images-{file.dataset}-{file.category}"),
         "dataset": file.dataset,
         "category": file.category,
         "summary": f"{total} test images; {counts}. Thresholds: {thresholds}.",
@@ -122,16 +121,6 @@ def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
     }
 
 
-def _anchor(name: str) -> str:
-    """Name of an experiment -> the name of its place on the page, apart from those of other parts of the page."""
-    return "of-" + re.sub(r"\W", "-", name)
-
-
-def _hash(text: str) -> str:
-    """Text of a script -> what allows it, and no other, to run on the page."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
 def render(
     folder: Path,
     shown: Sequence[Section],
@@ -146,20 +135,15 @@ def render(
     `absent` maps reasons why experiments, or parts of them, were not planned to their names; `missing` names planned
     results that are not there, `stale` records that do not count.
     """
-    from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
     from reconpatch.method.metrics import METRICS
     from reconpatch.results.comparison import VERDICTS
     from reconpatch.results.overview import LEADING, overview
 
-    environment = Environment(
-        loader=PackageLoader("reconpatch.results", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["anchor"] = _anchor
     content = [
         {
-            "name": _anchor(section["name"]),
+            "name": anchor(section["name"]),
             "title": section["title"],
             "table": Markup((folder / section["table"]).read_text(encoding="utf-8")),  # noqa: S704, escaped by its template
             "figures": [figure(folder, file) for file in section["figures"]],
@@ -167,11 +151,8 @@ def render(
         for section in shown
     ]
     kept = within_limit(thumbnails)
-    script = environment.get_template("report.js.j2").render()
-    return environment.get_template("report.html.j2").render(
-        style=Markup(environment.get_template("report.css.j2").render()),  # noqa: S704, our own
-        script=Markup(script),  # noqa: S704, our own
-        script_hash=_hash(script),
+    return render_page(
+        "report.html.j2",
         overview=overview(folder, shown, stale),
         leading=METRICS[LEADING].label,
         verdicts=VERDICTS,

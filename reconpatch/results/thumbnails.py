@@ -134,6 +134,24 @@ def counted(groups: Iterable[Group]) -> dict[Group, int]:
     return {group: counts[group] for group in GROUPS if counts[group]}
 
 
+def outlined(image: "NDArray[np.uint8]", mask: "NDArray[np.bool_]") -> "NDArray[np.uint8]":
+    """((H, W, 3) image, mask of the same scene in another size) -> the image with an outline on the mask's outer side.
+
+    A defect of a few pixels does not vanish: a pixel of the image is defective where any pixel below it is.
+    """
+    import numpy as np
+    from matplotlib.colors import to_rgb
+    from scipy.ndimage import binary_dilation
+
+    from reconpatch.results.figures.maps import GROUND_TRUTH
+
+    rows, columns = (np.arange(full) * side // full for full, side in zip(mask.shape, image.shape, strict=False))
+    small, result = np.zeros(image.shape[:2], bool), image.copy()
+    np.maximum.at(small, (rows[:, None], columns[None, :]), mask)
+    result[binary_dilation(small, iterations=2) & ~small] = np.round(255 * np.array(to_rgb(GROUND_TRUTH)))
+    return result
+
+
 def picture(
     image: "NDArray[np.uint8]", mask: "NDArray[np.bool_]", maps: Sequence["NDArray[np.float32]"],
     limits: Sequence[tuple[float, float]],
@@ -143,19 +161,9 @@ def picture(
     """
     import numpy as np
     from matplotlib import colormaps
-    from matplotlib.colors import to_rgb
     from PIL import Image
-    from scipy.ndimage import binary_dilation
 
-    from reconpatch.results.figures.maps import GROUND_TRUTH
-
-    photograph = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)).copy()
-    # A defect of a few pixels must not vanish: a pixel of the thumbnail is defective where any pixel below it is.
-    rows, columns = (np.arange(size) * SIDE // size for size in mask.shape)
-    small = np.zeros((SIDE, SIDE), bool)
-    np.maximum.at(small, (rows[:, None], columns[None, :]), mask)
-    outline = np.round(255 * np.array(to_rgb(GROUND_TRUTH)))
-    photograph[binary_dilation(small, iterations=2) & ~small] = outline.astype(np.uint8)
+    photograph = outlined(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)), mask)
     colours = colormaps["plasma"]
     panels = [photograph]
     for each, (low, high) in zip(maps, limits, strict=True):

@@ -63,7 +63,11 @@ RUN = {
     "--size 160 --aspect stretch --epochs 10": "saved in demo/model",
     "reconpatch show demo/model": "threshold",
     "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "demo/found/scores.csv",
-    "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel AUROC",
+    "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth --report demo/page.html": "AUPRO",
+    "reconpatch evaluate demo/found/scores.csv": "of the column anomalous",
+    "reconpatch fit demo/brick/train/good --out demo/patchcore --method patchcore --backbone tf_efficientnet_lite0 "
+    "--weights embedded --size 160 --aspect stretch": "saved in demo/patchcore",
+    "reconpatch evaluate demo/patchcore demo/model demo/brick/test --masks demo/brick/ground_truth": "McNemar",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
 PLANNED = {

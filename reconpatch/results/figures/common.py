@@ -5,6 +5,7 @@ adds the height that titles, labels and legends take, and writes the figure for 
 """
 
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal, get_args
@@ -140,6 +141,17 @@ def save(figure: Figure, path: Path, records: Sequence[Record], departures: Sequ
             figure.savefig(destination, format=suffix, metadata=METADATA[suffix])
     plt.close(figure)
     write_caption(path, records, departures, [*remarks, *filter(None, [note(figure)])])
+
+
+@in_print_style
+def svg(figure: Figure, marks: Sequence[str] = ()) -> bytes:
+    """Figure, what it says of itself along its right edge -> the SVG of it, for a page; and close it."""
+    _mark(figure, marks)
+    _lay_out(figure)
+    stream = BytesIO()
+    figure.savefig(stream, format="svg", metadata=METADATA["svg"])
+    plt.close(figure)
+    return stream.getvalue()
 
 
 def _mark(figure: Figure, marks: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Figures of test images with their anomaly maps, and histograms of image scores."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ MAXIMUM["markeredgewidth"] = 0.5
 PLAIN: dict[str, Any] = {"color": NORMAL}
 # Hatched, so that it is told apart in grey and does not hide what is behind it.
 DEFECTIVE: dict[str, Any] = {"facecolor": "none", "edgecolor": ANOMALOUS, "hatch": "//////", "linewidth": 0.8}
+TYPES_SHOWN = 12  # types of defects with a histogram of their own
 COLUMNS, NARROW = 7, 3  # images in a row: at most; in a figure of one column's width, and at least
 
 
@@ -175,8 +177,39 @@ def histogram(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], 
 
 
 @in_print_style
-def curves(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], methods: Sequence[str]) -> Figure:
-    """((N,) scores per method, (N,) labels, methods' names) -> ROC and precision-recall curves of image scores.
+def histograms_by_type(scores: NDArray[np.float32], types: Sequence[str], threshold: float | None) -> Figure:
+    """((N,) scores, N types of defects, "good" of normal images, threshold of image scores) -> a histogram of each type
+    over one axis, normal images first, then the types with most images; a dashed line at the threshold.
+
+    Beyond TYPES_SHOWN panels the types with fewest images are drawn together.
+    """
+    count = Counter(types)
+    order = sorted(count, key=lambda name: (name != "good", -count[name], name))
+    apart = order if len(order) <= TYPES_SHOWN else order[: TYPES_SHOWN - 1]
+    panels = {name: np.array([each == name for each in types]) for name in apart}
+    if rest := order[len(apart) :]:
+        panels[f"{len(rest)} other types"] = np.array([each in rest for each in types])
+    ends = [float(scores.min()), float(scores.max()), *([] if threshold is None else [threshold])]
+    low, high = min(ends), max(ends)
+    bins = np.linspace(low, high if high > low else low + 1, 41)
+    figure, axes = panel_grid(len(panels), 0.55, 1, sharex=True)
+    for axis, (name, chosen) in zip(axes, panels.items(), strict=True):
+        axis.hist(scores[chosen], bins=bins.tolist(), histtype="stepfilled", **(PLAIN if name == "good" else DEFECTIVE))
+        axis.set_title(f"{name} ({int(chosen.sum())})", fontsize=7, pad=2)
+        axis.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        if threshold is not None:
+            axis.axvline(threshold, color="black", linestyle="--", linewidth=0.8)
+    axes[-1].set_xlabel("image score" + ("" if threshold is None else "; dashed: threshold"))
+    axes[len(axes) // 2].set_ylabel("images")
+    return figure
+
+
+@in_print_style
+def curves(
+    scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], methods: Sequence[str], per_row: int = 2
+) -> Figure:
+    """((N,) scores per method, (N,) labels, methods' names, panels in a row) -> ROC and precision-recall curves of
+    image scores.
 
     Grey: what scores without any information give. Without images of both kinds there are no curves, and the figure
     says so. Raises ReconpatchError for more methods than colours.
@@ -184,7 +217,7 @@ def curves(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], met
     from sklearn.metrics import precision_recall_curve, roc_curve  # heavy, and only this figure needs it
 
     index = series_index(methods, "choose fewer runs under `figures`")
-    figure, (roc, recall) = panel_grid(2, 1.0)
+    figure, (roc, recall) = panel_grid(2, 1.0, per_row)
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     recall.set(xlabel="recall", ylabel="precision", title="precision and recall")
     both = 0 < labels.sum() < len(labels)

@@ -2,8 +2,8 @@ import argparse
 
 import pytest
 
-from reconpatch.cli import photographs
-from reconpatch.cli.arguments import EXAMPLES, make_parser, number, setting, whole_number
+from reconpatch.cli import evaluation, photographs
+from reconpatch.cli.arguments import EXAMPLES, make_parser, mask_rule, number, setting, whole_number
 from reconpatch.experiments.run import DEFAULTS
 
 
@@ -11,6 +11,7 @@ def test_values() -> None:
     pairs = {"sigma=0.5": 0.5, "levels=[1, 2]": [1, 2], "teacher_norm=true": True, "epoch=null": None, "a=b=c": "b=c"}
     assert {text: setting(text)[1] for text in pairs} == pairs
     assert whole_number("12") == 12 and number("1e-3") == 0.001 and number("-2") == -2
+    assert [mask_rule(text) for text in ("any", "half", "1", "255")] == [1, 128, 1, 255]
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ def test_values() -> None:
         (setting, ["sigma", "=3", "", "a=[1", "a=!!python/object/apply:os.getcwd []"]),
         (whole_number, ["0", "-1", "1.5", "", "one", "1e3", " 1", "+1"]),
         (number, ["nan", "inf", "-inf", "1e999"]),
+        (mask_rule, ["0", "256", "-1", "most", "1.5", ""]),
     ],
 )
 def test_values_that_are_refused(read, texts) -> None:
@@ -39,7 +41,8 @@ def test_help_of_fit_shows_the_papers_settings(capsys) -> None:
 @pytest.mark.parametrize("line", [e for text in EXAMPLES.values() for e in text.splitlines() if e.startswith("  r")])
 def test_the_examples_parse(line) -> None:
     command = line.strip().split("   ")[0].split()
-    assert make_parser().parse_args(command[1:]).call is getattr(photographs, command[1])
+    module = evaluation if command[1] == "evaluate" else photographs
+    assert make_parser().parse_args(command[1:]).call is getattr(module, command[1])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_the_examples_parse(line) -> None:
         *("fit photos --out m --weights file", "fit photos --out m --aspect square", "fit photos --out m --set sigma"),
         *("predict m photos", "predict m photos --out o --threshold nan", "predict m photos --out o --threads 0"),
         "predict m photos --out o --threshold 1 --false-alarms 0.1",
-        *("evaluate m", "evaluate m photos --device gpu", "show", "show a b", "compare a", ""),
+        *("evaluate", "evaluate m photos --device gpu", "show", "show a b", "compare a", ""),
     ],
 )
 def test_wrong_usage_ends_with_2(line, capsys) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from products import SETTINGS, product, write_products
 from running import ROOT
 from sklearn.metrics import roc_auc_score
 
-from reconpatch.cli.main import main
 from reconpatch.detector.estimator import ReConPatch
 from reconpatch.detector.model_folder import read_card
 from reconpatch.errors import ReconpatchError
@@ -25,38 +23,6 @@ from reconpatch.errors import ReconpatchError
 OPTIONS = ["--backbone", "resnet10t", "--weights", "random", "--size", "32", "--dim", "16", "--coreset", "0.1"]
 OPTIONS += ["--epochs", "2", "--device", "cpu", "--threads", "1", *(f"--set={k}={v}" for k, v in SETTINGS.items())]
 HERE = ["--device", "cpu", "--threads", "1"]
-
-
-@pytest.fixture(scope="session")
-def look(tmp_path_factory) -> Path:
-    """test/good and test/scratch, with masks/ beside test."""
-    folder = tmp_path_factory.mktemp("commands")
-    write_products(folder / "test/good", 4, start=100)
-    write_products(folder / "test/scratch", 3, start=200, defect=True)
-    (folder / "masks/scratch").mkdir(parents=True)
-    mask = np.zeros((40, 52), np.uint8)
-    mask[20:28, 26:34] = 255
-    for n in range(200, 203):
-        Image.fromarray(mask).save(folder / f"masks/scratch/{n}_mask.png")
-    return folder / "test"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """The command line with these arguments -> exit status, what stdout and stderr hold."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reconpatch", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        status, printed = end.value.code, capsys.readouterr()
-        if isinstance(status, str):  # as the interpreter does
-            assert status.startswith("error: ") and "Traceback" not in status and printed.out == ""
-            return 1, printed.out, status
-        return int(status or 0), printed.out, printed.err
-
-    return run
 
 
 def table(file: Path) -> list[dict[str, str]]:
@@ -241,7 +207,8 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
     assert status == 0 and out.startswith("4 normal and 3 anomalous images, 3 masks\n") and "scoring: 7 in" in err
     content = json.loads((tmp_path / "found.json").read_text())
     assert content.keys() == {
-        *("model", "normal", "anomalous", "masks", "metrics", "remarks", "image_auroc_interval", "threshold")
+        *("model", "normal", "anomalous", "masks", "metrics", "remarks", "image_auroc_interval", "threshold"),
+        *("image_auroc_by_kind", "out_of_view"),
     }
     scores = ReConPatch.load(saved, device="cpu", threads=1).anomaly_scores(look)
     assert content["metrics"]["image_auroc"] == pytest.approx(roc_auc_score([0] * 4 + [1] * 3, scores))
@@ -276,6 +243,13 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
         (["evaluate", "MODEL", "LOOK", "--masks", "NOTHING"], "no such folder of masks"),
         (["evaluate", "MODEL", "LOOK", "--masks", "GOOD", "--labels", "FILE"], "--labels"),
         (["evaluate", "MODEL", "GOOD"], "lies in no folder"),
+        (["evaluate", "MODEL"], "none are given"),
+        (["evaluate", "MODEL", "LOOK", "--report", "THERE/scores.csv"], "exists already"),
+        (["evaluate", "MODEL", "LOOK", "--report", "MODEL/page.html"], "in the folder of a model"),
+        (["evaluate", "MODEL", "MODEL", "LOOK", "--threshold", "1"], "no common scale"),
+        (["evaluate", "MODEL", "LOOK", "--threshold-of", "MODEL"], "--threshold-of"),
+        (["evaluate", "THERE/scores.csv"], "no columns image and score"),
+        (["evaluate", "THERE/scores.csv", "--false-alarms", "0.1"], "--false-alarms"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -67,6 +67,19 @@ def test_pixel_wins_of_few_pixels_are_exact(seed, decimals) -> None:
 
 
 @settings(max_examples=20)
+@given(seeds, st.sampled_from([None, 0]))
+def test_pixels_that_do_not_count_win_and_lose_nothing(seed, decimals) -> None:
+    """Against a loop over the pixels that count, whatever the map says elsewhere."""
+    maps, masks = draw_maps(seed, 4, 6, decimals)
+    counted = masks | (np.random.default_rng(seed).random(masks.shape) < 0.6)
+    apart = [[each[on] for each, on in zip(of, counted, strict=True)] for of in (maps, masks)]
+    for outside in (-9, 9):
+        wins = pixel_wins(np.where(counted, maps, np.float32(outside)), masks, counted=counted)
+        assert np.array_equal(wins.pairs, pairs_by_loop(*apart))
+        assert np.array_equal(wins.negatives, (counted & ~masks).sum((1, 2)))
+
+
+@settings(max_examples=20)
 @given(seeds, st.sampled_from([4, 8, 16, 64]), st.sampled_from([None, 1]), st.booleans())
 def test_binning_errs_within_its_bound(seed, bins, decimals, spread) -> None:
     """Also for scores of very different magnitudes: bins follow ranks, not values."""

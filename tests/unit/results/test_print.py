@@ -28,7 +28,17 @@ from reconpatch.results.figures.common import ANOMALOUS, COLOURS, NORMAL, ONE_CO
 from reconpatch.results.figures.dots import Dot, dots
 from reconpatch.results.figures.effects import gains_of
 from reconpatch.results.figures.embedding import positions, scatter
-from reconpatch.results.figures.maps import GROUND_TRUTH, THRESHOLD, Example, curves, gallery, histogram, qualitative
+from reconpatch.results.figures.maps import (
+    GROUND_TRUTH,
+    THRESHOLD,
+    TYPES_SHOWN,
+    Example,
+    curves,
+    gallery,
+    histogram,
+    histograms_by_type,
+    qualitative,
+)
 from reconpatch.results.figures.ranks import ranks
 from reconpatch.results.figures.sweeps import Series, curve, sweep
 
@@ -89,8 +99,17 @@ def draw_histogram(case: SimpleNamespace) -> Figure:
     return histogram(*scored(case))
 
 
+def draw_types(case: SimpleNamespace) -> Figure:
+    types = list(itertools.islice(itertools.cycle(["good", *case.settings]), 40))
+    return histograms_by_type(scored(case)[0][0], types, 0.7)
+
+
 def draw_roc(case: SimpleNamespace) -> Figure:
     return curves(*scored(case))
+
+
+def draw_roc_in_a_column(case: SimpleNamespace) -> Figure:
+    return curves(*scored(case), per_row=1)
 
 
 def examples(case: SimpleNamespace, count: int, maps_of_each: int) -> list[Example]:
@@ -142,6 +161,7 @@ KINDS: dict[str, list[Callable[[SimpleNamespace], Figure]]] = {
     "curve": [draw_curve],
 }
 DRAWN = [(kind, draw) for kind, drawing in KINDS.items() for draw in drawing if kind != "gains"]
+DRAWN += [("histogram", draw_types), ("roc", draw_roc_in_a_column)]  # of the page of `reconpatch evaluate`
 
 
 def record(*kinds: str) -> Record:
@@ -348,6 +368,23 @@ def test_gains_are_sorted_by_category_with_the_means_apart() -> None:
     assert {dot.series for dot in both["image_auroc"]} == {"ReConPatch, epoch 1/1", "ReConPatch, epoch 1/3"}
     with pytest.raises(ReconpatchError, match="no gain over PatchCore"):
         gains_of(gain_cells().drop(columns="gain"), ["epoch"], ["run-1/1"])
+
+
+def test_histograms_by_type_count_every_image_once(rng) -> None:
+    """Good ones first, then the types with most images; the rarest share a panel; all over one axis."""
+    types = ["good"] * 9 + [f"type {n}" for n in range(TYPES_SHOWN + 3) for _ in range(n + 1)]
+    scores = rng.random(len(types)).astype(np.float32)
+    figure = histograms_by_type(scores, types, 0.5)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["good (9)", f"type {TYPES_SHOWN + 2} ({TYPES_SHOWN + 3})"] and len(titles) == TYPES_SHOWN
+    assert titles[-1] == f"5 other types ({1 + 2 + 3 + 4 + 5})"
+    for axes, title in zip(figure.axes, titles, strict=True):
+        corners = axes.patches[0].get_path().vertices  # of the outline of the bars
+        heights = [y for (x, y), (right, _) in zip(corners[1::2], corners[2::2], strict=False) if right > x]
+        assert sum(heights) == int(title.split("(")[1].rstrip(")"))
+        assert [line.get_xdata()[0] for line in axes.lines] == [0.5]
+        assert axes.get_xlim() == figure.axes[0].get_xlim()
+    assert len(histograms_by_type(np.ones(3, np.float32), ["good", "a", "a"], None).axes) == 2
 
 
 def test_roc_and_precision_over_recall_against_counting(rng) -> None:

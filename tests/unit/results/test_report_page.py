@@ -215,4 +215,6 @@ def test_printed_it_is_whole(page: Page, tmp_path: Path) -> None:
     for words in ("A note of the plain table.", "All values", "The caption that lies beside", "Judged rightly"):
         assert words in text, words
     assert "Filter rows" not in text and "↕" not in text
-    assert not page.locator("#of-plain > figure > details.notes").evaluate("each => each.open")  # folded again afterwards
+    assert not page.locator("#of-plain > figure > details.notes").evaluate(
+        "each => each.open"
+    )  # folded again afterwards
