@@ -8,6 +8,7 @@ __all__ = [
     "detector",
     "estimator",
     "evaluate",
+    "export",
     "model_folder",
     "photographs",
     "predict",
