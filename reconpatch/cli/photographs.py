@@ -1,4 +1,4 @@
-"""The commands for your own photographs: fit, predict, evaluate, show and sample.
+"""The commands for your own photographs: fit, predict, evaluate, show, export and sample.
 
 What costs seconds to import (PyTorch, matplotlib) is imported inside the commands, after the cheap checks.
 """
@@ -224,6 +224,35 @@ def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) ->
             remark = f"no folder is called {names}; name your own with --good NAME"
         print_remarks([f"no image is normal, because {remark}"])
     return truths
+
+
+def export(given: argparse.Namespace) -> None:
+    """Saved model -> one file for another runtime, after its results were compared with the model's."""
+    check_writable(given.out.absolute().parent)
+    check_no_model(given.out, given.model, given.out.absolute().parent)
+    card = read_card(given.model)
+    chosen, threshold, map_threshold = choose_thresholds(given, card)
+    photographs = photographs_in(given.check, "predict") if given.check else []
+    from reconpatch.detector.export import KEY, check_format, export_detector, parts  # imports torch: seconds
+    from reconpatch.detector.model_folder import load
+
+    check_format(given.format, given.out)
+    detector, _ = load(given.model, checked(Machine, {"device": "cpu", "threads": given.threads}), card)
+    parity = export_detector(
+        detector,
+        card,
+        given.out,
+        given.format,
+        threshold=chosen or threshold,
+        map_threshold=map_threshold,
+        photograph=given.photograph,
+        check=photographs,
+    )
+    files = [str(each) for each in parts(given.out)]
+    if given.json:
+        print(json.dumps({"model": card.identity, "files": files, "facts": KEY, "parity": asdict(parity)}, indent=1))
+    else:
+        print(f"saved in {' and '.join(files)}\n{parity.sentence()}")
 
 
 def sample(given: argparse.Namespace) -> None:

@@ -89,13 +89,14 @@ class Graph(nn.Module):
         parts = list(level_parts(levels, self.weights))
         stops = [*(each.start for each in self.weights[1:]), self.weights[-1].stop]
         alone = [part[..., : stop - each.start] for part, each, stop in zip(parts, self.weights, stops, strict=True)]
-        return torch.cat(alone, -1).flatten(0, 2).half().float()
+        return rounded(torch.cat(alone, -1).flatten(0, 2))
 
     def represent(self, patches: Tensor) -> Tensor:
         """(P, C) patch features -> (P, D), as `Representation` does."""
         if self.f is not None:
             return nn.functional.linear(patches, *self.f)
-        return patches.unflatten(1, (self.run.dim, -1)).mean(2)
+        # Not a mean over an axis of two: OpenVINO 2026.4 computes that wrongly.
+        return nn.functional.avg_pool1d(patches[:, None], patches.shape[1] // self.run.dim)[:, 0]
 
     def scores(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """(N * H * W, D) represented patches -> (N,) image scores, (N, H, W) patch scores for the map.
@@ -123,6 +124,15 @@ class Graph(nn.Module):
         if self.run.distance != "squared":
             to_around = to_around.sqrt()
         return -torch.expm1((nearest - to_around.logsumexp(1)).clamp(max=0))
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Float32 values -> the same to the eleven digits of float16, as Veltkamp splits a number.
+
+    OpenVINO leaves out a conversion to float16 and back, and scores then differ by 1e-4.
+    """
+    large = values * (2**13 + 1)
+    return large - (large - values)
 
 
 def graph_of(detector: Detector, seen: View) -> Graph:
@@ -220,11 +230,11 @@ def open_onnx(file: Path, threads: int) -> Runtime:
 
 
 def write_openvino(graph: Graph, facts: str, file: Path) -> None:
-    """Write OpenVINO's .xml, and the .bin of the same name beside it."""
+    """Write OpenVINO's .xml, and the .bin of the same name beside it. The facts lie below `framework`."""
     import openvino
 
-    model = openvino.convert_model(io.BytesIO(onnx_model(graph, facts).SerializeToString(deterministic=True)))
-    model.set_rt_info(facts, [KEY])
+    # Not openvino.convert_model, which reports its use to the makers of OpenVINO.
+    model = openvino.Core().read_model(onnx_model(graph, facts).SerializeToString(deterministic=True))
     openvino.save_model(model, str(file), compress_to_fp16=False)
 
 
@@ -245,13 +255,14 @@ def open_openvino(file: Path, threads: int) -> Runtime:
 def write_torchscript(graph: Graph, facts: str, file: Path) -> None:
     """Write a TorchScript file. What it notes of the code and its place on this machine is left out."""
     traced = torch.jit.trace(graph, example(graph), check_trace=False, _store_inputs=False)
-    content = io.BytesIO(traced.save_to_buffer(_extra_files={KEY: facts}))
-    reader, writer = torch._C.PyTorchFileReader(content), torch._C.PyTorchFileWriter(str(file))
+    content, shorter = io.BytesIO(traced.save_to_buffer(_extra_files={KEY: facts})), io.BytesIO()
+    reader, writer = torch._C.PyTorchFileReader(content), torch._C.PyTorchFileWriter(shorter)
     for name in reader.get_all_records():
         if not name.endswith(".debug_pkl") and not name.startswith(".data/"):
             record = reader.get_record(name)
             writer.write_record(name, record, len(record))
     writer.write_end_of_file()
+    file.write_bytes(shorter.getvalue())
 
 
 def open_torchscript(file: Path, threads: int) -> Runtime:
@@ -431,7 +442,6 @@ def facts_of(
 ) -> dict[str, Any]:
     """Card, view of the photographs, their size if the file is for one, thresholds -> what the file says of itself."""
     run = card.run
-    uncertain = isinstance(threshold, Threshold)
     facts: dict[str, Any] = {
         "schema_version": SCHEMA,
         "model": card.identity,
@@ -451,10 +461,13 @@ def facts_of(
         "aspect": card.aspect,
         "interpolation": run.interpolation,
         "photograph": photograph,
-        "threshold": threshold.value if isinstance(threshold, Threshold) else threshold,
+        "threshold": threshold,
         "map_threshold": map_threshold,
-        "false_alarms": asdict(threshold) | {"sentence": threshold.sentence()} if uncertain else None,  # type: ignore
+        "false_alarms": None,
     }
+    if isinstance(threshold, Threshold):
+        facts |= {"threshold": threshold.value}
+        facts |= {"false_alarms": asdict(threshold) | {"sentence": threshold.sentence()}}
     if run.weights == "random":
         facts["remark"] = "the network's weights are random, not trained: for tests only"
     return facts
