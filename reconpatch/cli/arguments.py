@@ -16,8 +16,8 @@ from reconpatch.experiments.run import DEFAULTS, RunSettings
 Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
-    "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the replication of "
-    "the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
+    "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
+    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
     "`reconpatch COMMAND --help` says more."
 )
 

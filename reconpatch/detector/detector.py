@@ -60,9 +60,7 @@ def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
     return seen.square(image, run.interpolation), seen, facts
 
 
-def backbone_of(
-    network: nn.Module, weights: dict[str, str], run: Run, device: str, portable: bool = False
-) -> Backbone:
+def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str, portable: bool = False) -> Backbone:
     """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone,
     `portable` as in `fused_inference.prepare`. The network itself is changed.
     """

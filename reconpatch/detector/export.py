@@ -285,8 +285,7 @@ FORMATS = {
 
 
 def check_format(name: str, file: Path) -> None:
-    """Format, file to be written -> ReconpatchError if the name does not fit, the file exists, or a package is missing.
-    """
+    """Format, file to be written -> ReconpatchError if the name does not fit, the file exists, or a package is missing."""
     kind = FORMATS[name]
     if file.suffix != kind.suffix:
         raise ReconpatchError(f"the name must end in {kind.suffix}", where=f"--out {file}")
@@ -448,10 +447,7 @@ def facts_of(
         "method": run.method,
         "backbone": run.backbone,
         "weights": card.weights.model_dump(),
-        "input": {
-            "images": f"uint8 (N, {seen.size}, {seen.size}, 3): RGB, prepared with size, resize, aspect and "
-            "interpolation below"
-        },
+        "input": f"images: uint8 (N, {seen.size}, {seen.size}, 3), RGB",
         "outputs": {
             "score": "float32 (N,): image score, anomalous above threshold",
             "map": "float32 (N, H, W): anomaly map of the input's pixels, anomalous above map_threshold",
@@ -460,7 +456,9 @@ def facts_of(
         "resize": run.resize,
         "aspect": card.aspect,
         "interpolation": run.interpolation,
-        "photograph": photograph,
+        "photograph": photograph,  # px (width, height) of the photographs; None: of any size
+        "scaled": None if card.aspect == "crop" else seen.scaled,  # px (width, height); None: by `resize`
+        "padding": padding_of(seen),  # rows above and below, columns left and right
         "threshold": threshold,
         "map_threshold": map_threshold,
         "false_alarms": None,
@@ -471,3 +469,11 @@ def facts_of(
     if run.weights == "random":
         facts["remark"] = "the network's weights are random, not trained: for tests only"
     return facts
+
+
+def padding_of(seen: View) -> list[tuple[int, int]]:
+    """View -> as `numpy.pad` takes it: rows above and below, columns left and right, no channels."""
+    before = [max(-shift, 0) for shift in seen.offset]
+    after = [max(shift + seen.size - length, 0) for shift, length in zip(seen.offset, seen.scaled, strict=True)]
+    columns, rows = zip(before, after, strict=True)
+    return [rows, columns, (0, 0)]

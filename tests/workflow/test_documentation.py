@@ -64,6 +64,7 @@ RUN = {
     "reconpatch show demo/model": "threshold",
     "reconpatch predict demo/model demo/brick/test --out demo/found --masks": "demo/found/scores.csv",
     "reconpatch evaluate demo/model demo/brick/test --masks demo/brick/ground_truth": "pixel AUROC",
+    "reconpatch export demo/model --out demo/model.onnx": "saved in demo/model.onnx",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
 PLANNED = {
