@@ -285,7 +285,7 @@ FORMATS = {
 
 
 def check_format(name: str, file: Path) -> None:
-    """Format, file to be written -> ReconpatchError if the name does not fit, the file exists, or a package is missing."""
+    """Format, file to write -> ReconpatchError if its name does not fit, it exists, or a package is missing."""
     kind = FORMATS[name]
     if file.suffix != kind.suffix:
         raise ReconpatchError(f"the name must end in {kind.suffix}", where=f"--out {file}")

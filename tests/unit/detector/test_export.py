@@ -184,7 +184,7 @@ def test_a_network_that_an_exporter_refuses_is_named(model, saved, tmp_path, mon
         raise RuntimeError("operator not known")
 
     monkeypatch.setitem(FORMATS, "torchscript", replace(FORMATS["torchscript"], write=refuse))
-    with pytest.raises(ReconpatchError, match="resnet10t: cannot be exported to torchscript .*operator not known"):
+    with pytest.raises(ReconpatchError, match=r"resnet10t: cannot be exported to torchscript .*operator not known"):
         export_detector(model.detector_, read_card(saved), tmp_path / "model.pt", "torchscript")
 
 
