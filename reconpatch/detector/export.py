@@ -25,7 +25,7 @@ from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.model_folder import Card
 from reconpatch.detector.photographs import Source, name_of
 from reconpatch.detector.threshold import Threshold
-from reconpatch.device import repeating
+from reconpatch.device import repeating, torch_threads
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
 from reconpatch.files import replacing
@@ -270,7 +270,7 @@ def open_torchscript(file: Path, threads: int) -> Runtime:
     module = torch.jit.load(file, "cpu")
 
     def run(images: NDArray[np.uint8]) -> Results:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(threads):
             score, maps = module(torch.from_numpy(images))
         return score.numpy(), maps.numpy()
 
