@@ -37,7 +37,7 @@ lint: .venv/ready
 
 lock: .venv/ready ## re-resolve the lock and environment.yml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
-		--group dev --extra cluster pyproject.toml --output-file requirements.lock
+		--group dev --extra cluster --extra export pyproject.toml --output-file requirements.lock
 	$(BIN)/python .ci/conda_environment.py > environment.yml
 
 clean:

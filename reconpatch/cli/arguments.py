@@ -17,8 +17,8 @@ from reconpatch.experiments.run import DEFAULTS, RunSettings
 Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
-    "Find defects on your own photographs (fit, predict, evaluate, show, sample), or plan and check the replication of "
-    "the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
+    "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
+    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
     "`reconpatch COMMAND --help` says more."
 )
 
@@ -48,6 +48,12 @@ examples:
   reconpatch evaluate model other-model photos/test          compare two, also two scores.csv
 """,
     "show": "example:\n  reconpatch show model\n",
+    "export": """\
+examples:
+  reconpatch export model --out model.onnx
+  reconpatch export model --out model.onnx --check photos/test
+  reconpatch export model --format openvino --out model.xml --photograph 1600x1200
+""",
     "sample": "example:\n  reconpatch sample demo\n",
 }
 
@@ -81,6 +87,15 @@ def mask_rule(text: str) -> int:
     return int(text)
 
 
+def two_sides(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> both in px; argparse's error for anything else."""
+    width, _, height = text.partition("x")
+    try:
+        return whole_number(width), whole_number(height)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT in px, for example 1600x1200") from None
+
+
 def number(text: str) -> float:
     """Text -> a finite number; argparse's error for anything else."""
     if not math.isfinite(value := float(text)):
@@ -92,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="reconpatch", description=DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_fit, add_predict, add_evaluate, add_show, add_sample):
+    for add in (add_fit, add_predict, add_evaluate, add_show, add_export, add_sample):
         add(commands)
     for add in (add_plan, add_check, add_download, add_compare, add_verify, add_schemas):
         add(commands)
@@ -252,7 +267,39 @@ def add_show(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     p = _command(commands, "show", "check a saved model and print what it is and how it was made")
     p.set_defaults(call=photographs.show)
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_json(p)
+
+
+def add_export(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch export`."""
+    does = "write a saved model as one file for other programs, which need neither this package nor PyTorch"
+    p = _command(commands, "export", does)
+    p.set_defaults(call=photographs.export)
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file: .onnx, .xml or .pt")
+    p.add_argument(
+        "--format",
+        choices=["onnx", "openvino", "torchscript"],
+        default="onnx",
+        help="onnx: an .onnx file; openvino: an .xml file and a .bin file beside it; torchscript: a .pt file, which "
+        "needs PyTorch (default: onnx)",
+    )
+    p.add_argument(
+        "--photograph",
+        type=two_sides,
+        metavar="WIDTHxHEIGHT",
+        help="px of the photographs that the file is for; only where the aspect keeps their shape or pads",
+    )
+    p.add_argument(
+        "--check",
+        type=Path,
+        action="append",
+        metavar="IMAGES",
+        help="photographs whose results are compared with those of predict (default: made-up images; repeatable)",
+    )
+    _add_threshold(p)
+    _add_threads(p)
+    _add_json(p)
 
 
 def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -285,7 +332,7 @@ def _add_images(p: argparse.ArgumentParser, help_text: str) -> None:
 def _add_machine(p: argparse.ArgumentParser) -> None:
     """Options that change speed and output, not results."""
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-    p.add_argument("--threads", type=whole_number, help="processor cores to use (default: OMP_NUM_THREADS, or all)")
+    _add_threads(p)
     p.add_argument(
         "--batch-images",
         type=whole_number,
@@ -293,6 +340,14 @@ def _add_machine(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"images per pass; more need more memory (default: {BATCH_IMAGES})",
     )
+    _add_json(p)
+
+
+def _add_threads(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--threads", type=whole_number, help="processor cores to use (default: OMP_NUM_THREADS, or all)")
+
+
+def _add_json(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 

@@ -1,4 +1,4 @@
-"""The commands for your own photographs: fit, predict, show and sample; `evaluation` has evaluate.
+"""The commands for your own photographs: fit, predict, show, export and sample; `evaluation` has evaluate.
 
 What costs seconds to import (PyTorch, matplotlib) is imported inside the commands, after the cheap checks.
 """
@@ -176,6 +176,35 @@ def prediction_lines(
     elif threshold is not None:
         lines.append(f"threshold {threshold:.4g}, as given: its rate of false alarms is not known")
     return [*lines, *(measured.lines() if measured else [])]
+
+
+def export(given: argparse.Namespace) -> None:
+    """Saved model -> one file for another runtime, after its results were compared with the model's."""
+    check_writable(given.out.absolute().parent)
+    check_no_model(given.out, given.model, given.out.absolute().parent)
+    card = read_card(given.model)
+    chosen, threshold, map_threshold = choose_thresholds(given, card)
+    photographs = photographs_in(given.check, "predict") if given.check else []
+    from reconpatch.detector.export import KEY, check_format, export_detector, parts  # imports torch: seconds
+    from reconpatch.detector.model_folder import load
+
+    check_format(given.format, given.out)
+    detector, _ = load(given.model, checked(Machine, {"device": "cpu", "threads": given.threads}), card)
+    parity = export_detector(
+        detector,
+        card,
+        given.out,
+        given.format,
+        threshold=chosen or threshold,
+        map_threshold=map_threshold,
+        photograph=given.photograph,
+        check=photographs,
+    )
+    files = [str(each) for each in parts(given.out)]
+    if given.json:
+        print(json.dumps({"model": card.identity, "files": files, "facts": KEY, "parity": asdict(parity)}, indent=1))
+    else:
+        print(f"saved in {' and '.join(files)}\n{parity.sentence()}")
 
 
 def sample(given: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ __all__ = [
     "estimator",
     "evaluate",
     "evaluation_page",
+    "export",
     "measures",
     "model_folder",
     "photographs",

@@ -60,13 +60,13 @@ def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
     return seen.square(image, run.interpolation), seen, facts
 
 
-def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str) -> Backbone:
-    """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone. The
-    network itself is changed.
+def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str, portable: bool = False) -> Backbone:
+    """Network from `load_network` with the source and digest of its weights, parameters, cpu or cuda -> Backbone,
+    `portable` as in `fused_inference.prepare`. The network itself is changed.
     """
     if run.batch_norm == "probed":
         probe(network, run.crop)
-    return prepare_backbone(network, weights, device, run.precision)
+    return prepare_backbone(network, weights, device, run.precision, portable)
 
 
 @dataclass

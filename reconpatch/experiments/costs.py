@@ -350,8 +350,8 @@ def bank_gpu(sizes: Sizes) -> float:
 
 
 def search_gpu(sizes: Sizes) -> float:
-    """The bank as it is and centred, and the distances of a block of it to the patches of an image."""
-    return (2 * sizes.used * sizes.dim + min(PAIRS, sizes.grid**2 * sizes.used)) * 4 / MB
+    """The centred bank, and the distances of a block of it to the patches of an image."""
+    return (sizes.used * sizes.dim + min(PAIRS, sizes.grid**2 * sizes.used)) * 4 / MB
 
 
 # --- time: each returns seconds of work on one core, and the part of them that is dense -------------------------------

@@ -146,13 +146,17 @@ def probe(net: nn.Module, side: int) -> None:
     net.eval()
 
 
-def prepare_backbone(net: nn.Module, facts: dict[str, str], device: str, precision: str) -> Backbone:
-    """Network and facts from `load_network` -> Backbone on one device. The network itself is changed."""
+def prepare_backbone(
+    net: nn.Module, facts: dict[str, str], device: str, precision: str, portable: bool = False
+) -> Backbone:
+    """Network and facts from `load_network` -> Backbone on one device, `portable` as in `prepare`. The network itself
+    is changed.
+    """
     net.requires_grad_(False).eval().to(torch.device(device)).to(memory_format=torch.channels_last)
     cfg: dict[str, Any] = net.model.pretrained_cfg  # type: ignore[union-attr, assignment]
     dtype = PRECISIONS[precision]
     with torch.inference_mode():
-        net = prepare(net, dtype)
+        net = prepare(net, dtype, portable)
     mean, std = (torch.tensor(cfg[key], device=device)[:, None, None] for key in ("mean", "std"))
     return Backbone(net, mean, std, facts, device, dtype)
 

@@ -97,8 +97,9 @@ class JoinedConvolution(nn.Module):
         return out
 
 
-def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Frozen float32 network in eval mode, on its device -> the same in this precision, faster.
+def prepare(net: nn.Module, dtype: torch.dtype = torch.float32, portable: bool = False) -> nn.Module:
+    """Frozen float32 network in eval mode, on its device -> the same in this precision, faster. If it is to be
+    `portable`, no step of it needs oneDNN, so that it can be exported.
 
     Both take (B, 3, H, W). In float32 outputs agree up to rounding. That is tried on noise: a network that cannot be
     traced, takes no images of 64 px or gives something else once rewritten comes back as it was but for the precision.
@@ -113,7 +114,7 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         expected = Shapes(traced).run(noise), net(noise)
         fold(traced)
         traced = traced.to(dtype)
-        if device.type == "cpu" and joins(dtype):
+        if device.type == "cpu" and joins(dtype) and not portable:
             join(traced)
         traced.delete_all_unused_submodules()
         traced.recompile()

@@ -10,7 +10,7 @@ The mean of every channel over the neighbourhood is the same pooling to as many 
 embedding `concat` lays these means of all levels end to end, and pools them to `dim` values if these are fewer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -94,9 +94,20 @@ def patch_features(
     """
     b, _, h, w = levels[0].shape
     features = levels[0].new_empty((b, h, w, dim), dtype=dtype)
-    parts = level_weights(tuple(level.shape[1] for level in levels), patch_size, level_dim, dim, levels[0].device)
-    stop, before = 0, features
-    for level, weights in zip(levels, parts, strict=True):
+    weights = level_weights(tuple(level.shape[1] for level in levels), patch_size, level_dim, dim, levels[0].device)
+    for each, part in zip(weights, level_parts(levels, weights), strict=True):
+        features[..., each.start : each.stop] = part
+    return features
+
+
+def level_parts(levels: Sequence[Tensor], weights_of_levels: Sequence[LevelWeights]) -> Iterator[Tensor]:
+    """(B, C_l, H_l, W_l) per level, the weights of each -> per level (B, H, W, stop - start) on the grid of the first.
+
+    Where the outputs of a level begin before those of the level before it stop, its part holds the whole sum there.
+    """
+    h, w = levels[0].shape[-2:]
+    stop, before = 0, levels[0]
+    for level, weights in zip(levels, weights_of_levels, strict=True):
         part = pooled_level(level, weights)
         if part.shape[-2:] != (h, w):
             # F.interpolate's own operator: with deterministic algorithms on a GPU it would take a slow detour for the
@@ -106,6 +117,5 @@ def patch_features(
         shared = stop - weights.start  # windows of the last pooling may span two levels
         if shared:
             part[..., :shared] += before[..., -shared:]
-        features[..., weights.start : weights.stop] = part
         stop, before = weights.stop, part
-    return features
+        yield part

@@ -1,12 +1,12 @@
 """Search for the nearest rows of a memory bank, exact to rounding: through faiss, or in PyTorch on a GPU that faiss
-cannot use.
+cannot use, and in exported models.
 """
 
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from threadpoolctl import threadpool_info
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import PAIRS
 from reconpatch.runtime import forked, visible_devices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = NDArray[np.float32]
 Engine = Literal["faiss on a GPU", "PyTorch on a GPU", "faiss on the CPU"]
@@ -119,6 +122,8 @@ class FaissSearch:
 class TorchSearch:
     """A search in PyTorch: blocks of the bank, one matrix product each, and the least k so far.
 
+    Bank and queries are centred first. That does not change distances, and makes the rounding errors smaller.
+
     The products find the rows: |b|^2 - 2qb, less the |q|^2 that all rows have in common. The distances to the rows that
     are found are then computed from differences, so they are not subject to the cancellation in the products.
     """
@@ -129,22 +134,30 @@ class TorchSearch:
         import torch
 
         self.device, self.pairs = device, pairs
-        self.bank = torch.from_numpy(np.ascontiguousarray(patches, np.float32)).to(device)
-        self.mean = self.bank.mean(0)  # does not change distances, and makes the rounding errors smaller
-        self.centred = self.bank - self.mean
-        self.norms = torch.einsum("md,md->m", self.centred, self.centred)
+        bank = torch.from_numpy(np.ascontiguousarray(patches, np.float32)).to(device)
+        self.mean = bank.mean(0)
+        self.bank = bank - self.mean
+        self.norms = torch.einsum("md,md->m", self.bank, self.bank)
 
     def __call__(self, queries: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """As `Search`."""
         import torch
 
         q = torch.from_numpy(np.ascontiguousarray(queries, np.float32)).to(self.device)
-        doubled = (q - self.mean) * -2
-        size = max(k, self.pairs // max(1, len(q)))
+        distances, rows = self.nearest(q, k, max(k, self.pairs // max(1, len(q))))
+        distances, order = distances.sort(dim=1, stable=True)
+        return distances.cpu().numpy(), rows.gather(1, order).cpu().numpy()
+
+    def nearest(self, queries: "Tensor", k: int, size: int) -> "tuple[Tensor, Tensor]":
+        """(N, D), k, rows of the bank in a block -> ((N, k) distances, (N, k) rows of the bank), not quite in order."""
+        import torch
+
+        q = queries - self.mean
+        doubled = q * -2
         least: Any = None
         for start in range(0, len(self.bank), size):
             block = slice(start, start + size)
-            products = torch.addmm(self.norms[block], doubled, self.centred[block].T)
+            products = torch.addmm(self.norms[block], doubled, self.bank[block].T)
             values, rows = products.topk(min(k, products.shape[1]), dim=1, largest=False)
             rows += start
             if least is not None:
@@ -152,7 +165,5 @@ class TorchSearch:
                 values, chosen = values.topk(min(k, values.shape[1]), dim=1, largest=False)
                 rows = rows.gather(1, chosen)
             least = values, rows
-        rows = least[1]
-        distances = torch.stack([(q - self.bank[column]).square_().sum(1) for column in rows.T], 1).sqrt_()
-        distances, order = distances.sort(dim=1, stable=True)
-        return distances.cpu().numpy(), rows.gather(1, order).cpu().numpy()
+        found: Tensor = least[1]
+        return torch.stack([(q - self.bank[column]).square_().sum(1) for column in found.T], 1).sqrt_(), found

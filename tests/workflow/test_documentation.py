@@ -68,6 +68,7 @@ RUN = {
     "reconpatch fit demo/brick/train/good --out demo/patchcore --method patchcore --backbone tf_efficientnet_lite0 "
     "--weights embedded --size 160 --aspect stretch": "saved in demo/patchcore",
     "reconpatch evaluate demo/patchcore demo/model demo/brick/test --masks demo/brick/ground_truth": "McNemar",
+    "reconpatch export demo/model --out demo/model.onnx": "saved in demo/model.onnx",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
 PLANNED = {
