@@ -10,7 +10,7 @@ import yaml
 from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
-from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
+from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, FOLDS, HOLD_OUT, MANY_IMAGES
 from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 Subparsers = argparse._SubParsersAction  # has no public name
@@ -145,14 +145,28 @@ def _add_threshold_of_fit(p: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=number,
         metavar="SHARE",
-        help=f"share of the images kept for the threshold; 0: no threshold (default: {HOLD_OUT:g})",
+        help="share of the images that is kept out of the memory bank for the threshold; 0: no threshold (default: "
+        f"{HOLD_OUT:g} from {MANY_IMAGES} images on, --folds {FOLDS} below)",
+    )
+    p.add_argument(
+        "--folds",
+        type=whole_number,
+        metavar="K",
+        help="take the threshold from all images instead, each left out of a memory bank once in K folds",
+    )
+    p.add_argument(
+        "--group",
+        metavar="folder|FILE.csv|REGEX",
+        help="images that belong together, as those of a day or lot, and are left out together: those of a folder, "
+        "those with the same group in a file with the columns image,group, or those in whose names the first bracket "
+        "of a regular expression finds the same",
     )
     p.add_argument(
         "--calibrate",
         type=Path,
         action="append",
         metavar="IMAGES",
-        help="other good images for the threshold, instead of --hold-out (repeatable)",
+        help="other good images for the threshold, instead of --hold-out and --folds (repeatable)",
     )
     p.add_argument(
         "--false-alarms",

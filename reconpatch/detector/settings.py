@@ -1,5 +1,6 @@
 """The options of `fit` that are no parameters of a run, typed as the configuration is, and the run that all make."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +16,10 @@ from reconpatch.experiments.value_types import NUMBER, BelowOne, Positive, Secti
 from reconpatch.runtime import threads_here
 
 ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
-HOLD_OUT = 0.2  # share of the images that is kept for the threshold
+FOLDS = 5  # for the threshold, where there are few images
+HOLD_OUT = 0.2  # share of the images, where there are many
+# From so many different images on, a fifth of them is held out: that shows a rate of 1 %, and its interval is exact.
+MANY_IMAGES = 500
 FALSE_ALARM_RATE = 0.05  # share of good images that may be called anomalous
 BATCH_IMAGES = 8  # per forward pass
 
@@ -24,7 +28,10 @@ OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # 
 
 SIZE = "size (--size)"  # what users call the px of the square that the network sees
 
+NOTES = logging.getLogger("reconpatch.choices")  # what was chosen for the user, with the reason
+
 Progress = Callable[[str, int, int], None]  # (step, done, of how many)
+Folds = Annotated[int, Field(ge=2), NUMBER]
 Rate = Annotated[float, NUMBER, AfterValidator(check_rate)]
 
 
@@ -62,7 +69,9 @@ class FitOptions(Machine):
     aspect: Literal[ASPECTS] = ASPECT  # type: ignore[valid-type]
     weight_file: Path | None = None
     settings: dict[str, Any] | None = None  # other parameters of a run
-    hold_out: BelowOne = HOLD_OUT
+    hold_out: BelowOne | None = None  # share of the images that is kept for the threshold; 0: no threshold
+    folds: Folds | None = None  # None, and no share to hold out: chosen from the number of images
+    group: str | None = None  # what belongs together, see `calibration.groups_of`
     false_alarm_rate: Rate = FALSE_ALARM_RATE
     progress: Annotated[Progress, BeforeValidator(_or_silent)] = _silent
 
@@ -70,6 +79,8 @@ class FitOptions(Machine):
     def _fits(self) -> "FitOptions":
         if self.aspect == "crop" and self.resize is not None and self.resize < self.size:
             raise ValueError(f"size {self.size} is larger than resize {self.resize}; lower size or raise resize")
+        if self.hold_out is not None and self.folds is not None:
+            raise ValueError("hold_out and folds are two ways to a threshold; give one of them")
         return self
 
 
