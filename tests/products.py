@@ -34,7 +34,12 @@ def fit(
 ) -> Fitted:
     """A folder, or sources -> what `fit_detector` makes of them."""
     sources = find_photographs([images])[0] if isinstance(images, Path) else images
-    given = {"device": "cpu", "threads": 1} | ({} if "folds" in options else {"hold_out": 0.25}) | options
+    given = (
+        {"device": "cpu", "threads": 1}
+        | ({} if "folds" in options else {"hold_out": 0.25})
+        | {"coreset": 1.0}
+        | options
+    )
     chosen = checked(FitOptions, given)
     return fit_detector(sources, run or small_run(chosen.aspect), chosen, calibration)
 

@@ -10,7 +10,16 @@ import yaml
 from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
-from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, FOLDS, HOLD_OUT, MANY_IMAGES
+from reconpatch.detector.settings import (
+    ASPECT,
+    BATCH_IMAGES,
+    FALSE_ALARM_RATE,
+    FEWEST_ROWS,
+    FOLDS,
+    HOLD_OUT,
+    MANY_IMAGES,
+    PRESETS,
+)
 from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 Subparsers = argparse._SubParsersAction  # has no public name
@@ -25,6 +34,7 @@ EXAMPLES = {
     "fit": """\
 examples:
   reconpatch fit photos/good --out model
+  reconpatch fit photos/good --out model --fast
   reconpatch fit photos/good --out model --backbone tf_efficientnet_lite0 --weights embedded --epochs 10
   reconpatch fit photos/good --out model --weight-file wide_resnet50.pth --size 320 --aspect pad
   reconpatch fit photos/good --out model --method patchcore --calibrate photos/good-of-another-day
@@ -89,10 +99,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch fit`."""
-    p = _command(commands, "fit", "learn from photographs of good products; the defaults are the paper's")
+    p = _command(commands, "fit", "learn from photographs of good products")
     p.set_defaults(call=photographs.fit)
     _add_images(p, "folders, searched at any depth, or files; good products only")
     p.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model")
+    presets = p.add_mutually_exclusive_group()
+    presets.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="fast: PatchCore with the embedded network, seconds; paper: the paper's settings exactly. Options given "
+        "beside it win",
+    )
+    presets.add_argument("--fast", dest="preset", action="store_const", const="fast", help="as --preset fast")
     p.add_argument("--method", choices=["reconpatch", "patchcore"], help=_meaning("method"))
     p.add_argument("--backbone", help=_meaning("backbone"))
     p.add_argument(
@@ -117,7 +135,11 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         f"edges repeated to fill the square (default: {ASPECT})",
     )
     p.add_argument("--dim", help=_meaning("dim"))
-    p.add_argument("--coreset", type=number, help=_meaning("coreset"))
+    p.add_argument(
+        "--coreset",
+        type=number,
+        help=_meaning("coreset").replace(")", f"; more where that is below {FEWEST_ROWS} patches)"),
+    )
     p.add_argument("--epochs", type=whole_number, help=_meaning("epochs"))
     p.add_argument(
         "--set",

@@ -21,7 +21,7 @@ from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import NOTES, Machine, checked
+from reconpatch.detector.settings import NOTES, Machine, checked, with_preset
 from reconpatch.detector.threshold import Threshold
 from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
 from reconpatch.errors import ReconpatchError, Remark, listed, quote
@@ -90,6 +90,7 @@ def fit(given: argparse.Namespace) -> None:
     photographs = photographs_in(given.images, "fit")
     calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
+    options = with_preset(given.preset, options) if given.preset else options
     from reconpatch.detector.estimator import ReConPatch
 
     steps = Steps()

@@ -31,6 +31,7 @@ from reconpatch.detector.settings import (
     Progress,
     checked,
     detector_run,
+    with_preset,
 )
 from reconpatch.detector.threshold import Calibration, Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote, warn_user
@@ -112,7 +113,8 @@ def _listed(images: Any) -> Iterable[Any]:
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Anomaly detection on photographs, fitted on good ones alone. The defaults are the paper's.
+    """Anomaly detection on photographs, fitted on good ones alone. The defaults are the paper's, with a
+    larger memory bank for few images (`coreset=None`); `preset` has others.
 
     The signs are scikit-learn's: `predict` returns 1 for normal and -1 for anomalous, and lower values of
     `score_samples` and `decision_function` are more anomalous. `anomaly_scores` and `anomaly_maps` have the paper's
@@ -147,7 +149,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         resize: int | None = None,
         aspect: str = ASPECT,
         dim: int | str = DEFAULTS.dim,
-        coreset: float = DEFAULTS.coreset,
+        coreset: float | None = None,
         epochs: int = DEFAULTS.epochs,
         settings: Mapping[str, Any] | None = None,
         hold_out: float | None = None,
@@ -180,6 +182,14 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.batch_images = batch_images
         self.progress = progress
+
+    @classmethod
+    def preset(cls, name: str, **options: Any) -> "ReConPatch":
+        """Name of a preset, parameters that replace its own -> ReConPatch, not fitted.
+
+        `fast` is PatchCore with the embedded network: seconds instead of minutes. `paper` has the paper's settings.
+        """
+        return cls(**with_preset(name, options))
 
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn's tools may give to `fit`: images or their paths, not tables of numbers."""

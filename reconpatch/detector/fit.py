@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks,
 from reconpatch.detector.calibration import Parting, Scored, different, part, score_held_out, score_left_out
 from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.photographs import Source, examine
-from reconpatch.detector.settings import SIZE, FitOptions, Progress
+from reconpatch.detector.settings import NOTES, SIZE, FitOptions, Progress, enough_rows
 from reconpatch.device import repeating, resolve, torch_threads
-from reconpatch.errors import ReconpatchError, warn_user
-from reconpatch.experiments.costs import Network, features_bytes, sizes_of
+from reconpatch.errors import ReconpatchError, quote, warn_user
+from reconpatch.experiments.costs import Network, features_bytes, sizes_of, training_work
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
@@ -29,6 +30,7 @@ from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.runtime import machine_mb, openmp_threads
 
+LONG_TRAINING = 60  # s, from which on PatchCore is tried first
 CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, whose work is done here too
 
 
@@ -52,6 +54,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     give equal bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before
     the network sees the first image.
     """
+    began = time.perf_counter()
     described = check_settings(run, options)
     if not images:
         raise ReconpatchError("no images to fit on")
@@ -70,29 +73,43 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)
+        if options.coreset is None:
+            run = enough_rows(run, sum(int(cells.sum()) for cells in on_image))
         check_resources(run, described, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = state_of(network)
         backbone = backbone_of(network, weights, run, device)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
-        representation, epochs = learn_representation(patches, on_image, run, device, progress)
-        bank = build_bank(
-            patches,
-            representation,
-            ratio=run.coreset,
-            coreset_dim=run.coreset_dim,
-            seed=run.seed,
-            threads=threads,
-            progress=lambda done, total: progress("coreset", done, total),
-        )
         modes = sorted({each.mode for each in facts})
-        detector = Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
-        if parting.folds:
-            folds = [different(facts, fold) for fold in parting.folds]
+        folds = [different(facts, fold) for fold in parting.folds]
+
+        def detector_of(patches: NDArray[Any], f: Representation, run: Run) -> Detector:
+            bank = build_bank(
+                patches,
+                f,
+                ratio=run.coreset,
+                coreset_dim=run.coreset_dim,
+                seed=run.seed,
+                threads=threads,
+                progress=lambda done, total: progress("coreset", done, total),
+            )
+            return Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
+
+        seconds = training_seconds(run, described, len(kept))
+        if seconds > LONG_TRAINING and run.width % run.dim == 0:
+            trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
+            found = score_left_out(patches, on_image, views, folds, trial, progress)
+            taken = time.perf_counter() - began
+            NOTES.info("PatchCore fitted in %.0f s; ReConPatch now takes about %s", taken, minutes(seconds))
+            if folds:
+                NOTES.info("%s", unusual(found.scores, [facts[n].name for fold in folds for n in fold]))
+        representation, epochs = learn_representation(patches, on_image, run, device, progress)
+        detector = detector_of(patches, representation, run)
+        if folds:
             scored = score_left_out(patches, on_image, views, folds, detector, progress)
         del patches  # closes the file before its folder is removed
-    if not parting.folds:
+    if not folds:
         scored = score_held_out(detector, sources, facts, parting.held_out, progress)
     seen = min(each.seen() for each in views)
     return Fitted(detector, facts, parting, scored, seen, epochs)
@@ -216,6 +233,29 @@ def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArra
             stream.write(rows.tobytes())
             written += len(rows)
     return np.memmap(file, dtype, "r", start, (written, width))
+
+
+def training_seconds(run: Run, network: Network, images: int) -> float:
+    """Parameters, what timm says of the network, number of images -> seconds that the training is predicted to take on
+    one core, 0 for methods without one.
+    """
+    if run.method != "reconpatch":
+        return 0.0
+    return training_work(sizes_of(run, network, (images, 0), ratio=run.coreset, batch_images=1))[0]
+
+
+def minutes(seconds: float) -> str:
+    """Seconds -> the same in words."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def unusual(scores: Sequence[float], names: Sequence[str]) -> str:
+    """Scores of good images, their names -> a sentence on the highest."""
+    first = sorted(zip(scores, names, strict=True), reverse=True)[:3]
+    listed = ", ".join(f"{quote(name)} ({score:.3g})" for score, name in first)
+    return (
+        f"the photographs most unlike all others, see whether they are good: {listed}; median {np.median(scores):.3g}"
+    )
 
 
 def learn_representation(

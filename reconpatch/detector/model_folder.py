@@ -124,7 +124,7 @@ def _digest(card: Card, without: dict[str, Any]) -> str:
     if card.schema_version == 1:
         without = without | {"images_sha256": True}
     for name in LATER:  # of a model that was made before there were any
-        if getattr(card, name) == Card.model_fields[name].default:
+        if name not in card.model_fields_set:
             without = without | {name: True}
     content = card.model_dump(mode="json", exclude=without)
     return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

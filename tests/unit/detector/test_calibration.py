@@ -199,12 +199,13 @@ def rates(images: int, folds: int, draws: int, groups: int = 0, coreset: float =
 
 @pytest.mark.parametrize(("images", "groups", "draws"), [(20, 0, 150), (24, 12, 100)])
 def test_intervals_hold_over_many_draws(images, groups, draws) -> None:
-    """benchmarks/calibration.py has more draws and cases. Images of a group are more alike than others here."""
+    """benchmarks/calibration.py has more draws and cases. Images of a group are more alike than others,
+    but not equal, which makes their rate lower than stated."""
     found = rates(images, 5, draws, groups)
     held = np.mean([each.low <= rate <= each.high for each, rate in found])
     assert held >= 0.93 and all(each.interval == "approximate" for each, _ in found)
-    mean = np.mean([rate for _, rate in found])
-    assert mean == pytest.approx(found[0][0].expected, rel=0.3)
+    ratio = np.mean([rate for _, rate in found]) / found[0][0].expected
+    assert (0.5 if groups else 0.75) < ratio < 1.2
 
 
 def test_what_is_said_of_a_threshold() -> None:

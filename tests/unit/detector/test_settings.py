@@ -36,6 +36,7 @@ def test_options_are_typed_as_the_configuration_is() -> None:
     assert options.model_dump(exclude={"progress"}) == {
         **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "crop"},
         **{"weight_file": Path("w.pth"), "settings": {}, "hold_out": 0.5, "false_alarm_rate": 0.25},
+        **{"folds": None, "group": None, "coreset": None},
     }
     assert checked(Machine, {"threads": None}).threads == threads_here()
     assert checked(FitOptions, {"progress": None}).progress("step", 1, 2) is None
@@ -72,7 +73,10 @@ WRONG = {
     "aspect": ["square", None, 1],
     "weight_file": [5, True, ["a.pth"]],
     "settings": [["sigma=1"], "sigma=1", 5],
-    "hold_out": [1, 1.0, -0.1, None, "a fifth", float("nan"), True],
+    "hold_out": [1, 1.0, -0.1, "a fifth", float("nan"), True],
+    "folds": [1, 0, 2.5, "many", True],
+    "group": [3, True],
+    "coreset": [0, 1.1, "few"],
     "false_alarm_rate": [0, 1, 2, None, "five", float("nan"), True],
     "progress": [True, 0, "bar"],
 }
