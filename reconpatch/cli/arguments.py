@@ -138,7 +138,7 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     p.add_argument(
         "--coreset",
         type=number,
-        help=_meaning("coreset").replace(")", f"; more where that is below {FEWEST_ROWS} patches)"),
+        help=f"{_meaning('coreset')}; if it is not given, at least {FEWEST_ROWS} patches",
     )
     p.add_argument("--epochs", type=whole_number, help=_meaning("epochs"))
     p.add_argument(

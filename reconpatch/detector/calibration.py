@@ -136,7 +136,7 @@ def unit_sizes(facts: Sequence[ImageFacts], units: NDArray[np.int64]) -> NDArray
 def effective_number(sizes: Sequence[int] | NDArray[np.int64]) -> int:
     """Sizes of groups -> as how many independent images they count if the images of a group are all alike."""
     values = np.asarray(sizes, np.float64)
-    return max(1, int(values.sum() ** 2 / np.square(values).sum() + 1e-9))
+    return round(values.sum() ** 2 / np.square(values).sum())
 
 
 def part(

@@ -72,12 +72,13 @@ class Threshold:
     def sentence(self) -> str:
         """The threshold and its uncertainty as one line of text."""
         how = self.calibration
-        kept = f"good images, each left out once in {how.folds} folds" if how.folds else "held-out good images"
-        groups = f" of {how.groups} groups, which count as {how.independent} images" if how.groups else ""
+        kept = "good images" if how.folds else "held-out good images"
+        kept += f" of {how.groups} groups, which count as {how.independent} images" if how.groups else ""
+        kept += f", each left out once in {how.folds} folds" if how.folds else ""
         approximate = "" if how.exact else "approximate "
         text = (
             f"{self.value:.4g}: of good images {self.expected:.1%} are expected above it "
-            f"({approximate}95 % interval {self.low:.1%} to {self.high:.1%}, from {self.images} {kept}{groups})"
+            f"({approximate}95 % interval {self.low:.1%} to {self.high:.1%}, from {self.images} {kept})"
         )
         if self.reachable:
             return text
