@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import NOTES, SIZE, FitOptions, Progress, enough_rows
 from reconpatch.device import repeating, resolve, torch_threads
 from reconpatch.errors import ReconpatchError, quote, warn_user
-from reconpatch.experiments.costs import Network, features_bytes, sizes_of, training_work
+from reconpatch.experiments.costs import Network, features_bytes, sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
@@ -31,6 +31,7 @@ from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.runtime import machine_mb, openmp_threads
 
 LONG_TRAINING = 60  # s, from which on PatchCore is tried first
+TIMED_STEPS = 4  # of a training, from which its time is predicted
 CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, whose work is done here too
 
 
@@ -96,7 +97,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             )
             return Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
 
-        seconds = training_seconds(run, described, len(kept))
+        seconds = training_seconds(patches, run, device)
         if seconds > LONG_TRAINING and run.width % run.dim == 0:
             trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
             found = score_left_out(patches, on_image, views, folds, trial, progress)
@@ -235,13 +236,19 @@ def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArra
     return np.memmap(file, dtype, "r", start, (written, width))
 
 
-def training_seconds(run: Run, network: Network, images: int) -> float:
-    """Parameters, what timm says of the network, number of images -> seconds that the training is predicted to take on
-    one core, 0 for methods without one.
+def training_seconds(patches: NDArray[Any], run: Run, device: str) -> float:
+    """(N, C) patches, parameters -> seconds that the training takes on this machine as it is now, from a few steps of
+    one; 0 for methods without a training.
     """
     if run.method != "reconpatch":
         return 0.0
-    return training_work(sizes_of(run, network, (images, 0), ratio=run.coreset, batch_images=1))[0]
+    settings = replace(TrainingSettings.of(run.model_dump()), epochs=1, batches="all")
+    first = patches[: TIMED_STEPS * run.batch]
+    with torch_threads(1):
+        train(patches[: run.batch], settings, images=(), device=device)  # what is only done once in a process
+        began = time.perf_counter()
+        train(first, settings, images=(), device=device)
+    return (time.perf_counter() - began) / len(first) * len(patches) * run.epochs
 
 
 def minutes(seconds: float) -> str:

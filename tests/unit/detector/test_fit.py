@@ -195,3 +195,28 @@ def test_only_patches_on_photographs_count_for_the_limits(tmp_path, no_network) 
     assert 3 * on + 1 < 6 * 16 * 0.5
     with pytest.raises(ReconpatchError, match="neighbours"):
         fit(folder, run=small_run("pad", coreset=0.5, neighbours=3 * on + 1), aspect="pad", hold_out=0)
+
+
+def test_before_a_long_training_patchcore_is_tried(few, monkeypatch, caplog) -> None:
+    """It says how long both take, and names the photograph that is unlike all others; the result is the same."""
+    caplog.set_level("INFO", "reconpatch.choices")
+    product(3, defect=True).save(few / "zz.png")
+    try:
+        usual = fit(few, folds=3)
+        assert "PatchCore" not in caplog.text
+        monkeypatch.setattr(module, "LONG_TRAINING", 0)
+        tried = fit(few, folds=3)
+        fit(few, hold_out=0.2)
+    finally:
+        (few / "zz.png").unlink()
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith("PatchCore fitted in ") for text in messages) == 2
+    assert sum("see whether they are good: zz.png" in text for text in messages) == 1
+    np.testing.assert_array_equal(tried.detector.bank.patches, usual.detector.bank.patches)
+    assert tried.scored.scores == usual.scored.scores
+
+
+def test_the_default_bank_holds_all_patches_of_few_small_photographs(few) -> None:
+    found = fit(few, run=small_run(coreset=0.01), coreset=None, folds=2)
+    assert len(found.detector.bank.patches) == found.detector.bank.training_patches == 12 * 16
+    assert found.detector.run.coreset == 1
