@@ -5,7 +5,7 @@ detector scores them.
 
 Folds: the images are parted into folds. The images of a fold are scored by a memory bank of all others, which has as
 many rows as the final bank: with fewer rows all scores would be higher, and the threshold too high. f is trained once,
-on all images. docs/product.md has measurements of both choices.
+on all images. docs/product.md says what was measured.
 
 Copies of an image, and images of a group, are never parted: a copy in the memory bank would give its twin a better
 score than any new image has.
@@ -136,7 +136,7 @@ def unit_sizes(facts: Sequence[ImageFacts], units: NDArray[np.int64]) -> NDArray
 def effective_number(sizes: Sequence[int] | NDArray[np.int64]) -> int:
     """Sizes of groups -> as how many independent images they count if the images of a group are all alike."""
     values = np.asarray(sizes, np.float64)
-    return round(values.sum() ** 2 / np.square(values).sum())
+    return round(float(values.sum() ** 2 / np.square(values).sum()))
 
 
 def part(
