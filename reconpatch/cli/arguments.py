@@ -10,7 +10,16 @@ import yaml
 from reconpatch.cli import evaluation, photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
-from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
+from reconpatch.detector.settings import (
+    ASPECT,
+    BATCH_IMAGES,
+    FALSE_ALARM_RATE,
+    FEWEST_ROWS,
+    FOLDS,
+    HOLD_OUT,
+    MANY_IMAGES,
+    PRESETS,
+)
 from reconpatch.detector.truth import LEAST_GREY
 from reconpatch.experiments.run import DEFAULTS, RunSettings
 
@@ -26,6 +35,7 @@ EXAMPLES = {
     "fit": """\
 examples:
   reconpatch fit photos/good --out model
+  reconpatch fit photos/good --out model --fast
   reconpatch fit photos/good --out model --backbone tf_efficientnet_lite0 --weights embedded --epochs 10
   reconpatch fit photos/good --out model --weight-file wide_resnet50.pth --size 320 --aspect pad
   reconpatch fit photos/good --out model --method patchcore --calibrate photos/good-of-another-day
@@ -119,10 +129,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch fit`."""
-    p = _command(commands, "fit", "learn from photographs of good products; the defaults are the paper's")
+    p = _command(commands, "fit", "learn from photographs of good products")
     p.set_defaults(call=photographs.fit)
     _add_images(p, "folders, searched at any depth, or files; good products only")
     p.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model")
+    presets = p.add_mutually_exclusive_group()
+    presets.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="fast: PatchCore with the embedded network, seconds; paper: the paper's settings exactly. Options given "
+        "beside it win",
+    )
+    presets.add_argument("--fast", dest="preset", action="store_const", const="fast", help="as --preset fast")
     p.add_argument("--method", choices=["reconpatch", "patchcore"], help=_meaning("method"))
     p.add_argument("--backbone", help=_meaning("backbone"))
     p.add_argument(
@@ -147,7 +165,11 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         f"edges repeated to fill the square (default: {ASPECT})",
     )
     p.add_argument("--dim", help=_meaning("dim"))
-    p.add_argument("--coreset", type=number, help=_meaning("coreset"))
+    p.add_argument(
+        "--coreset",
+        type=number,
+        help=f"{_meaning('coreset')}; if it is not given, at least {FEWEST_ROWS} patches",
+    )
     p.add_argument("--epochs", type=whole_number, help=_meaning("epochs"))
     p.add_argument(
         "--set",
@@ -175,14 +197,28 @@ def _add_threshold_of_fit(p: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=number,
         metavar="SHARE",
-        help=f"share of the images kept for the threshold; 0: no threshold (default: {HOLD_OUT:g})",
+        help="share of the images that is kept out of the memory bank for the threshold; 0: no threshold (default: "
+        f"{HOLD_OUT:g} from {MANY_IMAGES} images on, --folds {FOLDS} below)",
+    )
+    p.add_argument(
+        "--folds",
+        type=whole_number,
+        metavar="K",
+        help="take the threshold from all images instead, each left out of a memory bank once in K folds",
+    )
+    p.add_argument(
+        "--group",
+        metavar="folder|FILE.csv|REGEX",
+        help="images that belong together, as those of a day or lot, and are left out together: those of a folder, "
+        "those with the same group in a file with the columns image,group, or those in whose names the first bracket "
+        "of a regular expression finds the same",
     )
     p.add_argument(
         "--calibrate",
         type=Path,
         action="append",
         metavar="IMAGES",
-        help="other good images for the threshold, instead of --hold-out (repeatable)",
+        help="other good images for the threshold, instead of --hold-out and --folds (repeatable)",
     )
     p.add_argument(
         "--false-alarms",

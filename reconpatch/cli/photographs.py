@@ -5,6 +5,7 @@ What costs seconds to import (PyTorch, matplotlib) is imported inside the comman
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reconpatch.cli.progress import Steps
 from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import Machine, checked
+from reconpatch.detector.settings import NOTES, Machine, checked, with_preset
 from reconpatch.detector.threshold import Threshold
 from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.files import check_writable, replacing
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 SOME_UNREADABLE = 3  # exit status
 FIT_OPTIONS = (
     *("method", "backbone", "weights", "weight_file", "size", "resize", "aspect", "dim", "coreset", "epochs"),
-    *("hold_out", "false_alarm_rate", "seed", "device", "threads", "batch_images"),
+    *("hold_out", "folds", "group", "false_alarm_rate", "seed", "device", "threads", "batch_images"),
 )
 
 
@@ -65,6 +66,20 @@ def remarks_printed() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def choices_printed() -> Iterator[None]:
+    """What is chosen for the user is printed on standard error, with the reason."""
+    handler = logging.StreamHandler(sys.stderr)
+    level = NOTES.level
+    NOTES.addHandler(handler)
+    NOTES.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        NOTES.removeHandler(handler)
+        NOTES.setLevel(level)
+
+
 def fit(given: argparse.Namespace) -> None:
     """Folders of good photographs -> a saved model; remarks are printed."""
     out: Path = given.out
@@ -72,11 +87,12 @@ def fit(given: argparse.Namespace) -> None:
     photographs = photographs_in(given.images, "fit")
     calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
+    options = with_preset(given.preset, options) if given.preset else options
     from reconpatch.detector.estimator import ReConPatch
 
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)
-    with remarks_printed():
+    with remarks_printed(), choices_printed():
         model.fit(photographs, calibration=calibration)
     card = save_somewhere(model, out)
     seconds = {step: round(taken, 3) for step, taken in steps.seconds.items()}
@@ -124,7 +140,7 @@ def predict(given: argparse.Namespace) -> int:
         map_threshold = given.map_threshold
     if given.masks and map_threshold is None:
         raise ReconpatchError(
-            "the model has no threshold", where="--masks", fix="give --map-threshold, or fit with --hold-out 0.2"
+            "the model has no threshold", where="--masks", fix="give --map-threshold, or fit without --hold-out 0"
         )
     detector = load_detector(given, given.model, card)
     options = PredictOptions(

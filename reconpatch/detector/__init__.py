@@ -5,6 +5,7 @@ This room calls the same functions of `reconpatch.method` as the workflow, and n
 """
 
 __all__ = [
+    "calibration",
     "comparison",
     "detector",
     "estimator",

@@ -69,6 +69,38 @@ def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: s
     return prepare_backbone(network, weights, device, run.precision, portable)
 
 
+def scores_of(
+    features: NDArray[np.float16], on_photograph: NDArray[np.bool_], bank: MemoryBank, run: Run, search: Search
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """((B, H, W, C) patch features, (B, H, W) which patches lie on the photographs, memory bank, parameters, search in
+    the bank) -> ((B,) image scores, (B, H, W) patch scores, 0 on padding).
+    """
+    image, patch, _ = score_features(
+        features,
+        bank,
+        neighbours=run.neighbours,
+        reweight_map=run.reweight == "map",
+        squared=run.distance == "squared",
+        cells=on_photograph,
+        search=search,
+    )
+    return image, patch
+
+
+def maps_of(
+    patch: NDArray[np.float32], on_photograph: NDArray[np.bool_], views: Sequence[View], run: Run
+) -> NDArray[np.float32]:
+    """((B, H, W) patch scores, (B, H, W) which patches lie on the photographs, B views, parameters) -> (B, size, size)
+    anomaly maps.
+    """
+    maps = anomaly_maps(patch, run.crop, run.blur)
+    for n, seen in enumerate(views):
+        content = seen.content(run.crop)
+        if not content.all():
+            maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
+    return maps
+
+
 @dataclass
 class Detector:
     """Network, memory bank and parameters.
@@ -156,21 +188,9 @@ class Detector:
         features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
         began = self._add_time("network and patch features", began)
         on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
-        image, patch, _ = score_features(
-            features,
-            self.bank,
-            neighbours=run.neighbours,
-            reweight_map=run.reweight == "map",
-            squared=run.distance == "squared",
-            cells=on_photograph,
-            search=self.search,
-        )
+        image, patch = scores_of(features, on_photograph, self.bank, run, self.search)
         began = self._add_time("search in the memory bank", began)
-        maps = anomaly_maps(patch, run.crop, run.blur)
-        for n, seen in enumerate(views):
-            content = seen.content(run.crop)
-            if not content.all():
-                maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
+        maps = maps_of(patch, on_photograph, views, run)
         self._add_time("anomaly maps", began)
         return [
             Detection(number, float(score), each, seen, facts)

@@ -25,15 +25,15 @@ from reconpatch.detector.settings import (
     ASPECT,
     BATCH_IMAGES,
     FALSE_ALARM_RATE,
-    HOLD_OUT,
     SAME_NAME,
     FitOptions,
     LoadOptions,
     Progress,
     checked,
     detector_run,
+    with_preset,
 )
-from reconpatch.detector.threshold import Threshold, choose_threshold
+from reconpatch.detector.threshold import Calibration, Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import replacing
@@ -113,17 +113,19 @@ def _listed(images: Any) -> Iterable[Any]:
 
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Anomaly detection on photographs, fitted on good ones alone. The defaults are the paper's.
+    """Anomaly detection on photographs, fitted on good ones alone. The defaults are the paper's, with a
+    larger memory bank for few images (`coreset=None`); `preset` has others.
 
     The signs are scikit-learn's: `predict` returns 1 for normal and -1 for anomalous, and lower values of
     `score_samples` and `decision_function` are more anomalous. `anomaly_scores` and `anomaly_maps` have the paper's
     sign: higher is more anomalous.
 
-    `hold_out` is the share of the images that is kept out of the memory bank, and the threshold follows from their
-    scores; with 0 there is no threshold, and `predict` raises. `false_alarm_rate` is the share of good images that may
-    be called anomalous. `settings` holds other parameters of a run from configs/default.yaml, for example
-    {"sigma": 0.5}. `threads=None` takes OMP_NUM_THREADS, or all cores. `progress` is called with (step, done, of how
-    many).
+    The threshold follows from all images, each left out of a memory bank once in `folds`, or from the share `hold_out`
+    of them, which is in no memory bank; by default the number of images decides. With a `hold_out` of 0 there is no
+    threshold, and `predict` raises. Images of a `group` are never parted: "folder", a CSV file image,group, or a
+    regular expression, see `calibration.groups_of`. `false_alarm_rate` is the share of good images that may be called
+    anomalous. `settings` holds other parameters of a run from configs/default.yaml, for example {"sigma": 0.5}.
+    `threads=None` takes OMP_NUM_THREADS, or all cores. `progress` is called with (step, done, of how many).
 
     Several threads may use one model, or fit several, at once. While a call runs, PyTorch's deterministic algorithms
     are on in the whole process, and `threads` is its number of threads in the thread that calls. When the last call
@@ -147,10 +149,12 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         resize: int | None = None,
         aspect: str = ASPECT,
         dim: int | str = DEFAULTS.dim,
-        coreset: float = DEFAULTS.coreset,
+        coreset: float | None = None,
         epochs: int = DEFAULTS.epochs,
         settings: Mapping[str, Any] | None = None,
-        hold_out: float = HOLD_OUT,
+        hold_out: float | None = None,
+        folds: int | None = None,
+        group: str | None = None,
         false_alarm_rate: float = FALSE_ALARM_RATE,
         seed: int = DEFAULTS.seed,
         device: str = "auto",
@@ -170,12 +174,22 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.settings = settings
         self.hold_out = hold_out
+        self.folds = folds
+        self.group = group
         self.false_alarm_rate = false_alarm_rate
         self.seed = seed
         self.device = device
         self.threads = threads
         self.batch_images = batch_images
         self.progress = progress
+
+    @classmethod
+    def preset(cls, name: str, **options: Any) -> "ReConPatch":
+        """Name of a preset, parameters that replace its own -> ReConPatch, not fitted.
+
+        `fast` is PatchCore with the embedded network: seconds instead of minutes. `paper` has the paper's settings.
+        """
+        return cls(**with_preset(name, options))
 
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn's tools may give to `fit`: images or their paths, not tables of numbers."""
@@ -208,14 +222,24 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.made_ = facts.model_dump(exclude={"folder"})
         if hasattr(self, "card_"):  # of a model that was loaded before
             del self.card_
-        self._set_detector(fitted.detector, fitted.scores, fitted.peaks, options.false_alarm_rate)
+        scored = fitted.scored
+        self._set_detector(
+            fitted.detector, scored.scores, scored.peaks, fitted.parting.calibration, options.false_alarm_rate
+        )
         return self
 
-    def _set_detector(self, detector: Detector, scores: Sequence[float], peaks: Sequence[float], rate: float) -> None:
+    def _set_detector(
+        self,
+        detector: Detector,
+        scores: Sequence[float],
+        peaks: Sequence[float],
+        calibration: Calibration,
+        rate: float,
+    ) -> None:
         """Set what is known after `fit` and after `load`."""
         self.detector_, self.rate_ = detector, rate
-        self.threshold_: Threshold | None = choose_threshold(scores, rate) if len(scores) else None
-        self.map_threshold_ = choose_threshold(peaks, rate).value if len(peaks) else None
+        self.threshold_: Threshold | None = choose_threshold(scores, rate, calibration) if len(scores) else None
+        self.map_threshold_ = choose_threshold(peaks, rate, calibration).value if len(peaks) else None
         self.offset_ = -self.threshold_.value if self.threshold_ else 0.0
 
     def _fitted_detector(self) -> Detector:
@@ -291,7 +315,8 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Folder of a saved model -> fitted ReConPatch on this machine's device.
 
         `false_alarm_rate=None` keeps the model's rate. If you fit the loaded model again, it holds out the same share
-        of images. Raises ReconpatchError if the folder was edited or damaged.
+        of images, or leaves all out in as many folds, without groups. Raises ReconpatchError if the folder was edited
+        or damaged.
         """
         given = {"device": device, "threads": threads, "batch_images": batch_images}
         options = checked(LoadOptions, given | {"false_alarm_rate": false_alarm_rate})
@@ -304,12 +329,13 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             size=run.crop,
             aspect=card.aspect,
             settings=run.model_dump(mode="json", exclude={*own, "crop"}),
-            hold_out=len(card.scores) / max(1, card.images.different),
+            hold_out=None if card.calibration.folds else len(card.scores) / max(1, card.images.different),
+            folds=card.calibration.folds or None,
             false_alarm_rate=rate,
             device=device,
             threads=threads,
             batch_images=batch_images,
         )
         model.card_ = card
-        model._set_detector(detector, card.scores, card.peaks, rate)
+        model._set_detector(detector, card.scores, card.peaks, card.calibration, rate)
         return model

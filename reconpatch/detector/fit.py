@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import View, view
 from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
+from reconpatch.detector.calibration import Parting, Scored, different, part, score_held_out, score_left_out
 from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.photographs import Source, examine
-from reconpatch.detector.settings import SIZE, FitOptions, Progress
+from reconpatch.detector.settings import NOTES, SIZE, FitOptions, Progress, enough_rows
 from reconpatch.device import repeating, resolve, torch_threads
 from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import Network, features_bytes, sizes_of
@@ -26,22 +28,21 @@ from reconpatch.method.embedded import check_weights
 from reconpatch.method.features import write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
-from reconpatch.rng import named_rng
 from reconpatch.runtime import machine_mb, openmp_threads
 
+LONG_TRAINING = 60  # s, from which on PatchCore is tried first
+TIMED_STEPS = 4  # of a training, from which its time is predicted
 CHECKED_STAGES = ("features", "training", "bank", "score")  # of the workflow, whose work is done here too
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A detector, what it was made from, and its scores of good images it has not seen."""
+    """A detector, what it was made from, and scores of good images that were not in the memory bank."""
 
     detector: Detector
     facts: list[ImageFacts]  # of all images
-    held_out: list[int]  # numbers of the images that are not in the memory bank
-    scores: list[float]  # image scores of these, without copies
-    peaks: list[float]  # the maxima of their anomaly maps
-    level: float  # the median of their anomaly maps; 0 without held-out images
+    parting: Parting  # which of them set the threshold
+    scored: Scored  # what their scores are
     seen: float  # smallest share of an image's area that the network sees
     epochs: list[Epoch]
 
@@ -49,11 +50,12 @@ class Fitted:
 def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibration: Sequence[Source] = ()) -> Fitted:
     """N photographs of good products, parameters, options -> Fitted.
 
-    A share of the images, or those of `calibration` instead, is kept out of the memory bank and scored by the finished
-    detector. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds give equal
-    bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before the
-    network sees the first image.
+    The threshold follows from images that are left out once each, or held out, or from those of `calibration`, see
+    `detector.calibration`. Patch features are written to a temporary file meanwhile. Equal images, parameters and seeds
+    give equal bytes. Warns of what is odd in the images. Raises ReconpatchError for everything that cannot work, before
+    the network sees the first image.
     """
+    began = time.perf_counter()
     described = check_settings(run, options)
     if not images:
         raise ReconpatchError("no images to fit on")
@@ -67,33 +69,51 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         *enlarged_remarks([each.name for each in facts], [each.enlargement() for each in views]),
         *told_apart_by_files("calibration", others, "fitted", fitted),
     )
-    held_out = choose_held_out(facts, len(images), run, options.hold_out)
-    kept = sorted(set(range(len(images))) - set(held_out))
+    parting = part(sources, facts, len(images), run.seed, options)
+    kept = sorted(set(range(len(images))) - set(parting.held_out))
     with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
         on_image = patches_on_images([views[n] for n in kept], run, described)
+        if options.coreset is None:
+            run = enough_rows(run, sum(int(cells.sum()) for cells in on_image))
         check_resources(run, described, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = state_of(network)
         backbone = backbone_of(network, weights, run, device)
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
+        modes = sorted({each.mode for each in facts})
+        folds = [different(facts, fold) for fold in parting.folds]
+
+        def detector_of(patches: NDArray[Any], f: Representation, run: Run) -> Detector:
+            bank = build_bank(
+                patches,
+                f,
+                ratio=run.coreset,
+                coreset_dim=run.coreset_dim,
+                seed=run.seed,
+                threads=threads,
+                progress=lambda done, total: progress("coreset", done, total),
+            )
+            return Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
+
+        seconds = training_seconds(patches, run, device)
+        if seconds > LONG_TRAINING and run.width % run.dim == 0:
+            trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
+            found = score_left_out(patches, on_image, views, folds, trial, progress)
+            taken = time.perf_counter() - began
+            NOTES.info("PatchCore fitted in %.0f s; ReConPatch now takes about %s", taken, minutes(seconds))
+            if folds:
+                NOTES.info("%s", unusual(found.scores, [facts[n].name for fold in folds for n in fold]))
         representation, epochs = learn_representation(patches, on_image, run, device, progress)
-        bank = build_bank(
-            patches,
-            representation,
-            ratio=run.coreset,
-            coreset_dim=run.coreset_dim,
-            seed=run.seed,
-            threads=threads,
-            progress=lambda done, total: progress("coreset", done, total),
-        )
+        detector = detector_of(patches, representation, run)
+        if folds:
+            scored = score_left_out(patches, on_image, views, folds, detector, progress)
         del patches  # closes the file before its folder is removed
-    modes = sorted({each.mode for each in facts})
-    detector = Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
-    scores, peaks, level = score_held_out(detector, sources, facts, held_out, progress)
+    if not folds:
+        scored = score_held_out(detector, sources, facts, parting.held_out, progress)
     seen = min(each.seen() for each in views)
-    return Fitted(detector, facts, held_out, scores, peaks, level, seen, epochs)
+    return Fitted(detector, facts, parting, scored, seen, epochs)
 
 
 def check_settings(run: Run, options: FitOptions) -> Network:
@@ -110,45 +130,6 @@ def check_settings(run: Run, options: FitOptions) -> Network:
     if remark := embedding_remark(run, network.channels):
         warn_user(remark)
     return network
-
-
-def choose_held_out(facts: Sequence[ImageFacts], images: int, run: Run, share: float) -> list[int]:
-    """Facts of all images, of which the first `images` are to fit on and the others for calibration, parameters, share
-    to hold out -> numbers of the images for the threshold.
-
-    Raises ReconpatchError if a calibration image is a copy of an image to fit on.
-    """
-    if len(facts) == images:
-        return draw_held_out(facts, share, run.seed)
-    to_fit = {each.pixels_sha256: each.name for each in facts[:images]}
-    copies = [each for each in facts[images:] if each.pixels_sha256 in to_fit]
-    if copies:
-        raise ReconpatchError(
-            f"{len(copies)} images are copies of images to fit on, first {quote(copies[0].name)} of "
-            f"{quote(to_fit[copies[0].pixels_sha256])}",
-            where="calibration",
-            fix="a threshold needs images that are not in the memory bank",
-        )
-    return list(range(images, len(facts)))
-
-
-def draw_held_out(facts: Sequence[ImageFacts], share: float, seed: int) -> list[int]:
-    """Facts of N images, share in [0, 1), seed -> sorted numbers of the images to hold out, at least one unless the
-    share is 0.
-
-    All copies of an image are held out, or none: a copy in the memory bank would give its twin a better score than any
-    new image has.
-    """
-    first_copy = {each.pixels_sha256: n for n, each in reversed(list(enumerate(facts)))}
-    different = sorted(first_copy.values())
-    count = max(1, round(share * len(different))) if share else 0
-    if count >= len(different) > 0:
-        raise ReconpatchError(
-            f"{len(different)} different images are too few to hold {count} out and fit on the rest", fix="give more"
-        )
-    chosen = named_rng(seed, "held out").permutation(len(different))[:count]
-    digests = {facts[different[n]].pixels_sha256 for n in chosen}
-    return [n for n, each in enumerate(facts) if each.pixels_sha256 in digests]
 
 
 def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
@@ -255,6 +236,35 @@ def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArra
     return np.memmap(file, dtype, "r", start, (written, width))
 
 
+def training_seconds(patches: NDArray[Any], run: Run, device: str) -> float:
+    """(N, C) patches, parameters -> seconds that the training takes on this machine as it is now, from a few steps of
+    one; 0 for methods without a training.
+    """
+    if run.method != "reconpatch":
+        return 0.0
+    settings = replace(TrainingSettings.of(run.model_dump()), epochs=1, batches="all")
+    first = patches[: TIMED_STEPS * run.batch]
+    with torch_threads(1):
+        train(patches[: run.batch], settings, images=(), device=device)  # what is only done once in a process
+        began = time.perf_counter()
+        train(first, settings, images=(), device=device)
+    return (time.perf_counter() - began) / len(first) * len(patches) * run.epochs
+
+
+def minutes(seconds: float) -> str:
+    """Seconds -> the same in words."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def unusual(scores: Sequence[float], names: Sequence[str]) -> str:
+    """Scores of good images, their names -> a sentence on the highest."""
+    first = sorted(zip(scores, names, strict=True), reverse=True)[:3]
+    listed = ", ".join(f"{quote(name)} ({score:.3g})" for score, name in first)
+    return (
+        f"the photographs most unlike all others, see whether they are good: {listed}; median {np.median(scores):.3g}"
+    )
+
+
 def learn_representation(
     patches: NDArray[Any],
     on_image: Sequence[NDArray[np.bool_]],
@@ -283,23 +293,3 @@ def learn_representation(
     last = f"{run.epoch or run.epochs}."
     f = Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy())
     return f, list(epochs)
-
-
-def score_held_out(
-    detector: Detector,
-    sources: Sequence[Source],
-    facts: Sequence[ImageFacts],
-    held_out: Sequence[int],
-    progress: Progress,
-) -> tuple[list[float], list[float], float]:
-    """Detector, all sources, their facts, numbers of the held-out ones -> (image scores, maxima of the maps, median of
-    the maps) of the held-out images, each copy counted once.
-    """
-    different = sorted({facts[n].pixels_sha256: n for n in reversed(held_out)}.values())
-    scores, peaks, levels = [], [], []
-    for done, detection in enumerate(detector(sources[n] for n in different), 1):
-        scores.append(detection.score)
-        peaks.append(float(detection.map.max()))
-        levels.append(float(np.median(detection.map[detection.view.content(detector.run.crop)])))
-        progress("held-out images", done, len(different))
-    return scores, peaks, float(np.median(levels)) if levels else 0.0

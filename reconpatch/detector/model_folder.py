@@ -1,9 +1,9 @@
 """A fitted detector as one folder.
 
-    model.json                  the card: settings, scores of held-out images, how it was made, the SHA-256 of the files
+    model.json                  the card: settings, scores of left-out images, how it was made, the SHA-256 of the files
     backbone.safetensors        the weights of the network, so that nothing is downloaded when the model is used
     memory_bank.safetensors     the memory bank with f
-    images.csv                  every image: its SHA-256, its size, and whether it was fitted on or held out
+    images.csv                  every image: its SHA-256, its size, whether it was fitted on or held out, and its fold
 
 No file in it can run code. A file whose digest differs from the card is refused. There are no signatures: someone who
 can write to the folder can make another consistent model, but not one with the same `identity`.
@@ -25,7 +25,7 @@ from pydantic_core import from_json
 from reconpatch.data.images import ASPECTS
 from reconpatch.detector.photographs import csv_safe
 from reconpatch.detector.settings import Machine
-from reconpatch.detector.threshold import Threshold, choose_threshold
+from reconpatch.detector.threshold import HELD_OUT, Calibration, Threshold, choose_threshold
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.run import SavedRun
 from reconpatch.files import sha256_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"
 SCHEMA = 2
 READ_SCHEMAS = (1, 2)  # in the first, the names of files counted in the identity
+LATER = ("modes", "calibration")  # fields of a card that older ones of the same schema do not have
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
 TensorShapes = dict[str, tuple[int, ...]]
@@ -76,7 +77,7 @@ class Card(_Part):
     run: SavedRun  # every parameter of the method
     aspect: str  # one of ASPECTS
     false_alarm_rate: float  # of the threshold, unless the user asks for another
-    scores: list[float]  # image scores of the held-out good images; the threshold for any rate follows from them
+    scores: list[float]  # of good images that were left out; the threshold for any rate follows from them
     peaks: list[float]  # the maxima of their anomaly maps
     level: float  # the median of their anomaly maps
     images: ImageCounts
@@ -87,6 +88,7 @@ class Card(_Part):
     files: dict[str, str]  # name -> SHA-256
     images_sha256: str = ""  # of images.csv without the names of the images
     modes: list[str] = []  # Pillow's, of the images; older models do not say
+    calibration: Calibration = HELD_OUT  # how the images of the scores were kept from the memory bank
     made: dict[str, Any]  # code, packages, machine, time and memory, as in the records of the workflow
     identity: str = ""  # of `identity_of`: equal for equal images in the same order, settings, seed and machine
     digest: str = ""  # SHA-256 of everything but itself
@@ -97,6 +99,8 @@ class Card(_Part):
             raise ValueError(f"aspect {self.aspect!r} is none of {', '.join(ASPECTS)}")
         if self.files.keys() != {NETWORK, BANK, IMAGES}:
             raise ValueError(f"files must hold {NETWORK}, {BANK} and {IMAGES}")
+        if not 0 <= self.calibration.independent <= len(self.scores):
+            raise ValueError(f"{self.calibration.independent} groups of {len(self.scores)} images")
         if len(self.scores) != len(self.peaks):
             raise ValueError(f"{len(self.scores)} scores and {len(self.peaks)} peaks of the same images")
         return self
@@ -119,8 +123,9 @@ def identity_of(card: Card) -> str:
 def _digest(card: Card, without: dict[str, Any]) -> str:
     if card.schema_version == 1:
         without = without | {"images_sha256": True}
-    if not card.modes:  # of a model that was made before there were any
-        without = without | {"modes": True}
+    for name in LATER:  # of a model that was made before there were any
+        if name not in card.model_fields_set:
+            without = without | {name: True}
     content = card.model_dump(mode="json", exclude=without)
     return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -205,11 +210,12 @@ def thresholds(card: Card, rate: float | None = None) -> tuple[Threshold | None,
             raise ReconpatchError(
                 "the model has no scores of held-out images",
                 where="--false-alarms",
-                fix="give --threshold, or fit the model again with --hold-out 0.2",
+                fix="give --threshold, or fit the model again without --hold-out 0",
             )
         return None, None
     rate = card.false_alarm_rate if rate is None else rate
-    return choose_threshold(card.scores, rate), choose_threshold(card.peaks, rate).value
+    scores, peaks = (choose_threshold(values, rate, card.calibration) for values in (card.scores, card.peaks))
+    return scores, peaks.value
 
 
 def card_lines(card: Card) -> list[str]:
@@ -220,6 +226,8 @@ def card_lines(card: Card) -> list[str]:
     resized = f", shorter side to {run.resize} px first" if card.aspect == "crop" else ""
     has_copies = len(card.scores) < images.held_out
     held_out = f"{images.held_out} held out{f' ({len(card.scores)} different)' if has_copies else ''}"
+    if card.calibration.folds:
+        held_out = f"each left out once in {card.calibration.folds} folds"
     lines = [
         f"method: {run.method}{epochs}, {run.dim} dimensions, coreset {run.coreset:g}, seed {run.seed}",
         f"network: {run.backbone}, levels {run.levels}, weights: {card.weights.source}, "
@@ -258,7 +266,7 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
     """
     from safetensors.torch import save_file
 
-    detector, held_out = fitted.detector, set(fitted.held_out)
+    detector, held_out, scored = fitted.detector, fitted.parting.held_out, fitted.scored
     folder.mkdir(parents=True, exist_ok=True)
     save_file(detector.state, folder / NETWORK)
     detector.bank.save(folder / BANK)
@@ -268,9 +276,10 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
         run=detector.run,
         aspect=detector.aspect,
         false_alarm_rate=rate,
-        scores=fitted.scores,
-        peaks=fitted.peaks,
-        level=fitted.level,
+        scores=scored.scores,
+        peaks=scored.peaks,
+        level=scored.level,
+        calibration=fitted.parting.calibration,
         images=ImageCounts.model_validate(
             {
                 "fitted": len(fitted.facts) - len(held_out),
@@ -294,13 +303,14 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
 
 def _images_csv(fitted: "Fitted") -> str:
     """One row per image."""
-    held_out = set(fitted.held_out)
+    uses = dict.fromkeys(fitted.parting.held_out, "held out")
+    for number, fold in enumerate(fitted.parting.folds, 1):
+        uses |= dict.fromkeys(fold, f"fold {number}")
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image", "sha256", "width", "height", "use"])
     for n, each in enumerate(fitted.facts):
-        use = "held out" if n in held_out else "fitted"
-        rows.writerow([csv_safe(each.name), each.sha256, each.width, each.height, use])
+        rows.writerow([csv_safe(each.name), each.sha256, each.width, each.height, uses.get(n, "fitted")])
     return text.getvalue()
 
 

@@ -1,5 +1,7 @@
 """The options of `fit` that are no parameters of a run, typed as the configuration is, and the run that all make."""
 
+import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,20 +13,36 @@ from reconpatch.detector.threshold import check_rate
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import DEFAULTS, Run, fitted, vary
-from reconpatch.experiments.value_types import NUMBER, BelowOne, Positive, Section, Side, explained
+from reconpatch.experiments.value_types import NUMBER, BelowOne, Part, Positive, Section, Side, explained
 from reconpatch.runtime import threads_here
 
 ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
-HOLD_OUT = 0.2  # share of the images that is kept for the threshold
+FOLDS = 5  # for the threshold, where there are few images
+HOLD_OUT = 0.2  # share of the images, where there are many
+# From so many different images on, a fifth of them is held out: that shows a rate of 1 %, and its interval is exact.
+MANY_IMAGES = 500
 FALSE_ALARM_RATE = 0.05  # share of good images that may be called anomalous
 BATCH_IMAGES = 8  # per forward pass
+
+# Rows of the memory bank that the default keeps of few photographs, where 1 % of their patches would be fewer.
+FEWEST_ROWS = 3200
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {"method": "patchcore", "backbone": "tf_efficientnet_lite0", "weights": "embedded"},
+    "paper": {
+        **{name: getattr(DEFAULTS, name) for name in ("method", "backbone", "weights", "dim", "coreset", "epochs")},
+        **{"size": DEFAULTS.crop, "aspect": "crop", "hold_out": HOLD_OUT},
+    },
+}
 
 SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
 OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
 
 SIZE = "size (--size)"  # what users call the px of the square that the network sees
 
+NOTES = logging.getLogger("reconpatch.choices")  # what was chosen for the user, with the reason
+
 Progress = Callable[[str, int, int], None]  # (step, done, of how many)
+Folds = Annotated[int, Field(ge=2), NUMBER]
 Rate = Annotated[float, NUMBER, AfterValidator(check_rate)]
 
 
@@ -61,8 +79,11 @@ class FitOptions(Machine):
     resize: Side | None = None  # px of the shorter side before the crop; None: in the paper's ratio to the size
     aspect: Literal[ASPECTS] = ASPECT  # type: ignore[valid-type]
     weight_file: Path | None = None
+    coreset: Part | None = None  # None: the paper's, or more where that is less than FEWEST_ROWS
     settings: dict[str, Any] | None = None  # other parameters of a run
-    hold_out: BelowOne = HOLD_OUT
+    hold_out: BelowOne | None = None  # share of the images that is kept for the threshold; 0: no threshold
+    folds: Folds | None = None  # None, and no share to hold out: chosen from the number of images
+    group: str | None = None  # what belongs together, see `calibration.groups_of`
     false_alarm_rate: Rate = FALSE_ALARM_RATE
     progress: Annotated[Progress, BeforeValidator(_or_silent)] = _silent
 
@@ -70,6 +91,8 @@ class FitOptions(Machine):
     def _fits(self) -> "FitOptions":
         if self.aspect == "crop" and self.resize is not None and self.resize < self.size:
             raise ValueError(f"size {self.size} is larger than resize {self.resize}; lower size or raise resize")
+        if self.hold_out is not None and self.folds is not None:
+            raise ValueError("hold_out and folds are two ways to a threshold; give one of them")
         return self
 
 
@@ -82,6 +105,36 @@ def checked(options: type[Options], values: Mapping[str, Any]) -> Options:
         return options.model_validate(dict(values))
     except ValidationError as error:
         raise explained(error, "options") from None
+
+
+def with_preset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of a preset, options that are given -> the options of both; those given win.
+
+    A network that is given replaces that of the preset with its weights, and `folds` replaces `hold_out`. Raises
+    ReconpatchError for another name.
+    """
+    if name not in PRESETS:
+        raise ReconpatchError(f"{name} is none of {', '.join(PRESETS)}", where="preset")
+    dropped: set[str] = set()
+    if options.keys() & {"backbone", "weights", "weight_file"}:
+        dropped |= {"backbone", "weights"}
+    if "folds" in options:
+        dropped.add("hold_out")
+    return {key: value for key, value in PRESETS[name].items() if key not in dropped} | dict(options)
+
+
+def enough_rows(run: Run, patches: int) -> Run:
+    """Parameters, number of patches -> the same with a coreset of FEWEST_ROWS, or of all, where it would be smaller."""
+    rows = int(patches * run.coreset)
+    if rows >= min(FEWEST_ROWS, patches):
+        return run
+    coreset = min(1.0, math.ceil(1e4 * FEWEST_ROWS / patches) / 1e4)
+    chosen = vary(run, {"coreset": coreset}, "coreset")
+    NOTES.info(
+        "memory bank: %d of %d patches (--coreset %g), because the usual %g is %d patches, too few to cover a product",
+        *(int(patches * coreset), patches, coreset, run.coreset, rows),
+    )
+    return chosen
 
 
 def check_no_options(settings: Mapping[str, Any]) -> None:
@@ -102,6 +155,7 @@ def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     Raises ReconpatchError that names the parameter and the fix.
     """
     settings = options.settings or {}
+    changes = {name: value for name, value in changes.items() if (name, value) != ("coreset", None)}
     check_no_options(settings)
     resize = default_resize(options.size) if options.resize is None else options.resize
     view = {"crop": options.size, "resize": resize if options.aspect == "crop" else options.size}

@@ -1,9 +1,21 @@
 """Choosing the threshold above which an image is called anomalous, with its uncertainty.
 
-The threshold is one of the image scores of n held-out good images, which the model has not seen. No distribution of
-scores is assumed. If the threshold is the r-th smallest of these scores, the share of further good images above it (the
-false-alarm rate) follows Beta(n + 1 - r, r), with mean (n + 1 - r) / (n + 1). This holds for any continuous
-distribution of scores, as long as the images to come are like the held-out ones.
+The threshold is one of the image scores of n good images that were not in the memory bank when they were scored. No
+distribution of scores is assumed.
+
+Held-out images. The model has not seen them. If the threshold is the r-th smallest of their scores, the share of
+further good images above it (the false-alarm rate) follows Beta(n + 1 - r, r), with mean (n + 1 - r) / (n + 1). This
+holds exactly for any continuous distribution of scores, as long as the images to come are like the held-out ones.
+
+Folds. Every image is left out once: the images of a fold are scored by a memory bank of all others, which has as many
+rows as the final one. The final bank, of all images, is another one, and the scores depend on each other through the
+banks. So the distribution is approximate: the mean is the same, and the interval is that of FOLD_SHARE times as many
+images. tests/unit/detector/test_calibration.py and benchmarks/calibration.py measure how often it holds.
+
+Groups. Images of one day or lot are alike. If their scores were equal within each group, only groups would count. So n
+is then the effective number of groups, (sum of sizes)^2 / (sum of squared sizes), which is the number of groups if
+these are equally large, and the threshold is the score of the same share of the images. This is approximate too: images
+of a group that are not alike make the rate lower and the interval too wide.
 
 The same image can get a score with other last bits on another processor, and on old ones in another batch. The
 threshold therefore lies ROUNDING above the score that sets it, so that the image with this score stays normal.
@@ -12,6 +24,7 @@ threshold therefore lies ROUNDING above the score that sets it, so that the imag
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +35,24 @@ SMALLEST_RATE = 1e-6  # smallest false-alarm rate that can be asked for
 # Relative: about half the step between two float16 numbers. Patch features are stored as float16, so a rounding error
 # anywhere before moves a few of them by one step and the others not at all (docs/trust.md has measurements).
 ROUNDING = 2**-11
+FOLD_SHARE = 0.7  # share of the images that a threshold from folds counts for its interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How good images were kept from the memory banks that scored them."""
+
+    folds: int = 0  # number of folds of which each was left out once; 0: the images were held out
+    groups: int = 0  # number of groups that were never parted; 0: every image stands for itself
+    independent: int = 0  # effective number of these groups
+
+    @property
+    def exact(self) -> bool:
+        """Whether the distribution of the rate is known exactly."""
+        return not (self.folds or self.groups)
+
+
+HELD_OUT = Calibration()
 
 
 @dataclass(frozen=True)
@@ -30,22 +61,32 @@ class Threshold:
 
     value: float
     wanted: float  # the false-alarm rate asked for
-    expected: float  # mean of the rate over all draws of as many held-out images
+    expected: float  # mean of the rate over all draws of as many images
     low: float  # 95 % interval of the rate
     high: float
-    images: int  # number of held-out images
-    reachable: bool  # whether so many images can show so low a rate
+    images: int  # number of images whose scores it follows from
+    reachable: bool  # whether so many images, or groups, can show so low a rate
+    calibration: Calibration  # how these images were kept from the memory bank
+    interval: Literal["exact", "approximate"]
 
     def sentence(self) -> str:
         """The threshold and its uncertainty as one line of text."""
+        how = self.calibration
+        kept = "good images" if how.folds else "held-out good images"
+        kept += f" of {how.groups} groups, which count as {how.independent} images" if how.groups else ""
+        kept += f", each left out once in {how.folds} folds" if how.folds else ""
+        approximate = "" if how.exact else "approximate "
         text = (
             f"{self.value:.4g}: of good images {self.expected:.1%} are expected above it "
-            f"(95 % interval {self.low:.1%} to {self.high:.1%}, from {self.images} held-out good images)"
+            f"({approximate}95 % interval {self.low:.1%} to {self.high:.1%}, from {self.images} {kept})"
         )
         if self.reachable:
             return text
         least = images_needed(self.wanted)
-        return f"{text}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: hold out at least {least}"
+        fix = (
+            f"give at least {least} groups" if how.groups else f"{'give' if how.folds else 'hold out'} at least {least}"
+        )
+        return f"{text}; the {100 * self.wanted:.3g}% wanted cannot be shown with so few: {fix}"
 
 
 def images_needed(rate: float) -> int:
@@ -64,27 +105,38 @@ def check_rate(rate: float) -> float:
     return rate
 
 
-def choose_threshold(scores: Sequence[float], rate: float) -> Threshold:
-    """(n,) scores of held-out good images, wanted false-alarm rate -> the lowest score whose expected rate is not
-    above the wanted one, raised by ROUNDING.
+def choose_threshold(scores: Sequence[float], rate: float, calibration: Calibration = HELD_OUT) -> Threshold:
+    """(n,) scores of good images, wanted false-alarm rate, how these images were kept from the memory bank -> the
+    lowest score whose expected rate is not above the wanted one, raised by ROUNDING.
 
     If n is too small for the rate, this is the largest score, raised likewise. Raises ReconpatchError for a rate that
     `check_rate` refuses, for no scores, and for scores that are not finite.
     """
     check_rate(rate)
     ordered = np.sort(np.asarray(scores, np.float64))
-    n = len(ordered)
-    if not n or not np.isfinite(ordered).all():
+    if not len(ordered) or not np.isfinite(ordered).all():
         raise ReconpatchError(
-            f"a threshold needs finite scores of held-out good images, there are {n}", fix="hold some out"
+            f"a threshold needs finite scores of held-out good images, there are {len(ordered)}", fix="hold some out"
         )
+    n = min(calibration.independent or len(ordered), len(ordered))
     wanted_rank = math.ceil(round((n + 1) * (1 - rate), 9))  # from 1; rounded, so that 0.95 * 20 is 19 and not above
     r = min(max(wanted_rank, 1), n)
     from scipy.stats import beta  # takes long to import and is needed here alone
 
-    low, high = beta.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n + 1 - r, r)
-    value = float(ordered[r - 1]) * (1 + ROUNDING)
-    return Threshold(value, rate, (n + 1 - r) / (n + 1), float(low), float(high), n, wanted_rank <= n)
+    share = FOLD_SHARE if calibration.folds else 1.0
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = beta.ppf(ends, share * (n + 1 - r), share * r)
+    return Threshold(
+        value=float(ordered[math.ceil(len(ordered) * r / n) - 1]) * (1 + ROUNDING),
+        wanted=rate,
+        expected=(n + 1 - r) / (n + 1),
+        low=float(low),
+        high=float(high),
+        images=len(ordered),
+        reachable=wanted_rank <= n,
+        calibration=calibration,
+        interval="exact" if calibration.exact else "approximate",
+    )
 
 
 def share_interval(count: int, of: int) -> tuple[float, float]:

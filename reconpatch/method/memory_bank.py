@@ -126,31 +126,34 @@ def build_bank(
     ratio: float,
     coreset_dim: int,
     seed: int,
+    among: NDArray[np.int64] | None = None,
     threads: int = 1,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> MemoryBank:
     """(N, C) patches of normal images, possibly a memory map -> memory bank of N * ratio rows.
 
-    Greedy k-centre runs on a random projection of the representations and starts from a random patch. Both are drawn
-    from the seed. Only the projected patches, (N, coreset_dim) float32, are in memory as a whole. `device` selects the
-    coreset.
+    `among` (n,) are the rows that the bank is made of, ascending, by default all; it has n * ratio rows then. Greedy
+    k-centre runs on a random projection of the representations and starts from a random patch. Both are drawn from the
+    seed. Only the projected patches, (n, coreset_dim) float32, are in memory as a whole. `device` selects the coreset.
     """
     # numba, which scoring does without
     from reconpatch.method.coreset import greedy_order, greedy_order_on_device, random_projection
 
-    wanted = coreset_size(len(patches), ratio)
+    n = len(patches) if among is None else len(among)
+    wanted = coreset_size(n, ratio)
     matrix = random_projection(representation.dim, coreset_dim, seed)
-    projected = np.empty((len(patches), min(representation.dim, coreset_dim)), np.float32)
-    for rows in batches(patches):
-        r = representation(read_slice(patches, rows))
+    projected = np.empty((n, min(representation.dim, coreset_dim)), np.float32)
+    for rows in batches(projected):
+        r = representation(read_slice(patches, rows) if among is None else read_rows(patches, among[rows]))
         projected[rows] = r if matrix is None else r @ matrix
-    first = int(named_rng(seed, "coreset/first").integers(len(patches)))
+    first = int(named_rng(seed, "coreset/first").integers(n))
     if device == "cpu":
         order = greedy_order(projected, wanted, first, threads, progress)
     else:
         order = greedy_order_on_device(projected, wanted, first, device, progress)
     del projected
+    order = order if among is None else among[order]
     kept = np.empty((wanted, representation.dim), np.float32)
     by_index = np.argsort(order)  # read in the order of the file, stored in the order picked
     for rows in batches(by_index):

@@ -51,7 +51,7 @@ def test_the_examples_parse(line) -> None:
         *("fit --out m", "fit photos", "fit photos --out m --size 0", "fit photos --out m --coreset nan"),
         *("fit photos --out m --weights file", "fit photos --out m --aspect square", "fit photos --out m --set sigma"),
         *("predict m photos", "predict m photos --out o --threshold nan", "predict m photos --out o --threads 0"),
-        "predict m photos --out o --threshold 1 --false-alarms 0.1",
+        *("predict m photos --out o --threshold 1 --false-alarms 0.1", "fit photos --out m --fast --preset paper"),
         *("evaluate", "evaluate m photos --device gpu", "show", "show a b", "compare a", ""),
     ],
 )

@@ -21,6 +21,7 @@ from reconpatch.detector.model_folder import read_card
 from reconpatch.errors import ReconpatchError
 
 OPTIONS = ["--backbone", "resnet10t", "--weights", "random", "--size", "32", "--dim", "16", "--coreset", "0.1"]
+HOLD_OUT = ["--hold-out", "0.2"]
 OPTIONS += ["--epochs", "2", "--device", "cpu", "--threads", "1", *(f"--set={k}={v}" for k, v in SETTINGS.items())]
 HERE = ["--device", "cpu", "--threads", "1"]
 
@@ -32,7 +33,9 @@ def table(file: Path) -> list[dict[str, str]]:
 
 def test_fit_and_show(good, saved, look, call, tmp_path) -> None:
     """The estimator's model; every option arrives; JSON is all there is on standard output."""
-    status, out, err = call("fit", good, "--out", tmp_path / "a", *OPTIONS, "--false-alarms", "0.2", "--profile")
+    status, out, err = call(
+        "fit", good, "--out", tmp_path / "a", *OPTIONS, *HOLD_OUT, "--false-alarms", "0.2", "--profile"
+    )
     assert status == 0 and out.startswith(f"saved in {tmp_path / 'a'}\nmethod: reconpatch") and "seconds:\n" in out
     steps = [line.split(":")[0] for line in err.splitlines()]
     assert steps == ["reading images", "patch features", "training", "coreset", "held-out images"]

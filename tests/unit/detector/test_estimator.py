@@ -107,8 +107,8 @@ def test_signs_and_shapes(model, good, new) -> None:
     np.testing.assert_array_equal(model.predict(new), np.where(scores > model.threshold_.value, -1, 1))
     assert model.predict(new)[2:].tolist() == [-1, -1] and model.offset_ == -model.threshold_.value
     # The held-out photograph that sets the threshold is normal, whatever rounds its score.
-    held_out = [good / model.fitted_.facts[n].name for n in model.fitted_.held_out]
-    setting = max(s for s in model.fitted_.scores if s < model.threshold_.value)
+    held_out = [good / model.fitted_.facts[n].name for n in model.fitted_.parting.held_out]
+    setting = max(s for s in model.fitted_.scored.scores if s < model.threshold_.value)
     nearest = int(np.abs(model.anomaly_scores(held_out) - setting).argmin())
     assert model.predict([held_out[nearest]]).tolist() == [1]
 
@@ -171,7 +171,7 @@ def test_saved_and_loaded(model, saved, new, tmp_path) -> None:
         *(model.threshold_, model.map_threshold_, model.offset_, model.rate_),
     )
     stricter = loaded(saved, false_alarm_rate=0.5)
-    assert stricter.threshold_ == choose_threshold(model.fitted_.scores, 0.5)
+    assert stricter.threshold_ == choose_threshold(model.fitted_.scored.scores, 0.5)
     for wrong in (
         {"false_alarm_rate": 2},
         {"false_alarm_rate": "x"},

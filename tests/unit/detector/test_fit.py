@@ -9,33 +9,14 @@ from products import SIZE, detector, fit, product, small_run, write_products
 from safetensors.numpy import load_file
 
 from reconpatch.data.images import view
-from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector import fit as module
 from reconpatch.detector.detector import pixels
-from reconpatch.detector.fit import draw_held_out, without_padding
+from reconpatch.detector.fit import without_padding
 from reconpatch.detector.photographs import find_photographs
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import read_rows
 from reconpatch.method.features import features_of
 from reconpatch.method.training import train
-
-
-def facts(digests: str) -> list[ImageFacts]:
-    return [ImageFacts(f"{n}.png", f"{n}", digest, 4, 4) for n, digest in enumerate(digests)]
-
-
-@given(st.text("abcdefgh", min_size=1, max_size=30), st.floats(0, 0.99), st.integers(0, 99))
-def test_held_out_images_have_no_copy_among_the_others(digests, share, seed) -> None:
-    different = len(set(digests))
-    count = max(1, round(share * different)) if share else 0
-    if count and count >= different:
-        with pytest.raises(ReconpatchError, match=f"{different} different images are too few"):
-            draw_held_out(facts(digests), share, seed)
-        return
-    held_out = draw_held_out(facts(digests), share, seed)
-    assert held_out == sorted(set(held_out)) == draw_held_out(facts(digests), share, seed)
-    out, kept = {digests[n] for n in held_out}, {d for n, d in enumerate(digests) if n not in held_out}
-    assert not out & kept and len(out) == count and kept
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +38,10 @@ def on_all(few):
 
 def test_held_out_images_are_scored_by_the_finished_detector(few, fitted) -> None:
     sources = find_photographs([few])[0]
-    again = list(fitted.detector([sources[n] for n in fitted.held_out]))
-    assert len(fitted.held_out) == 3 and fitted.scores == [each.score for each in again]
-    assert fitted.peaks == [float(each.map.max()) for each in again]
-    assert fitted.level == float(np.median([np.median(each.map) for each in again]))
+    again = list(fitted.detector([sources[n] for n in fitted.parting.held_out]))
+    assert len(fitted.parting.held_out) == 3 and fitted.scored.scores == [each.score for each in again]
+    assert fitted.scored.peaks == [float(each.map.max()) for each in again]
+    assert fitted.scored.level == float(np.median([np.median(each.map) for each in again]))
     assert fitted.detector.bank.training_patches == 9 * 16
     assert fitted.seen == pytest.approx(SIZE * SIZE / (37 * 48))  # 52 x 40 px to 48 x 37, then 32 x 32
 
@@ -71,9 +52,9 @@ def test_calibration_images_replace_held_out_ones(few, on_all, tmp_path) -> None
     for n in range(2):
         Image.open(more / "050.png").save(more / f"copy{n}.bmp")
     found = fit(few, find_photographs([more])[0])
-    assert found.held_out == [12, 13, 14, 15] and len(found.scores) == len(found.peaks) == 2
+    assert found.parting.held_out == [12, 13, 14, 15] and len(found.scored.scores) == len(found.scored.peaks) == 2
     np.testing.assert_array_equal(found.detector.bank.patches, on_all.detector.bank.patches)
-    assert on_all.scores == on_all.peaks == on_all.held_out == [] and on_all.level == 0
+    assert on_all.scored.scores == on_all.scored.peaks == on_all.parting.held_out == [] and on_all.scored.level == 0
     Image.open(few / "003.png").save(more / "x.tif")
     with pytest.raises(ReconpatchError, match=r"calibration: 1 images are copies.*x\.tif of 003\.png"):
         fit(few, find_photographs([more])[0])
@@ -214,3 +195,28 @@ def test_only_patches_on_photographs_count_for_the_limits(tmp_path, no_network) 
     assert 3 * on + 1 < 6 * 16 * 0.5
     with pytest.raises(ReconpatchError, match="neighbours"):
         fit(folder, run=small_run("pad", coreset=0.5, neighbours=3 * on + 1), aspect="pad", hold_out=0)
+
+
+def test_before_a_long_training_patchcore_is_tried(few, monkeypatch, caplog) -> None:
+    """It says how long both take, and names the photograph that is unlike all others; the result is the same."""
+    caplog.set_level("INFO", "reconpatch.choices")
+    product(3, defect=True).save(few / "zz.png")
+    try:
+        usual = fit(few, folds=3)
+        assert "PatchCore" not in caplog.text
+        monkeypatch.setattr(module, "LONG_TRAINING", 0)
+        tried = fit(few, folds=3)
+        fit(few, hold_out=0.2)
+    finally:
+        (few / "zz.png").unlink()
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith("PatchCore fitted in ") for text in messages) == 2
+    assert sum("see whether they are good: zz.png" in text for text in messages) == 1
+    np.testing.assert_array_equal(tried.detector.bank.patches, usual.detector.bank.patches)
+    assert tried.scored.scores == usual.scored.scores
+
+
+def test_the_default_bank_holds_all_patches_of_few_small_photographs(few) -> None:
+    found = fit(few, run=small_run(coreset=0.01), coreset=None, folds=2)
+    assert len(found.detector.bank.patches) == found.detector.bank.training_patches == 12 * 16
+    assert found.detector.run.coreset == 1

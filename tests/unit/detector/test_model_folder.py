@@ -11,6 +11,7 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import detector
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
@@ -21,6 +22,7 @@ from reconpatch.detector.model_folder import (
     IMAGES,
     NETWORK,
     Card,
+    card_lines,
     load,
     read_card,
     seal,
@@ -235,3 +237,32 @@ def test_thresholds_are_chosen_for_any_rate(saved) -> None:
     assert thresholds(changed(card, scores=[], peaks=[])) == (None, None)
     with pytest.raises(ReconpatchError, match="--false-alarms"):
         thresholds(changed(card, scores=[], peaks=[]), 0.5)
+
+
+def test_older_models_of_held_out_images_do_not_say_how_they_were_kept(saved, copy) -> None:
+    """Their digests, by hashlib, are of what they have."""
+    content = json.loads((saved / CARD).read_text())
+    del content["calibration"], content["digest"], content["identity"]
+    rest = {key: value for key, value in content.items() if key not in ("made", "modes")}
+    rest["files"] = {name: value for name, value in content["files"].items() if name != IMAGES}
+    rest["weights"] = {"sha256": content["weights"]["sha256"]}
+    content["identity"] = sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    content["digest"] = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (copy / CARD).write_text(json.dumps(content))
+    card = read_card(copy)
+    assert card.calibration.exact and thresholds(card) == thresholds(read_card(saved))
+
+
+def test_a_model_of_folds(good, tmp_path) -> None:
+    """What it says of its threshold, and that it is fitted again in the same way."""
+    model = detector(method="patchcore", hold_out=None, folds=3).fit(good)
+    card = model.save(tmp_path / "model")
+    assert (card.images.fitted, card.images.held_out, len(card.scores)) == (24, 0, 24)
+    uses = {row.rpartition(",")[2] for row in (tmp_path / "model" / IMAGES).read_text().splitlines()}
+    assert card.calibration.folds == 3 and uses == {"use", "fold 1", "fold 2", "fold 3"}
+    lines = "\n".join(card_lines(card))
+    assert "24 fitted, each left out once in 3 folds" in lines and "approximate 95 % interval" in lines
+    again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1)
+    assert again.threshold_ == model.threshold_ and (again.folds, again.hold_out) == (3, None)
+    with pytest.raises(ValueError, match="99 groups of 24 images"):
+        changed(card, calibration={"folds": 3, "groups": 99, "independent": 99})

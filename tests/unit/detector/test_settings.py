@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.detector.settings import SAME_NAME, FitOptions, Machine, check_no_options, checked, detector_run
+from reconpatch.detector.settings import (
+    FEWEST_ROWS,
+    PRESETS,
+    SAME_NAME,
+    FitOptions,
+    Machine,
+    check_no_options,
+    checked,
+    detector_run,
+    enough_rows,
+    with_preset,
+)
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import BASELINE, Run
 from reconpatch.runtime import threads_here
@@ -36,6 +47,7 @@ def test_options_are_typed_as_the_configuration_is() -> None:
     assert options.model_dump(exclude={"progress"}) == {
         **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "crop"},
         **{"weight_file": Path("w.pth"), "settings": {}, "hold_out": 0.5, "false_alarm_rate": 0.25},
+        **{"folds": None, "group": None, "coreset": None},
     }
     assert checked(Machine, {"threads": None}).threads == threads_here()
     assert checked(FitOptions, {"progress": None}).progress("step", 1, 2) is None
@@ -72,7 +84,10 @@ WRONG = {
     "aspect": ["square", None, 1],
     "weight_file": [5, True, ["a.pth"]],
     "settings": [["sigma=1"], "sigma=1", 5],
-    "hold_out": [1, 1.0, -0.1, None, "a fifth", float("nan"), True],
+    "hold_out": [1, 1.0, -0.1, "a fifth", float("nan"), True],
+    "folds": [1, 0, 2.5, "many", True],
+    "group": [3, True],
+    "coreset": [0, 1.1, "few"],
     "false_alarm_rate": [0, 1, 2, None, "five", float("nan"), True],
     "progress": [True, 0, "bar"],
 }
@@ -95,3 +110,33 @@ def test_parameters_that_have_an_option_are_refused(key, option) -> None:
     with pytest.raises(ReconpatchError, match=key) as error:
         check_no_options({"sigma": 1, key: 8})
     assert f"{option}=" in error.value.fix and f"--{option}" in error.value.fix
+
+
+def run_of(options: dict[str, object]) -> Run:
+    """The run that ReConPatch makes of options."""
+    model = ReConPatch(**options)
+    chosen = checked(FitOptions, {name: getattr(model, name) for name in FitOptions.model_fields})
+    return detector_run({name: getattr(model, name) for name in SAME_NAME}, chosen)
+
+
+def test_presets_are_options_and_what_is_given_wins() -> None:
+    assert run_of(with_preset("paper", {})) == BASELINE
+    assert ReConPatch.preset("paper").hold_out == 0.2 and ReConPatch.preset("paper").coreset == BASELINE.coreset
+    assert with_preset("paper", {"folds": 3, "aspect": "pad"}).items() >= {"folds": 3, "aspect": "pad"}.items()
+    assert "hold_out" not in with_preset("paper", {"folds": 3})
+    fast = run_of(with_preset("fast", {"size": 160}))
+    assert (fast.method, fast.weights, fast.crop) == ("patchcore", "embedded", 160)
+    other = run_of(with_preset("fast", {"backbone": "resnet18.tv_in1k"}))  # which has no embedded weights
+    assert (other.method, other.backbone, other.weights) == ("patchcore", "resnet18.tv_in1k", "pretrained")
+    assert all(name in inspect.signature(ReConPatch).parameters for preset in PRESETS.values() for name in preset)
+    with pytest.raises(ReconpatchError, match="slow is none of fast, paper"):
+        with_preset("slow", {})
+
+
+@pytest.mark.parametrize("patches", [1, 100, FEWEST_ROWS, FEWEST_ROWS + 1, 19200, 10**5, 10**6])
+def test_a_bank_of_few_photographs_is_large_enough(patches) -> None:
+    rows = int(patches * enough_rows(BASELINE, patches).coreset)
+    assert rows >= min(patches, FEWEST_ROWS)
+    assert rows <= max(patches // 100, min(patches, FEWEST_ROWS + patches // 10**4))
+    if patches // 100 >= FEWEST_ROWS:
+        assert enough_rows(BASELINE, patches) == BASELINE
