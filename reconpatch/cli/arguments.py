@@ -10,7 +10,7 @@ import yaml
 from reconpatch.cli import photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
-from reconpatch.detector.settings import ASPECT, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
+from reconpatch.detector.settings import AUTO, BATCH_IMAGES, FALSE_ALARM_RATE, HOLD_OUT
 from reconpatch.experiments.run import DEFAULTS, RunSettings
 
 Subparsers = argparse._SubParsersAction  # has no public name
@@ -112,9 +112,10 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     p.add_argument(
         "--aspect",
-        choices=ASPECTS,
-        help="crop: the centre, as in the paper; stretch: everything, squeezed to a square; pad: everything, with the "
-        f"edges repeated to fill the square (default: {ASPECT})",
+        choices=[AUTO, *ASPECTS],
+        help="keep: everything, in the photograph's own shape; crop: the square at the centre, as in the paper; "
+        "stretch: everything, squeezed to a square; pad: everything, with the edges repeated to fill a square; auto: keep, but "
+        f"crop where all photographs are square (default: {AUTO})",
     )
     p.add_argument("--dim", help=_meaning("dim"))
     p.add_argument("--coreset", type=number, help=_meaning("coreset"))

@@ -21,7 +21,7 @@ from reconpatch.data.remarks import (
     mask_remarks,
     told_apart_by_files,
 )
-from reconpatch.detector.detector import Detector
+from reconpatch.detector.detector import Detector, views_of
 from reconpatch.detector.photographs import Photograph, load_with_facts
 from reconpatch.detector.threshold import share_interval
 from reconpatch.detector.truth import Truth
@@ -134,24 +134,25 @@ def evaluate(
     """
     labels = np.array([truth.label for truth in truths])
     masks_given = _count_masks(photographs, truths)
-    side = detector.run.crop
-    if masks_given:
-        check_map_memory(len(photographs), side)
-    remarks = check_files(
+    facts, remarks = check_files(
         photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done)
     )
-    enlargements: list[float] = []
+    views = views_of(facts, detector.run)
+    height, width = (max(sides) for sides in zip(*(each.shape for each in views), strict=True))
+    if masks_given:
+        check_map_memory(len(photographs), height * width)
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
-    shape = (len(photographs) if masks_given else 0, side, side)
-    maps, masks, counted = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
+    shape = (len(photographs) if masks_given else 0, height, width)
+    # Smaller maps lie in a corner; the rest does not count.
+    maps, masks, counted = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
     for detection in detector(photographs):
         n = detection.number
         scores[n] = detection.score
-        enlargements.append(detection.view.enlargement())
         if masks_given:
-            maps[n] = detection.map
-            masks[n] = seen_mask(truths[n], detection.view)
-            counted[n] = detection.view.content(side)
+            corner = n, slice(detection.view.shape[0]), slice(detection.view.shape[1])
+            maps[corner] = detection.map
+            masks[corner] = seen_mask(truths[n], detection.view)
+            counted[corner] = detection.view.content(detection.view.shape)
         progress("scoring", n + 1, len(photographs))
     image_scores = scores.astype(np.float32)
     metrics = image_metrics(image_scores, labels) | (pixel_metrics(maps, masks, counted) if masks_given else {})
@@ -162,7 +163,10 @@ def evaluate(
         metrics=metrics,
         intervals=_intervals(image_scores, labels),
         threshold=None if threshold is None else at_threshold(scores, truths, threshold),
-        remarks=[*remarks, *enlarged_remarks([each.name for each in photographs], enlargements)],
+        remarks=[
+            *remarks,
+            *enlarged_remarks([each.name for each in photographs], [each.enlargement() for each in views]),
+        ],
     )
 
 
@@ -212,16 +216,16 @@ def at_threshold(scores: Sequence[float] | NDArray[np.float64], truths: Sequence
 
 
 def seen_mask(truth: Truth, view: View) -> NDArray[np.bool_]:
-    """Truth, how its photograph is seen -> (size, size) bool, true on the defect; scaled by nearest neighbour.
+    """Truth, how its photograph is seen -> bool of the map's shape, true on the defect; scaled by nearest neighbour.
 
     Raises ReconpatchError if mask and photograph differ in size, because the files changed meanwhile.
     """
     if truth.mask is None:
-        return np.zeros((view.size, view.size), bool)
+        return np.zeros(view.shape, bool)
     mask = load_mask(truth.mask)
     if mask.size != (view.width, view.height):
         raise ReconpatchError("changed while it was evaluated", where=truth.mask, fix="evaluate again")
-    return np.asarray((view.square(mask, "nearest") == 255) & view.content(view.size))
+    return np.asarray((view.framed(mask, "nearest") == 255) & view.content(view.shape))
 
 
 @dataclass
@@ -239,8 +243,9 @@ def check_files(
     fitted_modes: Sequence[str],
     threads: int,
     progress: Callable[[int, int], None],
-) -> list[str]:
-    """Read N photographs and their masks whole, modes of the images that the detector was fitted to -> remarks on them.
+) -> tuple[list[ImageFacts], list[str]]:
+    """Read N photographs and their masks whole, modes of the images that the detector was fitted to -> facts of the
+    photographs, remarks on them and their masks.
 
     The rules are those of `reconpatch check`. Raises one ReconpatchError that lists every file that cannot be read and
     every mask that cannot be used.
@@ -255,9 +260,10 @@ def check_files(
         raise ReconpatchError("\n".join(["problems of the images and masks:", *listed(grouped(problems))]))
     read = [(pair.image, pair.mask, truth.label) for pair, truth in zip(pairs, truths, strict=True) if pair.image]
     normal, anomalous = ([image for image, _, label in read if label == wanted] for wanted in (0, 1))
-    return [
+    facts = [image for image, _, _ in read]
+    return facts, [
         *mask_remarks([(mask, image, label) for image, mask, label in read if mask]),
-        *image_remarks([image for image, _, _ in read], fitted_modes),
+        *image_remarks(facts, fitted_modes),
         *told_apart_by_files("anomalous", anomalous, "normal", normal),
     ]
 
@@ -282,10 +288,10 @@ def _read_pair(photograph: Photograph, truth: Truth) -> _Pair:
     return pair
 
 
-def check_map_memory(images: int, side: int) -> None:
-    """Raise ReconpatchError if memory is too small for the maps and masks of N images, `side` px wide."""
+def check_map_memory(images: int, frame: int) -> None:
+    """Raise ReconpatchError if memory is too small for the maps and masks of N images, of `frame` px each."""
     # Which pixels count, and which of these are normal, takes a byte per pixel each.
-    needed = STAGES["features"].base_mb + metrics_mb(images, side) + 2 * images * side**2 / MB
+    needed = STAGES["features"].base_mb + metrics_mb(images, frame) + 2 * images * frame / MB
     if needed > machine_mb():
         raise ReconpatchError(
             f"{images} images: their maps and masks need about {needed / 1000:.1f} GB of memory, there are "

@@ -31,7 +31,6 @@ from reconpatch.results.figures.captions import caption_of
 from reconpatch.results.thumbnails import (
     GAP,
     LIMIT,
-    SIDE,
     Group,
     Thumbnail,
     Thumbnails,
@@ -104,8 +103,8 @@ def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
     panels = ["test image", *(f"map of {method}" for method in file.methods)]
     return {
         "picture": item.picture,
-        "width": (SIDE + GAP) * len(panels) - GAP,
-        "height": SIDE,
+        "width": (file.panel[1] + GAP) * len(panels) - GAP,
+        "height": file.panel[0],
         "alt": f"{truth}: {', '.join(panels)}",
         "caption": f"{Path(item.path).with_suffix('').as_posix()}: {', '.join(said)}",
     }

@@ -30,7 +30,7 @@ def draw(width: int, height: int) -> Image.Image:
 def test_crop_is_torchvisions_resize_and_centre_crop(width, height, square, interpolation) -> None:
     size, resize = square[0], sum(square)
     image = draw(width, height)
-    got = view(width, height, size=size, resize=resize).square(image, interpolation)
+    got = view(width, height, size=size, resize=resize).framed(image, interpolation)
     mode = T.InterpolationMode[interpolation.upper()]
     reference = T.Compose([T.Resize(resize, mode), T.CenterCrop(size)])(image)
     assert got.shape == (size, size, 3) and got.dtype == np.uint8
@@ -42,7 +42,7 @@ def test_crop_is_torchvisions_resize_and_centre_crop(width, height, square, inte
 def test_stretch_is_a_plain_resize(width, height, size) -> None:
     image = draw(width, height)
     seen = view(width, height, size=size, resize=size, aspect="stretch")
-    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
     assert seen.seen() == 1 and seen.content(7).all()
 
 
@@ -55,7 +55,7 @@ def test_pad_repeats_the_edge_around_the_whole_image(width, height, size) -> Non
     inner = [max(1, round(size * side / max(width, height))) for side in (width, height)]
     scaled = np.asarray(image.resize(inner, Image.Resampling.BILINEAR) if tuple(inner) != image.size else image)
     around = [(-(-missing // 2), missing // 2) for missing in (size - inner[1], size - inner[0])]
-    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.pad(scaled, [*around, (0, 0)], "edge"))
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.pad(scaled, [*around, (0, 0)], "edge"))
     assert seen.seen() == 1
 
 
