@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"backbone": "resnet10t", "weights": "random", "dim": 16
 
 def detector(**changes: Any) -> ReConPatch:
     """A small untrained network, two epochs, not yet fitted."""
-    small = SMALL | {"size": SIZE, "device": "cpu", "threads": 1, "settings": SETTINGS}
+    small = SMALL | {"size": SIZE, "aspect": "crop", "device": "cpu", "threads": 1, "settings": SETTINGS}
     return ReConPatch(**(small | changes))
 
 
@@ -34,7 +34,7 @@ def fit(
 ) -> Fitted:
     """A folder, or sources -> what `fit_detector` makes of them."""
     sources = find_photographs([images])[0] if isinstance(images, Path) else images
-    chosen = checked(FitOptions, {"hold_out": 0.25, "device": "cpu", "threads": 1} | options)
+    chosen = checked(FitOptions, {"hold_out": 0.25, "aspect": "crop", "device": "cpu", "threads": 1} | options)
     return fit_detector(sources, run or small_run(chosen.aspect), chosen, calibration)
 
 

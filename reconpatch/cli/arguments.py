@@ -114,8 +114,8 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--aspect",
         choices=[AUTO, *ASPECTS],
         help="keep: everything, in the photograph's own shape; crop: the square at the centre, as in the paper; "
-        "stretch: everything, squeezed to a square; pad: everything, with the edges repeated to fill a square; auto: keep, but "
-        f"crop where all photographs are square (default: {AUTO})",
+        "stretch: everything, squeezed to a square; pad: everything, with the edges repeated to fill a square; auto: "
+        f"keep, but crop where all photographs are square (default: {AUTO})",
     )
     p.add_argument("--dim", help=_meaning("dim"))
     p.add_argument("--coreset", type=number, help=_meaning("coreset"))

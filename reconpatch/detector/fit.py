@@ -15,7 +15,7 @@ from reconpatch.data.images import View
 from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
 from reconpatch.detector.detector import Detector, backbone_of, pixels, views_of
 from reconpatch.detector.photographs import Source, examine
-from reconpatch.detector.settings import SIZE, FitOptions, Progress, choose_aspect, seen_as
+from reconpatch.detector.settings import AUTO, SIZE, FitOptions, Progress, choose_aspect, seen_as
 from reconpatch.device import repeating, resolve, torch_threads
 from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import sizes_of
@@ -113,9 +113,11 @@ def check_settings(run: Run, options: FitOptions, networks: Networks) -> None:
 
 
 def with_aspect(run: Run, options: FitOptions, facts: Sequence[ImageFacts], networks: Networks) -> Run:
-    """Parameters, options, facts of all images -> the run with the aspect that is chosen for them. The user is told if
-    it is not the paper's.
+    """Parameters, options, facts of all images -> the run; if the options leave the aspect open, with the one that is
+    chosen for the images. The user is told if it is not the paper's.
     """
+    if options.aspect != AUTO:
+        return run
 
     def takes(frame: tuple[int, int]) -> bool:
         try:

@@ -102,7 +102,8 @@ def check_no_options(settings: Mapping[str, Any]) -> None:
 def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     """Parameters that differ from the paper's, options -> Run. Those of the options' `settings` count too.
 
-    Where the options leave the aspect open, it is crop until `choose_aspect` has seen photographs. Raises ReconpatchError that names the parameter and the fix.
+    Where the options leave the aspect open, it is crop until `choose_aspect` has seen photographs. Raises
+    ReconpatchError that names the parameter and the fix.
     """
     settings = options.settings or {}
     check_no_options(settings)
@@ -130,14 +131,12 @@ def seen_as(run: Run, aspect: str) -> Run:
 
 
 def choose_aspect(sizes: Sequence[tuple[int, int]], run: Run, options: FitOptions, takes: Takes) -> tuple[str, str]:
-    """(width, height) of N photographs, the run with aspect crop, options, whether the network takes frames of (width,
-    height) px -> aspect, and why that is chosen if the options leave it open, else "".
+    """(width, height) of N photographs, the run, options that leave the aspect open, whether the network takes frames
+    of (width, height) px -> aspect, and why that is chosen.
 
     Squares are cropped as in the paper, and so is all if the options give a `resize`, which nothing else uses. Others
     keep their shape. Networks that take squares only see them stretched.
     """
-    if options.aspect != AUTO:
-        return options.aspect, ""
     if options.resize is not None:
         return "crop", "resize is given, which only a crop uses"
     others = [size for size in sizes if size[0] != size[1]]

@@ -34,7 +34,7 @@ def test_options_are_typed_as_the_configuration_is() -> None:
     given |= {"weight_file": "w.pth", "false_alarm_rate": Fraction(1, 4), "settings": {}, "device": np.str_("cpu")}
     options = checked(FitOptions, given)
     assert options.model_dump(exclude={"progress"}) == {
-        **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "crop"},
+        **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "auto"},
         **{"weight_file": Path("w.pth"), "settings": {}, "hold_out": 0.5, "false_alarm_rate": 0.25},
     }
     assert checked(Machine, {"threads": None}).threads == threads_here()
