@@ -16,6 +16,7 @@ from reconpatch.data.images import (
     read_masks,
     view,
 )
+from reconpatch.errors import ReconpatchError
 
 SIDES = st.integers(1, 90)
 SQUARES = st.tuples(st.integers(1, 40), st.integers(0, 15))  # size, by how much resize is more
@@ -51,6 +52,34 @@ def test_stretch_is_a_plain_resize(width, height, size) -> None:
     seen = view(width, height, size=size, resize=size, aspect="stretch")
     np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
     assert seen.seen() == 1 and seen.content((7, 7)).all()
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, st.integers(17, 60))
+def test_keep_is_a_plain_resize_to_nearly_the_shape_of_the_image(width, height, size) -> None:
+    """The shorter side has the size, the longer one a multiple of 32 px more; it is at most 16 px too long or short."""
+    image = draw(width, height)
+    seen = seen_in(width, height, (size, 0), "keep")
+    short, long = sorted(seen.frame)
+    assert short == size and (long - size) % 32 == 0 and (width - height) * (seen.frame[0] - seen.frame[1]) >= 0
+    assert abs(long - size * max(width, height) / min(width, height)) <= 16
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.asarray(image.resize(seen.frame, 2)))
+    assert seen.seen() == 1 and seen.content((5, 9)).all()
+
+
+@given(SIDES, st.integers(1, 40))
+def test_all_but_crop_see_a_square_alike(side, size) -> None:
+    image = draw(side, side)
+    views = [view(side, side, size=size, aspect=aspect) for aspect in ("keep", "stretch", "pad")]
+    one, *others = (seen.framed(image, "bilinear").tobytes() for seen in views)
+    assert one == others[0] == others[1] and len(set(views)) == 1
+
+
+def test_images_too_long_to_keep_their_shape_are_refused() -> None:
+    assert view(100, 10, size=32, aspect="keep").frame == (320, 32)
+    for width, height in [(101, 10), (10, 101), (5000, 100)]:
+        with pytest.raises(ReconpatchError, match=f"{width} x {height} px, more than 10 times.*stretch"):
+            view(width, height, size=32, aspect="keep")
 
 
 @settings(max_examples=40)
@@ -171,6 +200,13 @@ def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_pa
     # Resized to 36 px (by 0.9) and cropped to 32: a quarter of the width is 9 px to the right.
     assert np.array_equal(masks[1][:, 9:], masks[0][:, :-9])
     assert np.array_equal(masks[2], np.rot90(masks[0]))
+
+
+def test_masks_keep_the_shape_of_their_images(tmp_path) -> None:
+    """A mark of 10 px at the right end of 100x50 px lies in the last tenth of 64 px."""
+    write_mask(tmp_path / "m.png", (100, 50), (90, 0, 100, 50))
+    (mask,) = read_masks([tmp_path / "m.png"], (32, 64), None, 32, "any", 1, [None], "keep")
+    assert mask.shape == (32, 64) and not mask[:, :57].any() and mask[:, 58:].all()
 
 
 @pytest.mark.parametrize(("aspect", "times"), [("crop", 4), ("pad", 2), ("stretch", 2), ("keep", 3.92)])

@@ -31,7 +31,7 @@ PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 class FakeDetector:
     """Gives the scores and maps it was made with."""
 
-    run = SimpleNamespace(crop=32)
+    run = SimpleNamespace(crop=32, resize=36, aspect="crop")
     threads = 2
     modes = ("RGB",)
 

@@ -25,7 +25,7 @@ def test_options_become_parameters() -> None:
     assert detector_run({}, FitOptions(size=320, resize=330)).resize == 330
     assert detector_run({}, FitOptions(size=320, resize=999, aspect="pad")).resize == 320
     run = detector_run({}, FitOptions(size=64, aspect="stretch", weight_file=Path("file.pth"), settings={"sigma": 2}))
-    assert run == Run(resize=64, crop=64, weights="file", sigma=2.0)
+    assert run == Run(aspect="stretch", resize=64, crop=64, weights="file", sigma=2.0)
 
 
 def test_options_are_typed_as_the_configuration_is() -> None:
