@@ -88,7 +88,15 @@ def test_names_of_files_are_no_part_of_what_a_model_is(good, tmp_path) -> None:
         (folder / "photos").mkdir(parents=True)
         for n, image in enumerate(images):
             shutil.copy(image, folder / "photos" / f'{name} {n}, "{n}"\n{image.suffix}')
-        options = {"backbone": "resnet10t", "dim": 16, "size": 32, "epochs": 1, "coreset": 0.5, "threads": 1}
+        options = {
+            "backbone": "resnet10t",
+            "dim": 16,
+            "size": 32,
+            "aspect": "crop",
+            "epochs": 1,
+            "coreset": 0.5,
+            "threads": 1,
+        }
         fitted = ReConPatch(**options, weight_file=tmp_path / weights).fit(folder / "photos").save(folder / "model")
         return read_card(folder / "model").identity if fitted else ""
 

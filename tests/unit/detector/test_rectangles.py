@@ -153,7 +153,7 @@ def test_memory_is_predicted_from_the_largest_photograph(monkeypatch) -> None:
     import reconpatch.detector.fit as module
 
     monkeypatch.setattr(module, "machine_mb", lambda: 1.0)
-    squares, strip = [product(n, size=(40, 40)) for n in range(5)], product(9, size=(400, 40))
+    squares, strip = [product(n, size=(256, 256)) for n in range(5)], product(9, size=(2560, 256))
     options = {"size": 512, "aspect": "keep", "hold_out": 0, "batch_images": 1, "device": "cpu", "threads": 1}
     run = detector_run(SETTINGS | SMALL | {"backbone": "resnet18"}, checked(FitOptions, options))
 

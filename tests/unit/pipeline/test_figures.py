@@ -69,12 +69,12 @@ def test_images_keep_their_shape_from_the_files_to_the_figures(tmp_path) -> None
         problems = verify(Path("results"), lambda _: None)
         assert problems == []
         records, scores = of_runs("record", names), of_runs("scores", names)
-        draw_qualitative(QualitativeFiles(MANIFEST, [Path("data/nut")], records, scores, Path("q.png")))
-        draw_gallery(GalleryFiles(records[:1], scores[:1], [MANIFEST], [Path("data/nut")], Path("g.png")))
+        draw_qualitative(QualitativeFiles(MANIFEST, [Path("data/nut")], records, scores, Path("qualitative.png")))
+        draw_gallery(GalleryFiles(records[:1], scores[:1], [MANIFEST], [Path("data/nut")], Path("gallery.png")))
         umap = [[of_stage(plan.runs[name], NUT, *file) for name in names] for file in (
             ("features", "test"), ("masks", "masks"), ("bank", "bank"))]  # fmt: skip
-        draw_umap(UmapFiles(MANIFEST, records, *umap, Path("u.png")))
-        assert all(Path(f"{figure}.png").stat().st_size for figure in "qgu")
+        draw_umap(UmapFiles(MANIFEST, records, *umap, Path("umap.png")))
+        assert all(Path(f"{figure}.png").stat().st_size for figure in ("qualitative", "gallery", "umap"))
         make_thumbnails(ThumbnailFiles(MANIFEST, Path("data/nut"), records, scores, Path("t.json")), "all")
         made = json.loads(Path("t.json").read_text())
         picture = Image.open(BytesIO(base64.b64decode(made["images"][0]["picture"].partition(",")[2])))
