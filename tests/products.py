@@ -21,7 +21,8 @@ SMALL: dict[str, Any] = {"backbone": "resnet10t", "weights": "random", "dim": 16
 
 def detector(**changes: Any) -> ReConPatch:
     """A small untrained network, two epochs, not yet fitted."""
-    small = SMALL | {"hold_out": 0.2, "size": SIZE, "device": "cpu", "threads": 1, "settings": SETTINGS}
+    small = SMALL | {"hold_out": 0.2, "size": SIZE, "aspect": "crop", "device": "cpu", "threads": 1}
+    small |= {"settings": SETTINGS}
     return ReConPatch(**(small | changes))
 
 
@@ -35,7 +36,7 @@ def fit(
     """A folder, or sources -> what `fit_detector` makes of them."""
     sources = find_photographs([images])[0] if isinstance(images, Path) else images
     given = (
-        {"device": "cpu", "threads": 1}
+        {"aspect": "crop", "device": "cpu", "threads": 1}
         | ({} if "folds" in options else {"hold_out": 0.25})
         | {"coreset": 1.0}
         | options

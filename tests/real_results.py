@@ -14,7 +14,7 @@ Figures of every kind are planned, but not drawn.
 
 import itertools
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import chdir
 from io import StringIO
 from pathlib import Path
@@ -77,25 +77,27 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_results(folder: Path) -> None:
-    """An empty folder -> the folder of this module's docstring."""
+def make_results(
+    folder: Path, experiments: Mapping[str, dict[str, Any]] = EXPERIMENTS, size: tuple[int, int] = (48, 40)
+) -> None:
+    """An empty folder, what its experiments are, the size of its images -> the folder of this module's docstring."""
     shutil.copytree(ROOT / "configs", folder / "configs")
-    _draw_images(folder / "data")
-    for name, content in EXPERIMENTS.items():
+    _draw_images(folder / "data", size)
+    for name, content in experiments.items():
         small = {key: value for key, value in SMALL.items() if key not in content["axes"]}
         file = {"title": name.capitalize(), "datasets": {DATASET: ["nut"]}, "set": small, **content}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(file))
     overlay = {"datasets": {DATASET: {"layout": "mvtec_ad", "root": "data"}}, "device": "cpu", "resamples": 100}
-    overlay |= {"experiments": {name: f"{name}.yaml" for name in EXPERIMENTS}}
+    overlay |= {"experiments": {name: f"{name}.yaml" for name in experiments}}
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     with chdir(folder), restored():
-        run_steps(real_plan(folder))
+        run_steps(real_plan(folder, experiments))
 
 
-def real_plan(folder: Path) -> Plan:
+def real_plan(folder: Path, experiments: Iterable[str] = EXPERIMENTS) -> Plan:
     """The plan of the experiments, as the workflow and `reconpatch verify` load it."""
     with chdir(folder):
-        return load_plan([Path("overlay.yaml")], list(EXPERIMENTS))
+        return load_plan([Path("overlay.yaml")], list(experiments))
 
 
 def run_steps(plan: Plan, threads: int = 1) -> None:
@@ -197,13 +199,13 @@ def _ensemble(plan: Plan, where: dict[str, str], name: str, job: Job) -> None:
     )
 
 
-def _draw_images(root: Path) -> None:
+def _draw_images(root: Path, size: tuple[int, int]) -> None:
     """Noise with a bright square where there is a defect: 4 training, 3 good and 3 defective images a category."""
     rng = np.random.default_rng(0)
     for category, n in itertools.product(CATEGORIES, range(4)):
-        write_image(root / category / f"train/good/{n:03}.png", rng)
+        write_image(root / category / f"train/good/{n:03}.png", rng, size)
     for category, n in itertools.product(CATEGORIES, range(3)):
-        write_image(root / category / f"test/good/{n:03}.png", rng)
+        write_image(root / category / f"test/good/{n:03}.png", rng, size)
         defect = "bent" if n == 2 else "scratch"
-        write_image(root / category / f"test/{defect}/{n:03}.png", rng)
-        write_mask(root / category / f"ground_truth/{defect}/{n:03}_mask.png")
+        write_image(root / category / f"test/{defect}/{n:03}.png", rng, size)
+        write_mask(root / category / f"ground_truth/{defect}/{n:03}_mask.png", size)

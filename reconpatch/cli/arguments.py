@@ -11,7 +11,7 @@ from reconpatch.cli import evaluation, photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import (
-    ASPECT,
+    AUTO,
     BATCH_IMAGES,
     FALSE_ALARM_RATE,
     FEWEST_ROWS,
@@ -160,9 +160,10 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     p.add_argument(
         "--aspect",
-        choices=ASPECTS,
-        help="crop: the centre, as in the paper; stretch: everything, squeezed to a square; pad: everything, with the "
-        f"edges repeated to fill the square (default: {ASPECT})",
+        choices=[AUTO, *ASPECTS],
+        help="keep: everything, in the photograph's own shape; crop: the square at the centre, as in the paper; "
+        "stretch: everything, squeezed to a square; pad: everything, with the edges repeated to fill a square; auto: "
+        f"keep, but crop where all photographs are square (default: {AUTO})",
     )
     p.add_argument("--dim", help=_meaning("dim"))
     p.add_argument(

@@ -12,6 +12,7 @@ from pathlib import Path
 from reconpatch.data.images import view
 from reconpatch.data.index import index
 from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import frame_shape
 from reconpatch.data.published import data_flags
 from reconpatch.data.remarks import enlarged_remarks
 from reconpatch.errors import ReconpatchError, quote
@@ -223,10 +224,18 @@ def check(plan: Plan, networks: Networks) -> list[str]:
 
 
 def small_images(plan: Plan, target: Target, items: Sequence[Item]) -> list[str]:
-    """Plan, a category and its images -> a remark on those that the run with the largest `resize` enlarges far."""
+    """Plan, a category and its images -> a remark on those that the run which enlarges them most enlarges far.
+
+    Raises ReconpatchError for a run that cannot see all of them in one shape.
+    """
     members = {name for experiment, on in plan.targets.items() if target in on for name in plan.members(experiment)}
-    resize = max((run.resize for name, run in plan.runs.items() if name in members), default=0)
-    factors = [view(i.width, i.height, size=resize, resize=resize).enlargement() for i in items]
+    ways = {(run.crop, run.resize, run.aspect) for name, run in plan.runs.items() if name in members}
+    for crop, _, aspect in ways:
+        frame_shape(items, {"crop": crop, "aspect": aspect})
+    factors = [
+        max((view(i.width, i.height, size=c, resize=r, aspect=a).enlargement() for c, r, a in ways), default=0.0)
+        for i in items
+    ]
     return list(enlarged_remarks([i.path for i in items], factors))
 
 

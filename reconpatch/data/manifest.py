@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
+from reconpatch.data.images import view
 from reconpatch.data.layouts import Item, category_folder, list_items
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
@@ -43,6 +45,30 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
             fix="delete it, and the next run indexes the data again",
         ) from None
     return items, digest
+
+
+def frame_shape(items: Sequence[Item], run: Mapping[str, Any]) -> tuple[int, int]:
+    """Images of a category, fields of a run -> (H, W) in px of what the network sees of each of them.
+
+    Raises ReconpatchError, naming two images, if these differ: features and masks of a category are one array each.
+    """
+    size, aspect = int(run["crop"]), run.get("aspect", "crop")
+    if aspect != "keep":
+        return size, size
+    try:
+        shapes = {view(item.width, item.height, size=size, aspect=aspect).shape: item for item in items}
+    except ReconpatchError as error:
+        longest = max(items, key=lambda item: max(item.width / item.height, item.height / item.width))
+        raise error.at(longest.path) from None
+    if len(shapes) > 1:
+        one, other = list(shapes.values())[:2]
+        raise ReconpatchError(
+            f"{one.width} x {one.height} px, but {quote(other.path)} has {other.width} x {other.height}: with aspect "
+            "keep all images of a category must be seen in one shape",
+            where=one.path,
+            fix="set aspect to stretch, pad or crop",
+        )
+    return next(iter(shapes))
 
 
 def check_unchanged(folder: Path, items: Iterable[Item], files: str = "images", threads: int = 1) -> None:

@@ -53,7 +53,7 @@ class Scored:
     levels: list[float] = field(default_factory=list)  # the medians of their anomaly maps
 
     def add(self, score: float, anomalies: NDArray[np.float32], content: NDArray[np.bool_]) -> None:
-        """Add an image: its score, its (size, size) map, and which pixels of it lie on the image."""
+        """Add an image: its score, its (H, W) map, and which pixels of it lie on the image."""
         self.scores.append(score)
         self.peaks.append(float(anomalies.max()))
         self.levels.append(float(np.median(anomalies[content])))
@@ -247,7 +247,7 @@ def score_held_out(
     """Detector, all sources, their facts, numbers of the held-out ones -> Scored."""
     numbers, scored = different(facts, held_out), Scored()
     for detection in detector(sources[n] for n in numbers):
-        scored.add(detection.score, detection.map, detection.view.content(detector.run.crop))
+        scored.add(detection.score, detection.map, detection.view.content(detection.view.shape))
         progress("held-out images", len(scored.scores), len(numbers))
     return scored
 
@@ -275,7 +275,7 @@ def score_left_out(
             features[0][cells] = read_slice(patches, slice(ends[n] - counts[n], ends[n]))
             image, patch = scores_of(features, cells[None], bank, run, search)
             anomalies = maps_of(patch, cells[None], [views[n]], run)[0]
-            scored.add(float(image[0]), anomalies, views[n].content(run.crop))
+            scored.add(float(image[0]), anomalies, views[n].content(views[n].shape))
             progress("left-out images", len(scored.scores), total)
     return scored
 

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reconpatch.data.images import View, view
-from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks
+from reconpatch.data.remarks import ImageFacts, enlarged_remarks, grouped, image_remarks
 from reconpatch.detector.photographs import Source, load_with_facts, name_of
 from reconpatch.detector.settings import BATCH_IMAGES
 from reconpatch.device import repeating, resolve
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.run import Run
 from reconpatch.method.backbones import Backbone, network_of, prepare_backbone, probe
-from reconpatch.method.features import features_of, read_ahead
+from reconpatch.method.features import features_of, passes, read_ahead
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 from reconpatch.method.search import Search, search_in
 from reconpatch.runtime import openmp_threads
 
-Square = tuple[NDArray[np.uint8], View, ImageFacts]  # (size, size, 3) pixels, how they lie on which photograph
+Framed = tuple[NDArray[np.uint8], View, ImageFacts]  # (H, W, 3) pixels, how they lie on which photograph
 Seen = tuple[ImageFacts, View]  # a photograph, and how the network saw it
 
 
@@ -34,7 +34,7 @@ class Detection:
 
     number: int  # of the photograph among those given
     score: float  # the largest patch score, equations 9 and 10
-    map: NDArray[np.float32]  # (size, size), of the square the network saw
+    map: NDArray[np.float32]  # `view.shape`, of what the network saw
     view: View
     facts: ImageFacts  # of the photograph, without a digest
 
@@ -51,13 +51,28 @@ def seen_remarks(seen: Sequence[Seen], fitted_modes: Sequence[str]) -> list[str]
     return [*image_remarks(facts, fitted_modes), *enlarged_remarks([each.name for each in facts], factors)]
 
 
-def pixels(source: Source, run: Run, aspect: str, number: int = 0) -> Square:
-    """Source, parameters, aspect, the source's number -> the square the network sees. Raises ReconpatchError if it
-    cannot be read.
+def pixels(source: Source, run: Run, number: int = 0) -> Framed:
+    """Source, parameters, the source's number -> what the network sees of it. Raises ReconpatchError if it cannot be
+    read, and as `view` does.
     """
     image, facts = load_with_facts(source, number)
-    seen = view(*image.size, size=run.crop, resize=run.resize, aspect=aspect)
-    return seen.square(image, run.interpolation), seen, facts
+    seen = view(*image.size, size=run.crop, resize=run.resize, aspect=run.aspect)
+    return seen.framed(image, run.interpolation), seen, facts
+
+
+def views_of(facts: Sequence[ImageFacts], run: Run) -> list[View]:
+    """Facts of N photographs, parameters -> how each is seen. Raises one ReconpatchError that names all that cannot be
+    seen so.
+    """
+    views, problems = [], []
+    for each in facts:
+        try:
+            views.append(view(each.width, each.height, size=run.crop, resize=run.resize, aspect=run.aspect))
+        except ReconpatchError as error:
+            problems.append(error.at(each.name))
+    if problems:
+        raise ReconpatchError("\n".join(["problems of the images:", *listed(grouped(problems))]))
+    return views
 
 
 def backbone_of(network: nn.Module, weights: dict[str, str], run: Run, device: str, portable: bool = False) -> Backbone:
@@ -90,12 +105,12 @@ def scores_of(
 def maps_of(
     patch: NDArray[np.float32], on_photograph: NDArray[np.bool_], views: Sequence[View], run: Run
 ) -> NDArray[np.float32]:
-    """((B, H, W) patch scores, (B, H, W) which patches lie on the photographs, B views, parameters) -> (B, size, size)
-    anomaly maps.
+    """((B, H, W) patch scores, (B, H, W) which patches lie on the photographs, B views of one shape, parameters) ->
+    anomaly maps of this shape.
     """
-    maps = anomaly_maps(patch, run.crop, run.blur)
+    maps = anomaly_maps(patch, views[0].shape, run.blur)
     for n, seen in enumerate(views):
-        content = seen.content(run.crop)
+        content = seen.content(seen.shape)
         if not content.all():
             maps[n] = content_map(maps[n], on_photograph[n], content, run.blur)
     return maps
@@ -113,7 +128,6 @@ class Detector:
     state: dict[str, Tensor]  # weights of the network, as `state_of` gives them before the network is prepared
     bank: MemoryBank
     run: Run
-    aspect: str
     threads: int = 1
     batch: int = BATCH_IMAGES
     modes: Sequence[str] = ()  # Pillow's, of the images it was fitted to, sorted; empty: not known
@@ -127,7 +141,7 @@ class Detector:
         """How to make a copy. NumPy arrays, because multiprocessing would move tensors into shared memory."""
         state = {key: value.numpy() for key, value in self.state.items()}
         facts = self.backbone.weights, self.backbone.device
-        return copied, (state, *facts, self.bank, self.run, self.aspect, self.threads, self.batch, self.modes)
+        return copied, (state, *facts, self.bank, self.run, self.threads, self.batch, self.modes)
 
     def __call__(
         self,
@@ -137,19 +151,22 @@ class Detector:
     ) -> Iterator[Detection]:
         """N photographs -> a Detection of each, in order, computed `batch` at a time.
 
+        Photographs of a batch that are seen in one shape go through the network together, but no more of them than have
+        the px of a batch of squares.
+
         A photograph that cannot be read is left out, and `unreadable` is called with its number and the error. Without
         `unreadable` the error is raised. Between two batches the process is as the caller left it.
         """
         batch = batch or self.batch
 
-        def read(item: tuple[int, Source]) -> tuple[int, Square | ReconpatchError]:
+        def read(item: tuple[int, Source]) -> tuple[int, Framed | ReconpatchError]:
             number, source = item
             try:
-                return number, pixels(source, self.run, self.aspect, number)
+                return number, pixels(source, self.run, number)
             except ReconpatchError as error:
                 return number, error.at(name_of(source, number))
 
-        waiting: list[tuple[int, Square]] = []
+        waiting: list[tuple[int, Framed]] = []
         began = time.perf_counter()
         for number, result in read_ahead(read, enumerate(sources), self.threads, depth=2 * batch):
             if isinstance(result, ReconpatchError):
@@ -172,22 +189,24 @@ class Detector:
         self.seconds[part] = self.seconds.get(part, 0.0) + now - began
         return now
 
-    def _detect(self, batch: list[tuple[int, Square]]) -> list[Detection]:
-        """B squares with the numbers of their photographs -> B detections. Patches on the padding score 0.
+    def _detect(self, batch: list[tuple[int, Framed]]) -> list[Detection]:
+        """B photographs as they are seen, with their numbers -> B detections. Patches on the padding score 0.
 
         `repeating` lasts for one batch only: a block that a generator leaves in its `finally` ends at any time, in any
         thread, wherever the garbage collector closes the generator.
         """
         with repeating(self.backbone.device, openmp_threads(self.threads)):
-            return self._detect_repeatably(batch)
+            of_pass = passes([image for _, (image, *_) in batch], self.batch * self.run.crop**2)
+            detections = [each for numbers in of_pass for each in self._detect_pass([batch[n] for n in numbers])]
+        return sorted(detections, key=lambda each: each.number)
 
-    def _detect_repeatably(self, batch: list[tuple[int, Square]]) -> list[Detection]:
-        """As `_detect`, with the settings of the process as they are."""
+    def _detect_pass(self, batch: list[tuple[int, Framed]]) -> list[Detection]:
+        """As `_detect`, of photographs that are seen in one shape, with the settings of the process as they are."""
         began = time.perf_counter()
-        squares, views, run = [square for _, (square, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
-        features = features_of(squares, self.backbone, run.patch_size, run.level_width, run.width)
+        images, views, run = [image for _, (image, *_) in batch], [seen for _, (_, seen, _) in batch], self.run
+        features = features_of(images, self.backbone, run.patch_size, run.level_width, run.width)
         began = self._add_time("network and patch features", began)
-        on_photograph = np.stack([seen.content(features.shape[1]) for seen in views])
+        on_photograph = np.stack([seen.content(features.shape[1:3]) for seen in views])
         image, patch = scores_of(features, on_photograph, self.bank, run, self.search)
         began = self._add_time("search in the memory bank", began)
         maps = maps_of(patch, on_photograph, views, run)
@@ -204,7 +223,6 @@ def copied(
     device: str,
     bank: MemoryBank,
     run: Run,
-    aspect: str,
     threads: int,
     batch: int,
     modes: Sequence[str],
@@ -214,4 +232,4 @@ def copied(
     device = resolve("auto" if device == "cuda" else device)
     with repeating(device, openmp_threads(threads)):
         backbone = backbone_of(network_of(tensors, run.backbone, run.levels), weights, run, device)
-        return Detector(backbone, tensors, bank, run, aspect, threads, batch, modes)
+        return Detector(backbone, tensors, bank, run, threads, batch, modes)

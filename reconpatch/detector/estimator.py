@@ -22,7 +22,7 @@ from reconpatch.detector.fit import Fitted, fit_detector
 from reconpatch.detector.model_folder import Card, load, save
 from reconpatch.detector.photographs import Photograph, Purpose, Source, check_names, find_photographs
 from reconpatch.detector.settings import (
-    ASPECT,
+    AUTO,
     BATCH_IMAGES,
     FALSE_ALARM_RATE,
     SAME_NAME,
@@ -125,7 +125,9 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     threshold, and `predict` raises. Images of a `group` are never parted: "folder", a CSV file image,group, or a
     regular expression, see `calibration.groups_of`. `false_alarm_rate` is the share of good images that may be called
     anomalous. `settings` holds other parameters of a run from configs/default.yaml, for example {"sigma": 0.5}.
-    `threads=None` takes OMP_NUM_THREADS, or all cores. `progress` is called with (step, done, of how many).
+    `aspect="auto"` keeps the shape of photographs that are not square, and crops squares as the paper does;
+    `detector_.run.aspect` says which it was. `threads=None` takes OMP_NUM_THREADS, or all cores. `progress` is called
+    with (step, done, of how many).
 
     Several threads may use one model, or fit several, at once. While a call runs, PyTorch's deterministic algorithms
     are on in the whole process, and `threads` is its number of threads in the thread that calls. When the last call
@@ -147,7 +149,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         weight_file: str | os.PathLike[str] | None = None,
         size: int = DEFAULTS.crop,
         resize: int | None = None,
-        aspect: str = ASPECT,
+        aspect: str = AUTO,
         dim: int | str = DEFAULTS.dim,
         coreset: float | None = None,
         epochs: int = DEFAULTS.epochs,
@@ -264,9 +266,18 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([detection.score for detection in self._detections(X)])
 
     def anomaly_maps(self, X: Images) -> NDArray[np.float32]:  # noqa: N803
-        """N images -> (N, size, size) anomaly maps of the squares the network sees; higher is more anomalous."""
+        """N images -> (N, H, W) anomaly maps of what the network sees, (N, size, size) unless the model's aspect is
+        keep; higher is more anomalous.
+
+        Raises ReconpatchError for images that are seen in several shapes.
+        """
         detector = self._fitted_detector()
         maps = [detection.map for detection in self._detections(X)]
+        if shapes := sorted({each.shape for each in maps})[1:]:
+            raise ReconpatchError(
+                f"the images are seen in {len(shapes) + 1} shapes, so their maps make no one array",
+                fix="take the maps from detect(images), or give images of one shape",
+            )
         return np.stack(maps) if maps else np.empty((0, detector.run.crop, detector.run.crop), np.float32)
 
     def score_samples(self, X: Images) -> NDArray[np.float64]:  # noqa: N803
@@ -323,11 +334,10 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         detector, card = load(Path(folder), options)
         rate = card.false_alarm_rate if options.false_alarm_rate is None else options.false_alarm_rate
         run = card.run
-        own = {name: getattr(run, name) for name in (*SAME_NAME, "resize")}
+        own = {name: getattr(run, name) for name in (*SAME_NAME, "resize", "aspect")}
         model = cls(
             **own,
             size=run.crop,
-            aspect=card.aspect,
             settings=run.model_dump(mode="json", exclude={*own, "crop"}),
             hold_out=None if card.calibration.folds else len(card.scores) / max(1, card.images.different),
             folds=card.calibration.folds or None,

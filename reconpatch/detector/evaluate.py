@@ -23,7 +23,7 @@ from reconpatch.data.remarks import (
     mask_remarks,
     told_apart_by_files,
 )
-from reconpatch.detector.detector import Detector
+from reconpatch.detector.detector import Detector, views_of
 from reconpatch.detector.measures import Evaluation, InView, Scores, measure
 from reconpatch.detector.photographs import Photograph, load_with_facts
 from reconpatch.detector.truth import LEAST_GREY, Truth, marked
@@ -58,33 +58,35 @@ def evaluate(
     have masks, and if memory is too small.
     """
     masks_given = _count_masks(photographs, truths)
-    side = detector.run.crop
-    if masks_given:
-        check_map_memory(len(photographs), side)
-    remarks = check_files(
+    facts, remarks = check_files(
         photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done), least
     )
-    enlargements: list[float] = []
+    views = views_of(facts, detector.run)
+    height, width = (max(sides) for sides in zip(*(each.shape for each in views), strict=True))
+    if masks_given:
+        check_map_memory(len(photographs), height * width)
     seen_of = _Seen()
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
-    shape = (len(photographs) if masks_given else 0, side, side)
-    maps, masks, on_image = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
+    shape = (len(photographs) if masks_given else 0, height, width)
+    # Smaller maps lie in a corner; the rest does not count.
+    maps, masks, on_image = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
     for detection in detector(photographs):
         n = detection.number
         scores[n] = detection.score
-        enlargements.append(detection.view.enlargement())
         if masks_given:
-            whole = whole_mask(truths[n], detection.view, least)
-            maps[n] = detection.map
-            masks[n] = seen_mask(whole, detection.view)
-            on_image[n] = detection.view.content(side)
+            seen = detection.view
+            whole = whole_mask(truths[n], seen, least)
+            corner = n, slice(seen.shape[0]), slice(seen.shape[1])
+            maps[corner] = detection.map
+            masks[corner] = seen_mask(whole, seen)
+            on_image[corner] = seen.content(seen.shape)
             if truths[n].label:
-                inside = np.isfinite(detection.view.back(detection.map))
+                inside = np.isfinite(seen.back(detection.map))
                 seen_of.add(photographs[n].name, whole, inside, bool(masks[n].any()))
         progress("scoring", n + 1, len(photographs))
     names = [each.name for each in photographs]
     evaluation = measure(names, truths, Scores.above(scores, threshold, source))
-    remarks += [*enlarged_remarks(names, enlargements), *seen_of.remarks()]
+    remarks += [*enlarged_remarks(names, [each.enlargement() for each in views]), *seen_of.remarks()]
     if not masks_given:
         return replace(evaluation, remarks=remarks)
     return replace(
@@ -93,7 +95,7 @@ def evaluate(
         masks=masks_given,
         view=seen_of.in_view(),
         wins=pixel_wins(maps, masks, counted=on_image) if paired else None,
-        geometry=f"{side} px, aspect {detector.aspect}, resize {detector.run.resize}",
+        geometry=f"{detector.run.crop} px, aspect {detector.run.aspect}, resize {detector.run.resize}",
         remarks=remarks,
     )
 
@@ -127,8 +129,8 @@ def whole_mask(truth: Truth, view: View, least: int = LEAST_GREY["any"]) -> NDAr
 
 def seen_mask(whole: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     """(height, width) mask of a photograph, how this is seen -> mask in the map's shape, by nearest neighbour."""
-    square = view.square(Image.fromarray(np.where(whole, np.uint8(255), np.uint8(0))), "nearest")
-    return np.asarray((square == 255) & view.content(view.size))
+    framed = view.framed(Image.fromarray(np.where(whole, np.uint8(255), np.uint8(0))), "nearest")
+    return np.asarray((framed == 255) & view.content(view.shape))
 
 
 class _Seen:
@@ -184,9 +186,9 @@ def check_files(
     threads: int,
     progress: Callable[[int, int], None],
     least: int = LEAST_GREY["any"],
-) -> list[str]:
+) -> tuple[list[ImageFacts], list[str]]:
     """Read N photographs and their masks whole, modes of the images that the detector was fitted to, the grey value
-    from which on masks mark a defect -> remarks on them.
+    from which on masks mark a defect -> facts of the photographs, remarks on them and their masks.
 
     The rules are those of `reconpatch check`. Raises one ReconpatchError that lists every file that cannot be read and
     every mask that cannot be used.
@@ -203,10 +205,11 @@ def check_files(
         )
     read = [(pair.image, pair.mask, truth.label) for pair, truth in zip(pairs, truths, strict=True) if pair.image]
     normal, anomalous = ([image for image, _, label in read if label == wanted] for wanted in (0, 1))
-    return [
+    facts = [image for image, _, _ in read]
+    return facts, [
         *mask_remarks([(mask, image, label) for image, mask, label in read if mask], least),
         *_rule_remarks([pair.marked_by_rule for pair in pairs if pair.mask]),
-        *image_remarks([image for image, _, _ in read], fitted_modes),
+        *image_remarks(facts, fitted_modes),
         *told_apart_by_files("anomalous", anomalous, "normal", normal),
     ]
 
@@ -249,10 +252,10 @@ def _read_pair(photograph: Photograph, truth: Truth, least: int) -> _Pair:
     return pair
 
 
-def check_map_memory(images: int, side: int) -> None:
-    """Raise ReconpatchError if memory is too small for the maps and masks of N images, `side` px wide."""
+def check_map_memory(images: int, frame: int) -> None:
+    """Raise ReconpatchError if memory is too small for the maps and masks of N images, of `frame` px each."""
     # Which pixels count, and which of these are normal, takes a byte per pixel each.
-    needed = STAGES["features"].base_mb + metrics_mb(images, side) + 2 * images * side**2 / MB
+    needed = STAGES["features"].base_mb + metrics_mb(images, frame) + 2 * images * frame / MB
     if needed > machine_mb():
         raise ReconpatchError(
             f"{images} images: their maps and masks need about {needed / 1000:.1f} GB of memory, there are "

@@ -59,11 +59,11 @@ class Graph(nn.Module):
         super().__init__()
         self.backbone, self.run = backbone, run
         self.net = backbone.net  # so that its weights are this module's
-        height, width = self.shape = seen.size, seen.size
+        self.shape = seen.shape
         with torch.no_grad():
-            levels = backbone(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+            levels = backbone(torch.zeros(1, *self.shape, 3, dtype=torch.uint8))
         channels = tuple(level.shape[1] for level in levels)
-        self.grid = levels[0].shape[-1]
+        self.grid = tuple(levels[0].shape[-2:])
         self.weights = level_weights(channels, run.patch_size, run.level_width, run.width, torch.device("cpu"))
         f = bank.representation
         self.f = None if f.weight is None or f.bias is None else (torch.from_numpy(f.weight), torch.from_numpy(f.bias))
@@ -71,9 +71,12 @@ class Graph(nn.Module):
         self.around: Tensor | None = None  # the nearest rows of every row of the bank
         if run.neighbours > 1:
             self.around = torch.from_numpy(search_in(bank.patches)(bank.patches, run.neighbours)[1])
-        cells, content = seen.content(self.grid), seen.content(width)
+        cells, content = seen.content(self.grid), seen.content(self.shape)
         self.cells = torch.from_numpy(cells.astype(np.float32))
-        self.rows, self.columns = (torch.from_numpy(upsampling(self.grid, side, run.blur)) for side in self.shape)
+        self.rows, self.columns = (
+            torch.from_numpy(upsampling(cells, side, run.blur))
+            for cells, side in zip(self.grid, self.shape, strict=True)
+        )
         self.gain: Tensor | None = None  # of the map's pixels, where there is padding
         if not content.all():
             self.gain = torch.from_numpy(content_map(np.ones(self.shape, np.float32), cells, content, run.blur))
@@ -106,7 +109,7 @@ class Graph(nn.Module):
         found, rows = (each[:, 0] for each in self.search.nearest(r, 1, BLOCK))
         if self.run.distance == "squared":
             found = found.square()
-        distances = found.view(-1, self.grid, self.grid) * self.cells
+        distances = found.view(-1, *self.grid) * self.cells
         flat = distances.flatten(1)
         if self.around is None:
             return flat.amax(1), distances
@@ -156,21 +159,21 @@ def graph_of(detector: Detector, seen: View) -> Graph:
     return Graph(backbone, detector.bank, run, seen).eval()
 
 
-def exported_view(run: Run, aspect: str, photograph: tuple[int, int] | None) -> View:
-    """Parameters, aspect, px (width, height) of the photographs if they are known -> their View.
+def exported_view(run: Run, photograph: tuple[int, int] | None) -> View:
+    """Parameters, px (width, height) of the photographs if they are known -> their View.
 
     Raises ReconpatchError if they must be known, or if they would change nothing.
     """
-    if (photograph is None) != (aspect in ONE_SHAPE):
+    if (photograph is None) != (run.aspect in ONE_SHAPE):
         needed = photograph is None
         raise ReconpatchError(
-            f"{'needed' if needed else 'not needed'} for a model of aspect {aspect}",
+            f"{'needed' if needed else 'not needed'} for a model of aspect {run.aspect}",
             where="photograph (--photograph)",
             fix="give the size of the photographs, as 1600x1200: a file is for one size"
             if needed
             else "leave it out: the file is for photographs of any size",
         )
-    return view(*(photograph or (run.crop, run.crop)), size=run.crop, resize=run.resize, aspect=aspect)
+    return view(*(photograph or (run.crop, run.crop)), size=run.crop, resize=run.resize, aspect=run.aspect)
 
 
 # Formats
@@ -254,7 +257,7 @@ def open_openvino(file: Path, threads: int) -> Runtime:
 
 def write_torchscript(graph: Graph, facts: str, file: Path) -> None:
     """Write a TorchScript file. What it notes of the code and its place on this machine is left out."""
-    traced = torch.jit.trace(graph, example(graph), check_trace=False, _store_inputs=False)
+    traced = torch.jit.trace(graph, example(graph), check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
     content, shorter = io.BytesIO(traced.save_to_buffer(_extra_files={KEY: facts})), io.BytesIO()
     reader, writer = torch._C.PyTorchFileReader(content), torch._C.PyTorchFileWriter(shorter)
     for name in reader.get_all_records():
@@ -267,7 +270,7 @@ def write_torchscript(graph: Graph, facts: str, file: Path) -> None:
 
 def open_torchscript(file: Path, threads: int) -> Runtime:
     """TorchScript file -> what PyTorch computes on the CPU."""
-    module = torch.jit.load(file, "cpu")
+    module = torch.jit.load(file, "cpu")  # type: ignore[no-untyped-call]
 
     def run(images: NDArray[np.uint8]) -> Results:
         with torch.inference_mode(), torch_threads(threads):
@@ -347,7 +350,7 @@ def export_detector(
     LARGEST_ERROR.
     """
     check_format(format_name, file)
-    seen, kind = exported_view(detector.run, detector.aspect, photograph), FORMATS[format_name]
+    seen, kind = exported_view(detector.run, photograph), FORMATS[format_name]
     facts = json.dumps(facts_of(card, seen, photograph, threshold, map_threshold), indent=1, ensure_ascii=False)
     with repeating("cpu", detector.threads), _quiet():
         graph = graph_of(detector, seen)
@@ -414,8 +417,8 @@ def compare(detector: Detector, runtime: Runtime, sources: Sequence[Source], see
     for batch in [sources[:1], *(sources[i : i + BATCH] for i in range(0, len(sources), BATCH))]:
         squares = []
         for number, source in enumerate(batch):
-            square, own, _ = pixels(source, detector.run, detector.aspect)
-            if detector.aspect not in ONE_SHAPE and (own.width, own.height) != (seen.width, seen.height):
+            square, own, _ = pixels(source, detector.run)
+            if detector.run.aspect not in ONE_SHAPE and (own.width, own.height) != (seen.width, seen.height):
                 raise ReconpatchError(
                     f"has {own.width} x {own.height} px, the file is for {seen.width} x {seen.height}",
                     where=name_of(source, number),
@@ -447,17 +450,17 @@ def facts_of(
         "method": run.method,
         "backbone": run.backbone,
         "weights": card.weights.model_dump(),
-        "input": f"images: uint8 (N, {seen.size}, {seen.size}, 3), RGB",
+        "input": f"images: uint8 (N, {seen.shape[0]}, {seen.shape[1]}, 3), RGB",
         "outputs": {
             "score": "float32 (N,): image score, anomalous above threshold",
             "map": "float32 (N, H, W): anomaly map of the input's pixels, anomalous above map_threshold",
         },
         "size": run.crop,
         "resize": run.resize,
-        "aspect": card.aspect,
+        "aspect": run.aspect,
         "interpolation": run.interpolation,
         "photograph": photograph,  # px (width, height) of the photographs; None: of any size
-        "scaled": None if card.aspect == "crop" else seen.scaled,  # px (width, height); None: by `resize`
+        "scaled": None if run.aspect == "crop" else seen.scaled,  # px (width, height); None: by `resize`
         "padding": padding_of(seen),  # rows above and below, columns left and right
         "threshold": threshold,
         "map_threshold": map_threshold,
@@ -474,6 +477,8 @@ def facts_of(
 def padding_of(seen: View) -> list[tuple[int, int]]:
     """View -> as `numpy.pad` takes it: rows above and below, columns left and right, no channels."""
     before = [max(-shift, 0) for shift in seen.offset]
-    after = [max(shift + seen.size - length, 0) for shift, length in zip(seen.offset, seen.scaled, strict=True)]
+    after = [
+        max(shift + side - length, 0) for shift, side, length in zip(seen.offset, seen.frame, seen.scaled, strict=True)
+    ]
     columns, rows = zip(before, after, strict=True)
     return [rows, columns, (0, 0)]

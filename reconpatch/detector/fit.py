@@ -1,5 +1,6 @@
 """Fitting a detector to photographs of good products: the paper's method on a folder of your own."""
 
+import math
 import shutil
 import tempfile
 import time
@@ -11,21 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.images import View, view
+from reconpatch.data.images import View
 from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
 from reconpatch.detector.calibration import Parting, Scored, different, part, score_held_out, score_left_out
-from reconpatch.detector.detector import Detector, backbone_of, pixels
+from reconpatch.detector.detector import Detector, backbone_of, pixels, views_of
 from reconpatch.detector.photographs import Source, examine
-from reconpatch.detector.settings import NOTES, SIZE, FitOptions, Progress, enough_rows
+from reconpatch.detector.settings import AUTO, NOTES, SIZE, FitOptions, Progress, choose_aspect, enough_rows, seen_as
 from reconpatch.device import repeating, resolve, torch_threads
 from reconpatch.errors import ReconpatchError, quote, warn_user
-from reconpatch.experiments.costs import Network, features_bytes, sizes_of
+from reconpatch.experiments.costs import sizes_of
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.backbones import Backbone, check_pretrained, load_network, state_of
 from reconpatch.method.embedded import check_weights
-from reconpatch.method.features import write_features
+from reconpatch.method.feature_files import write_header
+from reconpatch.method.features import stream_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
 from reconpatch.runtime import machine_mb, openmp_threads
@@ -56,14 +58,16 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     the network sees the first image.
     """
     began = time.perf_counter()
-    described = check_settings(run, options)
+    networks = Networks(setting=SIZE)
+    check_settings(run, options, networks)
     if not images:
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
-    views = [view(each.width, each.height, size=run.crop, resize=run.resize, aspect=options.aspect) for each in facts]
+    run = with_aspect(run, options, facts, networks)
+    views = views_of(facts, run)
     warn_user(
         *image_remarks(facts),
         *enlarged_remarks([each.name for each in facts], [each.enlargement() for each in views]),
@@ -73,10 +77,10 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     kept = sorted(set(range(len(images))) - set(parting.held_out))
     with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)
-        on_image = patches_on_images([views[n] for n in kept], run, described)
+        on_image = patches_on_images([views[n] for n in kept], run, networks)
         if options.coreset is None:
             run = enough_rows(run, sum(int(cells.sum()) for cells in on_image))
-        check_resources(run, described, on_image, facts, options, workspace)
+        check_resources(run, networks, views, on_image, facts, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = state_of(network)
         backbone = backbone_of(network, weights, run, device)
@@ -95,7 +99,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
                 threads=threads,
                 progress=lambda done, total: progress("coreset", done, total),
             )
-            return Detector(backbone, state, bank, run, options.aspect, threads, options.batch_images, modes)
+            return Detector(backbone, state, bank, run, threads, options.batch_images, modes)
 
         seconds = training_seconds(patches, run, device)
         if seconds > LONG_TRAINING and run.width % run.dim == 0:
@@ -116,32 +120,51 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     return Fitted(detector, facts, parting, scored, seen, epochs)
 
 
-def check_settings(run: Run, options: FitOptions) -> Network:
-    """Parameters, options -> what timm says of the network.
-
-    Raises ReconpatchError for what cannot work, whatever the images are; warns of an embedding that does not fit.
-    """
+def check_settings(run: Run, options: FitOptions, networks: Networks) -> None:
+    """Raise ReconpatchError for what cannot work, whatever the images are; warn of an embedding that does not fit."""
     check_weights(run.backbone, run.weights)
     if options.weight_file is not None and not options.weight_file.is_file():
         raise ReconpatchError("no such file", where=f"weights file {options.weight_file}")
-    network = Networks(setting=SIZE)(run.backbone, run.levels, run.crop)
+    channels = networks.channels(run.backbone, run.levels, run.crop)
     if run.weights == "pretrained":
         check_pretrained(run.backbone)
-    if remark := embedding_remark(run, network.channels):
+    if remark := embedding_remark(run, channels):
         warn_user(remark)
-    return network
 
 
-def patches_on_images(views: Sequence[View], run: Run, network: Network) -> list[NDArray[np.bool_]]:
-    """N views, parameters, what timm says of the network -> N (H, W) bool, true for the patches that lie on the image
-    and not on its padding.
+def with_aspect(run: Run, options: FitOptions, facts: Sequence[ImageFacts], networks: Networks) -> Run:
+    """Parameters, options, facts of all images -> the run; if the options leave the aspect open, with the one that is
+    chosen for the images. The user is told if it is not the paper's.
     """
-    return [each.content(network.grid) for each in views]
+    if options.aspect != AUTO:
+        return run
+
+    def takes(frame: tuple[int, int]) -> bool:
+        try:
+            networks.grid(run.backbone, run.levels, frame)
+        except ReconpatchError:
+            return False
+        return True
+
+    aspect, reason = choose_aspect([(each.width, each.height) for each in facts], run, options, takes)
+    if aspect == run.aspect:
+        return run
+    NOTES.info("aspect: %s, %s", aspect, reason)
+    return seen_as(run, aspect)
+
+
+def patches_on_images(views: Sequence[View], run: Run, networks: Networks) -> list[NDArray[np.bool_]]:
+    """N views, parameters -> N (rows, columns) bool, true for the patches that lie on the image and not on its padding.
+
+    Raises ReconpatchError if the network takes no images of these shapes.
+    """
+    return [each.content(networks.grid(run.backbone, run.levels, each.frame)) for each in views]
 
 
 def check_resources(
     run: Run,
-    network: Network,
+    networks: Networks,
+    views: Sequence[View],
     on_image: Sequence[NDArray[np.bool_]],
     facts: Sequence[ImageFacts],
     options: FitOptions,
@@ -150,21 +173,25 @@ def check_resources(
     """Raise ReconpatchError, with advice, if there are too few patches for the parameters, or if memory or the disk of
     the workspace is too small.
 
-    `on_image` says which patches of the images to fit on count. `facts` are those of all images.
+    `views` and `facts` are those of all images, `on_image` says which patches of the images to fit on count.
     """
+    network = networks(run.backbone, run.levels, run.crop)
     if run.patch_size > network.grid:
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
     if problem := run.problem_with([int(cells.sum()) for cells in on_image]):
         raise ReconpatchError(problem)
-    images, largest = len(on_image), max(each.width * each.height for each in facts)
+    cells, elongation = sum(each.size for each in on_image), max(max(each.frame) for each in views) / run.crop
+    # Images are counted as if all had the largest one's shape and the same patches together.
+    images = math.ceil(cells / max(each.size for each in on_image))
     sizes = sizes_of(
         run,
         network,
         (images, options.batch_images),
         ratio=run.coreset,
         batch_images=options.batch_images,
-        pixels=largest,
+        pixels=max(each.width * each.height for each in facts),
         threads=options.threads,
+        elongation=elongation,
     )
     for stage in (STAGES[name] for name in CHECKED_STAGES):
         needed_mb = stage.memory_of(sizes).held
@@ -174,8 +201,7 @@ def check_resources(
                 f"{machine_mb() / 1000:.1f} GB",
                 fix=stage.advice,
             )
-    # Patches of the padding are on the disk too, for a while.
-    needed, free = features_bytes(run, network, images), shutil.disk_usage(workspace).free
+    needed, free = sum(int(each.sum()) for each in on_image) * run.width * 2, shutil.disk_usage(workspace).free
     if needed > free:
         raise ReconpatchError(
             f"patch features need {needed / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free",
@@ -197,43 +223,24 @@ def extract_patches(
     of a file in the workspace.
     """
     file = workspace / "features.npy"
-    write_features(
+    features = stream_features(
         sources,
-        lambda source: pixels(source, run, options.aspect)[0],
+        lambda source: pixels(source, run)[0],
         backbone,
-        file,
         names=names,
         patch_size=run.patch_size,
         level_dim=run.level_width,
         dim=run.width,
         batch=options.batch_images,
+        pixels=options.batch_images * run.crop**2,
         threads=options.threads,
         progress=lambda done, total: options.progress("patch features", done, total),
     )
-    return without_padding(file, on_image)
-
-
-def without_padding(file: Path, on_image: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
-    """.npy file of (N, H, W, C) patch features, N (H, W) bool -> memory map of the (M, C) features where it is true.
-
-    If it is false anywhere, the features that are kept are moved to the beginning of the file, with one image in memory
-    at a time. The header of the file is wrong afterwards.
-    """
-    features = np.load(file, mmap_mode="r")
-    if all(cells.all() for cells in on_image):
-        return np.asanyarray(features.reshape(-1, features.shape[-1]))
-    start, width, dtype = features.offset, features.shape[-1], features.dtype
-    bytes_per_image = features[0].nbytes
-    del features
-    written = 0
-    with open(file, "r+b") as stream:
-        for n, cells in enumerate(on_image):
-            stream.seek(start + n * bytes_per_image)
-            rows = np.frombuffer(stream.read(bytes_per_image), dtype).reshape(-1, width)[cells.ravel()]
-            stream.seek(start + written * width * dtype.itemsize)  # never behind what was read
-            stream.write(rows.tobytes())
-            written += len(rows)
-    return np.memmap(file, dtype, "r", start, (written, width))
+    with open(file, "wb") as stream:  # not a memory map, which would count as memory
+        write_header(stream, (sum(int(cells.sum()) for cells in on_image), run.width), np.dtype(np.float16))
+        for of_image, cells in zip(features, on_image, strict=True):
+            stream.write(of_image[cells].data)
+    return np.asanyarray(np.load(file, mmap_mode="r"))
 
 
 def training_seconds(patches: NDArray[Any], run: Run, device: str) -> float:

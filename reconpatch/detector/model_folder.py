@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from reconpatch.data.images import ASPECTS
 from reconpatch.detector.photographs import csv_safe
 from reconpatch.detector.settings import Machine
 from reconpatch.detector.threshold import HELD_OUT, Calibration, Threshold, choose_threshold
@@ -36,8 +35,9 @@ if TYPE_CHECKING:
     from reconpatch.detector.fit import Fitted
 
 CARD, NETWORK, BANK, IMAGES = "model.json", "backbone.safetensors", "memory_bank.safetensors", "images.csv"
-SCHEMA = 2
-READ_SCHEMAS = (1, 2)  # in the first, the names of files counted in the identity
+SCHEMA = 3
+# In the first, the names of files counted in the identity. In the first two, the aspect stood beside the run.
+READ_SCHEMAS = (1, 2, 3)
 LATER = ("modes", "calibration")  # fields of a card that older ones of the same schema do not have
 LARGEST_CARD = 2**24  # bytes
 MADE_IN_BRIEF = ("commit", "changed", "device", "threads", "wall_s", "cpu_s", "peak_mb")
@@ -75,13 +75,12 @@ class Card(_Part):
 
     schema_version: int = SCHEMA
     run: SavedRun  # every parameter of the method
-    aspect: str  # one of ASPECTS
     false_alarm_rate: float  # of the threshold, unless the user asks for another
     scores: list[float]  # of good images that were left out; the threshold for any rate follows from them
     peaks: list[float]  # the maxima of their anomaly maps
     level: float  # the median of their anomaly maps
     images: ImageCounts
-    seen: float  # smallest share of an image's area that lies in the square the network sees
+    seen: float  # smallest share of an image's area that lies in what the network sees
     bank: BankSize
     weights: WeightsSource
     training: list[dict[str, float]]  # one entry per epoch
@@ -93,10 +92,20 @@ class Card(_Part):
     identity: str = ""  # of `identity_of`: equal for equal images in the same order, settings, seed and machine
     digest: str = ""  # SHA-256 of everything but itself
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_today(cls, content: Any) -> Any:
+        if (
+            isinstance(content, dict)
+            and content.get("schema_version") in (1, 2)
+            and isinstance(content.get("run"), dict)
+        ):
+            content = content | {"run": content["run"] | {"aspect": content.get("aspect")}}
+            content.pop("aspect", None)
+        return content
+
     @model_validator(mode="after")
     def _is_complete(self) -> "Card":
-        if self.aspect not in ASPECTS:
-            raise ValueError(f"aspect {self.aspect!r} is none of {', '.join(ASPECTS)}")
         if self.files.keys() != {NETWORK, BANK, IMAGES}:
             raise ValueError(f"files must hold {NETWORK}, {BANK} and {IMAGES}")
         if not 0 <= self.calibration.independent <= len(self.scores):
@@ -127,6 +136,8 @@ def _digest(card: Card, without: dict[str, Any]) -> str:
         if name not in card.model_fields_set:
             without = without | {name: True}
     content = card.model_dump(mode="json", exclude=without)
+    if card.schema_version < 3:
+        content["aspect"] = content["run"].pop("aspect")
     return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -223,7 +234,8 @@ def card_lines(card: Card) -> list[str]:
     run, made, images = card.run, card.made, card.images
     threshold, map_threshold = thresholds(card)
     epochs = f", {run.epochs} epochs" if run.method == "reconpatch" else ""
-    resized = f", shorter side to {run.resize} px first" if card.aspect == "crop" else ""
+    resized = f", shorter side to {run.resize} px first" if run.aspect == "crop" else ""
+    size = f"{run.crop} px{' for the shorter side' if run.aspect == 'keep' else ''}"
     has_copies = len(card.scores) < images.held_out
     held_out = f"{images.held_out} held out{f' ({len(card.scores)} different)' if has_copies else ''}"
     if card.calibration.folds:
@@ -233,7 +245,7 @@ def card_lines(card: Card) -> list[str]:
         f"network: {run.backbone}, levels {run.levels}, weights: {card.weights.source}, "
         f"SHA-256 {card.weights.sha256[:16]}...",
         f"images: {images.fitted} fitted, {held_out}, {images.different} different in all",
-        f"view: {run.crop} px, aspect {card.aspect}{resized}; at least {card.seen:.0%} of every image is seen",
+        f"view: {size}, aspect {run.aspect}{resized}; at least {card.seen:.0%} of every image is seen",
         f"memory bank: {card.bank.patches} of {card.bank.of} patches",
         f"threshold: {threshold.sentence() if threshold else 'none, as no images were held out'}",
     ]
@@ -243,7 +255,7 @@ def card_lines(card: Card) -> list[str]:
     if run.weights == "random":
         lines.append("REMARK: the network's weights are random, not trained: for tests only")
     if card.seen < 0.99:
-        lines.append("remark: defects outside are not seen; fit with --aspect stretch or pad to see everything")
+        lines.append("remark: defects outside are not seen; fit with --aspect keep, stretch or pad to see everything")
     commit = f"commit {made.get('commit') or 'unknown'}{' with changes' if made.get('changed') else ''}"
     cost = f"{made.get('wall_s', 0):.0f} s, {made.get('peak_mb', 0):.0f} MB"
     lines.append(f"made: {commit}, {made.get('device')}, {made.get('threads')} threads, {cost}")
@@ -274,7 +286,6 @@ def save(fitted: "Fitted", rate: float, made: dict[str, Any], folder: Path) -> C
     (folder / IMAGES).write_text(images, encoding="utf-8")
     card = Card(
         run=detector.run,
-        aspect=detector.aspect,
         false_alarm_rate=rate,
         scores=scored.scores,
         peaks=scored.peaks,
@@ -335,7 +346,7 @@ def load(folder: Path, machine: Machine, card: Card | None = None) -> "tuple[Det
         state = state_of(network)
         backbone = backbone_of(network, weights, run, device)
         bank = MemoryBank.load(folder / BANK)
-        return Detector(backbone, state, bank, run, card.aspect, threads, batch, card.modes), card
+        return Detector(backbone, state, bank, run, threads, batch, card.modes), card
 
 
 def check_parts(folder: Path, card: Card) -> None:

@@ -2,13 +2,13 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from reconpatch.data.images import ASPECTS, default_resize
+from reconpatch.data.images import ASPECTS, LONGEST, default_resize, view
 from reconpatch.detector.threshold import check_rate
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.networks import Networks
@@ -16,7 +16,7 @@ from reconpatch.experiments.run import DEFAULTS, Run, fitted, vary
 from reconpatch.experiments.value_types import NUMBER, BelowOne, Part, Positive, Section, Side, explained
 from reconpatch.runtime import threads_here
 
-ASPECT = "crop"  # how a photograph that is not square is brought to one, see `data.images`
+AUTO = "auto"  # the aspect that `choose_aspect` chooses
 FOLDS = 5  # for the threshold, where there are few images
 HOLD_OUT = 0.2  # share of the images, where there are many
 # From so many different images on, a fifth of them is held out: that shows a rate of 1 %, and its interval is exact.
@@ -35,14 +35,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 SAME_NAME = ("method", "backbone", "weights", "dim", "coreset", "epochs", "seed")  # options called as in `Run`
-OPTIONS = {name: name for name in (*SAME_NAME, "resize")} | {"crop": "size"}  # parameter of a run -> option of `fit`
+OPTIONS = {name: name for name in (*SAME_NAME, "resize", "aspect")} | {
+    "crop": "size"
+}  # parameter of a run -> option of `fit`
 
-SIZE = "size (--size)"  # what users call the px of the square that the network sees
+SIZE = "size (--size)"  # what users call the px of the shorter side of what the network sees
 
 NOTES = logging.getLogger("reconpatch.choices")  # what was chosen for the user, with the reason
 
 Progress = Callable[[str, int, int], None]  # (step, done, of how many)
 Folds = Annotated[int, Field(ge=2), NUMBER]
+Takes = Callable[[tuple[int, int]], bool]  # (width, height) -> whether a network takes such images
 Rate = Annotated[float, NUMBER, AfterValidator(check_rate)]
 
 
@@ -75,9 +78,9 @@ class LoadOptions(Machine):
 class FitOptions(Machine):
     """Options of a model that is fitted."""
 
-    size: Side = DEFAULTS.crop  # px of the square the network sees
+    size: Side = DEFAULTS.crop  # px of the shorter side of what the network sees
     resize: Side | None = None  # px of the shorter side before the crop; None: in the paper's ratio to the size
-    aspect: Literal[ASPECTS] = ASPECT  # type: ignore[valid-type]
+    aspect: Literal[(AUTO, *ASPECTS)] = AUTO  # type: ignore[valid-type]
     weight_file: Path | None = None
     coreset: Part | None = None  # None: the paper's, or more where that is less than FEWEST_ROWS
     settings: dict[str, Any] | None = None  # other parameters of a run
@@ -89,7 +92,7 @@ class FitOptions(Machine):
 
     @model_validator(mode="after")
     def _fits(self) -> "FitOptions":
-        if self.aspect == "crop" and self.resize is not None and self.resize < self.size:
+        if self.aspect in ("crop", AUTO) and self.resize is not None and self.resize < self.size:
             raise ValueError(f"size {self.size} is larger than resize {self.resize}; lower size or raise resize")
         if self.hold_out is not None and self.folds is not None:
             raise ValueError("hold_out and folds are two ways to a threshold; give one of them")
@@ -152,16 +155,18 @@ def check_no_options(settings: Mapping[str, Any]) -> None:
 def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     """Parameters that differ from the paper's, options -> Run. Those of the options' `settings` count too.
 
-    Raises ReconpatchError that names the parameter and the fix.
+    Where the options leave the aspect open, it is crop until `choose_aspect` has seen photographs. Raises
+    ReconpatchError that names the parameter and the fix.
     """
     settings = options.settings or {}
     changes = {name: value for name, value in changes.items() if (name, value) != ("coreset", None)}
     check_no_options(settings)
+    aspect = "crop" if options.aspect == AUTO else options.aspect
     resize = default_resize(options.size) if options.resize is None else options.resize
-    view = {"crop": options.size, "resize": resize if options.aspect == "crop" else options.size}
+    seen = {"aspect": aspect, "crop": options.size, "resize": resize if aspect == "crop" else options.size}
     source = {} if options.weight_file is None else {"weights": "file"}
     run = fitted(
-        vary(DEFAULTS, {**changes, **settings, **source, **view}, "settings"),
+        vary(DEFAULTS, {**changes, **settings, **source, **seen}, "settings"),
         Networks(setting=SIZE).channels,
         "settings",
     )
@@ -172,3 +177,28 @@ def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
             "file, but none is named", where="weights", fix="give weight_file=FILE (--weight-file FILE)"
         )
     return run
+
+
+def seen_as(run: Run, aspect: str) -> Run:
+    """The run with another aspect. Only a crop has a `resize`; of others it is the size."""
+    return vary(run, {"aspect": aspect} | ({} if aspect == "crop" else {"resize": run.crop}), "aspect")
+
+
+def choose_aspect(sizes: Sequence[tuple[int, int]], run: Run, options: FitOptions, takes: Takes) -> tuple[str, str]:
+    """(width, height) of N photographs, the run, options that leave the aspect open, whether the network takes frames
+    of (width, height) px -> aspect, and why that is chosen.
+
+    Squares are cropped as in the paper, and so is all if the options give a `resize`, which nothing else uses. Others
+    keep their shape. Networks that take squares only see them stretched.
+    """
+    if options.resize is not None:
+        return "crop", "resize is given, which only a crop uses"
+    others = [size for size in sizes if size[0] != size[1]]
+    if not others:
+        return "crop", "all photographs are square, and the paper crops those"
+    width, height = others[0]
+    which = f"{len(others)} of {len(sizes)} photographs are not square, as one of {width} x {height} px"
+    seen_whole = [size for size in others if max(size) <= LONGEST * min(size)]  # longer ones are refused, by name
+    if all(takes(frame) for frame in {view(*size, size=run.crop, aspect="keep").frame for size in seen_whole}):
+        return "keep", f"{which}; all of each is seen in its own shape"
+    return "stretch", f"{which}; all of each is seen, squeezed to a square, as {run.backbone} takes no others"

@@ -69,8 +69,8 @@ PICTURE, PICTURE_PIXEL = 0.5, 3e-7  # s per figure, and per pixel of its panels
 
 
 class Network(NamedTuple):
-    """What timm says of a backbone: patches along a side of an image of the size wanted, parameters up to the last
-    level used, and the channels of each level used.
+    """What timm says of a backbone: patches along a side of a square image of the size wanted, parameters up to the
+    last level used, and the channels of each level used.
     """
 
     grid: int
@@ -125,8 +125,9 @@ class Sizes:
     gpu_batch_images: int = 64  # the same on a GPU
     backbone: str = ""
     parameters: int = 0  # of the network, up to the last level used
-    crop: int = 0  # px, the side of the network's input and of the maps
-    grid: int = 0  # patches along a side
+    crop: int = 0  # px, the shorter side of the network's input and of the maps
+    grid: int = 0  # patches along that side
+    elongation: float = 1.0  # the longer side of the network's input over the shorter
     width: int = 0  # values of a patch's features
     learnt: bool = False  # whether f is a linear map, or pools as PatchCore does
     dim: int = 0  # of a patch's representation
@@ -144,19 +145,31 @@ class Sizes:
     panels: int = 0  # of a figure
 
     @property
+    def frame(self) -> int:
+        """px of the network's input and of a map."""
+        return round(self.crop**2 * self.elongation)
+
+    @property
+    def cells(self) -> int:
+        """Patches of an image."""
+        return round(self.grid**2 * self.elongation)
+
+    @property
     def train_patches(self) -> int:
         """Patches of all training images."""
-        return self.train * self.grid**2
+        return self.train * self.cells
 
     @property
     def test_patches(self) -> int:
         """Patches of all test images."""
-        return self.test * self.grid**2
+        return self.test * self.cells
 
 
-def features_bytes(run: Run, network: Network, images: int) -> int:
-    """A run, its network, a number of images -> bytes of their float16 features, without the header of the file."""
-    return images * network.grid**2 * run.width * 2
+def features_bytes(run: Run, network: Network, images: int, elongation: float = 1.0) -> int:
+    """A run, its network, a number of images, how much longer than wide they are seen -> bytes of their float16
+    features, without the header of the file.
+    """
+    return images * round(network.grid**2 * elongation) * run.width * 2
 
 
 def sizes_of(
@@ -168,14 +181,17 @@ def sizes_of(
     batch_images: int,
     pixels: int = MEGAPIXEL,
     threads: int = 2,
+    elongation: float = 1.0,
 ) -> Sizes:
     """A run, its network, (training, test) images -> the sizes of its jobs.
 
     `ratio` is the share of the patches in the file of the memory bank, `batch_images` the images per pass, `pixels` the
-    px of an image's file, `threads` those that decode images.
+    px of an image's file, `threads` those that decode images, `elongation` how many times longer the longer side of
+    the network's input is than the shorter.
     """
     side = network.grid
-    patches = counts[0] * side**2
+    cells = round(side**2 * elongation)
+    patches = counts[0] * cells
     kept, used = (max(1, int(patches * share)) for share in (ratio, run.coreset))  # as memory_bank.coreset_size
     return Sizes(
         train=counts[0],
@@ -187,11 +203,12 @@ def sizes_of(
         parameters=network.parameters,
         crop=run.crop,
         grid=side,
+        elongation=elongation,
         width=run.width,
         learnt=run.method != "patchcore",
         dim=run.dim,
         projection_dim=run.projection_dim,
-        batch=run.batch if run.batches == "all" else side**2 / count_batches(side**2, run.batch),
+        batch=run.batch if run.batches == "all" else cells / count_batches(cells, run.batch),
         principal=run.method != "patchcore" and run.init == "pca",
         epochs=run.epochs,
         coreset_dim=run.coreset_dim,
@@ -219,20 +236,20 @@ def block_mb(patches: int, width: int, dim: int, neighbours: int = 1) -> float:
     return rows * 4 * max(width + dim * (1 + last), 4 * dim * int(neighbours > 1)) / MB
 
 
-def metrics_mb(images: int, crop: int) -> float:
-    """MB of the maps and masks of some images and of what the metrics make of them.
+def metrics_mb(images: int, frame: int) -> float:
+    """MB of the maps and masks of some images, of so many px each, and of what the metrics make of them.
 
     That is the sorted normal pixels and which of all are normal; the anomalous ones, few, in several arrays of 8
     bytes; and for both kinds 4,096 bins and gaps per image, once more while they are joined.
     """
-    return (images * crop**2 * (4 + 1 + 4 + 1 + 2) + images * 8192 * 8 * 3) / MB
+    return (images * frame * (4 + 1 + 4 + 1 + 2) + images * 8192 * 8 * 3) / MB
 
 
 def search_memory(sizes: Sizes, patches: int) -> Memory:
     """Patches to score -> memory of the search: the bank beside the index of its used rows, and one image's patches."""
     mapped, _ = features_file(patches, sizes.width)
     rows = max(2 * sizes.kept, sizes.kept + sizes.used)  # mapped and copied while it is read
-    image = block_mb(sizes.grid**2, sizes.width, sizes.dim, sizes.neighbours)
+    image = block_mb(sizes.cells, sizes.width, sizes.dim, sizes.neighbours)
     return Memory(rows * sizes.dim * 4 / MB + image + patches * 16 / MB, mapped)
 
 
@@ -241,23 +258,29 @@ def index_memory(sizes: Sizes) -> Memory:
     return Memory(sizes.threads * sizes.pixels * DECODED / MB)
 
 
+def _images_of_pass(sizes: Sizes, batch: int) -> int:
+    """Images that go through the network at a time, as `features.passes` chooses them: the px of a batch of squares."""
+    return max(1, int(batch / sizes.elongation))
+
+
 def extraction_memory(sizes: Sizes) -> Memory:
-    """The network, a batch with its activations and patches, and an image for each thread.
+    """The network, a pass with its activations and patches, and an image for each thread.
 
     While it is prepared, the network's float32 weights are held three times: as made, folded, and as oneDNN wants
-    them. A patch passes as two terms of a convolution, their sum and the resized level, in float32, into float16. Two
-    batches of images wait beside the one under way.
+    them. A patch passes as two terms of a convolution, their sum and the resized level, in float32, into float16; the
+    features of a batch wait for its last pass. Two batches of images wait beside the one under way.
     """
     network = 12 * sizes.parameters / MB
-    patches = sizes.batch_images * sizes.grid**2 * sizes.width * 14 / MB
+    images = _images_of_pass(sizes, sizes.batch_images)
+    patches = sizes.cells * sizes.width * (12 * images + 2 * sizes.batch_images) / MB
     activations = ACTIVATIONS.get(sizes.backbone.split(".")[0], OTHER_ACTIVATIONS)
-    batch = sizes.batch_images * sizes.crop**2 * (activations + 3 * 3) / MB
+    batch = sizes.frame * (images * activations + sizes.batch_images * 3 * 3) / MB
     return Memory(network + batch + patches + sizes.threads * sizes.pixels * DECODED / MB)
 
 
 def masks_memory(sizes: Sizes) -> Memory:
     """One mask as in its file, as an array, compared and as 0 and 255; and all at the size of the maps, twice."""
-    return Memory((2 * sizes.test * sizes.crop**2 + 4 * sizes.pixels) / MB)
+    return Memory((2 * sizes.test * sizes.frame + 4 * sizes.pixels) / MB)
 
 
 def principal_mb(sizes: Sizes) -> float:
@@ -301,7 +324,7 @@ def bank_memory(sizes: Sizes) -> Memory:
 def score_memory(sizes: Sizes) -> Memory:
     """The search, then the metrics; the bank stays until the end, its index and the block do not."""
     search = search_memory(sizes, sizes.test_patches)
-    later = sizes.kept * sizes.dim * 4 / MB + metrics_mb(sizes.test, sizes.crop)
+    later = sizes.kept * sizes.dim * 4 / MB + metrics_mb(sizes.test, sizes.frame)
     return Memory(max(search.held, later), search.mapped)
 
 
@@ -314,8 +337,8 @@ def ensemble_memory(sizes: Sizes) -> Memory:
     """The scores of all members, then the sum of the maps and one member's, or the metrics."""
     references = sizes.train_patches if sizes.references else 0
     scores = sizes.members * (sizes.test_patches * 4 + references * 4 + sizes.test**2 * 8)
-    maps = sizes.test * sizes.crop**2 * 4 * 2
-    return Memory(scores / MB + max(maps / MB, metrics_mb(sizes.test, sizes.crop)))
+    maps = sizes.test * sizes.frame * 4 * 2
+    return Memory(scores / MB + max(maps / MB, metrics_mb(sizes.test, sizes.frame)))
 
 
 def table_memory(sizes: Sizes) -> Memory:
@@ -325,7 +348,7 @@ def table_memory(sizes: Sizes) -> Memory:
 
 def pictures_memory(sizes: Sizes) -> Memory:
     """Panels of a figure, each resampled in colours of 8 bytes."""
-    return Memory(38 * sizes.panels * sizes.crop**2 / MB)
+    return Memory(38 * sizes.panels * sizes.frame / MB)
 
 
 # --- memory of a GPU: MB of the arrays there. None of this was measured -----------------------------------------------
@@ -334,8 +357,8 @@ def pictures_memory(sizes: Sizes) -> Memory:
 def extraction_gpu(sizes: Sizes) -> float:
     """The network, as it was made and folded, and a batch with its activations and patches."""
     activations = ACTIVATIONS.get(sizes.backbone.split(".")[0], OTHER_ACTIVATIONS)
-    image = sizes.crop**2 * (activations + 3 * 5) + sizes.grid**2 * sizes.width * 14
-    return (8 * sizes.parameters + sizes.gpu_batch_images * image) / MB
+    image = sizes.frame * (activations + 3 * 5) + sizes.cells * sizes.width * 14
+    return (8 * sizes.parameters + _images_of_pass(sizes, sizes.gpu_batch_images) * image) / MB
 
 
 def training_gpu(sizes: Sizes) -> float:
@@ -351,7 +374,7 @@ def bank_gpu(sizes: Sizes) -> float:
 
 def search_gpu(sizes: Sizes) -> float:
     """The centred bank, and the distances of a block of it to the patches of an image."""
-    return (sizes.used * sizes.dim + min(PAIRS, sizes.grid**2 * sizes.used)) * 4 / MB
+    return (sizes.used * sizes.dim + min(PAIRS, sizes.cells * sizes.used)) * 4 / MB
 
 
 # --- time: each returns seconds of work on one core, and the part of them that is dense -------------------------------
@@ -364,11 +387,11 @@ def product(n: float, k: int, m: int, rate: float = SEARCH_RATE) -> float:
     return 2 * n * k * m / rate
 
 
-def network_seconds(backbone: str, parameters: int, crop: int) -> float:
+def network_seconds(backbone: str, parameters: int, frame: int) -> float:
     """Seconds of a network's forward pass of one image; for unknown networks from the number of parameters."""
     per_parameter, rate = OTHER_NETWORK
     adds, rate = NETWORKS.get(backbone.split(".")[0], (per_parameter * parameters, rate))
-    return 2 * adds * crop**2 / rate
+    return 2 * adds * frame / rate
 
 
 def principal_seconds(sizes: Sizes) -> float:
@@ -389,8 +412,8 @@ def search_work(sizes: Sizes, patches: int) -> Work:
     """
     dense, reweighting = product(patches, sizes.dim, sizes.used), 0.0
     if sizes.neighbours > 1:
-        images = patches / sizes.grid**2
-        found = images * min(sizes.grid**2, sizes.used)
+        images = patches / sizes.cells
+        found = images * min(sizes.cells, sizes.used)
         dense += product(found, sizes.dim, sizes.used)
         reweighting = patches * sizes.neighbours * sizes.dim * REWEIGHT_VALUE
     return represent_seconds(sizes, patches) + dense + reweighting, dense
@@ -403,15 +426,15 @@ def index_work(sizes: Sizes) -> Work:
 
 def extraction_work(sizes: Sizes) -> Work:
     """The network is prepared, and every image decoded, passed through it, and its patches written."""
-    images, values = sizes.train + sizes.test, sizes.grid**2 * sizes.width
-    dense = images * (network_seconds(sizes.backbone, sizes.parameters, sizes.crop) + values * PATCH_VALUE)
+    images, values = sizes.train + sizes.test, sizes.cells * sizes.width
+    dense = images * (network_seconds(sizes.backbone, sizes.parameters, sizes.frame) + values * PATCH_VALUE)
     files = images * (sizes.pixels * DECODE_PIXEL + values * 2 * WRITE_BYTE)
     return LOAD_NETWORK + sizes.parameters * LOAD_PARAMETER + files + dense, dense
 
 
 def masks_work(sizes: Sizes) -> Work:
     """Every mask of the test images is read and scaled."""
-    return sizes.test * (sizes.pixels + sizes.crop**2) * MASK_PIXEL, 0.0
+    return sizes.test * (sizes.pixels + sizes.frame) * MASK_PIXEL, 0.0
 
 
 def training_work(sizes: Sizes) -> Work:
@@ -444,7 +467,7 @@ def bank_work(sizes: Sizes) -> Work:
 def score_work(sizes: Sizes) -> Work:
     """The search for the test images' patches, then maps and metrics."""
     work, dense = search_work(sizes, sizes.test_patches)
-    return work + sizes.test * sizes.crop**2 * MAP_PIXEL, dense
+    return work + sizes.test * sizes.frame * MAP_PIXEL, dense
 
 
 def training_scores_work(sizes: Sizes) -> Work:
@@ -454,7 +477,7 @@ def training_scores_work(sizes: Sizes) -> Work:
 
 def ensemble_work(sizes: Sizes) -> Work:
     """The members' maps are made anew, and the metrics."""
-    return sizes.test * sizes.crop**2 * MAP_PIXEL * (1 + sizes.members / 4), 0.0
+    return sizes.test * sizes.frame * MAP_PIXEL * (1 + sizes.members / 4), 0.0
 
 
 def table_work(sizes: Sizes) -> Work:
@@ -464,4 +487,4 @@ def table_work(sizes: Sizes) -> Work:
 
 def pictures_work(sizes: Sizes) -> Work:
     """Every panel is drawn."""
-    return PICTURE + sizes.panels * sizes.crop**2 * PICTURE_PIXEL, 0.0
+    return PICTURE + sizes.panels * sizes.frame * PICTURE_PIXEL, 0.0

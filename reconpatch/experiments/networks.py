@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import Network
 from reconpatch.files import write_text
 
@@ -56,6 +57,24 @@ class Networks:
                 self.cache.parent.mkdir(parents=True, exist_ok=True)
                 write_text(self.cache, ANSWERS.dump_json(self.known, indent=1).decode() + "\n")
         return Network(answer.grids[str(side)], answer.parameters, tuple(answer.channels))
+
+    def grid(self, backbone: str, levels: Sequence[int], frame: tuple[int, int]) -> tuple[int, int]:
+        """A network, (width, height) of its input -> (rows, columns) of its patches.
+
+        Either follows from a square of that side. Raises ReconpatchError if the network takes no such images.
+        """
+        width, height = frame
+        try:
+            columns, rows = (self(backbone, levels, side).grid for side in frame)
+        except ReconpatchError:
+            if width == height:
+                raise
+            raise ReconpatchError(
+                f"takes no images of {width} x {height} px, only some squares",
+                where=f"backbone {backbone!r}",
+                fix="choose aspect stretch, pad or crop, or another network",
+            ) from None
+        return rows, columns
 
     def channels(self, backbone: str, levels: Sequence[int], side: int) -> tuple[int, ...]:
         """The channels of each level of a network; raises as a call does."""

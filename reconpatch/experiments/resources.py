@@ -7,7 +7,7 @@ names.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple
@@ -15,8 +15,9 @@ from typing import NamedTuple
 from reconpatch.data.layouts import category_folder, count_images, list_items
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config
-from reconpatch.experiments.costs import MEGAPIXEL, Memory, Network, Sizes, Time, features_bytes, sizes_of
+from reconpatch.experiments.costs import Memory, Network, Sizes, Time, features_bytes, sizes_of
 from reconpatch.experiments.plan import Plan, Target, sources, stage_names, stages_behind
+from reconpatch.experiments.run import Run
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, TRAINING_FEATURES, Stage
 
 TYPICAL_PANELS = 12  # of a figure of one category: four kinds of image, each with two maps
@@ -26,6 +27,8 @@ AROUND_MB = 400
 CUDA_MB = 2000  # MB of host memory that CUDA and pinned batches take: not measured, and rather too much
 SAFETY, LEAST_MINUTES = 4, 10  # schedulers end what runs longer: leave room for slower machines, disks and neighbours
 Counts = tuple[int, int]  # training and test images
+ImageSize = tuple[int, int]  # px, width and height
+UNKNOWN_SIZE = 1000, 1000
 
 
 class Job(NamedTuple):
@@ -153,60 +156,71 @@ def image_counts(plan: Plan, dataset: str, category: str) -> Counts:
     return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))
 
 
-def image_pixels(plan: Plan, dataset: str, category: str) -> int:
-    """px of a category's first training image, from the header of its file: the other images are as large."""
+def image_size(plan: Plan, dataset: str, category: str) -> ImageSize:
+    """Size of a category's first training image, from the header of its file: the other images are as large."""
     data = plan.dataset(dataset)
     if data.layout == "sample":
         from reconpatch.data.sample import SIDE
 
-        return SIDE**2
+        return SIDE, SIDE
     folder = category_folder(data.layout, plan.root(dataset), category)
     path = next((folder / item.path for item in list_items(data.layout, folder, []) if item.split == "train"), None)
     try:
         if path is None or not path.is_file():  # opening a pipe would never return
-            return MEGAPIXEL
+            return UNKNOWN_SIZE
         from PIL import Image
 
         from reconpatch.data.decoding import FORMATS, MAX_PIXELS
 
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            return min(image.width * image.height, MAX_PIXELS)
+            return image.size if image.width * image.height <= MAX_PIXELS else UNKNOWN_SIZE
     except Exception:  # Pillow's parsers raise anything on damaged files; the index says what is wrong with them
-        return MEGAPIXEL
+        return UNKNOWN_SIZE
+
+
+def elongation(run: Run, size: ImageSize) -> float:
+    """A run, the size of an image -> the longer side of what the network sees of it over the shorter."""
+    if run.aspect != "keep":
+        return 1.0
+    from reconpatch.data.images import view
+
+    return max(view(*size, size=run.crop, aspect="keep").frame) / run.crop
 
 
 def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
     """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk, memory and time."""
     counted = cache(partial(image_counts, plan))
-    sized = cache(partial(image_pixels, plan))
+    sized = cache(partial(image_size, plan))
     found, index, table = Estimate(), STAGES["index"], STAGES["table"]
     for experiment, targets in plan.targets.items():
         members = plan.members(experiment)
         for target in targets:
-            counts, pixels = counted(*target), sized(*target)
-            sizes = Sizes(train=counts[0], test=counts[1], pixels=pixels, threads=index.threads)
+            counts, size = counted(*target), sized(*target)
+            sizes = Sizes(train=counts[0], test=counts[1], pixels=math.prod(size), threads=index.threads)
             found.add(index, Job(index.rule, *target), sizes)
             for key in members:
                 if key in plan.runs:
-                    _add_features(found, plan, networks[key], key, target, sum(counts))
-                    _add_run(found, plan, networks[key], key, target, counts, pixels)
+                    _add_features(found, plan, networks[key], key, target, sum(counts), size)
+                    _add_run(found, plan, networks[key], key, target, counts, size)
                 else:
-                    _add_ensemble(found, plan, networks, key, target, counts)
+                    _add_ensemble(found, plan, networks, key, target, counts, size)
         if members and targets:
             results = frozenset(_result(plan, key, target) for target in targets for key in members)
             sizes = Sizes(test=max(counted(*target)[1] for target in targets), results=len(results))
             found.add(table, Job(table.rule, name=experiment), sizes, results)
-            _add_pictures(found, plan, experiment)
+            _add_pictures(found, plan, experiment, [sized(*target) for target in targets])
     return found
 
 
-def _add_features(found: Estimate, plan: Plan, network: Network, key: str, target: Target, images: int) -> None:
+def _add_features(
+    found: Estimate, plan: Plan, network: Network, key: str, target: Target, images: int, size: ImageSize
+) -> None:
     """Enter the size of the files of a run's features, which runs share."""
     run = plan.runs[key]
     names = stage_names(run)
     for name in (names["features"], names[TRAINING_FEATURES]):
         job = Job(STAGES["features"].rule, *target, name)
-        found.features[job] = features_bytes(run, network, images)
+        found.features[job] = features_bytes(run, network, images, elongation(run, size))
 
 
 def _result(plan: Plan, key: str, target: Target) -> Job:
@@ -229,13 +243,21 @@ def _add_run(
     key: str,
     target: Target,
     counts: Counts,
-    pixels: int = MEGAPIXEL,
+    size: ImageSize,
     wanted: tuple[str, ...] = (),
 ) -> None:
     """Enter the jobs behind a run on a category: those made for every run of its method, or for `wanted` alone."""
     run = plan.runs[key]
     ratio = plan.ratios[*target, stage_names(run)["bank"]]
-    sizes = sizes_of(run, network, counts, ratio=ratio, batch_images=plan.config.batch_images, pixels=pixels)
+    sizes = sizes_of(
+        run,
+        network,
+        counts,
+        ratio=ratio,
+        batch_images=plan.config.batch_images,
+        pixels=math.prod(size),
+        elongation=elongation(run, size),
+    )
     sizes = replace(sizes, gpu_batch_images=plan.config.gpu_batch_images)
     for stage, name in stages_behind(run, key, wanted or ("run", run.method)):
         job = Job(stage.rule, *target, name)
@@ -244,14 +266,20 @@ def _add_run(
 
 
 def _add_ensemble(
-    found: Estimate, plan: Plan, networks: Mapping[str, Network], key: str, target: Target, counts: Counts
+    found: Estimate,
+    plan: Plan,
+    networks: Mapping[str, Network],
+    key: str,
+    target: Target,
+    counts: Counts,
+    size: ImageSize,
 ) -> None:
     """Enter the ensemble's own job, and those that score the training images for it."""
     combination, stage = plan.ensembles[key], STAGES["ensemble"]
     reads_training = combination.combine == "zscore"
     if reads_training:
         for member in combination.members:
-            _add_run(found, plan, networks[member], member, target, counts, wanted=("zscore",))
+            _add_run(found, plan, networks[member], member, target, counts, size, wanted=("zscore",))
     each = [
         sizes_of(plan.runs[member], networks[member], counts, ratio=1.0, batch_images=1)
         for member in combination.members
@@ -261,6 +289,7 @@ def _add_ensemble(
         test=counts[1],
         crop=max(s.crop for s in each),
         grid=max(s.grid for s in each),
+        elongation=max(elongation(plan.runs[member], size) for member in combination.members),
         members=len(each),
         references=reads_training,
     )
@@ -275,19 +304,20 @@ def _add_ensemble(
     found.add(stage, Job(stage.rule, *target, key), sizes, after)
 
 
-def _add_pictures(found: Estimate, plan: Plan, experiment: str) -> None:
+def _add_pictures(found: Estimate, plan: Plan, experiment: str, sizes_of_images: Sequence[ImageSize]) -> None:
     """Enter an experiment's figures whose needs follow from sizes: those of photographs, with a map below each."""
     targets = plan.targets[experiment]
     for figure in FIGURES.values():
         drawn = plan.drawn(experiment, figure.name)
         if figure.memory is None or not drawn:
             continue
-        crop = plan.runs[drawn[0]].crop
+        run = plan.runs[drawn[0]]
         if figure.draws == "categories":
             groups, drawn, panels = [targets], drawn[:1], 2 * len(targets)
         else:
             groups, panels = [[target] for target in targets], TYPICAL_PANELS
-        sizes = Sizes(crop=crop, panels=panels)
+        longest = max(elongation(run, size) for size in sizes_of_images)
+        sizes = Sizes(crop=run.crop, elongation=longest, panels=panels)
         for group in groups:
             where = group[0] if "category" in figure.wildcards else ("", "")
             after = frozenset(job for target in group for key in drawn for job in _after(plan, figure, key, target))

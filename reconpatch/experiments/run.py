@@ -70,9 +70,9 @@ class RunSettings(Section):
 
     The defaults are ReConPatch as the paper's single model at 224 px (Tables 2 and 3).
 
-    `crop` is at most `resize`, `epoch` at most `epochs`, and `batch` at least 2 `k`. `feature_dim`, and PatchCore's
-    `dim`, is at most `level_dim` times the number of levels. `dim` is at most `feature_dim`, unless `init` is uniform.
-    A share is rounded down, and is at least 1.
+    Where `aspect` is crop, `crop` is at most `resize`. `epoch` is at most `epochs`, and `batch` at least 2 `k`.
+    `feature_dim`, and PatchCore's `dim`, is at most `level_dim` times the number of levels. `dim` is at most
+    `feature_dim`, unless `init` is uniform. A share is rounded down, and is at least 1.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -117,19 +117,28 @@ class RunSettings(Section):
         "official PatchCore code leaves, which sends an image of ones through the network in training mode; that moves "
         "AUROCs by one to two points",
     )
+    aspect: Literal["crop", "stretch", "pad", "keep"] = parameter(
+        "crop",
+        stages=["masks", "features"],
+        source="paper",
+        stated=True,
+        meaning="what the network sees of an image that is not square. crop: the square at its centre; stretch: all of "
+        "it, squeezed to a square; pad: all of it, with its edges repeated to fill a square; keep: all of it, as a "
+        "rectangle of its own shape. All but crop leave nothing out, and see a square image alike",
+    )
     resize: Side = parameter(
         256,
         stages=["masks", "features"],
         source="PatchCore",
         stated=False,
-        meaning="px of an image's shorter side before the crop; the aspect ratio is kept",
+        meaning="px of an image's shorter side before the crop, the aspect ratio is kept; used where `aspect` is crop",
     )
     crop: Side = parameter(
         224,
         stages=["masks", "features"],
         source="paper",
         stated=True,
-        meaning="px of the square cut out of the centre: what the network sees",
+        meaning="px of the square that the network sees; where `aspect` is keep, of the rectangle's shorter side",
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = parameter(
         "bilinear",
@@ -416,7 +425,7 @@ class RunSettings(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "RunSettings":
-        if self.crop > self.resize:
+        if self.aspect == "crop" and self.crop > self.resize:
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize")
         if isinstance(self.epoch, int) and self.epoch > self.epochs:
             raise ValueError(f"epoch {self.epoch} comes after the last of {self.epochs} epochs")

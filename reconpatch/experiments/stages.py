@@ -479,6 +479,10 @@ def _matters(key: str, stage: str, run: Run) -> bool:
         return augmented or (stage == "features" and run.weights == "random")
     if key in ("init", "bias"):
         return run.method != "patchcore"
+    if key == "aspect":
+        return run.aspect != "crop"
+    if key == "resize":
+        return run.aspect == "crop"
     if key == "epoch":
         return run.method == "reconpatch" and run.epoch not in (None, run.epochs)
     return stage != "training" or run.method == "reconpatch"

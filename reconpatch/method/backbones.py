@@ -43,7 +43,7 @@ class Backbone:
     dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """(B, crop, crop, 3) uint8 -> one (B, C, H, W) feature map per level, in the order of the levels."""
+        """(B, height, width, 3) uint8 -> one (B, C, H, W) feature map per level, in the order of the levels."""
         x = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255  # a channels-last view
         features: list[Tensor] = self.net(x.sub_(self.mean).div_(self.std).to(self.dtype))
         return features

@@ -59,11 +59,11 @@ def combine_maps(members: Iterable[NDArray[Any]], references: Sequence[NDArray[A
 def combine_runs(
     scores: Sequence[Mapping[str, NDArray[Any]]],
     references: Sequence[Mapping[str, NDArray[Any]]],
-    sizes: Sequence[tuple[int, float]],
+    sizes: Sequence[tuple[tuple[int, ...], float]],
     how: str,
 ) -> tuple[Scores, Scores]:
-    """(members' saved scores of the test images, of the training images (none for "minmax"), per member the size and
-    blur of its maps) -> ((N,) image scores, (N, H, W) maps) of the ensemble.
+    """(members' saved scores of the test images, of the training images (none for "minmax"), per member (H, W)
+    and blur of its maps) -> ((N,) image scores, (N, H, W) maps) of the ensemble.
 
     Saved scores are (N,) "image" and (N, h, w) "patch". Errors as in `combine_scores`.
     """

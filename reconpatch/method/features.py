@@ -35,7 +35,7 @@ def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, dep
 class Started(NamedTuple):
     """Patch features of a batch that may still be on their way from a GPU to the host."""
 
-    features: Tensor  # (B, H, W, dim) float16, in host memory
+    features: Tensor  # (B, rows, columns, dim) float16, in host memory
     total: Tensor  # their sum: finite only if every feature is
     arrived: Any  # torch.cuda.Event; None on the CPU
 
@@ -43,7 +43,7 @@ class Started(NamedTuple):
 def start_features(
     images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int | None, dim: int
 ) -> Started:
-    """B (crop, crop, 3) uint8 images -> their features. On a GPU it returns before these are computed: the host can
+    """B (H, W, 3) uint8 images -> their features. On a GPU it returns before these are computed: the host can
     read the next images meanwhile.
     """
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def start_features(
 
 
 def finish_features(started: Started) -> NDArray[np.float16]:
-    """What `start_features` started -> (B, H, W, dim) float16 patch features.
+    """What `start_features` started -> (B, rows, columns, dim) float16 patch features.
 
     Raises ReconpatchError if a feature does not fit into float16. Features of trained networks are far from that.
     """
@@ -79,8 +79,83 @@ def finish_features(started: Started) -> NDArray[np.float16]:
 def features_of(
     images: Sequence[NDArray[np.uint8]], backbone: Backbone, patch_size: int, level_dim: int | None, dim: int
 ) -> NDArray[np.float16]:
-    """B (crop, crop, 3) uint8 images -> (B, H, W, dim) float16 patch features. Raises as `finish_features` does."""
+    """B (H, W, 3) uint8 images -> (B, rows, columns, dim) float16 patch features. Raises as `finish_features` does."""
     return finish_features(start_features(images, backbone, patch_size, level_dim, dim))
+
+
+def passes(images: Sequence[NDArray[np.uint8]], pixels: int) -> list[list[int]]:
+    """N (H, W, 3) images, px that go through the network at a time -> numbers of the images of each pass.
+
+    The images of a pass have one shape, and no more px together, unless one image alone has more.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        by_shape.setdefault(image.shape[:2], []).append(number)
+    found: list[list[int]] = []
+    for (height, width), numbers in by_shape.items():
+        count = max(1, pixels // (height * width))
+        found += [numbers[i : i + count] for i in range(0, len(numbers), count)]
+    return found
+
+
+def stream_features(
+    items: Sequence[T],
+    read: Callable[[T], NDArray[np.uint8]],
+    backbone: Backbone,
+    *,
+    names: Sequence[str] | None = None,
+    patch_size: int,
+    level_dim: int | None,
+    dim: int,
+    batch: int,
+    pixels: int | None = None,
+    threads: int,
+    in_flight: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[NDArray[np.float16]]:
+    """N items, a function that reads the (H, W, 3) image of one -> the (rows, columns, dim) patch features of each, in
+    order.
+
+    Images are read while the network works, `batch` at a time, and go through it in `passes` of at most `pixels`, by
+    default those of the batch. `in_flight` batches may be on their way from it: by default one from a GPU, none from
+    the CPU. `progress` is called with (images done, images in all). Raises ReconpatchError as `finish_features` does,
+    with the name of the first image of the pass: from `names`, by default the items as text.
+    """
+    in_flight = int(backbone.device == "cuda") if in_flight is None else in_flight
+    begun = done = 0
+    images: list[NDArray[np.uint8]] = []
+    waiting: deque[list[tuple[list[int], Started]]] = deque()  # of each batch, the numbers of the images of each pass
+
+    def finish_oldest() -> list[NDArray[np.float16]]:
+        features: dict[int, NDArray[np.float16]] = {}
+        for numbers, started in waiting.popleft():
+            try:
+                features.update(zip(numbers, finish_features(started), strict=True))
+            except ReconpatchError as error:
+                first = names[numbers[0]] if names else items[numbers[0]]
+                raise error.at(f"{first} and after") from None
+        return [features[number] for number in sorted(features)]
+
+    for image in read_ahead(read, items, threads, depth=2 * batch):
+        images.append(image)
+        if len(images) == batch or begun + len(images) == len(items):
+            most = pixels or sum(each.shape[0] * each.shape[1] for each in images)
+            waiting.append(
+                [
+                    (
+                        [begun + n for n in numbers],
+                        start_features([images[n] for n in numbers], backbone, patch_size, level_dim, dim),
+                    )
+                    for numbers in passes(images, most)
+                ]
+            )
+            begun += len(images)
+            images.clear()
+            while len(waiting) > (in_flight if begun < len(items) else 0):
+                finished = finish_oldest()
+                yield from finished
+                done += len(finished)
+                progress(done, len(items))
 
 
 def write_features(
@@ -88,52 +163,17 @@ def write_features(
     read: Callable[[T], NDArray[np.uint8]],
     backbone: Backbone,
     destination: Path,
-    *,
-    names: Sequence[str] | None = None,
-    patch_size: int,
-    level_dim: int | None,
-    dim: int,
-    batch: int,
-    threads: int,
-    in_flight: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
 ) -> None:
-    """N items, a function that reads the (crop, crop, 3) image of one -> `destination`, an .npy file of (N, H, W, dim)
-    float16 patch features.
+    """N items, a function that reads the (H, W, 3) image of one, options of `stream_features` -> `destination`, an .npy
+    file of (N, rows, columns, dim) float16 patch features.
 
-    Images are read while the network works, and `in_flight` batches may be on their way from it: by default one from a
-    GPU, none from the CPU. `progress` is called with (images done, images in all). Raises ReconpatchError if there are
-    no items, and as `finish_features` does, with the name of the first image of the batch: from `names`, by default the
-    items as text.
+    Raises ReconpatchError if there are no items, and as `stream_features` does. The images must have one shape.
     """
     if not items:
         raise ReconpatchError("no images to extract features of", where=destination)
-    in_flight = int(backbone.device == "cuda") if in_flight is None else in_flight
-    begun = done = 0
-    images: list[NDArray[np.uint8]] = []
-    waiting: deque[Started] = deque()
     with open(destination, "wb") as file:  # written in order: a memory map would count as memory and hide a full disk
-
-        def write_oldest() -> None:
-            nonlocal done
-            try:
-                features = finish_features(waiting.popleft())
-            except ReconpatchError as error:
-                first = names[done] if names else items[done]
-                raise error.at(f"{first} and after") from None
-            if done == 0:
-                write_header(file, (len(items), *features.shape[1:]), np.dtype(np.float16))
+        for n, features in enumerate(stream_features(items, read, backbone, **options)):
+            if n == 0:
+                write_header(file, (len(items), *features.shape), np.dtype(np.float16))
             file.write(features.data)
-            done += len(features)
-            progress(done, len(items))
-
-        for image in read_ahead(read, items, threads, depth=2 * batch):
-            images.append(image)
-            if len(images) == batch or begun + len(images) == len(items):
-                waiting.append(start_features(images, backbone, patch_size, level_dim, dim))
-                begun += len(images)
-                images.clear()
-                if len(waiting) > in_flight:
-                    write_oldest()
-        while waiting:
-            write_oldest()

@@ -128,17 +128,20 @@ def upsampling(inputs: int, outputs: int, blur: float) -> Scores:
     return matrix.astype(np.float32)
 
 
-def anomaly_maps(patch: Scores, size: int, blur: float) -> Scores:
-    """(N, H, W) patch scores -> (N, size, size) anomaly maps: bilinear, then a Gaussian of sigma `blur` px."""
-    rows, columns = (upsampling(n, size, blur) for n in patch.shape[1:])
+def anomaly_maps(patch: Scores, size: int | tuple[int, ...], blur: float) -> Scores:
+    """(N, H, W) patch scores, (height, width) of the maps, or the side of square ones -> (N, height, width) anomaly
+    maps: bilinear, then a Gaussian of sigma `blur` px.
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    rows, columns = (upsampling(n, side, blur) for n, side in zip(patch.shape[1:], sides, strict=True))
     return np.asarray(rows @ patch @ columns.T, np.float32)
 
 
 def content_map(padded: Scores, cells: NDArray[np.bool_], content: NDArray[np.bool_], blur: float) -> Scores:
-    """((size, size) map made with scores of 0 on padding, (H, W) cells on the image, (size, size) pixels on the image,
-    the map's `blur`) -> the map of the cells' scores alone, 0 on padding.
+    """((height, width) map made with scores of 0 on padding, (H, W) cells on the image, (height, width) pixels on the
+    image, the map's `blur`) -> the map of the cells' scores alone, 0 on padding.
 
     The map is divided by the map of a score of 1 in every cell. Without that it would fade towards the padding.
     """
-    share = anomaly_maps(cells[None].astype(np.float32), len(padded), blur)[0]
+    share = anomaly_maps(cells[None].astype(np.float32), padded.shape, blur)[0]
     return np.asarray(np.divide(padded, share, out=np.zeros_like(padded), where=content & (share > 0)))

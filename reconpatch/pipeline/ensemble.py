@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from reconpatch.data.manifest import read_manifest
+from reconpatch.data.manifest import frame_shape, read_manifest
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.metrics import evaluate
@@ -34,11 +34,12 @@ class EnsembleFiles:
 def combine_ensemble(job: Job, files: EnsembleFiles, how: str, name: str) -> None:
     """Results of the members, how to combine them ("zscore" or "minmax"), the ensemble's name -> scores and record."""
     records = [read_record(file) for file in files.records]
-    labels = np.array([item.label for item in read_manifest(files.manifest)[0] if item.split == "test"])
+    tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
+    labels = np.array([item.label for item in tests])
     image, maps = combine_runs(
         [load_file(file) for file in files.scores_of_members],
         [load_file(file) for file in files.training],
-        [(record.description["crop"], record.description["blur"]) for record in records],
+        [(frame_shape(tests, record.description), record.description["blur"]) for record in records],
         how,
     )
     metrics, wins = evaluate(image, labels, maps, np.load(files.masks))

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from reconpatch.data.augmentation import drawn_augmentations
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.data.augmentation import Augmentation, drawn_augmentations
 from reconpatch.data.images import image_array
-from reconpatch.data.manifest import check_unchanged, read_manifest
+from reconpatch.data.manifest import check_unchanged, frame_shape, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.backbones import load_backbone
@@ -43,12 +46,20 @@ class FeatureSettings(TypedDict):
     seed: NotRequired[int]  # of random weights and of augmentation
     precision: str
     batch_norm: str
-    resize: int
+    aspect: NotRequired[str]  # where it is not crop, without `resize`
+    resize: NotRequired[int]
     crop: int
     interpolation: str
     patch_size: int
     level_dim: int | None  # None: every level keeps its channels
     feature_dim: int
+
+
+def _image(run: FeatureSettings, item: tuple[Path, Augmentation | None]) -> NDArray[np.uint8]:
+    """A run's settings, an image's file with its augmentation -> what the network sees of it."""
+    file, augmentation = item
+    aspect = run.get("aspect", "crop")
+    return image_array(file, run.get("resize"), run["crop"], run["interpolation"], augmentation, aspect)
 
 
 def extract_features(
@@ -59,7 +70,7 @@ def extract_features(
     gpu_batch: int,
     weight_digests: Mapping[str, Sequence[str]],
 ) -> None:
-    """A category's images, a run's settings -> .npy files of (N, H, W, feature_dim) float16.
+    """A category's images, a run's settings -> .npy files of (N, rows, columns, feature_dim) float16.
 
     `batch` is the number of images in a forward pass on the CPU, `gpu_batch` on a GPU. `weight_digests` are the SHA-256
     that a backbone's file of weights may have; a file that has one gives the same features without the list, so it is
@@ -82,6 +93,7 @@ def extract_features(
         pinned=weight_digests.get(run["backbone"], ()),
     )
     items = read_manifest(files.manifest)[0]
+    frame_shape(items, run)  # features of one shape fit into one file
     check_unchanged(files.folder, items, "images", job.threads)
     seconds, digests = {}, {}
     for split, file in (("train", files.train), ("test", files.test)):
@@ -89,7 +101,7 @@ def extract_features(
         with replacing(file) as temporary:
             write_features(
                 list(zip([files.folder / path for path in paths], drawn_augmentations(paths, run), strict=True)),
-                lambda item: image_array(item[0], run["resize"], run["crop"], run["interpolation"], item[1]),
+                partial(_image, run),
                 backbone,
                 temporary,
                 names=[str(files.folder / path) for path in paths],
@@ -97,6 +109,7 @@ def extract_features(
                 level_dim=run["level_dim"],
                 dim=run["feature_dim"],
                 batch=batch,
+                pixels=batch * run["crop"] ** 2,
                 threads=job.threads,
                 progress=partial(job.progress, f"{split} images"),
             )

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import read_masks as read_mask_files
-from reconpatch.data.manifest import check_unchanged, read_manifest
+from reconpatch.data.manifest import check_unchanged, frame_shape, read_manifest
 from reconpatch.files import replacing
 from reconpatch.pipeline.job import Job
 
@@ -25,22 +25,25 @@ class MaskFiles:
 class MaskSettings(TypedDict):
     """The fields of a run that masks depend on. Those of the augmentation are there where images are augmented."""
 
-    resize: int
+    aspect: NotRequired[str]  # where it is not crop, without `resize`
+    resize: NotRequired[int]
     crop: int
     mask_rule: str
 
 
 def read_masks(job: Job, files: MaskFiles, run: MaskSettings) -> None:
-    """The category's masks, a run's settings -> an .npy file of (N, crop, crop) bool, True on a defect."""
+    """The category's masks, a run's settings -> an .npy file of (N, H, W) bool, True on a defect."""
     tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
     check_unchanged(files.folder, tests, "masks", job.threads)
     masks = read_mask_files(
         [files.folder / item.mask if item.mask else None for item in tests],
-        run["resize"],
+        frame_shape(tests, run),
+        run.get("resize"),
         run["crop"],
         run["mask_rule"],
         job.threads,
         drawn_augmentations([item.path for item in tests], run),
+        run.get("aspect", "crop"),
     )
     with replacing(files.masks) as temporary:
         np.save(temporary, masks)

@@ -57,7 +57,6 @@ class ScoreSettings(TypedDict):
 
     seed: int
     weights: str
-    crop: int
     coreset: float
     neighbours: int
     reweight: str | None
@@ -83,9 +82,10 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         threads=job.threads,
         device=job.device,
     )
-    maps = anomaly_maps(patch, run["crop"], run["blur"])
+    masks = np.load(files.masks)
+    maps = anomaly_maps(patch, masks.shape[1:], run["blur"])
     seconds = round((time.perf_counter() - began) / len(labels), 6)
-    metrics, wins = evaluate(image, labels, maps, np.load(files.masks))
+    metrics, wins = evaluate(image, labels, maps, masks)
     with replacing(files.scores) as temporary:
         save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
         digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)} | bank_digests(bank)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from safetensors.numpy import load_file
 
-from reconpatch.data.manifest import read_manifest
+from reconpatch.data.manifest import frame_shape, read_manifest
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.pipeline.figures.examples import load_example
 from reconpatch.records.record import read_record
@@ -15,12 +15,12 @@ from reconpatch.results.figures.captions import facts_of
 from reconpatch.results.figures.common import panel_titles
 from reconpatch.results.thumbnails import (
     LIMIT,
-    SIDE,
     Thumbnail,
     Thumbnails,
     counted,
     group_of,
     in_order,
+    panel_shape,
     picture,
     worst,
     write_thumbnails,
@@ -63,19 +63,20 @@ def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"], depart
     chosen = chosen if keep == "all" else worst(chosen, groups, truth)
 
     run = records[0].description
-    blur = run["blur"] * SIDE / run["crop"]  # in px of a panel
+    shape = panel_shape(*frame_shape(tests, run))
+    blur = run["blur"] * min(shape) / run["crop"]  # in px of a panel
     limits = []
     for each in tensors:
         ends = []
         for start in range(0, len(tests), CHUNK):
-            part = anomaly_maps(each["patch"][start : start + CHUNK], SIDE, blur)
+            part = anomaly_maps(each["patch"][start : start + CHUNK], shape, blur)
             ends += [float(part.min()), float(part.max())]
         limits.append((min(ends), max(ends)))
 
     images: list[Thumbnail] = []
     size = 0
     for i in chosen:
-        maps = [anomaly_maps(each["patch"][[i]], SIDE, blur)[0] for each in tensors]
+        maps = [anomaly_maps(each["patch"][[i]], shape, blur)[0] for each in tensors]
         example = load_example(tests[i], "", files.folder, run, maps)
         uri = picture(example.image, example.mask, example.maps, limits)
         if (size := size + len(uri)) > LIMIT:
@@ -96,6 +97,7 @@ def make_thumbnails(files: ThumbnailFiles, keep: Literal["all", "worst"], depart
         Thumbnails(
             dataset=records[0].dataset,
             category=records[0].category,
+            panel=shape,
             methods=panel_titles(records),
             runs=[record.run for record in records],
             digests=[record.digests["scores"] for record in records],

@@ -355,14 +355,18 @@ class _RecordCheck:
             raise Unverifiable(f"{self.results.name(file)} is {masks.dtype} of shape {masks.shape}, no masks")
         return np.array(masks)
 
-    def map_settings(self, run: RunFacts, masks: Masks) -> tuple[int, float]:
-        """Size and blur of the maps. Raises Unverifiable for what does not fit the masks."""
-        size, blur = run.description.get("crop"), run.description.get("blur")
-        if type(size) is not int or masks.shape[1:] != (size, size):
-            raise Unverifiable(f"masks of {masks.shape[1:]} px are not of crop {short(size)}")
+    def map_settings(self, run: RunFacts, masks: Masks) -> tuple[tuple[int, ...], float]:
+        """(H, W) and blur of the maps. Raises Unverifiable for what does not fit the masks.
+
+        Where the aspect is keep, the crop is the shorter side of the masks, which their digest vouches for.
+        """
+        size, blur, shape = run.description.get("crop"), run.description.get("blur"), masks.shape[1:]
+        square = run.description.get("aspect") != "keep"
+        if type(size) is not int or min(shape) != size or (square and shape != (size, size)):
+            raise Unverifiable(f"masks of {shape} px are not of crop {short(size)}")
         if not isinstance(blur, (int, float)) or not 0 <= blur <= size:
             raise Unverifiable(f"blur {short(blur)} is not between 0 and the crop, {size}")
-        return size, float(blur)
+        return shape, float(blur)
 
     def check_metrics(self, stored: Arrays, maps: NDArray[Any], masks: Masks) -> None:
         """Compare the labels, and compute metrics and the counts that intervals are drawn from again."""

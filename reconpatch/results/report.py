@@ -29,7 +29,6 @@ from reconpatch.results.page import anchor, data_uri, render_page
 from reconpatch.results.thumbnails import (
     GAP,
     LIMIT,
-    SIDE,
     Group,
     Thumbnail,
     Thumbnails,
@@ -114,8 +113,8 @@ def _image(file: Thumbnails, item: Thumbnail) -> dict[str, object]:
     panels = ["test image", *(f"map of {method}" for method in file.methods)]
     return {
         "picture": item.picture,
-        "width": (SIDE + GAP) * len(panels) - GAP,
-        "height": SIDE,
+        "width": (file.panel[1] + GAP) * len(panels) - GAP,
+        "height": file.panel[0],
         "alt": f"{truth}: {', '.join(panels)}",
         "caption": f"{Path(item.path).with_suffix('').as_posix()}: {', '.join(said)}",
     }

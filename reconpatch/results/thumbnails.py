@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Group = Literal["disagreement", "false alarm", "miss", "right", "unjudged"]
 GROUPS: tuple[Group, ...] = get_args(Group)  # in the order in which the report shows them
-SIDE = 128  # px of a panel: image and maps of two methods fit side by side on a phone
+SIDE = 128  # px of a panel's longer side: image and maps of two methods fit side by side on a phone
 GAP = 3  # px between panels
 LIMIT = 20 * 10**6  # bytes of pictures in one report
 WORST = 24  # images of a category that `report_images: worst` keeps at most
@@ -54,6 +54,7 @@ class Thumbnails(BaseModel):
 
     dataset: str
     category: str
+    panel: tuple[int, int]  # (height, width) of each part of a picture
     methods: list[str]  # names that tell the runs apart
     runs: list[str]
     digests: list[str]  # of the scores that the maps were made from, by run
@@ -134,6 +135,12 @@ def counted(groups: Iterable[Group]) -> dict[Group, int]:
     return {group: counts[group] for group in GROUPS if counts[group]}
 
 
+def panel_shape(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of what the network sees -> those of a panel."""
+    longest = max(height, width)
+    return max(1, round(SIDE * height / longest)), max(1, round(SIDE * width / longest))
+
+
 def outlined(image: "NDArray[np.uint8]", mask: "NDArray[np.bool_]") -> "NDArray[np.uint8]":
     """((H, W, 3) image, mask of the same scene in another size) -> the image with an outline on the mask's outer side.
 
@@ -156,21 +163,23 @@ def picture(
     image: "NDArray[np.uint8]", mask: "NDArray[np.bool_]", maps: Sequence["NDArray[np.float32]"],
     limits: Sequence[tuple[float, float]],
 ) -> str:  # fmt: skip
-    """((S, S, 3) image, (S, S) mask, (SIDE, SIDE) maps, the values that the colours of each map span) -> data URI of
-    the image and the maps side by side. On the image the ground truth is outlined on its outer side.
+    """((H, W, 3) image, (H, W) mask, maps of `panel_shape`, the values that the colours of each map span) -> data
+    URI of the image and the maps side by side. On the image the ground truth is outlined on its outer side.
     """
     import numpy as np
     from matplotlib import colormaps
     from PIL import Image
 
-    photograph = outlined(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)), mask)
+    height, width = panel_shape(*mask.shape)
+    photograph = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    photograph = outlined(photograph, mask)
     colours = colormaps["plasma"]
     panels = [photograph]
     for each, (low, high) in zip(maps, limits, strict=True):
         scaled = np.clip((each - low) / max(high - low, 1e-12), 0, 1)
         panels.append((colours(scaled)[..., :3] * 255).round().astype(np.uint8))
     stream = BytesIO()
-    gap = np.full((SIDE, GAP, 3), 255, np.uint8)
+    gap = np.full((height, GAP, 3), 255, np.uint8)
     Image.fromarray(np.concatenate([part for panel in panels for part in (gap, panel)][1:], 1)).save(
         stream, "WEBP", quality=QUALITY, method=6
     )

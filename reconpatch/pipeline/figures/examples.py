@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import image_array, mask_array
 from reconpatch.data.layouts import Item
-from reconpatch.data.manifest import read_manifest
+from reconpatch.data.manifest import frame_shape, read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.record import read_record
@@ -42,7 +42,8 @@ def draw_qualitative(files: QualitativeFiles, departures: Sequence[str]) -> None
     tensors = [load_file(file) for file in files.scores]
     tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
     chosen = typical_images(tensors[0]["image"], [item.defect for item in tests])
-    maps = [anomaly_maps(each["patch"][chosen], run["crop"], run["blur"]) for each in tensors]
+    shape = frame_shape(tests, run)
+    maps = [anomaly_maps(each["patch"][chosen], shape, run["blur"]) for each in tensors]
     examples = [
         load_example(tests[i], tests[i].defect, files.folders[0], run, [each[n] for each in maps])
         for n, i in enumerate(chosen)
@@ -79,7 +80,7 @@ def draw_gallery(files: GalleryFiles, departures: Sequence[str]) -> None:
                 f"{record.category} has no masks", where="figures: gallery", fix="leave it out of the experiment"
             )
         i = median_image(tensors["image"], masked)
-        maps = anomaly_maps(tensors["patch"][[i]], run["crop"], run["blur"])
+        maps = anomaly_maps(tensors["patch"][[i]], frame_shape(tests, run), run["blur"])
         examples.append(load_example(tests[i], f"{record.category}, {tests[i].defect}", folder, run, [maps[0]]))
     thresholds = [record.metrics["pixel_f1_threshold"] for record in records]
     save(gallery(examples, panel_titles(records[:1])[0], thresholds), files.figure, records, departures)
@@ -92,8 +93,9 @@ def load_example(
     none.
     """
     augmentation = drawn_augmentations([item.path], run)[0]
-    image = image_array(folder / item.path, run["resize"], run["crop"], run["interpolation"], augmentation)
-    mask = np.zeros((run["crop"], run["crop"]), bool)
+    resize, crop, aspect = run.get("resize"), run["crop"], run.get("aspect", "crop")
+    image = image_array(folder / item.path, resize, crop, run["interpolation"], augmentation, aspect)
+    mask = np.zeros(image.shape[:2], bool)
     if item.mask:
-        mask = mask_array(folder / item.mask, run["resize"], run["crop"], run["mask_rule"], augmentation)
+        mask = mask_array(folder / item.mask, resize, crop, run["mask_rule"], augmentation, aspect)
     return Example(title.replace("_", " "), image, mask, maps)

@@ -46,7 +46,14 @@ def draw_positions(files: PositionFiles, departures: Sequence[str]) -> None:
     run = records[0].description
     path = next(item.path for item in read_manifest(files.manifest)[0] if item.split == "train")
     augmentation = drawn_augmentations([path], run)[0] if run.get("augment") == "both" else None
-    image = image_array(files.folders[0] / path, run["resize"], run["crop"], run["interpolation"], augmentation)
+    image = image_array(
+        files.folders[0] / path,
+        run.get("resize"),
+        run["crop"],
+        run["interpolation"],
+        augmentation,
+        run.get("aspect", "crop"),
+    )
     titles = [
         f"ReConPatch, epoch {epoch_of(record)}" if record.description["method"] == "reconpatch" else title
         for title, record in zip(panel_titles(records), records, strict=True)

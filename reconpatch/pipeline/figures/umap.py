@@ -56,8 +56,10 @@ def draw_umap(files: UmapFiles, departures: Sequence[str]) -> None:
 def _normal_and_defective(
     labels: NDArray[np.int64], masks: NDArray[np.bool_], height: int, width: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """((N,) labels, (N, crop, crop) masks, grid of patches) -> two of (N height width) bool: patches of normal images,
+    """((N,) labels, (N, H, W) masks, grid of patches) -> two of (N height width) bool: patches of normal images,
     and patches whose centre lies in a defect.
     """
-    rows, columns = (((np.arange(n) + 0.5) * masks.shape[1] / n).astype(int) for n in (height, width))
+    rows, columns = (
+        ((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip((height, width), masks.shape[1:], strict=True)
+    )
     return np.repeat(labels == 0, height * width), masks[:, rows[:, None], columns].ravel()

@@ -62,7 +62,7 @@ def panel_titles(records: Sequence[Record]) -> list[str]:
 
     Raises ReconpatchError when their images or maps are not of one geometry and so cannot stand side by side.
     """
-    for key in ("resize", "crop", "interpolation", "blur", "augment", "mask_rule"):
+    for key in ("aspect", "resize", "crop", "interpolation", "blur", "augment", "mask_rule"):
         values = [record.description.get(key) for record in records]
         if len(set(values)) > 1:
             raise ReconpatchError(

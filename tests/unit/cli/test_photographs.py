@@ -22,7 +22,8 @@ from reconpatch.errors import ReconpatchError
 
 OPTIONS = ["--backbone", "resnet10t", "--weights", "random", "--size", "32", "--dim", "16", "--coreset", "0.1"]
 HOLD_OUT = ["--hold-out", "0.2"]
-OPTIONS += ["--epochs", "2", "--device", "cpu", "--threads", "1", *(f"--set={k}={v}" for k, v in SETTINGS.items())]
+OPTIONS += ["--aspect", "crop", "--epochs", "2", "--device", "cpu", "--threads", "1"]
+OPTIONS += [f"--set={k}={v}" for k, v in SETTINGS.items()]
 HERE = ["--device", "cpu", "--threads", "1"]
 
 
@@ -44,7 +45,7 @@ def test_fit_and_show(good, saved, look, call, tmp_path) -> None:
     status, out, _ = call("fit", good, "--out", tmp_path / "c", *OPTIONS, *more, "--json")
     content = json.loads(out)
     assert status == 0 and content["images"] == {"fitted": 24, "held out": 4, "different": 28}
-    assert content["threshold"]["wanted"] == 0.25 and content["aspect"] == "pad"
+    assert content["threshold"]["wanted"] == 0.25 and content["run"]["aspect"] == "pad"
     assert content["run"]["method"] == "patchcore" and content.pop("seconds").keys() >= {"reading images", "coreset"}
     assert json.loads(call("show", tmp_path / "c", "--json")[1]) == content
     status, out, err = call("show", tmp_path / "c")

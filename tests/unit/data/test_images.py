@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torchvision.transforms as T
 from drawing import write_mask
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -10,15 +10,23 @@ from reconpatch.data.augmentation import Augmentation, augment_image
 from reconpatch.data.images import (
     ASPECTS,
     INTERPOLATIONS,
+    LONGEST,
     image_array,
     mask_array,
     read_masks,
     view,
 )
+from reconpatch.errors import ReconpatchError
 
 SIDES = st.integers(1, 90)
 SQUARES = st.tuples(st.integers(1, 40), st.integers(0, 15))  # size, by how much resize is more
 RULES = st.sampled_from(ASPECTS)
+
+
+def seen_in(width: int, height: int, square: tuple[int, int], aspect: str):
+    """As `view`, without the images that are too long for `keep`."""
+    assume(aspect != "keep" or max(width, height) <= LONGEST * min(width, height))
+    return view(width, height, size=square[0], resize=sum(square), aspect=aspect)
 
 
 def draw(width: int, height: int) -> Image.Image:
@@ -30,7 +38,7 @@ def draw(width: int, height: int) -> Image.Image:
 def test_crop_is_torchvisions_resize_and_centre_crop(width, height, square, interpolation) -> None:
     size, resize = square[0], sum(square)
     image = draw(width, height)
-    got = view(width, height, size=size, resize=resize).square(image, interpolation)
+    got = view(width, height, size=size, resize=resize).framed(image, interpolation)
     mode = T.InterpolationMode[interpolation.upper()]
     reference = T.Compose([T.Resize(resize, mode), T.CenterCrop(size)])(image)
     assert got.shape == (size, size, 3) and got.dtype == np.uint8
@@ -42,8 +50,36 @@ def test_crop_is_torchvisions_resize_and_centre_crop(width, height, square, inte
 def test_stretch_is_a_plain_resize(width, height, size) -> None:
     image = draw(width, height)
     seen = view(width, height, size=size, resize=size, aspect="stretch")
-    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
-    assert seen.seen() == 1 and seen.content(7).all()
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.asarray(image.resize((size, size), 2)))
+    assert seen.seen() == 1 and seen.content((7, 7)).all()
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, st.integers(17, 60))
+def test_keep_is_a_plain_resize_to_nearly_the_shape_of_the_image(width, height, size) -> None:
+    """The shorter side has the size, the longer one a multiple of 32 px more; it is at most 16 px too long or short."""
+    image = draw(width, height)
+    seen = seen_in(width, height, (size, 0), "keep")
+    short, long = sorted(seen.frame)
+    assert short == size and (long - size) % 32 == 0 and (width - height) * (seen.frame[0] - seen.frame[1]) >= 0
+    assert abs(long - size * max(width, height) / min(width, height)) <= 16
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.asarray(image.resize(seen.frame, 2)))
+    assert seen.seen() == 1 and seen.content((5, 9)).all()
+
+
+@given(SIDES, st.integers(1, 40))
+def test_all_but_crop_see_a_square_alike(side, size) -> None:
+    image = draw(side, side)
+    views = [view(side, side, size=size, aspect=aspect) for aspect in ("keep", "stretch", "pad")]
+    one, *others = (seen.framed(image, "bilinear").tobytes() for seen in views)
+    assert one == others[0] == others[1] and len(set(views)) == 1
+
+
+def test_images_too_long_to_keep_their_shape_are_refused() -> None:
+    assert view(100, 10, size=32, aspect="keep").frame == (320, 32)
+    for width, height in [(101, 10), (10, 101), (5000, 100)]:
+        with pytest.raises(ReconpatchError, match=f"{width} x {height} px, more than 10 times.*stretch"):
+            view(width, height, size=32, aspect="keep")
 
 
 @settings(max_examples=40)
@@ -55,7 +91,7 @@ def test_pad_repeats_the_edge_around_the_whole_image(width, height, size) -> Non
     inner = [max(1, round(size * side / max(width, height))) for side in (width, height)]
     scaled = np.asarray(image.resize(inner, Image.Resampling.BILINEAR) if tuple(inner) != image.size else image)
     around = [(-(-missing // 2), missing // 2) for missing in (size - inner[1], size - inner[0])]
-    np.testing.assert_array_equal(seen.square(image, "bilinear"), np.pad(scaled, [*around, (0, 0)], "edge"))
+    np.testing.assert_array_equal(seen.framed(image, "bilinear"), np.pad(scaled, [*around, (0, 0)], "edge"))
     assert seen.seen() == 1
 
 
@@ -63,12 +99,12 @@ def test_pad_repeats_the_edge_around_the_whole_image(width, height, size) -> Non
 @given(SIDES, SIDES, SQUARES, RULES, st.integers(1, 12))
 @example(width=1, height=7, square=(16, 0), aspect="pad", side=8)  # the middle of the image lies between two cells
 def test_content_counts_cells_whose_centre_is_on_the_image(width, height, square, aspect, side) -> None:
-    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
-    got = seen.content(side)
-    on = np.zeros((side, side), bool)
+    seen = seen_in(width, height, square, aspect)
+    got = seen.content((side, side + 1))
+    on = np.zeros((side, side + 1), bool)
     for row in range(side):
-        for column in range(side):
-            x, y = ((cell + 0.5) * seen.size / side for cell in (column, row))
+        for column in range(side + 1):
+            x, y = (column + 0.5) * seen.frame[0] / (side + 1), (row + 0.5) * seen.frame[1] / side
             inside = 0 <= x + seen.offset[0] < seen.scaled[0], 0 <= y + seen.offset[1] < seen.scaled[1]
             on[row, column] = all(inside)
     if on.any(0).any() and on.any(1).any():
@@ -83,13 +119,13 @@ def back_by_loop(seen, square: np.ndarray, width: int, height: int) -> np.ndarra
         for column in range(width):
             x = (column + 0.5) * seen.scaled[0] / width - seen.offset[0]
             y = (row + 0.5) * seen.scaled[1] / height - seen.offset[1]
-            if not (0 <= x < seen.size and 0 <= y < seen.size):
+            if not (0 <= x < seen.frame[0] and 0 <= y < seen.frame[1]):
                 continue
-            own = seen.content(seen.size)
+            own = seen.content(seen.shape)
             high, wide = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
             i, j = (min(max(v - 0.5, at[0]), at[-1]) for v, at in ((y, high), (x, wide)))
             i0, j0 = int(i), int(j)
-            i1, j1 = min(i0 + 1, seen.size - 1), min(j0 + 1, seen.size - 1)
+            i1, j1 = min(i0 + 1, seen.shape[0] - 1), min(j0 + 1, seen.shape[1] - 1)
             upper = square[i0, j0] * (1 - (j - j0)) + square[i0, j1] * (j - j0)
             lower = square[i1, j0] * (1 - (j - j0)) + square[i1, j1] * (j - j0)
             out[row, column] = upper * (1 - (i - i0)) + lower * (i - i0)
@@ -99,8 +135,8 @@ def back_by_loop(seen, square: np.ndarray, width: int, height: int) -> np.ndarra
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.tuples(st.integers(1, 20), st.integers(0, 8)), RULES, st.data())
 def test_back_against_a_loop(width, height, square, aspect, data) -> None:
-    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
-    values = np.random.default_rng(width).random((seen.size, seen.size), np.float32)
+    seen = seen_in(width, height, square, aspect)
+    values = np.random.default_rng(width).random(seen.shape, np.float32)
     if data.draw(st.booleans(), "at another size"):
         other = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
     else:
@@ -117,7 +153,7 @@ def test_back_against_a_loop(width, height, square, aspect, data) -> None:
 @settings(max_examples=40)
 @given(SIDES, SIDES, SQUARES, RULES, st.floats(0, 1), st.floats(0, 1))
 def test_a_point_found_in_the_square_is_taken_back(width, height, square, aspect, across, down) -> None:
-    seen = view(width, height, size=square[0], resize=sum(square), aspect=aspect)
+    seen = seen_in(width, height, square, aspect)
     x, y = across * width, down * height
     in_square = x * seen.scaled[0] / width - seen.offset[0], y * seen.scaled[1] / height - seen.offset[1]
     assert seen.point(*in_square) == pytest.approx((x, y), abs=1e-6)
@@ -157,7 +193,7 @@ def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_pa
     paths = [*(tmp_path / f"{n}.png" for n in range(3)), None]  # the last is of a normal image
     for path in paths[:3]:
         write_mask(path, (40, 40), (10, 8, 25, 19))
-    masks = read_masks(paths, 36, 32, rule, 2, moves)
+    masks = read_masks(paths, (32, 32), 36, 32, rule, 2, moves)
     assert masks.shape == (4, 32, 32) and masks[0].any() and not masks[3].any()
     for mask, path, move in zip(masks[:3], paths[:3], moves[:3], strict=True):
         assert np.array_equal(mask, mask_array(path, 36, 32, rule, move))
@@ -166,7 +202,16 @@ def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_pa
     assert np.array_equal(masks[2], np.rot90(masks[0]))
 
 
-@pytest.mark.parametrize(("aspect", "times"), [("crop", 4), ("pad", 2), ("stretch", 2)])
+def test_masks_keep_the_shape_of_their_images(tmp_path) -> None:
+    """A mark of 10 px at the right end of 100x50 px lies in the last tenth of 64 px."""
+    write_mask(tmp_path / "m.png", (100, 50), (90, 0, 100, 50))
+    (mask,) = read_masks([tmp_path / "m.png"], (32, 64), None, 32, "any", 1, [None], "keep")
+    assert mask.shape == (32, 64) and not mask[:, :57].any() and mask[:, 58:].all()
+
+
+@pytest.mark.parametrize(("aspect", "times"), [("crop", 4), ("pad", 2), ("stretch", 2), ("keep", 3.92)])
 def test_how_far_an_image_is_enlarged(aspect, times) -> None:
-    """Of 100x50 px: `crop` brings the 50 to 200 px, `pad` the 100; `stretch` brings both there."""
+    """Of 100x50 px: `crop` brings the 50 to 200 px, `pad` the 100; `stretch` brings both there; `keep` brings the
+    50 to 200 px and the 100 to 392, 6 times 32 px more.
+    """
     assert view(100, 50, size=200, resize=200, aspect=aspect).enlargement() == times

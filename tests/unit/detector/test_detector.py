@@ -102,10 +102,10 @@ def small(padded) -> Detector:
 def test_padding_is_no_anomaly(small) -> None:
     """Scores of patches on the padding are 0; the image score is the largest of the others, computed one by one."""
     image = product(5, size=(64, 20))
-    square, seen, _ = pixels(image, small.run, "pad")
+    square, seen, _ = pixels(image, small.run)
     assert seen == view(64, 20, size=SIZE, resize=SIZE, aspect="pad")
     features = features_of([square], small.backbone, 3, 32, 32)[0]
-    on = seen.content(len(features))
+    on = seen.content(features.shape[:2])
     assert 0 < on.sum() < on.size
     nearest = np.full(on.shape, 0.0)
     for place in zip(*np.nonzero(on), strict=True):
@@ -113,7 +113,7 @@ def test_padding_is_no_anomaly(small) -> None:
         nearest[place] = np.sqrt(((small.bank.patches - r) ** 2).sum(1)).min()
     detection = next(iter(small([image])))
     assert detection.score == pytest.approx(nearest.max(), rel=1e-3, abs=1e-5)
-    np.testing.assert_allclose(detection.map, normalised(nearest, on, seen.content(SIZE)), rtol=1e-2, atol=1e-5)
+    np.testing.assert_allclose(detection.map, normalised(nearest, on, seen.content((SIZE, SIZE))), rtol=1e-2, atol=1e-5)
 
 
 def normalised(scores, on, content) -> np.ndarray:
@@ -122,7 +122,7 @@ def normalised(scores, on, content) -> np.ndarray:
     for place in zip(*np.nonzero(on), strict=True):
         one = np.zeros((1, *on.shape), np.float32)
         one[0][place] = 1
-        each = anomaly_maps(one, len(content), 4.0)[0]
+        each = anomaly_maps(one, content.shape, 4.0)[0]
         weighted, weights = weighted + each * scores[place], weights + each
     return np.where(content, weighted / np.where(content, weights, 1), 0)
 
@@ -138,7 +138,7 @@ def test_maps_do_not_fade_towards_padding(small, size, blur, monkeypatch) -> Non
     monkeypatch.setattr("reconpatch.method.scoring.patch_scores", same)
     changed = replace(small, run=small.run.model_copy(update={"blur": blur}))
     for detection in changed([product(5, size=size), product(1, size=(40, 40))]):
-        content = detection.view.content(SIZE)
+        content = detection.view.content((SIZE, SIZE))
         np.testing.assert_allclose(detection.map[content], 7, rtol=1e-5)
         assert (detection.map[~content] == 0).all()
         np.testing.assert_allclose(detection.view.back(detection.map), 7, rtol=1e-5)

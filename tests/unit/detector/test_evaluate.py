@@ -31,7 +31,7 @@ PADDED = view(48, 40, size=32, resize=36, aspect="pad")
 class FakeDetector:
     """Gives the scores and maps it was made with."""
 
-    run, aspect = SimpleNamespace(crop=32, resize=36), "crop"
+    run = SimpleNamespace(crop=32, resize=36, aspect="crop")
     threads = 2
     modes = ("RGB",)
 
@@ -150,7 +150,7 @@ def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> 
 def test_padding_counts_in_no_metric(tmp_path, rng) -> None:
     """Whatever the map says there; against scikit-learn and a loop over thresholds that see no padding."""
     maps = rng.random((3, 32, 32)).astype(np.float32)
-    counted = np.tile(PADDED.content(32), (3, 1, 1))
+    counted = np.tile(PADDED.content((32, 32)), (3, 1, 1))
     files = [tmp_path / f"{n}.png" for n in range(2)]
     for n, file in enumerate(files):
         write_mask(file, (48, 40), (8 + n, 0, 30, 22))  # to the upper edge

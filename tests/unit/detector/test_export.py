@@ -35,7 +35,7 @@ SCORES, MAPS = 1e-4, 1e-3  # relative differences that are allowed
 def agrees(detector, runtime, photographs) -> None:
     """One photograph at a time and all together: scores and maps are the detector's."""
     wanted = list(detector(photographs))
-    squares = np.stack([pixels(each, detector.run, detector.aspect)[0] for each in photographs])
+    squares = np.stack([pixels(each, detector.run)[0] for each in photographs])
     for batch in (slice(0, 1), slice(0, len(photographs))):
         scores, maps = runtime(squares[batch])
         for score, found, want in zip(scores, maps, wanted[batch], strict=True):
@@ -75,7 +75,7 @@ def test_the_graph_computes_what_predict_does(changes, good, monkeypatch) -> Non
         wide = {}
     model = detector(**changes | {"settings": small | wide | changes.get("settings", {})}).fit(good)
     made = model.detector_
-    seen = exported_view(made.run, made.aspect, PHOTOGRAPHS[0].size if made.aspect == "pad" else None)
+    seen = exported_view(made.run, PHOTOGRAPHS[0].size if made.run.aspect == "pad" else None)
     agrees(made, as_runtime(graph_of(made, seen)), PHOTOGRAPHS)
 
 
@@ -190,7 +190,7 @@ def test_a_network_that_an_exporter_refuses_is_named(model, saved, tmp_path, mon
 
 def test_a_bank_that_is_too_large_and_bfloat16_are_refused(model) -> None:
     made = model.detector_
-    seen = exported_view(made.run, made.aspect, None)
+    seen = exported_view(made.run, None)
     rows = np.broadcast_to(np.zeros((1, 16), np.float32), (20_000_000, 16))
     with pytest.raises(ReconpatchError, match="20000000 rows of 16 values"):
         graph_of(replace(made, bank=replace(made.bank, patches=rows), search=None), seen)

@@ -2,8 +2,6 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from products import SIZE, detector, fit, product, small_run, write_products
 from safetensors.numpy import load_file
@@ -11,10 +9,8 @@ from safetensors.numpy import load_file
 from reconpatch.data.images import view
 from reconpatch.detector import fit as module
 from reconpatch.detector.detector import pixels
-from reconpatch.detector.fit import without_padding
 from reconpatch.detector.photographs import find_photographs
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.feature_files import read_rows
 from reconpatch.method.features import features_of
 from reconpatch.method.training import train
 
@@ -138,31 +134,13 @@ def test_no_images_little_memory_and_a_full_disk_are_refused_first(few, no_netwo
         fit(few)
 
 
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6))
-def test_rows_without_padding(tmp_path_factory, images, side, width, seed) -> None:
-    """A memory map of the rows that numpy selects; a file without padding keeps its bytes."""
-    rng = np.random.default_rng(seed)
-    features = rng.random((images, side, side, width)).astype(np.float16)
-    cells = rng.random((images, side, side)) < rng.choice([0.3, 1.1])
-    cells[rng.integers(images), 0, 0] = True
-    file = tmp_path_factory.mktemp("features") / "f.npy"
-    np.save(file, features)
-    rows = without_padding(file, list(cells))
-    np.testing.assert_array_equal(rows, features[cells])
-    assert isinstance(rows, np.memmap) and rows.dtype == np.float16
-    chosen = np.flatnonzero(rng.random(len(rows)) < 0.5)
-    np.testing.assert_array_equal(read_rows(rows, chosen, 0), features[cells][chosen])  # read from the file
-    if cells.all():
-        np.testing.assert_array_equal(np.load(file), features)
-
-
 def test_no_padding_in_the_memory_bank(tmp_path) -> None:
     """With a coreset of everything, its rows are the patches that lie on the photographs, found one by one."""
     photographs = find_photographs([write_products(tmp_path, 6, size=(60, 20))])[0]
     found = fit(photographs, run=small_run("pad", coreset=1.0), aspect="pad", hold_out=0).detector
-    on = view(60, 20, size=SIZE, resize=SIZE, aspect="pad").content(4)
+    on = view(60, 20, size=SIZE, resize=SIZE, aspect="pad").content((4, 4))
     assert 0 < on.sum() < on.size and found.bank.training_patches == 6 * on.sum() == len(found.bank.patches)
-    squares = [pixels(each, found.run, "pad")[0] for each in photographs]
+    squares = [pixels(each, found.run)[0] for each in photographs]
     features = features_of(squares, found.backbone, found.run.patch_size, 32, 32)
     patches = np.stack([features[n][row, column] for n in range(6) for row, column in np.argwhere(on)])
     rows = found.bank.representation(patches)[found.bank.order]
@@ -182,7 +160,7 @@ def test_a_batch_of_one_image_has_its_patches_on_the_photograph(tmp_path, monkey
 
     monkeypatch.setattr(module, "train", noted)
     fitted = fit(tmp_path, run=small_run("pad", batches="image", k=4), aspect="pad", hold_out=0)
-    on = [int(view(*size, size=SIZE, resize=SIZE, aspect="pad").content(4).sum()) for size in sizes]
+    on = [int(view(*size, size=SIZE, resize=SIZE, aspect="pad").content((4, 4)).sum()) for size in sizes]
     assert given == on and len(set(on)) > 2 and len(fitted.epochs) == 2
     with pytest.raises(ReconpatchError, match=f"k = {min(on) + 1} neighbours cannot be found in batches of one image"):
         fit(tmp_path, run=small_run("pad", batches="image", k=min(on) + 1), aspect="pad", hold_out=0)
@@ -191,7 +169,7 @@ def test_a_batch_of_one_image_has_its_patches_on_the_photograph(tmp_path, monkey
 def test_only_patches_on_photographs_count_for_the_limits(tmp_path, no_network) -> None:
     """Of a strip, one patch in four lies on it: half of these are too few for so many neighbours."""
     folder = write_products(tmp_path, 6, size=(60, 12))
-    on = int(view(60, 12, size=SIZE, resize=SIZE, aspect="pad").content(4).sum())
+    on = int(view(60, 12, size=SIZE, resize=SIZE, aspect="pad").content((4, 4)).sum())
     assert 3 * on + 1 < 6 * 16 * 0.5
     with pytest.raises(ReconpatchError, match="neighbours"):
         fit(folder, run=small_run("pad", coreset=0.5, neighbours=3 * on + 1), aspect="pad", hold_out=0)

@@ -90,7 +90,15 @@ def test_names_of_files_are_no_part_of_what_a_model_is(good, tmp_path) -> None:
         (folder / "photos").mkdir(parents=True)
         for n, image in enumerate(images):
             shutil.copy(image, folder / "photos" / f'{name} {n}, "{n}"\n{image.suffix}')
-        options = {"backbone": "resnet10t", "dim": 16, "size": 32, "epochs": 1, "coreset": 0.5, "threads": 1}
+        options = {
+            "backbone": "resnet10t",
+            "dim": 16,
+            "size": 32,
+            "aspect": "crop",
+            "epochs": 1,
+            "coreset": 0.5,
+            "threads": 1,
+        }
         fitted = ReConPatch(**options, weight_file=tmp_path / weights).fit(folder / "photos").save(folder / "model")
         return read_card(folder / "model").identity if fitted else ""
 
@@ -99,15 +107,25 @@ def test_names_of_files_are_no_part_of_what_a_model_is(good, tmp_path) -> None:
     assert one != identity("three", "c") and one != identity("four", "a.safetensors", photographs[1:])
 
 
-def test_models_of_the_first_schema_are_read(saved, copy) -> None:
-    """Their identity is of everything but `made` and the digests."""
-    content = json.loads((saved / CARD).read_text()) | {"schema_version": 1}
-    del content["images_sha256"], content["modes"], content["digest"]
+@pytest.mark.parametrize("version", [1, 2])
+def test_models_of_older_schemas_are_read(version, saved, copy) -> None:
+    """Their identity is of everything but `made` and the digests; in the second names of files do not count. The aspect
+    stood beside the run.
+    """
+    content = json.loads((saved / CARD).read_text()) | {"schema_version": version}
+    content["aspect"] = content["run"].pop("aspect")
+    if version == 1:
+        del content["images_sha256"]
+    del content["modes"], content["digest"]
     rest = {key: value for key, value in content.items() if key not in ("made", "identity")}
+    if version == 2:
+        rest["weights"] = {"sha256": rest["weights"]["sha256"]}
+        rest["files"] = {name: digest for name, digest in rest["files"].items() if name != IMAGES}
     content["identity"] = sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
     content["digest"] = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     (copy / CARD).write_text(json.dumps(content))
     assert read_card(copy).identity == content["identity"]
+    assert read_card(copy).run.aspect == "crop"
 
 
 def test_the_modes_of_the_images_are_kept_and_older_models_have_none(saved, copy) -> None:

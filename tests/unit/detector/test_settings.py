@@ -36,7 +36,7 @@ def test_options_become_parameters() -> None:
     assert detector_run({}, FitOptions(size=320, resize=330)).resize == 330
     assert detector_run({}, FitOptions(size=320, resize=999, aspect="pad")).resize == 320
     run = detector_run({}, FitOptions(size=64, aspect="stretch", weight_file=Path("file.pth"), settings={"sigma": 2}))
-    assert run == Run(resize=64, crop=64, weights="file", sigma=2.0)
+    assert run == Run(aspect="stretch", resize=64, crop=64, weights="file", sigma=2.0)
 
 
 def test_options_are_typed_as_the_configuration_is() -> None:
@@ -45,7 +45,7 @@ def test_options_are_typed_as_the_configuration_is() -> None:
     given |= {"weight_file": "w.pth", "false_alarm_rate": Fraction(1, 4), "settings": {}, "device": np.str_("cpu")}
     options = checked(FitOptions, given)
     assert options.model_dump(exclude={"progress"}) == {
-        **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "crop"},
+        **{"device": "cpu", "threads": 3, "batch_images": 8, "size": 64, "resize": None, "aspect": "auto"},
         **{"weight_file": Path("w.pth"), "settings": {}, "hold_out": 0.5, "false_alarm_rate": 0.25},
         **{"folds": None, "group": None, "coreset": None},
     }

@@ -57,8 +57,8 @@ def test_multiply_adds_are_those_of_the_network(name) -> None:
         net(torch.empty(1, 3, 224, 224))
     seconds = 2 * counted[0] / costs.NETWORKS[name][1]
     parameters = sum(p.numel() for p in net.parameters())
-    assert costs.network_seconds(f"{name}.tv_in1k", parameters, 224) == pytest.approx(seconds, rel=1e-3)
-    assert costs.network_seconds("another", parameters, 224) > 0.9 * seconds
+    assert costs.network_seconds(f"{name}.tv_in1k", parameters, 224**2) == pytest.approx(seconds, rel=1e-3)
+    assert costs.network_seconds("another", parameters, 224**2) > 0.9 * seconds
 
 
 def test_products_of_a_training_step_counted_by_loops() -> None:

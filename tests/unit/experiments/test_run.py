@@ -79,7 +79,13 @@ IN_TRAINING |= {"sigma_unit": "median", "batches": "image"}
 OF_F = {"init": "pca", "bias": False}  # of the training, and of the untrained f
 CHANGES: dict[str, tuple[object, set[str]]] = {key: (value, TRAINED) for key, value in (IN_TRAINING | OF_F).items()} | {
     **{f"augment_{name}": (0.01, set()) for name in ("rotation", "translation", "brightness", "contrast", "blur")},
-    **{"resize": (300, IMAGES), "crop": (200, IMAGES), "backbone": ("resnet18", PATCHES), "weights": ("file", PATCHES)},
+    **{
+        "aspect": ("keep", IMAGES),
+        "resize": (300, IMAGES),
+        "crop": (200, IMAGES),
+        "backbone": ("resnet18", PATCHES),
+        "weights": ("file", PATCHES),
+    },
     **{"interpolation": ("bicubic", PATCHES), "precision": ("bfloat16", PATCHES), "levels": ((1, 2), PATCHES)},
     **{"batch_norm": ("probed", PATCHES), "patch_size": (5, PATCHES), "embedding": ("concat", PATCHES)},
     **{"level_dim": (512, PATCHES), "feature_dim": (512, PATCHES)},
@@ -132,6 +138,14 @@ def test_the_last_epoch_is_no_checkpoint() -> None:
 def test_neighbours_bring_the_reweighting_in() -> None:
     nine = vary(BASELINE, {"neighbours": 9}, "")
     assert changed(nine, vary(nine, {"reweight": "image"}, "")) == {"score"}
+
+
+def test_what_is_not_cropped_has_no_size_before_the_crop() -> None:
+    """A crop is the default, of which descriptions say nothing: names of runs are what they were before it had one."""
+    kept = vary(BASELINE, {"aspect": "keep"}, "")
+    assert changed(kept, vary(kept, {"resize": 300}, "")) == set()
+    assert vary(kept, {"crop": 300}, "").crop == 300  # more than resize
+    assert "aspect" not in description(BASELINE, "score") and description(kept, "score")["aspect"] == "keep"
 
 
 def test_random_weights_depend_on_the_seed() -> None:

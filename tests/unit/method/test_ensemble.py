@@ -73,7 +73,7 @@ def test_saved_scores_of_runs_are_combined_as_images_and_as_maps(how) -> None:
     rng = np.random.default_rng(1)
     saved = [{"image": rng.random(4, np.float32), "patch": rng.random((4, n, n), np.float32)} for n in (3, 5)]
     trained = [{"image": rng.random(6, np.float32), "patch": rng.random((6, n, n), np.float32)} for n in (3, 5)]
-    sizes = [(16, 1.0), (16, 2.0)]
+    sizes = [((16, 16), 1.0), ((16, 16), 2.0)]
     image, maps = combine_runs(saved, trained if how == "zscore" else [], sizes, how)
     each = [s["image"] for s in saved], [anomaly_maps(s["patch"], *z) for s, z in zip(saved, sizes, strict=True)]
     for found, members, key in zip((image, maps), each, ("image", "patch"), strict=True):

@@ -75,11 +75,11 @@ def test_image_score_and_map_by_both_readings_of_eq_10() -> None:
     assert np.array_equal(patch, distances)
 
 
-@pytest.mark.parametrize(("grid", "size"), [((28, 28), 224), ((3, 3), 50), ((1, 1), 8)])
+@pytest.mark.parametrize(("grid", "size"), [((28, 28), 224), ((3, 3), 50), ((1, 1), 8), ((3, 5), (24, 56))])
 @pytest.mark.parametrize("blur", [0.0, 4.0])
 def test_maps_are_interpolation_and_filter(grid, size, blur, rng) -> None:
     patch = rng.standard_normal((3, *grid)).astype(np.float32)
-    up = torch.nn.functional.interpolate(torch.from_numpy(patch)[None], size=(size, size), mode="bilinear")[0].numpy()
+    up = torch.nn.functional.interpolate(torch.from_numpy(patch)[None], size=size, mode="bilinear")[0].numpy()
     expected = np.stack([gaussian_filter(m, blur) if blur else m for m in up])
     np.testing.assert_allclose(anomaly_maps(patch, size, blur), expected, atol=1e-5)
 

@@ -58,6 +58,7 @@ def thumbnails() -> Thumbnails:
     return Thumbnails(
         dataset="mine",
         category="a_category_with_a_name_that_is_as_long_as_names_may_be_64_signs",
+        panel=(128, 128),
         methods=["PatchCore", "ReConPatch"],
         runs=["method=patchcore_dim=40_coreset=0.1_backbone=tf_efficientnet_lite0_+5-146283ea", "base-1"],
         digests=["0", "1"],

@@ -76,6 +76,7 @@ def thumbnails(category: str, sizes: Sequence[int]) -> Thumbnails:
     return Thumbnails(
         dataset="mine",
         category=category,
+        panel=(SIDE, SIDE),
         methods=["PatchCore"],
         runs=["base"],
         digests=["0"],
