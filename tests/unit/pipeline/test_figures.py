@@ -16,7 +16,6 @@ from reconpatch.data.manifest import frame_shape, manifest_json, read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.pipeline.figures.examples import GalleryFiles, QualitativeFiles, draw_gallery, draw_qualitative
 from reconpatch.pipeline.figures.positions import on_grid
-from reconpatch.pipeline.figures.umap import UmapFiles, draw_umap
 from reconpatch.pipeline.thumbnails import ThumbnailFiles, make_thumbnails
 from reconpatch.records.verify import verify
 
@@ -51,7 +50,7 @@ def test_a_gallery_needs_masks(drawn) -> None:
 KEPT = {
     "kept": {
         "axes": {"method": ["patchcore", "reconpatch"], "aspect": ["keep"]},
-        "figures": {kind: {} for kind in ("qualitative", "gallery", "umap")},
+        "figures": {kind: {} for kind in ("qualitative", "gallery")},
     }
 }
 
@@ -71,10 +70,7 @@ def test_images_keep_their_shape_from_the_files_to_the_figures(tmp_path) -> None
         records, scores = of_runs("record", names), of_runs("scores", names)
         draw_qualitative(QualitativeFiles(MANIFEST, [Path("data/nut")], records, scores, Path("qualitative.png")))
         draw_gallery(GalleryFiles(records[:1], scores[:1], [MANIFEST], [Path("data/nut")], Path("gallery.png")))
-        umap = [[of_stage(plan.runs[name], NUT, *file) for name in names] for file in (
-            ("features", "test"), ("masks", "masks"), ("bank", "bank"))]  # fmt: skip
-        draw_umap(UmapFiles(MANIFEST, records, *umap, Path("umap.png")))
-        assert all(Path(f"{figure}.png").stat().st_size for figure in ("qualitative", "gallery", "umap"))
+        assert all(Path(f"{figure}.png").stat().st_size for figure in ("qualitative", "gallery"))
         make_thumbnails(ThumbnailFiles(MANIFEST, Path("data/nut"), records, scores, Path("t.json")), "all")
         made = json.loads(Path("t.json").read_text())
         picture = Image.open(BytesIO(base64.b64decode(made["images"][0]["picture"].partition(",")[2])))
