@@ -14,7 +14,7 @@ from reconpatch.detector.evaluate import evaluate, seen_mask
 from reconpatch.detector.photographs import find_photographs
 from reconpatch.detector.settings import FitOptions, checked, choose_aspect, detector_run
 from reconpatch.detector.truth import truth_from_folders
-from reconpatch.errors import ReconpatchError, Remark
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import ACTIVATIONS
 from reconpatch.experiments.networks import Networks
 from reconpatch.method.features import features_of
@@ -107,7 +107,7 @@ def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path) -> None:
     assert result.metrics["pixel_auroc"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_shape_is_kept_unless_all_photographs_are_square(tmp_path) -> None:
+def test_the_shape_is_kept_unless_all_photographs_are_square(tmp_path, caplog) -> None:
     squares, strips = [(40, 40), (64, 64)], [(96, 40), (40, 40)]
     run = small_run()
 
@@ -118,8 +118,9 @@ def test_the_shape_is_kept_unless_all_photographs_are_square(tmp_path) -> None:
     assert chosen(strips, resize=40) == "crop"  # which nothing else uses
     assert chosen(strips, takes=lambda frame: frame[0] == frame[1]) == "stretch"
     folder = write_products(tmp_path / "strips", 6, size=(96, 40))
-    with pytest.warns(Remark, match="aspect keep: 6 of 6 photographs are not square, as one of 96 x 40 px"):
-        model = detector(aspect="auto", hold_out=0).fit(folder)
+    caplog.set_level("INFO", "reconpatch.choices")
+    model = detector(aspect="auto", hold_out=0).fit(folder)
+    assert "aspect: keep, 6 of 6 photographs are not square, as one of 96 x 40 px" in caplog.text
     assert model.detector_.run.aspect == "keep" and model.fitted_.seen == 1
     assert detector(aspect="auto", hold_out=0).fit([product(n, size=(40, 40)) for n in range(6)]).detector_.run == run
 
