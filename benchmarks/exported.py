@@ -55,7 +55,7 @@ def main() -> None:
         files = {name: Path(folder) / f"model{kind.suffix}" for name, kind in FORMATS.items()}
         for threads in given.threads:
             detector, card = load(given.model, Machine(device="cpu", threads=threads))
-            seen = exported_view(detector.run, detector.aspect, None)
+            seen = exported_view(detector.run, None)
             for name, file in files.items():
                 if not file.exists():
                     export_detector(detector, card, file, name)

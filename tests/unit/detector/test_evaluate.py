@@ -229,7 +229,7 @@ def test_rules_of_masks_against_counting(least, pixels, tmp_path) -> None:
     result = evaluated([1.0, 0.0], [truth("bent", mask), truth("good")], maps=maps, seen=PADDED, least=least)
     want = np.zeros((2, 32, 32), bool)
     want[0] = seen_mask(whole, PADDED)
-    counted = np.tile(PADDED.content(32), (2, 1, 1))
+    counted = np.tile(PADDED.content((32, 32)), (2, 1, 1))
     assert result.metrics["pixel_auroc"] == pytest.approx(roc_auc_score(want[counted], maps[counted]), abs=1e-6)
     (remark,) = [remark for remark in result.remarks if "--mask-rule" in remark]
     assert "450 px are above 0" in remark and "300 of them at least 128" in remark

@@ -149,7 +149,7 @@ def test_the_documented_program_sees_the_pixels_of_predict(aspect, size, model, 
     found = names["prepare"](tmp_path / "photo.png", json.loads(json.dumps(facts)))
     wanted = view(*size, size=card.run.crop, resize=card.run.resize, aspect=aspect)
     with Image.open(tmp_path / "photo.png") as image:
-        np.testing.assert_array_equal(found, wanted.square(image, card.run.interpolation))
+        np.testing.assert_array_equal(found, wanted.framed(image, card.run.interpolation))
 
 
 def call(monkeypatch, *words: object) -> None:
