@@ -19,6 +19,7 @@ from reconpatch.detector import export
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.export import (
     FORMATS,
+    check_exportable,
     check_format,
     export_detector,
     exported_view,
@@ -94,7 +95,7 @@ def test_the_graph_computes_what_predict_does(changes, good, monkeypatch) -> Non
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_runtimes_compute_what_predict_does(kind, options, tmp_path) -> None:
-    folder = write_products(tmp_path / "good", 8)
+    folder = write_products(tmp_path / "good", 8, size=(150, 130))
     small = {"coreset_dim": 8, "batch": 64, "projection_dim": 8}
     model = detector(**{"aspect": "stretch", "epochs": 1, "dim": "1/2", "settings": small} | options).fit(folder)
     model.save(tmp_path / "model")
@@ -152,23 +153,25 @@ def test_the_documented_program_sees_the_pixels_of_predict(aspect, size, model, 
         np.testing.assert_array_equal(found, wanted.square(image, card.run.interpolation))
 
 
-def call(monkeypatch, *words: object) -> None:
+def call(monkeypatch, *words: object) -> object:
+    """Exit status of `reconpatch export`."""
     monkeypatch.setattr(sys, "argv", ["reconpatch", "export", *map(str, words)])
-    cli.main()
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
 
 
 def test_the_command_says_what_it_wrote_and_how_far_it_agrees(saved, good, tmp_path, monkeypatch, capsys) -> None:
     file = tmp_path / "model.pt"
     words = (saved, "--format", "torchscript", "--out", file, "--check", good, "--json")
-    call(monkeypatch, *words)
+    assert not call(monkeypatch, *words)
     said = json.loads(capsys.readouterr().out)
     assert said["files"] == [str(file)] and said["parity"]["images"] == 24 and not said["parity"]["made_up"]
     facts = {"reconpatch": ""}
     with pytest.warns(FutureWarning, match="deprecated"):
         torch.jit.load(file, _extra_files=facts)
     assert json.loads(facts["reconpatch"])["model"] == said["model"]
-    with pytest.raises(SystemExit, match="exists already"):
-        call(monkeypatch, *words)
+    assert call(monkeypatch, *words) == 1 and "exists already" in capsys.readouterr().err
 
 
 def test_a_file_that_gives_other_results_is_not_left(model, saved, tmp_path, monkeypatch) -> None:
@@ -190,12 +193,11 @@ def test_a_network_that_an_exporter_refuses_is_named(model, saved, tmp_path, mon
 
 def test_a_bank_that_is_too_large_and_bfloat16_are_refused(model) -> None:
     made = model.detector_
-    seen = exported_view(made.run, made.aspect, None)
     rows = np.broadcast_to(np.zeros((1, 16), np.float32), (20_000_000, 16))
     with pytest.raises(ReconpatchError, match="20000000 rows of 16 values"):
-        graph_of(replace(made, bank=replace(made.bank, patches=rows), search=None), seen)
+        check_exportable(made.run, replace(made.bank, patches=rows))
     with pytest.raises(ReconpatchError, match="bfloat16"):
-        graph_of(replace(made, run=made.run.model_copy(update={"precision": "bfloat16"})), seen)
+        check_exportable(made.run.model_copy(update={"precision": "bfloat16"}), made.bank)
 
 
 def test_the_size_of_photographs_is_asked_for_where_it_matters(padded, saved, tmp_path) -> None:
