@@ -138,9 +138,9 @@ def rounded(values: Tensor) -> Tensor:
     return large - (large - values)
 
 
-def graph_of(detector: Detector, seen: View) -> Graph:
-    """Detector, view of the photographs -> its Graph. Raises ReconpatchError for what has no such graph."""
-    run, size = detector.run, detector.bank.patches.nbytes / MB
+def check_exportable(run: Run, bank: MemoryBank) -> None:
+    """Raise ReconpatchError for a precision or a memory bank that cannot be exported."""
+    size = bank.patches.nbytes / MB
     if run.precision != "float32":
         raise ReconpatchError(
             "only float32 can be exported, whose scores can be compared",
@@ -149,11 +149,17 @@ def graph_of(detector: Detector, seen: View) -> Graph:
         )
     if size > LARGEST_BANK:
         raise ReconpatchError(
-            f"{len(detector.bank.patches)} rows of {run.dim} values have {size:.0f} MB, at most {LARGEST_BANK} MB can "
+            f"{len(bank.patches)} rows of {run.dim} values have {size:.0f} MB, at most {LARGEST_BANK} MB can "
             "be exported",
             where="memory bank",
             fix="fit with a smaller --coreset or --dim",
         )
+
+
+def graph_of(detector: Detector, seen: View) -> Graph:
+    """Detector, view of the photographs -> its Graph. Raises as `check_exportable` does."""
+    run = detector.run
+    check_exportable(run, detector.bank)
     network = network_of(detector.state, run.backbone, run.levels)
     backbone = backbone_of(network, detector.backbone.weights, run, "cpu", portable=True)
     return Graph(backbone, detector.bank, run, seen).eval()
@@ -257,7 +263,7 @@ def open_openvino(file: Path, threads: int) -> Runtime:
 
 def write_torchscript(graph: Graph, facts: str, file: Path) -> None:
     """Write a TorchScript file. What it notes of the code and its place on this machine is left out."""
-    traced = torch.jit.trace(graph, example(graph), check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
+    traced: Any = torch.jit.trace(graph, example(graph), check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
     content, shorter = io.BytesIO(traced.save_to_buffer(_extra_files={KEY: facts})), io.BytesIO()
     reader, writer = torch._C.PyTorchFileReader(content), torch._C.PyTorchFileWriter(shorter)
     for name in reader.get_all_records():
@@ -270,7 +276,8 @@ def write_torchscript(graph: Graph, facts: str, file: Path) -> None:
 
 def open_torchscript(file: Path, threads: int) -> Runtime:
     """TorchScript file -> what PyTorch computes on the CPU."""
-    module = torch.jit.load(file, "cpu")  # type: ignore[no-untyped-call]
+    with _quiet():
+        module: Any = torch.jit.load(file, "cpu")  # type: ignore[no-untyped-call]
 
     def run(images: NDArray[np.uint8]) -> Results:
         with torch.inference_mode(), torch_threads(threads):

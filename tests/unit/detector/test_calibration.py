@@ -146,7 +146,8 @@ def test_left_out_images_are_scored_by_all_others(tmp_path) -> None:
     squares, views, _ = zip(*(pixels(each, run, "pad") for each in sources), strict=True)
     features = features_of(squares, found.detector.backbone, run.patch_size, run.level_width, run.width)
     patches = [
-        found.detector.bank.representation(each[seen.content((4, 4))]) for each, seen in zip(features, views, strict=True)
+        found.detector.bank.representation(each[seen.content((4, 4))])
+        for each, seen in zip(features, views, strict=True)
     ]
     wanted = []
     for fold in found.parting.folds:

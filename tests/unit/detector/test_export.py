@@ -19,6 +19,7 @@ from reconpatch.detector import export
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.export import (
     FORMATS,
+    check_exportable,
     check_format,
     export_detector,
     exported_view,
@@ -64,6 +65,7 @@ def as_runtime(graph):
         {"settings": {"levels": (1, 2, 3), "level_dim": 24, "feature_dim": 22}, "dim": 11},
         {"aspect": "pad"},
         {"aspect": "pad", "settings": {"neighbours": 2}},
+        {"aspect": "keep"},
     ],
     ids=str,
 )
@@ -75,7 +77,7 @@ def test_the_graph_computes_what_predict_does(changes, good, monkeypatch) -> Non
         wide = {}
     model = detector(**changes | {"settings": small | wide | changes.get("settings", {})}).fit(good)
     made = model.detector_
-    seen = exported_view(made.run, PHOTOGRAPHS[0].size if made.run.aspect == "pad" else None)
+    seen = exported_view(made.run, PHOTOGRAPHS[0].size if made.run.aspect in ("pad", "keep") else None)
     agrees(made, as_runtime(graph_of(made, seen)), PHOTOGRAPHS)
 
 
@@ -94,7 +96,7 @@ def test_the_graph_computes_what_predict_does(changes, good, monkeypatch) -> Non
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_runtimes_compute_what_predict_does(kind, options, tmp_path) -> None:
-    folder = write_products(tmp_path / "good", 8)
+    folder = write_products(tmp_path / "good", 8, size=(150, 130))
     small = {"coreset_dim": 8, "batch": 64, "projection_dim": 8}
     model = detector(**{"aspect": "stretch", "epochs": 1, "dim": "1/2", "settings": small} | options).fit(folder)
     model.save(tmp_path / "model")
@@ -137,13 +139,14 @@ def test_a_program_without_this_package_gives_the_labels_of_predict(model, saved
     assert "not trained" in facts["remark"]  # the weights of this model are random
 
 
-@pytest.mark.parametrize("aspect", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("aspect", ["crop", "stretch", "pad", "keep"])
 @pytest.mark.parametrize("size", [(52, 40), (40, 57), (301, 200), (32, 32)])
 def test_the_documented_program_sees_the_pixels_of_predict(aspect, size, model, saved, tmp_path) -> None:
     product(1, size=size).save(tmp_path / "photo.png")
-    card = read_card(saved).model_copy(update={"aspect": aspect})
-    photograph = size if aspect == "pad" else None
-    facts = facts_of(card, exported_view(card.run, aspect, photograph), photograph, None, None)
+    card = read_card(saved)
+    card = card.model_copy(update={"run": card.run.model_copy(update={"aspect": aspect})})
+    photograph = size if aspect in ("pad", "keep") else None
+    facts = facts_of(card, exported_view(card.run, photograph), photograph, None, None)
     names: dict = {}
     exec(documented().partition("session =")[0], names)
     found = names["prepare"](tmp_path / "photo.png", json.loads(json.dumps(facts)))
@@ -152,23 +155,25 @@ def test_the_documented_program_sees_the_pixels_of_predict(aspect, size, model, 
         np.testing.assert_array_equal(found, wanted.framed(image, card.run.interpolation))
 
 
-def call(monkeypatch, *words: object) -> None:
+def call(monkeypatch, *words: object) -> object:
+    """Exit status of `reconpatch export`."""
     monkeypatch.setattr(sys, "argv", ["reconpatch", "export", *map(str, words)])
-    cli.main()
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
 
 
 def test_the_command_says_what_it_wrote_and_how_far_it_agrees(saved, good, tmp_path, monkeypatch, capsys) -> None:
     file = tmp_path / "model.pt"
     words = (saved, "--format", "torchscript", "--out", file, "--check", good, "--json")
-    call(monkeypatch, *words)
+    assert not call(monkeypatch, *words)
     said = json.loads(capsys.readouterr().out)
     assert said["files"] == [str(file)] and said["parity"]["images"] == 24 and not said["parity"]["made_up"]
     facts = {"reconpatch": ""}
     with pytest.warns(FutureWarning, match="deprecated"):
         torch.jit.load(file, _extra_files=facts)
     assert json.loads(facts["reconpatch"])["model"] == said["model"]
-    with pytest.raises(SystemExit, match="exists already"):
-        call(monkeypatch, *words)
+    assert call(monkeypatch, *words) == 1 and "exists already" in capsys.readouterr().err
 
 
 def test_a_file_that_gives_other_results_is_not_left(model, saved, tmp_path, monkeypatch) -> None:
@@ -190,23 +195,22 @@ def test_a_network_that_an_exporter_refuses_is_named(model, saved, tmp_path, mon
 
 def test_a_bank_that_is_too_large_and_bfloat16_are_refused(model) -> None:
     made = model.detector_
-    seen = exported_view(made.run, None)
     rows = np.broadcast_to(np.zeros((1, 16), np.float32), (20_000_000, 16))
     with pytest.raises(ReconpatchError, match="20000000 rows of 16 values"):
-        graph_of(replace(made, bank=replace(made.bank, patches=rows), search=None), seen)
+        check_exportable(made.run, replace(made.bank, patches=rows))
     with pytest.raises(ReconpatchError, match="bfloat16"):
-        graph_of(replace(made, run=made.run.model_copy(update={"precision": "bfloat16"})), seen)
+        check_exportable(made.run.model_copy(update={"precision": "bfloat16"}), made.bank)
 
 
 def test_the_size_of_photographs_is_asked_for_where_it_matters(padded, saved, tmp_path) -> None:
     run = padded.detector.run
     with pytest.raises(ReconpatchError, match="needed for a model of aspect pad"):
-        exported_view(run, "pad", None)
+        exported_view(run, None)
     with pytest.raises(ReconpatchError, match="not needed for a model of aspect crop"):
-        exported_view(run, "crop", (52, 40))
+        exported_view(read_card(saved).run, (52, 40))
     with pytest.raises(ReconpatchError, match="has 40 x 52 px, the file is for 52 x 40"):
         photographs = [product(1), product(1, size=(40, 52))]
-        card = read_card(saved).model_copy(update={"aspect": "pad", "run": run})
+        card = read_card(saved).model_copy(update={"run": run})
         export_detector(padded.detector, card, tmp_path / "a.pt", "torchscript", photograph=(52, 40), check=photographs)
     assert not list(tmp_path.iterdir())
 

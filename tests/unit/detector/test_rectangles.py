@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.estimator import ReConPatch
-from reconpatch.detector.evaluate import evaluate, seen_mask
+from reconpatch.detector.evaluate import evaluate, seen_mask, whole_mask
 from reconpatch.detector.photographs import find_photographs
 from reconpatch.detector.settings import FitOptions, checked, choose_aspect, detector_run
 from reconpatch.detector.truth import truth_from_folders
@@ -101,7 +101,9 @@ def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path) -> None:
     truths = truth_from_folders(photographs, masks=tmp_path / "masks")
     result = evaluate(kept.detector_, photographs, truths, None, lambda *_: None)
     found = list(kept.detector_(photographs))
-    marked = [seen_mask(truth, each.view).ravel() for truth, each in zip(truths, found, strict=True)]
+    marked = [
+        seen_mask(whole_mask(truth, each.view), each.view).ravel() for truth, each in zip(truths, found, strict=True)
+    ]
     values = [each.map.ravel() for each in found]
     expected = roc_auc_score(np.concatenate(marked), np.concatenate(values))
     assert result.metrics["pixel_auroc"] == pytest.approx(expected, abs=1e-6)
