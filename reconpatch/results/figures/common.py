@@ -184,7 +184,8 @@ def _lay_out(figure: Figure) -> None:
             width = axis.get_position(original=True).width * figure.bbox.width
             high = width * aspect if (aspect := axis.get_box_aspect()) else height * figure.dpi
             axis.title.set_text(wrapped(axis.title, 0.94 * width))
-            axis.yaxis.label.set_text(wrapped(axis.yaxis.label, 0.94 * high))
+            if axis.yaxis.label.get_rotation() == 90:
+                axis.yaxis.label.set_text(wrapped(axis.yaxis.label, 0.94 * high))
             if axis in rows.values():
                 missing += high / figure.dpi - axis.get_position(original=True).height * figure.get_figheight()
         if abs(missing) < 0.01:

@@ -123,8 +123,9 @@ def _grid(
     for axis in axes.flat:
         if not axis.has_data():
             axis.remove()  # where there are fewer examples than columns
+    low = examples[0].image.shape[0] < 0.8 * examples[0].image.shape[1]  # too low for a method's name along them
     for row, name in enumerate(["image", *methods] * blocks):
-        axes[row, 0].set_ylabel(name, fontsize=7)
+        axes[row, 0].set_ylabel(name, fontsize=7, **({"rotation": 0, "ha": "right", "va": "center"} if low else {}))
     handles = [Line2D([], [], label="maximum of the map", linestyle="", **MAXIMUM)]
     if np.isfinite(np.asarray(thresholds, float)).any():  # None becomes NaN
         handles.insert(0, _line("threshold of the best pixel F1", THRESHOLD_LINE))
