@@ -11,6 +11,7 @@ from reconpatch.cli import evaluation, photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import (
+    ALL_VALUES,
     AUTO,
     BATCH_IMAGES,
     FALSE_ALARM_RATE,
@@ -165,7 +166,7 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "stretch: everything, squeezed to a square; pad: everything, with the edges repeated to fill a square; auto: "
         f"keep, but crop where all photographs are square (default: {AUTO})",
     )
-    p.add_argument("--dim", help=_meaning("dim"))
+    p.add_argument("--dim", help=f"{_meaning('dim')}; of patchcore {ALL_VALUES}")
     p.add_argument(
         "--coreset",
         type=number,

@@ -114,7 +114,8 @@ def _listed(images: Any) -> Iterable[Any]:
 
 class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Anomaly detection on photographs, fitted on good ones alone. The defaults are the paper's, with a
-    larger memory bank for few images (`coreset=None`); `preset` has others.
+    larger memory bank for few images (`coreset=None`), and all values of the patch features for PatchCore (`dim=None`).
+    `preset` has others.
 
     The signs are scikit-learn's: `predict` returns 1 for normal and -1 for anomalous, and lower values of
     `score_samples` and `decision_function` are more anomalous. `anomaly_scores` and `anomaly_maps` have the paper's
@@ -150,7 +151,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         size: int = DEFAULTS.crop,
         resize: int | None = None,
         aspect: str = AUTO,
-        dim: int | str = DEFAULTS.dim,
+        dim: int | str | None = None,
         coreset: float | None = None,
         epochs: int = DEFAULTS.epochs,
         settings: Mapping[str, Any] | None = None,

@@ -26,6 +26,8 @@ BATCH_IMAGES = 8  # per forward pass
 
 # Rows of the memory bank that the default keeps of few photographs, where 1 % of their patches would be fewer.
 FEWEST_ROWS = 3200
+# Dimensions that PatchCore keeps by default: nothing is learnt from half of them (docs/product.md has measurements).
+ALL_VALUES = "1/1"
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"method": "patchcore", "backbone": "tf_efficientnet_lite0", "weights": "embedded"},
     "paper": {
@@ -155,12 +157,17 @@ def check_no_options(settings: Mapping[str, Any]) -> None:
 def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     """Parameters that differ from the paper's, options -> Run. Those of the options' `settings` count too.
 
-    Where the options leave the aspect open, it is crop until `choose_aspect` has seen photographs. Raises
+    PatchCore keeps all values of the patch features where no `dim` is given. Where the options leave the aspect open, it
+    is crop until `choose_aspect` has seen photographs. Raises
     ReconpatchError that names the parameter and the fix.
     """
     settings = options.settings or {}
-    changes = {name: value for name, value in changes.items() if (name, value) != ("coreset", None)}
     check_no_options(settings)
+    changes = {
+        name: value for name, value in changes.items() if (name, value) not in (("coreset", None), ("dim", None))
+    }
+    if changes.get("method") == "patchcore" and "dim" not in changes:
+        changes["dim"] = ALL_VALUES
     aspect = "crop" if options.aspect == AUTO else options.aspect
     resize = default_resize(options.size) if options.resize is None else options.resize
     seen = {"aspect": aspect, "crop": options.size, "resize": resize if aspect == "crop" else options.size}

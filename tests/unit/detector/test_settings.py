@@ -140,3 +140,12 @@ def test_a_bank_of_few_photographs_is_large_enough(patches) -> None:
     assert rows <= max(patches // 100, min(patches, FEWEST_ROWS + patches // 10**4))
     if patches // 100 >= FEWEST_ROWS:
         assert enough_rows(BASELINE, patches) == BASELINE
+
+
+def test_patchcore_keeps_all_values_unless_it_is_told_otherwise() -> None:
+    """The patch features of this network have 80 values."""
+    network = {"backbone": "tf_efficientnet_lite0", "weights": "embedded"}
+    assert detector_run(network | {"method": "patchcore"}, FitOptions()).dim == 80
+    assert detector_run(network | {"method": "patchcore", "dim": None}, FitOptions()).dim == 80
+    assert detector_run(network | {"method": "patchcore", "dim": "1/4"}, FitOptions()).dim == 20
+    assert detector_run(network | {"dim": None}, FitOptions()).dim == 40
