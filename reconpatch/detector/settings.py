@@ -157,9 +157,8 @@ def check_no_options(settings: Mapping[str, Any]) -> None:
 def detector_run(changes: Mapping[str, Any], options: FitOptions) -> Run:
     """Parameters that differ from the paper's, options -> Run. Those of the options' `settings` count too.
 
-    PatchCore keeps all values of the patch features where no `dim` is given. Where the options leave the aspect open, it
-    is crop until `choose_aspect` has seen photographs. Raises
-    ReconpatchError that names the parameter and the fix.
+    PatchCore keeps all values of the patch features where no `dim` is given. Where the options leave the aspect open,
+    it is crop until `choose_aspect` has seen photographs. Raises ReconpatchError that names the parameter and the fix.
     """
     settings = options.settings or {}
     check_no_options(settings)
