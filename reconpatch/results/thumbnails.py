@@ -148,14 +148,15 @@ def outlined(image: "NDArray[np.uint8]", mask: "NDArray[np.bool_]") -> "NDArray[
     """
     import numpy as np
     from matplotlib.colors import to_rgb
+    from PIL import Image
     from scipy.ndimage import binary_dilation
 
     from reconpatch.results.figures.maps import GROUND_TRUTH
 
-    rows, columns = (np.arange(full) * side // full for full, side in zip(mask.shape, image.shape, strict=False))
-    small, result = np.zeros(image.shape[:2], bool), image.copy()
-    np.maximum.at(small, (rows[:, None], columns[None, :]), mask)
-    result[binary_dilation(small, iterations=2) & ~small] = np.round(255 * np.array(to_rgb(GROUND_TRUTH)))
+    size = (image.shape[1], image.shape[0])
+    marked = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX)) > 0
+    result = image.copy()
+    result[binary_dilation(marked, iterations=2) & ~marked] = np.round(255 * np.array(to_rgb(GROUND_TRUTH)))
     return result
 
 

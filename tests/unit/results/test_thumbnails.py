@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.results.thumbnails import (
@@ -19,6 +20,7 @@ from reconpatch.results.thumbnails import (
     Thumbnails,
     group_of,
     in_order,
+    outlined,
     picture,
     read_thumbnails,
     within_limit,
@@ -119,3 +121,15 @@ def test_a_picture_shows_the_photograph_with_its_outline_beside_the_maps() -> No
     assert np.abs(photograph[:30] - 128).max() < 20  # elsewhere as it was
     dark, bright = shown[:, SIDE + GAP : 2 * SIDE + GAP].mean(), shown[:, 2 * (SIDE + GAP) :].mean()
     assert bright - dark > 50
+
+
+@pytest.mark.parametrize("scale", [1, 3, 7])
+def test_an_enlarged_defect_stays_visible_inside_its_outline(scale) -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[5:12, 8:20] = True
+    image = np.full((20 * scale, 30 * scale, 3), 90, np.uint8)
+    inside = np.kron(mask, np.ones((scale, scale), bool))
+    changed = (outlined(image, mask) != image).any(-1)
+    assert changed.any() and not changed[inside].any()
+    around = maximum_filter(inside, 5)
+    assert not changed[~around].any()
