@@ -142,7 +142,12 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "beside it win",
     )
     presets.add_argument("--fast", dest="preset", action="store_const", const="fast", help="as --preset fast")
-    p.add_argument("--method", choices=["reconpatch", "patchcore"], help=_meaning("method"))
+    p.add_argument(
+        "--method",
+        choices=["reconpatch", "patchcore"],
+        help="reconpatch trains what it compares; patchcore compares patch features as they are, without a training "
+        f"(default: {DEFAULTS.method})",
+    )
     p.add_argument("--backbone", help=_meaning("backbone"))
     p.add_argument(
         "--weights",

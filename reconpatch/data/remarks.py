@@ -91,7 +91,7 @@ def mask_problems(
         what = f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}"
         problems.append((what, "make them equal"))
     if label and not mask.marked and not may_be_empty:
-        problems.append(("mask of a defective image is empty", "mark the defect"))
+        problems.append(("mask of a defective image is empty", "mark the defect, or leave the image out"))
     elif mask.marked and not label:
         what = f"marks {mask.marked} px of a normal image, {quote(image)}"
         problems.append((what, "move the image or empty the mask"))

@@ -84,7 +84,7 @@ def groups_of(sources: Sequence[Source], group: str) -> list[str]:
         try:
             pattern = re.compile(group)
         except re.error as error:
-            raise ReconpatchError(f"no regular expression ({error})", where=f"group {quote(group)}") from None
+            raise ReconpatchError(f"not a valid regular expression ({error})", where=f"group {quote(group)}") from None
         matches = [pattern.search(each.name) for each in photographs]
         found = [None if match is None else match[1 if pattern.groups else 0] for match in matches]
     missing = [each.name for each, name in zip(photographs, found, strict=True) if not name]

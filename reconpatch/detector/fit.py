@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import View
 from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
-from reconpatch.detector.calibration import Parting, Scored, different, part, score_held_out, score_left_out
+from reconpatch.detector.calibration import Parting, Scored, different, groups_of, part, score_held_out, score_left_out
 from reconpatch.detector.detector import Detector, backbone_of, pixels, views_of
 from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import AUTO, NOTES, SIZE, FitOptions, Progress, choose_aspect, enough_rows, seen_as
@@ -64,6 +64,8 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
+    if options.group is not None:
+        groups_of(sources, options.group)  # so that a wrong one is refused before images are read
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
     run = with_aspect(run, options, facts, networks)

@@ -113,7 +113,7 @@ def test_groups_of_photographs(tmp_path) -> None:
     for group, message in (
         (str(file), "2 images have no group, first b/lot1_y.png"),
         (r"lot1_(\w)", "1 images have no group, first b/lot2.png"),
-        ("lot(", "no regular expression"),
+        ("lot(", "not a valid regular expression"),
         (str(tmp_path / "none.csv"), "cannot be read"),
     ):
         with pytest.raises(ReconpatchError, match=message):
