@@ -76,7 +76,7 @@ def groups_of(sources: Sequence[Source], group: str) -> list[str]:
     if len(photographs) < len(sources):
         raise ReconpatchError("arrays and PIL images have no names to group by", where="group", fix="give paths")
     if group == "folder":
-        return [str(each.path.resolve().parent) for each in photographs]
+        return [str(each.path.parent.resolve()) for each in photographs]
     if group.lower().endswith(".csv"):
         listed = _groups_in(Path(group))
         found = [listed.get(csv_safe(each.name)) for each in photographs]
@@ -104,7 +104,13 @@ def _groups_in(file: Path) -> dict[str, str]:
             rows = csv.DictReader(stream)
             if not {"image", "group"} <= set(rows.fieldnames or ()):
                 raise ReconpatchError("must be a CSV file whose first line is image,group", where=file)
-            return {str(row["image"]): (row["group"] or "").strip() for row in rows}
+            groups: dict[str, str] = {}
+            for row in rows:
+                if groups.setdefault(str(row["image"]), (row["group"] or "").strip()) != (row["group"] or "").strip():
+                    raise ReconpatchError(
+                        f"has {quote(row['image'])} in two groups", where=file, fix="name every image once"
+                    )
+            return groups
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReconpatchError(f"cannot be read ({error})", where=file) from None
 
@@ -133,12 +139,6 @@ def unit_sizes(facts: Sequence[ImageFacts], units: NDArray[np.int64]) -> NDArray
     return np.bincount(list(different.values()), minlength=int(units.max(initial=-1)) + 1)
 
 
-def effective_number(sizes: Sequence[int] | NDArray[np.int64]) -> int:
-    """Sizes of groups -> as how many independent images they count if the images of a group are all alike."""
-    values = np.asarray(sizes, np.float64)
-    return round(float(values.sum() ** 2 / np.square(values).sum()))
-
-
 def part(
     sources: Sequence[Source], facts: Sequence[ImageFacts], images: int, seed: int, options: FitOptions
 ) -> Parting:
@@ -154,31 +154,32 @@ def part(
                 "other images for the threshold are given", where="folds", fix="leave one of them out"
             )
         check_no_copies(facts, images)
-        own = range(images, len(facts))
-        units = units_of(facts[images:], groups and groups[images:])
-        return Parting(list(own), [], calibration_of(facts[images:], units, bool(groups)))
+        own = list(range(images, len(facts)))
+        units = units_of(facts, groups)
+        return Parting(own, [], Calibration(0, groups_scored(units, different(facts, own), groups)))
     units = units_of(facts, groups)
     sizes = unit_sizes(facts, units)
-    number, count, what = len(sizes), int(sizes.sum()), "groups" if groups else "different images"
+    number, what = len(sizes), "groups" if groups else "different images"
     share, folds = options.hold_out, options.folds
-    if share is None and folds is None and count >= MANY_IMAGES:
+    if share is None and folds is None and number >= MANY_IMAGES:
         share = HOLD_OUT
-        NOTES.info("threshold: %g of the images are held out, as there are many (%d)", share, count)
+        NOTES.info("threshold: %g of the images are held out, as there are many %s (%d)", share, what, number)
     elif share is None and folds is None:
         folds = min(FOLDS, number)
-        reason = f"below {MANY_IMAGES} images that is surer than a fifth of them held out"
-        NOTES.info("threshold: from all %d images, each left out once in %d folds: %s", count, folds, reason)
+        reason = f"below {MANY_IMAGES} that is surer than a fifth of them held out"
+        NOTES.info("threshold: from all %d %s, each left out once in %d folds: %s", number, what, folds, reason)
     if folds is not None:
         if not 2 <= folds <= number:
             raise ReconpatchError(f"{number} {what} are too few for {max(2, folds)} folds", fix="give more")
         fold_of = part_in_folds(sizes, folds, seed)[units]
         left_out = [np.flatnonzero(fold_of == fold).tolist() for fold in range(folds)]
-        return Parting([], left_out, calibration_of(facts, units, bool(groups), folds))
+        scored = [n for fold in left_out for n in different(facts, fold)]
+        return Parting([], left_out, Calibration(folds, groups_scored(units, scored, groups)))
     if not share:
         return Parting([], [], HELD_OUT)
     chosen = draw_units(sizes, share, seed, what)
     held_out = np.flatnonzero(np.isin(units, chosen)).tolist()
-    return Parting(held_out, [], calibration_of([facts[n] for n in held_out], units[held_out], bool(groups)))
+    return Parting(held_out, [], Calibration(0, groups_scored(units, different(facts, held_out), groups)))
 
 
 def check_no_copies(facts: Sequence[ImageFacts], images: int) -> None:
@@ -194,15 +195,11 @@ def check_no_copies(facts: Sequence[ImageFacts], images: int) -> None:
         )
 
 
-def calibration_of(facts: Sequence[ImageFacts], units: NDArray[np.int64], grouped: bool, folds: int = 0) -> Calibration:
-    """Facts of the images whose scores set the threshold, their units, whether groups were given, number of folds ->
-    what is said of it.
+def groups_scored(units: NDArray[np.int64], numbers: Sequence[int], groups: Sequence[str] | None) -> tuple[int, ...]:
+    """Units of all images, numbers of those whose scores set the threshold, names of groups if there are any -> the
+    group of each of these.
     """
-    if not grouped:
-        return Calibration(folds)
-    sizes = unit_sizes(facts, units)
-    sizes = sizes[sizes > 0]
-    return Calibration(folds, len(sizes), effective_number(sizes))
+    return () if groups is None else tuple(int(units[n]) for n in numbers)
 
 
 def draw_units(sizes: NDArray[np.int64], share: float, seed: int, what: str) -> NDArray[np.int64]:
@@ -256,20 +253,24 @@ def score_left_out(
     patches: NDArray[Any],
     on_image: Sequence[NDArray[np.bool_]],
     views: Sequence[View],
+    facts: Sequence[ImageFacts],
     folds: Sequence[Sequence[int]],
     detector: Detector,
     progress: Progress,
 ) -> Scored:
-    """(M, C) patches of N images in their order, N (H, W) bool that say where these patches lie, N views, numbers of
-    the different images of each fold, the finished detector -> Scored, fold by fold.
+    """(M, C) patches of N images in their order, N (H, W) bool that say where these patches lie, N views, their
+    facts, numbers of the images of each fold, the finished detector -> Scored, fold by fold, each copy counted once.
+
+    Copies of a left-out image are left out with it.
     """
-    run, threads, total, scored = detector.run, detector.threads, sum(map(len, folds)), Scored()
+    run, threads, scored = detector.run, detector.threads, Scored()
+    total = sum(len(different(facts, left_out)) for left_out in folds)
     counts = [int(cells.sum()) for cells in on_image]
     ends = np.cumsum(counts)
     for left_out in folds:
         bank = bank_without(patches, counts, left_out, detector.bank.representation, run, threads)
         search = search_in(bank.patches, threads, detector.backbone.device)
-        for n in left_out:
+        for n in different(facts, left_out):
             cells = on_image[n]
             features = np.zeros((1, *cells.shape, patches.shape[1]), patches.dtype)
             features[0][cells] = read_slice(patches, slice(ends[n] - counts[n], ends[n]))

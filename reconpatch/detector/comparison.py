@@ -113,15 +113,14 @@ def compare(names: tuple[str, str], first: Evaluation, second: Evaluation) -> Co
         a, b = first.metrics.get(name), second.metrics.get(name)
         if a is None or b is None or (metric.level == "pixel" and not same_pixels):
             continue
-        draws = [
-            drawn_metric(metric, each.scores.values.astype(np.float32), labels)
-            if metric.level == "image"
-            else _drawn_pixels(each.wins, labels)
-            for each in (first, second)
-        ]
-        ends = None
-        if metric.interval and draws[0] is not None and draws[1] is not None:
-            ends = interval(draws[1] - draws[0])
+        a_drawn = b_drawn = None
+        if metric.interval and metric.level == "image":
+            a_drawn, b_drawn = (
+                drawn_metric(metric, each.scores.values.astype(np.float32), labels) for each in (first, second)
+            )
+        elif name == "pixel_auroc":
+            a_drawn, b_drawn = (_drawn_pixels(each.wins, labels) for each in (first, second))
+        ends = None if a_drawn is None or b_drawn is None else interval(b_drawn - a_drawn)
         differences[name] = Difference(b - a, ends)
     alarms = first.scores.alarms, second.scores.alarms
     types = types_of(first.truths) if alarms[0] is not None and alarms[1] is not None else []

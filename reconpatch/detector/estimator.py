@@ -292,7 +292,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._fitted_detector()
         if self.threshold_ is None:
-            raise ReconpatchError("there is no threshold", fix="fit with hold_out above 0, or with calibration images")
+            raise ReconpatchError("there is no threshold", fix="fit without hold_out=0, or with calibration images")
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Images) -> NDArray[np.int64]:  # noqa: N803

@@ -292,13 +292,16 @@ def _pictures(groups: Sequence[Group], shown: Sequence[Shown], least: int) -> tu
 def _image(n: int, shown: Sequence[Shown], pictures: Sequence[tuple[str, str]]) -> dict[str, object]:
     """Number of an image, models, its pictures with the letters of their models -> what the page says of it."""
     evaluation = shown[0].evaluation
-    truth, name, view = evaluation.truths[n], evaluation.names[n], evaluation.view
+    truth, name = evaluation.truths[n], evaluation.names[n]
     scores = []
     for letter, each in zip(LETTERS, shown, strict=False):
         cut = each.evaluation.scores.threshold
         text = f"score {each.evaluation.scores.values[n]:.4g}" + ("" if cut is None else f", threshold {cut:.4g}")
         scores.append(text if len(shown) == 1 else f"{letter}: {text}")
-    outside = "; the defect lies wholly out of view" if view is not None and name in view.outside else ""
+    views = [(letter, each.evaluation.view) for letter, each in zip(LETTERS, shown, strict=False)]
+    unseen = [letter for letter, view in views if view is not None and name in view.outside]
+    of = f" of {' and '.join(unseen)}" if len(shown) > 1 else ""
+    outside = f"; the defect lies wholly out of view{of}" if unseen else ""
     letters = f"; shown: {', '.join(letter for letter, _ in pictures)}" if len(shown) > 1 and pictures else ""
     return {
         "pictures": [

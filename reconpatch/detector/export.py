@@ -375,7 +375,7 @@ def export_detector(
                     where=f"network {detector.run.backbone}",
                     fix="try another --format, or fit with another network",
                 ) from error
-            parity = compare(detector, runtime, check or noise(seen), seen, made_up=not check)
+            parity = compare(detector, runtime, check or noise(seen), seen, made_up=not check, least=card.level)
             if not (parity.score <= LARGEST_ERROR["score"] and parity.map <= LARGEST_ERROR["map"]):
                 raise ReconpatchError(
                     f"{parity.sentence()}: not written",
@@ -416,10 +416,16 @@ def noise(seen: View) -> list[Source]:
     return found
 
 
-def compare(detector: Detector, runtime: Runtime, sources: Sequence[Source], seen: View, made_up: bool) -> Parity:
+def compare(
+    detector: Detector, runtime: Runtime, sources: Sequence[Source], seen: View, *, made_up: bool, least: float
+) -> Parity:
     """Detector, what computes the file, N photographs, their view -> Parity. The first photograph is computed alone,
     too. Raises ReconpatchError for a photograph of another view, and what the detector raises.
+
+    Differences are relative to the detector's results, but to no less than `least`, the usual level of maps on good
+    photographs, or a hundredth of a patch: the score of a photograph that is in the bank may be 0.
     """
+    least = max(least, 0.01 * float(np.sqrt(np.square(detector.bank.patches).sum(1).mean())), 1e-12)
     errors = {"score": 0.0, "map": 0.0}
     for batch in [sources[:1], *(sources[i : i + BATCH] for i in range(0, len(sources), BATCH))]:
         squares = []
@@ -435,8 +441,8 @@ def compare(detector: Detector, runtime: Runtime, sources: Sequence[Source], see
         scores, maps = runtime(np.stack(squares))
         for detection, score, each in zip(detector(batch), scores, maps, strict=True):
             differences = {
-                "score": abs(float(score) - detection.score) / detection.score,
-                "map": float(np.abs(each - detection.map).max() / np.abs(detection.map).max()),
+                "score": abs(float(score) - detection.score) / max(detection.score, least),
+                "map": float(np.abs(each - detection.map).max() / max(float(np.abs(detection.map).max()), least)),
             }
             errors = {key: float(np.maximum(value, errors[key])) for key, value in differences.items()}  # keeps NaN
     return Parity(len(sources), made_up, errors["score"], errors["map"])

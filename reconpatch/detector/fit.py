@@ -89,7 +89,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         names = [facts[n].name for n in kept]
         patches = extract_patches([sources[n] for n in kept], names, on_image, backbone, run, options, workspace)
         modes = sorted({each.mode for each in facts})
-        folds = [different(facts, fold) for fold in parting.folds]
+        folds = parting.folds
 
         def detector_of(patches: NDArray[Any], f: Representation, run: Run) -> Detector:
             bank = build_bank(
@@ -106,15 +106,17 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         seconds = training_seconds(patches, run, device)
         if seconds > LONG_TRAINING and run.width % run.dim == 0:
             trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
-            found = score_left_out(patches, on_image, views, folds, trial, progress)
+            found = score_left_out(patches, on_image, views, facts, folds, trial, progress)
             taken = time.perf_counter() - began
             NOTES.info("PatchCore fitted in %.0f s; ReConPatch now takes about %s", taken, minutes(seconds))
             if folds:
-                NOTES.info("%s", unusual(found.scores, [facts[n].name for fold in folds for n in fold]))
+                NOTES.info(
+                    "%s", unusual(found.scores, [facts[n].name for fold in folds for n in different(facts, fold)])
+                )
         representation, epochs = learn_representation(patches, on_image, run, device, progress)
         detector = detector_of(patches, representation, run)
         if folds:
-            scored = score_left_out(patches, on_image, views, folds, detector, progress)
+            scored = score_left_out(patches, on_image, views, facts, folds, detector, progress)
         del patches  # closes the file before its folder is removed
     if not folds:
         scored = score_held_out(detector, sources, facts, parting.held_out, progress)

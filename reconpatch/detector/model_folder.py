@@ -108,8 +108,8 @@ class Card(_Part):
     def _is_complete(self) -> "Card":
         if self.files.keys() != {NETWORK, BANK, IMAGES}:
             raise ValueError(f"files must hold {NETWORK}, {BANK} and {IMAGES}")
-        if not 0 <= self.calibration.independent <= len(self.scores):
-            raise ValueError(f"{self.calibration.independent} groups of {len(self.scores)} images")
+        if len(self.calibration.group_of) not in (0, len(self.scores)):
+            raise ValueError(f"groups of {len(self.calibration.group_of)} images, scores of {len(self.scores)}")
         if len(self.scores) != len(self.peaks):
             raise ValueError(f"{len(self.scores)} scores and {len(self.peaks)} peaks of the same images")
         return self

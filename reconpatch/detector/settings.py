@@ -115,14 +115,16 @@ def checked(options: type[Options], values: Mapping[str, Any]) -> Options:
 def with_preset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Name of a preset, options that are given -> the options of both; those given win.
 
-    A network that is given replaces that of the preset with its weights, and `folds` replaces `hold_out`. Raises
-    ReconpatchError for another name.
+    A network that is given replaces that of the preset with its weights, weights that are given replace the preset's
+    alone, and `folds` replaces `hold_out`. Raises ReconpatchError for another name.
     """
     if name not in PRESETS:
         raise ReconpatchError(f"{name} is none of {', '.join(PRESETS)}", where="preset")
     dropped: set[str] = set()
-    if options.keys() & {"backbone", "weights", "weight_file"}:
+    if "backbone" in options:
         dropped |= {"backbone", "weights"}
+    if "weight_file" in options:
+        dropped.add("weights")
     if "folds" in options:
         dropped.add("hold_out")
     return {key: value for key, value in PRESETS[name].items() if key not in dropped} | dict(options)
@@ -190,6 +192,14 @@ def seen_as(run: Run, aspect: str) -> Run:
     return vary(run, {"aspect": aspect} | ({} if aspect == "crop" else {"resize": run.crop}), "aspect")
 
 
+def is_square(width: int, height: int, size: int) -> bool:
+    """px of a photograph, px of the frame's shorter side -> whether `keep` sees it as a square."""
+    if max(width, height) > LONGEST * min(width, height):
+        return False
+    wide, high = view(width, height, size=size, aspect="keep").frame
+    return wide == high
+
+
 def choose_aspect(sizes: Sequence[tuple[int, int]], run: Run, options: FitOptions, takes: Takes) -> tuple[str, str]:
     """(width, height) of N photographs, the run, options that leave the aspect open, whether the network takes frames
     of (width, height) px -> aspect, and why that is chosen.
@@ -199,7 +209,7 @@ def choose_aspect(sizes: Sequence[tuple[int, int]], run: Run, options: FitOption
     """
     if options.resize is not None:
         return "crop", "resize is given, which only a crop uses"
-    others = [size for size in sizes if size[0] != size[1]]
+    others = [size for size in sizes if not is_square(*size, run.crop)]
     if not others:
         return "crop", "all photographs are square, and the paper crops those"
     width, height = others[0]

@@ -13,9 +13,9 @@ banks. So the distribution is approximate: the mean is the same, and the interva
 images. tests/unit/detector/test_calibration.py and benchmarks/calibration.py measure how often it holds.
 
 Groups. Images of one day or lot are alike. If their scores were equal within each group, only groups would count. So n
-is then the effective number of groups, (sum of sizes)^2 / (sum of squared sizes), which is the number of groups if
-these are equally large, and the threshold is the score of the same share of the images. This is approximate too: images
-of a group that are not alike make the rate lower and the interval too wide.
+is then the number of groups, and an image of a group of s images counts as 1/s: the threshold is the lowest score at or
+below which the images count as r groups. The rate is that of images of further groups. This is approximate too: images
+of a group that are not alike make the interval too wide.
 
 The same image can get a score with other last bits on another processor, and on old ones in another batch. The
 threshold therefore lies ROUNDING above the score that sets it, so that the image with this score stays normal.
@@ -43,13 +43,17 @@ class Calibration:
     """How good images were kept from the memory banks that scored them."""
 
     folds: int = 0  # number of folds of which each was left out once; 0: the images were held out
-    groups: int = 0  # number of groups that were never parted; 0: every image stands for itself
-    independent: int = 0  # effective number of these groups
+    group_of: tuple[int, ...] = ()  # the group of each scored image; empty: every image stands for itself
+
+    @property
+    def groups(self) -> int:
+        """Number of groups that were never parted; 0: every image stands for itself."""
+        return len(set(self.group_of))
 
     @property
     def exact(self) -> bool:
         """Whether the distribution of the rate is known exactly."""
-        return not (self.folds or self.groups)
+        return not (self.folds or self.group_of)
 
 
 HELD_OUT = Calibration()
@@ -73,7 +77,7 @@ class Threshold:
         """The threshold and its uncertainty as one line of text."""
         how = self.calibration
         kept = "good images" if how.folds else "held-out good images"
-        kept += f" of {how.groups} groups, which count as {how.independent} images" if how.groups else ""
+        kept += f" of {how.groups} groups, each of which counts as one image" if how.groups else ""
         kept += f", each left out once in {how.folds} folds" if how.folds else ""
         approximate = "" if how.exact else "approximate "
         text = (
@@ -106,19 +110,23 @@ def check_rate(rate: float) -> float:
 
 
 def choose_threshold(scores: Sequence[float], rate: float, calibration: Calibration = HELD_OUT) -> Threshold:
-    """(n,) scores of good images, wanted false-alarm rate, how these images were kept from the memory bank -> the
-    lowest score whose expected rate is not above the wanted one, raised by ROUNDING.
+    """Scores of good images, wanted false-alarm rate, how these images were kept from the memory bank -> the lowest
+    score whose expected rate is not above the wanted one, raised by ROUNDING.
 
-    If n is too small for the rate, this is the largest score, raised likewise. Raises ReconpatchError for a rate that
-    `check_rate` refuses, for no scores, and for scores that are not finite.
+    If there are too few images, or groups, for the rate, this is the largest score, raised likewise. Raises
+    ReconpatchError for a rate that `check_rate` refuses, for no scores, and for scores that are not finite.
     """
     check_rate(rate)
-    ordered = np.sort(np.asarray(scores, np.float64))
+    values = np.asarray(scores, np.float64)
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
     if not len(ordered) or not np.isfinite(ordered).all():
         raise ReconpatchError(
             f"a threshold needs finite scores of held-out good images, there are {len(ordered)}", fix="hold some out"
         )
-    n = min(calibration.independent or len(ordered), len(ordered))
+    group_of = np.asarray(calibration.group_of or range(len(ordered)))
+    _, group, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
+    n, counted = len(sizes), np.cumsum(1 / sizes[group[order]])
     wanted_rank = math.ceil(round((n + 1) * (1 - rate), 9))  # from 1; rounded, so that 0.95 * 20 is 19 and not above
     r = min(max(wanted_rank, 1), n)
     from scipy.stats import beta  # takes long to import and is needed here alone
@@ -127,7 +135,7 @@ def choose_threshold(scores: Sequence[float], rate: float, calibration: Calibrat
     ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = beta.ppf(ends, share * (n + 1 - r), share * r)
     return Threshold(
-        value=float(ordered[math.ceil(len(ordered) * r / n) - 1]) * (1 + ROUNDING),
+        value=float(ordered[min(int(np.searchsorted(counted, r - 1e-9)), len(ordered) - 1)]) * (1 + ROUNDING),
         wanted=rate,
         expected=(n + 1 - r) / (n + 1),
         low=float(low),

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from products import fit, small_run, write_products
+from products import fit, product, small_run, write_products
 from scipy.spatial.distance import cdist
 
 from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector.calibration import (
     bank_without,
-    effective_number,
+    different,
     groups_of,
     part,
     part_in_folds,
@@ -23,7 +23,7 @@ from reconpatch.detector.calibration import (
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.photographs import Photograph, find_photographs
 from reconpatch.detector.settings import FitOptions
-from reconpatch.detector.threshold import Calibration, choose_threshold
+from reconpatch.detector.threshold import ROUNDING, Calibration, choose_threshold
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import Run
 from reconpatch.method.features import features_of
@@ -131,9 +131,12 @@ def test_groups_stay_together_and_count_as_one(tmp_path) -> None:
     sources = find_photographs([tmp_path])[0]
     folds = fit(sources, folds=2, group="folder", run=small_run(method="patchcore"))
     names = [{Path(folds.facts[n].name).parent for n in fold} for fold in folds.parting.folds]
-    assert not names[0] & names[1] and folds.parting.calibration == Calibration(2, 5, 5)
+    assert not names[0] & names[1] and folds.parting.calibration.folds == 2
+    grouped = folds.parting.calibration.group_of
+    scored = [Path(folds.facts[n].name).parent for fold in folds.parting.folds for n in fold]
+    assert len({*zip(grouped, scored, strict=True)}) == 5 == folds.parting.calibration.groups
     held_out = fit(sources, hold_out=0.2, group="folder", run=small_run(method="patchcore")).parting
-    assert len(held_out.held_out) == 3 and held_out.calibration == Calibration(0, 1, 1)
+    assert len(held_out.held_out) == 3 and held_out.calibration.groups == 1
     with pytest.raises(ReconpatchError, match="5 groups are too few for 6 folds"):
         fit(sources, folds=6, group="folder")
 
@@ -143,7 +146,7 @@ def test_left_out_images_are_scored_by_all_others(tmp_path) -> None:
     sources = find_photographs([write_products(tmp_path, 7, size=(60, 20))])[0]
     run = small_run("pad", method="patchcore", coreset=1.0)
     found = fit(sources, folds=3, aspect="pad", run=run)
-    squares, views, _ = zip(*(pixels(each, run, "pad") for each in sources), strict=True)
+    squares, views, _ = zip(*(pixels(each, run) for each in sources), strict=True)
     features = features_of(squares, found.detector.backbone, run.patch_size, run.level_width, run.width)
     patches = [
         found.detector.bank.representation(each[seen.content((4, 4))])
@@ -191,8 +194,7 @@ def rates(images: int, folds: int, draws: int, groups: int = 0, coreset: float =
         for fold in range(folds):
             out = np.flatnonzero(fold_of == fold)
             scores[out] = score(shots[out], bank_without(patches, counts, out.tolist(), f, run, 1))
-        count = effective_number(np.bincount(group)) if groups else 0
-        threshold = choose_threshold(scores.tolist(), 0.1, Calibration(folds, groups, count))
+        threshold = choose_threshold(scores.tolist(), 0.1, Calibration(folds, tuple(group) if groups else ()))
         new = score(draw(1500, rng.gamma(3, 1 / 3, 1500)), bank_without(patches, counts, [], f, run, 1))
         found.append((threshold, float((new > threshold.value).mean())))
     return found
@@ -215,7 +217,56 @@ def test_what_is_said_of_a_threshold() -> None:
     assert (folds.value, folds.expected) == (split.value, split.expected)
     assert folds.low < split.low < split.high < folds.high  # as from fewer images
     assert "approximate 95 % interval" in folds.sentence() and "approximate" not in split.sentence()
-    groups = choose_threshold(scores, 0.1, Calibration(5, 7, 6))
+    groups = choose_threshold(scores, 0.1, Calibration(5, tuple(n % 6 for n in range(30))))
     assert groups.value >= max(scores) and groups.expected == pytest.approx(1 / 7) and not groups.reachable
-    assert "7 groups, which count as 6 images" in groups.sentence() and "at least 9 groups" in groups.sentence()
+    assert (
+        "6 groups, each of which counts as one image" in groups.sentence() and "at least 9 groups" in groups.sentence()
+    )
     assert Counter([folds.interval, split.interval, groups.interval]) == {"approximate": 2, "exact": 1}
+
+
+@pytest.mark.parametrize("sizes", [[5] * 24, [1] * 20 + [50] * 4, [1] * 30 + [100], [1] * 40 + [20] * 3], ids=str)
+def test_groups_whose_scores_are_equal_count_as_one_image_each(sizes) -> None:
+    """Whatever their sizes: held out, the rate is then distributed exactly as that of as many single images."""
+    rng, found = np.random.default_rng(0), []
+    group_of = np.repeat(np.arange(len(sizes)), sizes)
+    for _ in range(400):
+        alike = rng.random(len(sizes))
+        order = rng.permutation(len(group_of))
+        threshold = choose_threshold(alike[group_of[order]].tolist(), 0.1, Calibration(0, tuple(group_of[order])))
+        rate = 1 - threshold.value / (1 + ROUNDING)
+        found.append((threshold.low <= rate <= threshold.high, rate))
+        assert threshold.value == choose_threshold(alike.tolist(), 0.1).value
+    held, rates_ = np.array(found, float).T
+    assert held.mean() >= 0.93 and rates_.mean() == pytest.approx(threshold.expected, abs=0.02)
+
+
+def test_copies_of_a_left_out_image_are_left_out_too(tmp_path) -> None:
+    """Else they would score 0, and the threshold would be 0."""
+    once = [np.asarray(each) for each in map(product, range(10))]
+    run = small_run(method="patchcore", coreset=1.0)
+    alone, twice = (fit(images, folds=5, run=run) for images in (once, [*once, *once]))
+    assert min(twice.scored.scores) > 0 and len(twice.scored.scores) == 10
+    of_alone, of_twice = (
+        dict(
+            zip(
+                [n % 10 for fold in each.parting.folds for n in different(each.facts, fold)],
+                each.scored.scores,
+                strict=True,
+            )
+        )
+        for each in (alone, twice)
+    )
+    same_fold = all(
+        {n % 10 for n in a} == {n % 10 for n in b}
+        for a, b in zip(alone.parting.folds, twice.parting.folds, strict=True)
+    )
+    assert same_fold and of_twice == pytest.approx(of_alone)
+
+
+def test_an_image_in_two_groups_is_refused(tmp_path) -> None:
+    photographs = find_photographs([write_products(tmp_path / "good", 2)])[0]
+    rows = [f"{each.name},{n}" for n, each in enumerate([*photographs, photographs[0]])]
+    (tmp_path / "days.csv").write_text("\n".join(["image,group", *rows, ""]))
+    with pytest.raises(ReconpatchError, match="in two groups"):
+        groups_of(photographs, str(tmp_path / "days.csv"))

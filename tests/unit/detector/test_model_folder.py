@@ -283,4 +283,4 @@ def test_a_model_of_folds(good, tmp_path) -> None:
     again = ReConPatch.load(tmp_path / "model", device="cpu", threads=1)
     assert again.threshold_ == model.threshold_ and (again.folds, again.hold_out) == (3, None)
     with pytest.raises(ValueError, match="99 groups of 24 images"):
-        changed(card, calibration={"folds": 3, "groups": 99, "independent": 99})
+        changed(card, calibration={"folds": 3, "group_of": [0] * 99})

@@ -117,6 +117,7 @@ def test_the_shape_is_kept_unless_all_photographs_are_square(tmp_path, caplog) -
         return choose_aspect(sizes, run, FitOptions(size=SIZE, **options), takes)[0]
 
     assert chosen(squares) == "crop" and chosen(strips) == "keep"
+    assert chosen([(1001, 1000), *squares]) == "crop"  # which `keep` would squeeze to a square
     assert chosen(strips, resize=40) == "crop"  # which nothing else uses
     assert chosen(strips, takes=lambda frame: frame[0] == frame[1]) == "stretch"
     folder = write_products(tmp_path / "strips", 6, size=(96, 40))
