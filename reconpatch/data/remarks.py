@@ -65,6 +65,7 @@ class MaskFacts:
     notes: tuple[str, ...] = ()
 
 
+FAR_SMALLER = 3  # times, by the shorter side
 ENLARGED = 2  # times as long sides: what the network sees of an image then has four times the image's own pixels
 
 FILE_PROPERTIES: dict[str, Callable[[ImageFacts], str]] = {  # may tell images apart whatever they show
@@ -150,6 +151,21 @@ def image_remarks(images: Sequence[ImageFacts], fitted_modes: Collection[str] = 
         yield from counted(f"images of other modes than the model was fitted to ({', '.join(fitted_modes)})", others)
     yield from _noted("images", images)
     yield from counted("images turned as their EXIF orientation says", [i.name for i in images if i.orientation != 1])
+
+
+def unlike_remarks(images: Sequence[ImageFacts]) -> Iterator[str]:
+    """Images that a model is fitted to -> what may be no photograph of its own among them: copies of others, and images
+    far smaller than most.
+    """
+    first: dict[str, str] = {}
+    copies = [
+        f"{i.name} = {first[i.pixels_sha256]}" for i in images if first.setdefault(i.pixels_sha256, i.name) != i.name
+    ]
+    yield from counted("images that repeat others pixel for pixel", copies)
+    sides = sorted(min(i.width, i.height) for i in images)
+    usual = sides[len(sides) // 2] if sides else 0
+    small = [i.name for i in images if min(i.width, i.height) * FAR_SMALLER <= usual]
+    yield from counted(f"images at least {FAR_SMALLER} times smaller than most (thumbnails?)", small)
 
 
 def enlarged_remarks(names: Sequence[str], factors: Sequence[float]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.images import View
-from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files
+from reconpatch.data.remarks import ImageFacts, enlarged_remarks, image_remarks, told_apart_by_files, unlike_remarks
 from reconpatch.detector.calibration import Parting, Scored, different, groups_of, part, score_held_out, score_left_out
 from reconpatch.detector.detector import Detector, backbone_of, pixels, views_of
 from reconpatch.detector.photographs import Source, examine
@@ -72,6 +72,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     views = views_of(facts, run)
     warn_user(
         *image_remarks(facts),
+        *unlike_remarks(fitted),
         *enlarged_remarks([each.name for each in facts], [each.enlargement() for each in views]),
         *told_apart_by_files("calibration", others, "fitted", fitted),
     )

@@ -62,7 +62,9 @@ def test_fit_says_once_what_it_takes_and_counts_copies_once(call, tmp_path) -> N
     Image.open(tmp_path / "in/bmp/0.bmp").save(tmp_path / "in/bmp/0.tif")
     status, out, err = call("fit", tmp_path / "in", "--out", tmp_path / "model", *OPTIONS, "--json")
     first, second, *rest = err.splitlines()
-    assert status == 0 and "remark" not in "".join(rest) and json.loads(out)["images"]["different"] == 6
+    (copies,) = (line for line in rest if "remark" in line)
+    assert status == 0 and "repeat others pixel for pixel: 7" in copies
+    assert json.loads(out)["images"]["different"] == 6
     assert first.startswith("remark: ") and "bmp (7), png (6)" in first and second.startswith("remark: 2 images differ")
 
 

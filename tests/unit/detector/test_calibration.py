@@ -241,6 +241,7 @@ def test_groups_whose_scores_are_equal_count_as_one_image_each(sizes) -> None:
     assert held.mean() >= 0.93 and rates_.mean() == pytest.approx(threshold.expected, abs=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:images that repeat others")
 def test_copies_of_a_left_out_image_are_left_out_too(tmp_path) -> None:
     """Else they would score 0, and the threshold would be 0."""
     once = [np.asarray(each) for each in map(product, range(10))]

@@ -10,7 +10,7 @@ from reconpatch.data.images import view
 from reconpatch.detector import fit as module
 from reconpatch.detector.detector import pixels
 from reconpatch.detector.photographs import find_photographs
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, Remark
 from reconpatch.method.features import features_of
 from reconpatch.method.training import train
 
@@ -198,3 +198,14 @@ def test_the_default_bank_holds_all_patches_of_few_small_photographs(few) -> Non
     found = fit(few, run=small_run(coreset=0.01), coreset=None, folds=2)
     assert len(found.detector.bank.patches) == found.detector.bank.training_patches == 12 * 16
     assert found.detector.run.coreset == 1
+
+
+def test_copies_and_thumbnails_among_good_photographs_are_remarked_on(tmp_path) -> None:
+    write_products(tmp_path, 8, size=(52, 40))
+    Image.open(tmp_path / "003.png").save(tmp_path / "again.bmp")
+    Image.open(tmp_path / "004.png").resize((13, 10)).save(tmp_path / "small.png")
+    with pytest.warns(Remark) as told:
+        fit(tmp_path, run=small_run(method="patchcore"))
+    texts = [str(each.message) for each in told]
+    assert any("repeat others" in text and "again.bmp = 003.png" in text for text in texts)
+    assert any("smaller than most" in text and "small.png" in text and "1 (" in text for text in texts)
