@@ -60,7 +60,7 @@ def test_the_workflow_continues_from_results_of_the_steps(real_checkout: Path) -
     made = {line.split()[1].rstrip(":") for line in printed.splitlines() if line.startswith(("rule ", "localrule "))}
     kinds = {kind for content in EXPERIMENTS.values() for kind in content.get("figures", {})}
     assert kinds == {*FIGURES} and made - {*EXPERIMENTS} == {f"draw_{kind}" for kind in kinds}
-    for suffix, least in (("pdf", 1000), ("svg", 1000), ("png", 1000), ("txt", 100)):
+    for suffix, least in (("pdf", 1000), ("svg", 1000), ("png", 1000), ("txt", 100), ("tex", 100)):
         figures = {file.stem: file for file in (real_checkout / "results/figures").rglob(f"*.{suffix}")}
         assert set(figures) == kinds and all(file.stat().st_size > least for file in figures.values())
     assert "Nothing to be done" in snakemake(real_checkout, "-n", *command)
@@ -110,7 +110,7 @@ def test_runs_from_images_to_tables_and_figures(
     snakemake(checkout, "--report", "own.zip", *target, "table_btad", "mine")  # which needs no network
     with ZipFile(checkout / "own.zip") as archive:
         held = {Path(name).name for name in archive.namelist()}
-    figures = {file.name for file in (checkout / "results/figures").rglob("*.*") if file.suffix != ".txt"}
+    figures = {file.name for file in (checkout / "results/figures").rglob("*.*") if file.suffix not in (".txt", ".tex")}
     tables = {file.name for file in (checkout / "results/tables").iterdir()}
     assert held - {"report.html"} == (tables - {"table_btad.json", "mine.json"}) | figures
     write_image(own / "train/0.png", rng)

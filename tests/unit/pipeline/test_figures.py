@@ -68,10 +68,10 @@ def test_images_keep_their_shape_from_the_files_to_the_figures(tmp_path) -> None
         problems = verify(Path("results"), lambda _: None)
         assert problems == []
         records, scores = of_runs("record", names), of_runs("scores", names)
-        draw_qualitative(QualitativeFiles(MANIFEST, [Path("data/nut")], records, scores, Path("qualitative.png")))
-        draw_gallery(GalleryFiles(records[:1], scores[:1], [MANIFEST], [Path("data/nut")], Path("gallery.png")))
+        draw_qualitative(QualitativeFiles(MANIFEST, [Path("data/nut")], records, scores, Path("qualitative.png")), [])
+        draw_gallery(GalleryFiles(records[:1], scores[:1], [MANIFEST], [Path("data/nut")], Path("gallery.png")), [])
         assert all(Path(f"{figure}.png").stat().st_size for figure in ("qualitative", "gallery"))
-        make_thumbnails(ThumbnailFiles(MANIFEST, Path("data/nut"), records, scores, Path("t.json")), "all")
+        make_thumbnails(ThumbnailFiles(MANIFEST, Path("data/nut"), records, scores, Path("t.json")), "all", [])
         made = json.loads(Path("t.json").read_text())
         picture = Image.open(BytesIO(base64.b64decode(made["images"][0]["picture"].partition(",")[2])))
         assert made["panel"] == [64, 128] and picture.size == (3 * 128 + 2 * 3, 64)
