@@ -42,7 +42,15 @@ EDITS = {
     "method/fused_inference.py": {"features", "weights"},
     "method/loss.py": {"training"},
     "pipeline/score.py": {"score"},
-    "results/figures/maps.py": {"draw_gallery", "draw_histogram", "draw_qualitative", "draw_roc", "thumbnails"},
+    # The report reads thumbnails with the module that also draws them, in the colours of maps.
+    "results/figures/maps.py": {
+        "draw_gallery",
+        "draw_histogram",
+        "draw_qualitative",
+        "draw_roc",
+        "report",
+        "thumbnails",
+    },
     "results/report.html.j2": {"report"},
 }
 
