@@ -10,11 +10,13 @@ from typing import ClassVar, Literal
 
 from reconpatch.data.layouts import Item, called_like_masks, differ_in_suffix
 from reconpatch.data.remarks import (
+    REPEATS,
     ImageFacts,
     MaskFacts,
     counted,
     image_remarks,
     mask_remarks,
+    repeated,
     told_apart_by_files,
 )
 from reconpatch.errors import quote
@@ -190,13 +192,8 @@ def _copies(groups: dict[str, list[Item]]) -> Iterator[str]:
     groups = {name: [i for i in images if i.pixels_sha256] for name, images in groups.items()}
     names = list(groups)
     for n, name in enumerate(names):
-        first: dict[str, str] = {}
-        repeated = [
-            f"{i.path} = {first[i.pixels_sha256]}"
-            for i in groups[name]
-            if first.setdefault(i.pixels_sha256, i.path) != i.path
-        ]
-        yield from counted(f"{name} images that repeat others pixel for pixel", repeated)
+        yield from counted(f"{name} images {REPEATS}", repeated((i.path, i.pixels_sha256) for i in groups[name]))
+        first = {i.pixels_sha256: i.path for i in reversed(groups[name])}
         for other in names[n + 1 :]:
             same = [f"{i.path} = {first[i.pixels_sha256]}" for i in groups[other] if i.pixels_sha256 in first]
             yield from counted(f"{other} images that are {name} images pixel for pixel", same)

@@ -65,6 +65,7 @@ class MaskFacts:
     notes: tuple[str, ...] = ()
 
 
+REPEATS = "that repeat others pixel for pixel"
 FAR_SMALLER = 3  # times, by the shorter side
 ENLARGED = 2  # times as long sides: what the network sees of an image then has four times the image's own pixels
 
@@ -153,15 +154,17 @@ def image_remarks(images: Sequence[ImageFacts], fitted_modes: Collection[str] = 
     yield from counted("images turned as their EXIF orientation says", [i.name for i in images if i.orientation != 1])
 
 
+def repeated(images: Iterable[tuple[str, str]]) -> list[str]:
+    """(name, digest of the pixels) of each image -> "copy = first" of each whose pixels an earlier one has."""
+    first: dict[str, str] = {}
+    return [f"{name} = {first[digest]}" for name, digest in images if first.setdefault(digest, name) != name]
+
+
 def unlike_remarks(images: Sequence[ImageFacts]) -> Iterator[str]:
     """Images that a model is fitted to -> what may be no photograph of its own among them: copies of others, and images
     far smaller than most.
     """
-    first: dict[str, str] = {}
-    copies = [
-        f"{i.name} = {first[i.pixels_sha256]}" for i in images if first.setdefault(i.pixels_sha256, i.name) != i.name
-    ]
-    yield from counted("images that repeat others pixel for pixel", copies)
+    yield from counted(f"images {REPEATS}", repeated((i.name, i.pixels_sha256) for i in images))
     sides = sorted(min(i.width, i.height) for i in images)
     usual = sides[len(sides) // 2] if sides else 0
     small = [i.name for i in images if min(i.width, i.height) * FAR_SMALLER <= usual]

@@ -106,10 +106,9 @@ def _groups_in(file: Path) -> dict[str, str]:
                 raise ReconpatchError("must be a CSV file whose first line is image,group", where=file)
             groups: dict[str, str] = {}
             for row in rows:
-                if groups.setdefault(str(row["image"]), (row["group"] or "").strip()) != (row["group"] or "").strip():
-                    raise ReconpatchError(
-                        f"has {quote(row['image'])} in two groups", where=file, fix="name every image once"
-                    )
+                image, group = str(row["image"]), (row["group"] or "").strip()
+                if groups.setdefault(image, group) != group:
+                    raise ReconpatchError(f"has {quote(image)} in two groups", where=file, fix="name every image once")
             return groups
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReconpatchError(f"cannot be read ({error})", where=file) from None
@@ -140,14 +139,13 @@ def unit_sizes(facts: Sequence[ImageFacts], units: NDArray[np.int64]) -> NDArray
 
 
 def part(
-    sources: Sequence[Source], facts: Sequence[ImageFacts], images: int, seed: int, options: FitOptions
+    facts: Sequence[ImageFacts], groups: Sequence[str] | None, images: int, seed: int, options: FitOptions
 ) -> Parting:
-    """All images, their facts, how many of them, the first, are to fit on (the others are for the threshold alone),
-    seed, options -> which images set the threshold.
+    """Facts of all images, names of their groups if there are any, how many of the images, the first, are to fit on
+    (the others are for the threshold alone), seed, options -> which images set the threshold.
 
     Raises ReconpatchError if there are too few, and if an image for the threshold alone is a copy of one to fit on.
     """
-    groups = None if options.group is None else groups_of(sources, options.group)
     if len(facts) > images:
         if options.folds is not None:
             raise ReconpatchError(

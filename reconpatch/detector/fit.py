@@ -64,8 +64,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         raise ReconpatchError("no images to fit on")
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
-    if options.group is not None:
-        groups_of(sources, options.group)  # so that a wrong one is refused before images are read
+    groups = None if options.group is None else groups_of(sources, options.group)
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
     run = with_aspect(run, options, facts, networks)
@@ -76,7 +75,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         *enlarged_remarks([each.name for each in facts], [each.enlargement() for each in views]),
         *told_apart_by_files("calibration", others, "fitted", fitted),
     )
-    parting = part(sources, facts, len(images), run.seed, options)
+    parting = part(facts, groups, len(images), run.seed, options)
     kept = sorted(set(range(len(images))) - set(parting.held_out))
     with repeating(device, openmp_threads(threads)), tempfile.TemporaryDirectory(prefix="reconpatch-") as folder:
         workspace = Path(folder)

@@ -37,7 +37,7 @@ def facts(digests: str) -> list[ImageFacts]:
 
 
 def parted(digests: str, seed: int = 0, **options):
-    return part([], facts(digests), len(digests), seed, FitOptions(**options))
+    return part(facts(digests), None, len(digests), seed, FitOptions(**options))
 
 
 @given(DIGESTS, st.floats(0, 0.99), st.integers(0, 99))
@@ -93,7 +93,7 @@ def test_folds_of_groups_are_about_equally_large(sizes, folds, seed) -> None:
 
 
 def test_the_default_follows_from_the_number_of_images() -> None:
-    few, many = (part([], facts(map(str, range(n))), n, 0, FitOptions()) for n in (499, 500))
+    few, many = (part(facts(map(str, range(n))), None, n, 0, FitOptions()) for n in (499, 500))
     assert len(few.folds) == 5 and not few.held_out
     assert len(many.held_out) == 100 and not many.folds and many.calibration.exact
     assert len(parted("abc").folds) == 3

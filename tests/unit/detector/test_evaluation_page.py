@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import chromium, quiet_page
 from drawing import write_mask
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from reconpatch.detector.comparison import compare
 from reconpatch.detector.evaluation_page import LONGEST_SIDE, WORST, Shown, disagreements, worst, write_page
@@ -20,7 +20,6 @@ from reconpatch.detector.measures import Evaluation, InView, Scores, measure
 from reconpatch.detector.predict import TEXT_HEIGHT
 from reconpatch.detector.truth import Truth
 
-CHROMIUM = shutil.which("chromium")
 TYPES = ["good"] * 20 + ["scratch"] * 20 + ["a_type_of_defect_with_a_name_that_is_as_long_as_folders_may_have"] * 3
 NAMES = [f"folder/{name}/{n:03}.png" for n, name in enumerate(TYPES)]
 PAGES = ("one", "two")
@@ -141,30 +140,14 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        # Without its sandbox, which root may not use; the page is our own.
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=300_000
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(params=PAGES)
 def page(request, browser: Browser, files: dict[str, Path]) -> Iterator[Page]:
-    """The page, 1,280 px wide; whatever the console or a request says is an error."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(120_000)
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda asked: said.append(asked.url) if asked.url.startswith("http") else None)
-    opened.goto(files[request.param].as_uri())
-    yield opened
-    opened.close()
-    assert not said
+    with quiet_page(browser, files[request.param]) as opened:
+        yield opened
 
 
 def test_the_page_is_never_wider_than_the_screen(page: Page) -> None:

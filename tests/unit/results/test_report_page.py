@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import chromium, quiet_page
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from reconpatch.experiments.outputs import Section
 from reconpatch.results.report import render
 from reconpatch.results.thumbnails import GROUPS, SIDE, Thumbnail, Thumbnails, picture
 
-CHROMIUM = shutil.which("chromium")
 WIDE = "".join(f"<th>column {n} of a table that is wider than a phone</th>" for n in range(12))
 # As `formats.to_html` writes tables without and with a paper view.
 PLAIN = f"""<figure><figcaption>Plain table</figcaption><div><table><thead><tr><th>category</th><th>dim</th>
@@ -99,30 +99,14 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        # Without its sandbox, which root may not use; the page is our own.
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=300_000
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def page(browser: Browser, page_file: Path) -> Iterator[Page]:
-    """The page, 1,280 px wide; whatever the console or a request says is an error."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(120_000)
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-    opened.goto(page_file.as_uri())
-    yield opened
-    opened.close()
-    assert not said
+    with quiet_page(browser, page_file) as opened:
+        yield opened
 
 
 def column(page: Page, table: str, n: int) -> list[str]:
