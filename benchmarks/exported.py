@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reconpatch.detector.detector import Detector
-from reconpatch.detector.export import FORMATS, export_detector, exported_view, noise
+from reconpatch.detector.export import FORMATS, export_detector, noise
 from reconpatch.detector.model_folder import load
-from reconpatch.detector.settings import Machine
+from reconpatch.detector.settings import Machine, exported_view
 
 Call = Callable[[NDArray[np.uint8]], object]
 

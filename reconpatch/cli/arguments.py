@@ -162,7 +162,8 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     p.add_argument(
         "--resize",
         type=whole_number,
-        help=f"px of the shorter side before the crop (default: in the ratio of {DEFAULTS.resize} to {DEFAULTS.crop})",
+        help="px of the shorter side before the crop, only for --aspect crop (default: in the ratio of "
+        f"{DEFAULTS.resize} to {DEFAULTS.crop})",
     )
     p.add_argument(
         "--aspect",

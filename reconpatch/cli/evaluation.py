@@ -199,7 +199,7 @@ def evaluate_one(
     paired: bool,
 ) -> "tuple[Evaluation, Detector | None]":
     """Arguments, what is evaluated, N photographs, N truths, threshold for a table, whether it will be compared ->
-    (Evaluation, the model's detector).
+    (Evaluation, the model's detector if the page needs it).
     """
     own = (given.threshold, "as given") if given.threshold is not None else judge
     if isinstance(subject.source, ScoresTable):
@@ -228,7 +228,7 @@ def evaluate_one(
         paired=paired,
     )
     steps.close()
-    return evaluation, detector
+    return evaluation, detector if given.report else None
 
 
 def write_report(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reconpatch.cli.progress import Steps
 from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import NOTES, Machine, checked, with_preset
+from reconpatch.detector.settings import NOTES, Machine, checked, exported_view, with_preset
 from reconpatch.detector.threshold import Threshold
 from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.files import check_writable, replacing
@@ -199,6 +199,7 @@ def export(given: argparse.Namespace) -> None:
     check_writable(given.out.absolute().parent)
     check_no_model(given.out, given.model, given.out.absolute().parent)
     card = read_card(given.model)
+    exported_view(card.run, given.photograph)  # refuses a size that is missing or not needed
     chosen, threshold, map_threshold = choose_thresholds(given, card)
     photographs = photographs_in(given.check, "predict") if given.check else []
     from reconpatch.detector.export import KEY, check_format, export_detector, parts  # imports torch: seconds

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+MaskRule = Literal["any", "official"]
+Aspect = Literal["crop", "stretch", "pad", "keep"]
 MASK_RULES = {"any": "nearest", "official": "bilinear"}  # which pixels are a defect -> how masks are resized
-ASPECTS = ("crop", "stretch", "pad", "keep")
+ASPECTS: tuple[str, ...] = get_args(Aspect)
 STEP = 32  # px: `keep` makes a longer side that is longer than the shorter by a multiple of this
 LONGEST = 10  # times the shorter side: `keep` takes no longer images, whose maps and activations grow with it
 PUBLISHED_RESIZES = {480: 512}  # size -> resize, where it is not in the ratio of PatchCore's 224 to 256; [PNI]

@@ -261,12 +261,12 @@ def score_left_out(
 
     Copies of a left-out image are left out with it.
     """
-    run, threads, scored = detector.run, detector.threads, Scored()
+    run, threads, scored, rows = detector.run, detector.threads, Scored(), len(detector.bank.patches)
     total = sum(len(different(facts, left_out)) for left_out in folds)
     counts = [int(cells.sum()) for cells in on_image]
     ends = np.cumsum(counts)
     for left_out in folds:
-        bank = bank_without(patches, counts, left_out, detector.bank.representation, run, threads)
+        bank = bank_without(patches, counts, left_out, rows, detector.bank.representation, run, threads)
         search = search_in(bank.patches, threads, detector.backbone.device)
         for n in different(facts, left_out):
             cells = on_image[n]
@@ -283,18 +283,19 @@ def bank_without(
     patches: NDArray[Any],
     counts: Sequence[int],
     left_out: Sequence[int],
+    rows: int,
     representation: Representation,
     run: Run,
     threads: int,
 ) -> MemoryBank:
-    """(M, C) patches of N images in their order, the number of patches of each, numbers of the images to leave out, f,
-    parameters -> a bank of the other images with as many rows as one of all, or all that there are.
+    """(M, C) patches of N images in their order, the number of patches of each, numbers of the images to leave out,
+    rows of the bank, f, parameters -> a bank of the other images with so many rows, or all that there are.
     """
     among = np.flatnonzero(np.repeat(~np.isin(np.arange(len(counts)), left_out), counts))
     return build_bank(
         patches,
         representation,
-        ratio=min(1.0, run.coreset * len(patches) / len(among)),
+        ratio=min(1.0, (rows + 0.5) / len(among)),  # which is rounded down to these rows
         coreset_dim=run.coreset_dim,
         seed=run.seed,
         among=among,

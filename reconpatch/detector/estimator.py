@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ from reconpatch.experiments.run import DEFAULTS
 from reconpatch.files import replacing
 from reconpatch.records.provenance import code_digest, stage_facts
 from reconpatch.runtime import peak_bytes
+
+if TYPE_CHECKING:
+    from reconpatch.detector.export import Parity
 
 Images = (
     str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source] | NDArray[Any]
@@ -223,7 +226,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         code = code_digest(Path(__file__).with_name("fit.py"))
         facts = stage_facts(code, options.threads, fitted.detector.backbone.device, usage)
         self.made_ = facts.model_dump(exclude={"folder"})
-        if hasattr(self, "card_"):  # of a model that was loaded before
+        if hasattr(self, "card_"):  # of a model that was saved or loaded before
             del self.card_
         scored = fitted.scored
         self._set_detector(
@@ -312,7 +315,43 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if target.exists():
             raise ReconpatchError("exists already", where=target, fix="give another folder, or remove it")
         with replacing(target) as temporary:
-            return save(fitted, self.rate_, self.made_, temporary)
+            self.card_ = save(fitted, self.rate_, self.made_, temporary)
+        return self.card_
+
+    def export(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        format: str = "onnx",  # noqa: A002
+        photograph: tuple[int, int] | None = None,
+        check: Images = (),
+    ) -> "Parity":
+        """File to write, `onnx`, `openvino` or `torchscript`, px (width, height) of the photographs where the aspect
+        keeps their shape or pads, photographs to compare with this model (otherwise made-up ones) -> how far the file's
+        results are from this model's.
+
+        Raises ReconpatchError if the model was not saved, because the file names its identity, if it is not on the CPU,
+        if the file exists, and, without leaving a file, if results differ by more than `export.LARGEST_ERROR`.
+        """
+        from reconpatch.detector.export import export_detector
+
+        detector = self._fitted_detector()
+        if not hasattr(self, "card_"):
+            raise ReconpatchError("a model that was not saved cannot be exported", fix="call save first")
+        if detector.backbone.device != "cpu":
+            raise ReconpatchError(
+                "a model on a GPU cannot be exported", fix='ReConPatch.load(FOLDER, device="cpu").export(FILE)'
+            )
+        return export_detector(
+            detector,
+            self.card_,
+            Path(file),
+            format,
+            threshold=self.threshold_,
+            map_threshold=self.map_threshold_,
+            photograph=photograph,
+            check=sources_of(check, "predict"),
+        )
 
     @classmethod
     def load(
@@ -335,11 +374,12 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         detector, card = load(Path(folder), options)
         rate = card.false_alarm_rate if options.false_alarm_rate is None else options.false_alarm_rate
         run = card.run
-        own = {name: getattr(run, name) for name in (*SAME_NAME, "resize", "aspect")}
+        own = {name: getattr(run, name) for name in (*SAME_NAME, "aspect")}
         model = cls(
             **own,
             size=run.crop,
-            settings=run.model_dump(mode="json", exclude={*own, "crop"}),
+            resize=run.resize if run.aspect == "crop" else None,
+            settings=run.model_dump(mode="json", exclude={*own, "crop", "resize"}),
             hold_out=None if card.calibration.folds else len(card.scores) / max(1, card.images.different),
             folds=card.calibration.folds or None,
             false_alarm_rate=rate,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +63,13 @@ def evaluate(
         photographs, truths, detector.modes, detector.threads, lambda *done: progress("reading images", *done), least
     )
     views = views_of(facts, detector.run)
-    height, width = (max(sides) for sides in zip(*(each.shape for each in views), strict=True))
+    height, width = (max(sides) for sides in zip(*(sorted(each.shape) for each in views), strict=True))
     if masks_given:
         check_map_memory(len(photographs), height * width)
     seen_of = _Seen()
     scores = np.empty(len(photographs))  # float64, because `predict` compares such with the threshold
     shape = (len(photographs) if masks_given else 0, height, width)
-    # Smaller maps lie in a corner; the rest does not count.
+    # Maps that are higher than wide are turned on their side. Smaller ones lie in a corner; the rest does not count.
     maps, masks, on_image = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
     for detection in detector(photographs):
         n = detection.number
@@ -76,10 +77,11 @@ def evaluate(
         if masks_given:
             seen = detection.view
             whole = whole_mask(truths[n], seen, least)
-            corner = n, slice(seen.shape[0]), slice(seen.shape[1])
-            maps[corner] = detection.map
-            masks[corner] = seen_mask(whole, seen)
-            on_image[corner] = seen.content(seen.shape)
+            high, wide = sorted(seen.shape)
+            corner = n, slice(high), slice(wide)
+            maps[corner] = lying(detection.map)
+            masks[corner] = lying(seen_mask(whole, seen))
+            on_image[corner] = lying(seen.content(seen.shape))
             if truths[n].label:
                 inside = np.isfinite(seen.back(detection.map))
                 seen_of.add(photographs[n].name, whole, inside, bool(masks[n].any()))
@@ -131,6 +133,11 @@ def seen_mask(whole: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     """(height, width) mask of a photograph, how this is seen -> mask in the map's shape, by nearest neighbour."""
     framed = view.framed(Image.fromarray(np.where(whole, np.uint8(255), np.uint8(0))), "nearest")
     return np.asarray((framed == 255) & view.content(view.shape))
+
+
+def lying(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) array -> the same, or its transpose where it is higher than wide."""
+    return array.T if array.shape[0] > array.shape[1] else array
 
 
 class _Seen:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from reconpatch.data.images import View, view
+from reconpatch.data.images import View
 from reconpatch.detector.detector import Detector, backbone_of, pixels
 from reconpatch.detector.model_folder import Card
 from reconpatch.detector.photographs import Source, name_of
+from reconpatch.detector.settings import ONE_SHAPE, exported_view
 from reconpatch.detector.threshold import Threshold
 from reconpatch.device import repeating, torch_threads
-from reconpatch.errors import ReconpatchError
+from reconpatch.errors import ReconpatchError, quote
 from reconpatch.experiments.run import Run
 from reconpatch.files import replacing
 from reconpatch.method.backbones import Backbone, network_of
@@ -38,7 +39,6 @@ from reconpatch.runtime import MB
 
 SCHEMA = 1  # of the facts in a file
 KEY = "reconpatch"  # under which they lie there, as one JSON object
-ONE_SHAPE = ("crop", "stretch")  # aspects that show every photograph to the network in one shape without padding
 BLOCK = 4096  # rows of the memory bank that are searched at a time: 13 MB of distances for an image of 28 x 28 patches
 LARGEST_BANK = 1000  # MB; an ONNX file has at most 2 GB
 LARGEST_ERROR = {"score": 1e-4, "map": 1e-3}  # relative to the score, and to the largest value of the map
@@ -165,23 +165,6 @@ def graph_of(detector: Detector, seen: View) -> Graph:
     return Graph(backbone, detector.bank, run, seen).eval()
 
 
-def exported_view(run: Run, photograph: tuple[int, int] | None) -> View:
-    """Parameters, px (width, height) of the photographs if they are known -> their View.
-
-    Raises ReconpatchError if they must be known, or if they would change nothing.
-    """
-    if (photograph is None) != (run.aspect in ONE_SHAPE):
-        needed = photograph is None
-        raise ReconpatchError(
-            f"{'needed' if needed else 'not needed'} for a model of aspect {run.aspect}",
-            where="photograph (--photograph)",
-            fix="give the size of the photographs, as 1600x1200: a file is for one size"
-            if needed
-            else "leave it out: the file is for photographs of any size",
-        )
-    return view(*(photograph or (run.crop, run.crop)), size=run.crop, resize=run.resize, aspect=run.aspect)
-
-
 # Formats
 
 
@@ -295,13 +278,17 @@ FORMATS = {
 
 
 def check_format(name: str, file: Path) -> None:
-    """Format, file to write -> ReconpatchError if its name does not fit, it exists, or a package is missing."""
+    """Format, file to write -> ReconpatchError if there is no such format, the file's name does not fit, it exists, or a
+    package is missing.
+    """
+    if name not in FORMATS:
+        raise ReconpatchError(f"none of {', '.join(FORMATS)}", where=f"format {quote(name)}")
     kind = FORMATS[name]
     if file.suffix != kind.suffix:
-        raise ReconpatchError(f"the name must end in {kind.suffix}", where=f"--out {file}")
+        raise ReconpatchError(f"the name must end in {kind.suffix}", where=file)
     for each in parts(file):
         if each.exists():
-            raise ReconpatchError("exists already", where=each, fix="give another --out, or remove it")
+            raise ReconpatchError("exists already", where=each, fix="give another name, or remove it")
     missing = [module for module in kind.modules if find_spec(module) is None]
     if missing:
         raise ReconpatchError(

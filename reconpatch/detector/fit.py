@@ -103,8 +103,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             )
             return Detector(backbone, state, bank, run, threads, options.batch_images, modes)
 
-        seconds = training_seconds(patches, run, device)
-        if seconds > LONG_TRAINING and run.width % run.dim == 0:
+        def try_patchcore(patches: NDArray[Any]) -> None:
             trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
             found = score_left_out(patches, on_image, views, facts, folds, trial, progress)
             taken = time.perf_counter() - began
@@ -113,6 +112,10 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
                 NOTES.info(
                     "%s", unusual(found.scores, [facts[n].name for fold in folds for n in different(facts, fold)])
                 )
+
+        seconds = training_seconds(patches, run, device)
+        if seconds > LONG_TRAINING and run.width % run.dim == 0:
+            try_patchcore(patches)
         representation, epochs = learn_representation(patches, on_image, run, device, progress)
         detector = detector_of(patches, representation, run)
         if folds:

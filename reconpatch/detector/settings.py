@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from reconpatch.data.images import ASPECTS, LONGEST, default_resize, view
+from reconpatch.data.images import LONGEST, Aspect, View, default_resize, view
 from reconpatch.detector.threshold import check_rate
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.networks import Networks
@@ -16,7 +16,8 @@ from reconpatch.experiments.run import DEFAULTS, Run, fitted, vary
 from reconpatch.experiments.value_types import NUMBER, BelowOne, Part, Positive, Section, Side, explained
 from reconpatch.runtime import threads_here
 
-AUTO = "auto"  # the aspect that `choose_aspect` chooses
+AUTO: Literal["auto"] = "auto"  # the aspect that `choose_aspect` chooses
+ONE_SHAPE = ("crop", "stretch")  # aspects that show every photograph to the network in one shape without padding
 FOLDS = 5  # for the threshold, where there are few images
 HOLD_OUT = 0.2  # share of the images, where there are many
 # From so many different images on, a fifth of them is held out: that shows a rate of 1 %, and its interval is exact.
@@ -82,7 +83,7 @@ class FitOptions(Machine):
 
     size: Side = DEFAULTS.crop  # px of the shorter side of what the network sees
     resize: Side | None = None  # px of the shorter side before the crop; None: in the paper's ratio to the size
-    aspect: Literal[(AUTO, *ASPECTS)] = AUTO  # type: ignore[valid-type]
+    aspect: Literal["auto", Aspect] = AUTO
     weight_file: Path | None = None
     coreset: Part | None = None  # None: the paper's, or more where that is less than FEWEST_ROWS
     settings: dict[str, Any] | None = None  # other parameters of a run
@@ -96,6 +97,8 @@ class FitOptions(Machine):
     def _fits(self) -> "FitOptions":
         if self.aspect in ("crop", AUTO) and self.resize is not None and self.resize < self.size:
             raise ValueError(f"size {self.size} is larger than resize {self.resize}; lower size or raise resize")
+        if self.aspect not in ("crop", AUTO) and self.resize is not None:
+            raise ValueError(f"resize is for a crop, and aspect is {self.aspect}; leave one of them out")
         if self.hold_out is not None and self.folds is not None:
             raise ValueError("hold_out and folds are two ways to a threshold; give one of them")
         return self
@@ -218,3 +221,20 @@ def choose_aspect(sizes: Sequence[tuple[int, int]], run: Run, options: FitOption
     if all(takes(frame) for frame in {view(*size, size=run.crop, aspect="keep").frame for size in seen_whole}):
         return "keep", f"{which}; all of each is seen in its own shape"
     return "stretch", f"{which}; all of each is seen, squeezed to a square, as {run.backbone} takes no others"
+
+
+def exported_view(run: Run, photograph: tuple[int, int] | None) -> View:
+    """Parameters, px (width, height) of the photographs if they are known -> their View.
+
+    Raises ReconpatchError if they must be known, or if they would change nothing.
+    """
+    if (photograph is None) != (run.aspect in ONE_SHAPE):
+        needed = photograph is None
+        raise ReconpatchError(
+            f"{'needed' if needed else 'not needed'} for a model of aspect {run.aspect}",
+            where="photograph (--photograph)",
+            fix="give the size of the photographs, as 1600x1200: a file is for one size"
+            if needed
+            else "leave it out: the file is for photographs of any size",
+        )
+    return view(*(photograph or (run.crop, run.crop)), size=run.crop, resize=run.resize, aspect=run.aspect)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from reconpatch.data.images import Aspect, MaskRule
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.value_types import (
     NUMBER,
@@ -117,7 +118,7 @@ class RunSettings(Section):
         "official PatchCore code leaves, which sends an image of ones through the network in training mode; that moves "
         "AUROCs by one to two points",
     )
-    aspect: Literal["crop", "stretch", "pad", "keep"] = parameter(
+    aspect: Aspect = parameter(
         "crop",
         stages=["masks", "features"],
         source="paper",
@@ -311,7 +312,7 @@ class RunSettings(Section):
         stated=False,
         meaning="px; sigma of the Gaussian that smooths the anomaly map",
     )
-    mask_rule: Literal["any", "official"] = parameter(
+    mask_rule: MaskRule = parameter(
         "any",
         stages=["masks"],
         source="codes",

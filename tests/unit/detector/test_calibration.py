@@ -164,8 +164,9 @@ def test_left_out_images_are_scored_by_all_others(tmp_path) -> None:
 def test_a_fold_has_a_bank_of_the_same_size_without_its_images() -> None:
     patches = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float16)
     for share in (0.1, 0.5, 1.0):
-        bank = bank_without(patches, [20, 10, 30], [0, 2], Representation(4), Run(coreset=share), 1)
-        assert set(bank.order.tolist()) <= set(range(20, 30)) and len(bank.patches) == min(10, int(60 * share))
+        rows = int(60 * share)
+        bank = bank_without(patches, [20, 10, 30], [0, 2], rows, Representation(4), Run(), 1)
+        assert set(bank.order.tolist()) <= set(range(20, 30)) and len(bank.patches) == min(10, rows)
         np.testing.assert_array_equal(bank.patches, bank.representation(patches[bank.order]))
 
 
@@ -174,7 +175,8 @@ def rates(images: int, folds: int, draws: int, groups: int = 0, coreset: float =
 
     An image has 9 patches of 6 values around four centres, scattered by an amount of its own, or of its group.
     """
-    rng, run, size = np.random.default_rng(1), Run(dim=6, coreset=coreset), 9
+    rng, run, size = np.random.default_rng(1), Run(dim=6), 9
+    rows = int(images * size * coreset)
     centres = rng.normal(0, 3, (4, 6))
 
     def draw(count, scatter):
@@ -193,9 +195,9 @@ def rates(images: int, folds: int, draws: int, groups: int = 0, coreset: float =
         scores = np.empty(images)
         for fold in range(folds):
             out = np.flatnonzero(fold_of == fold)
-            scores[out] = score(shots[out], bank_without(patches, counts, out.tolist(), f, run, 1))
+            scores[out] = score(shots[out], bank_without(patches, counts, out.tolist(), rows, f, run, 1))
         threshold = choose_threshold(scores.tolist(), 0.1, Calibration(folds, tuple(group) if groups else ()))
-        new = score(draw(1500, rng.gamma(3, 1 / 3, 1500)), bank_without(patches, counts, [], f, run, 1))
+        new = score(draw(1500, rng.gamma(3, 1 / 3, 1500)), bank_without(patches, counts, [], rows, f, run, 1))
         found.append((threshold, float((new > threshold.value).mean())))
     return found
 

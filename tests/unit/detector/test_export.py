@@ -22,11 +22,11 @@ from reconpatch.detector.export import (
     check_exportable,
     check_format,
     export_detector,
-    exported_view,
     facts_of,
     graph_of,
 )
 from reconpatch.detector.model_folder import read_card, thresholds
+from reconpatch.detector.settings import exported_view
 from reconpatch.errors import ReconpatchError
 
 PHOTOGRAPHS = [product(n, defect=n % 2 == 1) for n in range(100, 105)]
@@ -191,6 +191,19 @@ def test_a_network_that_an_exporter_refuses_is_named(model, saved, tmp_path, mon
     monkeypatch.setitem(FORMATS, "torchscript", replace(FORMATS["torchscript"], write=refuse))
     with pytest.raises(ReconpatchError, match=r"resnet10t: cannot be exported to torchscript .*operator not known"):
         export_detector(model.detector_, read_card(saved), tmp_path / "model.pt", "torchscript")
+
+
+def test_the_estimator_exports_what_the_command_does(model, saved, tmp_path, monkeypatch) -> None:
+    with pytest.raises(ReconpatchError, match="not saved"):
+        detector(method="patchcore").fit([product(n) for n in range(6)]).export(tmp_path / "a.onnx")
+    loaded = type(model).load(saved, device="cpu", threads=1)
+    with pytest.raises(ReconpatchError, match="format caffe: none of onnx"):
+        loaded.export(tmp_path / "a.caffe", format="caffe")
+    assert not list(tmp_path.iterdir())
+    parity = loaded.export(tmp_path / "python.onnx", check=PHOTOGRAPHS)
+    assert parity.images == len(PHOTOGRAPHS) and parity.score <= SCORES and not parity.made_up
+    assert not call(monkeypatch, saved, "--out", tmp_path / "command.onnx", "--threads", 1)
+    assert (tmp_path / "python.onnx").read_bytes() == (tmp_path / "command.onnx").read_bytes()
 
 
 def test_a_bank_that_is_too_large_and_bfloat16_are_refused(model) -> None:

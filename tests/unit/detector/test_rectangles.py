@@ -87,8 +87,8 @@ def test_a_saved_model_sees_the_same_shapes(kept, tmp_path) -> None:
     assert np.array_equal(loaded.anomaly_scores(photographs), kept.anomaly_scores(photographs))
 
 
-def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path) -> None:
-    """As scikit-learn ranks the pixels of all maps, one after another."""
+def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path, monkeypatch) -> None:
+    """As scikit-learn ranks the pixels of all maps, one after another; no map takes more memory than the largest."""
     for n, size in enumerate(SIZES[:4]):
         bad = n % 2
         file = tmp_path / "test" / ("bent" if bad else "good") / f"{n}.png"
@@ -99,6 +99,8 @@ def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path) -> None:
             write_mask(tmp_path / f"masks/bent/{n}_mask.png", size, box)
     photographs = find_photographs([tmp_path / "test"])[0]
     truths = truth_from_folders(photographs, masks=tmp_path / "masks")
+    frames = []
+    monkeypatch.setattr("reconpatch.detector.evaluate.check_map_memory", lambda _, frame: frames.append(frame))
     result = evaluate(kept.detector_, photographs, truths, None, lambda *_: None)
     found = list(kept.detector_(photographs))
     marked = [
@@ -107,6 +109,9 @@ def test_pixels_of_maps_of_several_shapes_are_pooled(kept, tmp_path) -> None:
     values = [each.map.ravel() for each in found]
     expected = roc_auc_score(np.concatenate(marked), np.concatenate(values))
     assert result.metrics["pixel_auroc"] == pytest.approx(expected, abs=1e-6)
+    shapes = {each.view.shape for each in found}
+    assert any(high > wide for high, wide in shapes) and any(high < wide for high, wide in shapes)
+    assert frames == [max(high * wide for high, wide in shapes)]
 
 
 def test_the_shape_is_kept_unless_all_photographs_are_square(tmp_path, caplog) -> None:

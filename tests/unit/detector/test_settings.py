@@ -34,7 +34,7 @@ def test_the_estimators_defaults_are_the_papers() -> None:
 def test_options_become_parameters() -> None:
     assert detector_run({}, FitOptions(size=320)).resize == 366  # 256 to 224
     assert detector_run({}, FitOptions(size=320, resize=330)).resize == 330
-    assert detector_run({}, FitOptions(size=320, resize=999, aspect="pad")).resize == 320
+    assert detector_run({}, FitOptions(size=320, aspect="pad")).resize == 320
     run = detector_run({}, FitOptions(size=64, aspect="stretch", weight_file=Path("file.pth"), settings={"sigma": 2}))
     assert run == Run(aspect="stretch", resize=64, crop=64, weights="file", sigma=2.0)
 
@@ -97,6 +97,12 @@ WRONG = {
 def test_what_is_no_value_of_an_option_is_refused_by_name(name, value) -> None:
     with pytest.raises(ReconpatchError, match=f"options: .*{name}"):
         checked(FitOptions, {name: value})
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad", "keep"])
+def test_a_resize_that_nothing_would_use_is_refused(aspect) -> None:
+    with pytest.raises(ReconpatchError, match=f"resize is for a crop, and aspect is {aspect}"):
+        checked(FitOptions, {"resize": 300, "aspect": aspect})
 
 
 def test_all_wrong_options_are_named_at_once() -> None:
