@@ -278,7 +278,7 @@ FORMATS = {
 
 
 def check_format(name: str, file: Path) -> None:
-    """Format, file to write -> ReconpatchError if there is no such format, the file's name does not fit, it exists, or a
+    """Format, file to write -> ReconpatchError if there is no such format, the name does not fit, the file exists, or a
     package is missing.
     """
     if name not in FORMATS:
