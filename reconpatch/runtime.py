@@ -135,11 +135,25 @@ def peak_bytes() -> int:
     On Linux from the kernel's mark of this program: `ru_maxrss` is inherited by child processes, so every job would
     have at least the memory of the Snakemake process that started it.
     """
+    marked = _status_bytes("VmHWM")
+    if marked is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return marked
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, in bytes; where the system does not say, its largest so far."""
+    now = _status_bytes("VmRSS")
+    return peak_bytes() if now is None else now
+
+
+def _status_bytes(field: str) -> int | None:
+    """Field of what Linux says of this process -> its value in bytes; None on another system."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
 def keep_freed_memory() -> bool:

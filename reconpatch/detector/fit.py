@@ -30,7 +30,7 @@ from reconpatch.method.feature_files import write_header
 from reconpatch.method.features import stream_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.training import Epoch, TrainingSettings, train
-from reconpatch.runtime import machine_mb, openmp_threads
+from reconpatch.runtime import MB, machine_mb, openmp_threads, resident_bytes
 
 LONG_TRAINING = 60  # s, from which on PatchCore is tried first
 TIMED_STEPS = 4  # of a training, from which its time is predicted
@@ -200,8 +200,9 @@ def check_resources(
         threads=options.threads,
         elongation=elongation,
     )
+    held_mb = resident_bytes() / MB  # already, by what all stages together import
     for stage in (STAGES[name] for name in CHECKED_STAGES):
-        needed_mb = stage.memory_of(sizes).held
+        needed_mb = stage.memory_of(sizes).held + max(0.0, held_mb - stage.base_mb)
         if needed_mb > machine_mb():
             raise ReconpatchError(
                 f"{stage.rule.replace('_', ' ')} needs about {needed_mb / 1000:.1f} GB of memory, there are "

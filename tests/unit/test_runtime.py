@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.runtime import CLUSTERS, machine_mb, take_device, visible_devices
+from reconpatch.runtime import CLUSTERS, machine_mb, peak_bytes, resident_bytes, take_device, visible_devices
 
 # Says which GPU it got and holds it until it is told to end, or is killed.
 HOLDER = """
@@ -213,3 +214,11 @@ def test_the_lowest_limit_counts(groups, limits, mb, tmp_path) -> None:
 def test_without_control_groups_the_machine_counts(tmp_path) -> None:
     assert machine_mb(tmp_path) == pytest.approx(MACHINE)
     assert 0 < machine_mb() <= MACHINE
+
+
+def test_resident_memory_follows_what_is_held_and_the_peak_does_not() -> None:
+    before, size = resident_bytes(), 200_000_000
+    block = np.ones(size, np.uint8)
+    assert resident_bytes() > before + 0.9 * size
+    del block
+    assert resident_bytes() < before + 0.5 * size and peak_bytes() > before + 0.9 * size
