@@ -12,10 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconpatch.errors import ReconpatchError, warn_user
 
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 
 MB = 1e6
 GIB = 2**30
+MOST_DECODERS = 8  # images decoded at once: one of 80 megapixels takes 0.7 GB
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt
 # One of these is set in a cluster's jobs, which see only what is theirs: SLURM, Kubernetes, PBS, LSF.
 CLUSTERS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "PBS_JOBID", "LSB_JOBID")
 _held: "list[BaseFileLock]" = []  # locks of this process; the system releases them when the process ends
 
 _IMPORTED_IN = os.getpid()
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def forked() -> bool:
@@ -101,6 +106,20 @@ def threads_here() -> int:
     if wanted.isdecimal() and int(wanted):
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
+    """Items, threads, of which MOST_DECODERS are used at most -> function(item) of each in order, while the threads
+    already work on the next `depth` items.
+    """
+    with ThreadPoolExecutor(min(threads, MOST_DECODERS)) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def machine_mb(root: Path = Path("/")) -> float:

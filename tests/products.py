@@ -37,7 +37,7 @@ def fit(
     sources = find_photographs([images])[0] if isinstance(images, Path) else images
     given = (
         {"aspect": "crop", "device": "cpu", "threads": 1}
-        | ({} if "folds" in options else {"hold_out": 0.25})
+        | ({} if calibration or "folds" in options else {"hold_out": 0.25})
         | {"coreset": 1.0}
         | options
     )

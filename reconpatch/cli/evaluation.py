@@ -69,7 +69,10 @@ def evaluate(given: argparse.Namespace) -> None:
     judge = threshold_of_model(given, subjects[0]) if given.threshold_of else None
     photographs = photographs_to_evaluate(given, subjects, images)
     truths = read_truths(given, photographs)
-    done = [evaluate_one(given, subject, photographs, truths, judge, len(subjects) > 1) for subject in subjects]
+    # Tables first: an image that one lacks must not be found out after a model has scored all.
+    order = sorted(range(len(subjects)), key=lambda n: isinstance(subjects[n].source, Card))
+    found = {n: evaluate_one(given, subjects[n], photographs, truths, judge, len(subjects) > 1) for n in order}
+    done = [found[n] for n in range(len(subjects))]
     evaluations = [evaluation for evaluation, _ in done]
     names = [str(subject.path) for subject in subjects]
     comparison = compare((names[0], names[1]), *evaluations) if len(subjects) > 1 else None
@@ -126,6 +129,8 @@ def check_options(given: argparse.Namespace, paths: Sequence[Path]) -> None:
             where="--threshold-of",
             fix="give one of the two",
         )
+    if given.out and given.report and given.out.resolve() == given.report.resolve():
+        raise ReconpatchError("is the file of --report, too", where=f"--out {given.out}", fix="give another file")
     for option in ("out", "report"):
         if file := getattr(given, option):
             check_free(file, f"give another --{option}, or remove it")

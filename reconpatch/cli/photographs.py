@@ -88,6 +88,8 @@ def fit(given: argparse.Namespace) -> None:
     calibration = photographs_in(given.calibrate, "fit") if given.calibrate else []
     options = {name: getattr(given, name) for name in FIT_OPTIONS if getattr(given, name) is not None}
     options = with_preset(given.preset, options) if given.preset else options
+    if calibration and given.hold_out is None:
+        options.pop("hold_out", None)  # of a preset
     from reconpatch.detector.estimator import ReConPatch
 
     steps = Steps()

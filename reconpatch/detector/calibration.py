@@ -70,7 +70,7 @@ def groups_of(sources: Sequence[Source], group: str) -> list[str]:
     `folder`: photographs in one folder. A name that ends in .csv: a file with the columns image (as in scores.csv) and
     group. Anything else: a regular expression that is searched in the name of the photograph; its first bracket is the
     group, or all that it finds. Raises ReconpatchError for images without names, files that cannot be read, expressions
-    that are none, and the first photograph without a group.
+    that are none, the first photograph without a group, and a file for photographs of which two have one name.
     """
     photographs = [source for source in sources if isinstance(source, Photograph)]
     if len(photographs) < len(sources):
@@ -79,6 +79,13 @@ def groups_of(sources: Sequence[Source], group: str) -> list[str]:
         return [str(each.path.parent.resolve()) for each in photographs]
     if group.lower().endswith(".csv"):
         listed = _groups_in(Path(group))
+        path_of = {each.name: each.path for each in photographs}
+        if twins := [each.name for each in photographs if path_of[each.name] != each.path]:
+            raise ReconpatchError(
+                f"two photographs are called {quote(twins[0])}",
+                where=f"group {quote(group)}",
+                fix="give their common folder, so that their names differ",
+            )
         found = [listed.get(csv_safe(each.name)) for each in photographs]
     else:
         try:
@@ -144,16 +151,20 @@ def part(
     """Facts of all images, names of their groups if there are any, how many of the images, the first, are to fit on
     (the others are for the threshold alone), seed, options -> which images set the threshold.
 
-    Raises ReconpatchError if there are too few, and if an image for the threshold alone is a copy of one to fit on.
+    Raises ReconpatchError if there are too few, and if an image for the threshold alone is a copy of one to fit on, or
+    of its group.
     """
     if len(facts) > images:
-        if options.folds is not None:
-            raise ReconpatchError(
-                "other images for the threshold are given", where="folds", fix="leave one of them out"
-            )
         check_no_copies(facts, images)
         own = list(range(images, len(facts)))
         units = units_of(facts, groups)
+        if parted := np.flatnonzero(np.isin(units[images:], units[:images])).tolist():
+            raise ReconpatchError(
+                f"{len(parted)} images are of groups that also hold images to fit on, first "
+                f"{quote(facts[images + parted[0]].name)}",
+                where="calibration",
+                fix="give images of other groups, or leave out the grouping",
+            )
         return Parting(own, [], Calibration(0, groups_scored(units, different(facts, own), groups)))
     units = units_of(facts, groups)
     sizes = unit_sizes(facts, units)
@@ -202,16 +213,29 @@ def groups_scored(units: NDArray[np.int64], numbers: Sequence[int], groups: Sequ
 
 def draw_units(sizes: NDArray[np.int64], share: float, seed: int, what: str) -> NDArray[np.int64]:
     """(U,) numbers of different images in each unit, share of all images to hold out, seed, what units are -> the
-    units to hold out: at least one, and the first of a random order that hold so many images.
+    units to hold out, at least one: those of a random order that together have no more images than that, or the
+    smallest unit if each has more.
+
+    Raises ReconpatchError if nothing is left to fit on, and if the smallest unit has more than twice as many images.
     """
     wanted = max(1, round(share * int(sizes.sum())))
-    order = named_rng(seed, "held out").permutation(len(sizes))
-    count = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
-    if count >= len(sizes):
+    chosen, held_out = [], 0
+    for unit in named_rng(seed, "held out").permutation(len(sizes)).tolist():
+        if held_out + sizes[unit] <= wanted:
+            chosen.append(unit)
+            held_out += int(sizes[unit])
+    chosen = chosen or [int(sizes.argmin())]
+    if len(chosen) >= len(sizes):
         raise ReconpatchError(
-            f"{len(sizes)} {what} are too few to hold {count} out and fit on the rest", fix="give more"
+            f"{len(sizes)} {what} are too few to hold {len(chosen)} out and fit on the rest", fix="give more"
         )
-    return np.asarray(order[:count])
+    if sizes[chosen].sum() > 2 * wanted:
+        raise ReconpatchError(
+            f"the smallest of the {what} has {sizes.min()} of {sizes.sum()} images, where {wanted} are to be held out",
+            where=f"hold_out {share:g}",
+            fix="give folds=K (--folds K), or smaller groups",
+        )
+    return np.array(chosen)
 
 
 def part_in_folds(sizes: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
@@ -276,6 +300,7 @@ def score_left_out(
             anomalies = maps_of(patch, cells[None], [views[n]], run)[0]
             scored.add(float(image[0]), anomalies, views[n].content(views[n].shape))
             progress("left-out images", len(scored.scores), total)
+        del bank, search  # before the next fold's are made
     return scored
 
 

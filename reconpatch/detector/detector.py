@@ -18,11 +18,11 @@ from reconpatch.device import repeating, resolve
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.run import Run
 from reconpatch.method.backbones import Backbone, network_of, prepare_backbone, probe
-from reconpatch.method.features import features_of, passes, read_ahead
+from reconpatch.method.features import features_of, passes
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.method.scoring import anomaly_maps, content_map, score_features
 from reconpatch.method.search import Search, search_in
-from reconpatch.runtime import openmp_threads
+from reconpatch.runtime import openmp_threads, read_ahead
 
 Framed = tuple[NDArray[np.uint8], View, ImageFacts]  # (H, W, 3) pixels, how they lie on which photograph
 Seen = tuple[ImageFacts, View]  # a photograph, and how the network saw it

@@ -32,9 +32,8 @@ from reconpatch.errors import ReconpatchError, listed, quote
 from reconpatch.experiments.costs import metrics_mb
 from reconpatch.experiments.stages import STAGES
 from reconpatch.method.bootstrap import pixel_wins
-from reconpatch.method.features import read_ahead
 from reconpatch.method.metrics import pixel_metrics
-from reconpatch.runtime import MB, machine_mb
+from reconpatch.runtime import MB, machine_mb, read_ahead
 
 NAMES_OF_PROBLEM = 20  # files that are named with one problem
 

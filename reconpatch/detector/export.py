@@ -39,6 +39,7 @@ from reconpatch.runtime import MB
 
 SCHEMA = 1  # of the facts in a file
 KEY = "reconpatch"  # under which they lie there, as one JSON object
+FLOAT16_END = 65520.0  # from which on float32 values round to infinity in float16
 BLOCK = 4096  # rows of the memory bank that are searched at a time: 13 MB of distances for an image of 28 x 28 patches
 LARGEST_BANK = 1000  # MB; an ONNX file has at most 2 GB
 LARGEST_ERROR = {"score": 1e-4, "map": 1e-3}  # relative to the score, and to the largest value of the map
@@ -83,9 +84,18 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, 3) uint8 images -> (N,) image scores, (N, H, W) anomaly maps."""
-        scores, patch = self.scores(self.represent(self.patch_features(self.backbone(images))))
+        features = self.patch_features(self.backbone(images))
+        scores, patch = self.scores(self.represent(features))
         maps = self.rows @ patch @ self.columns.T
-        return scores, maps if self.gain is None else maps * self.gain
+        return self.refused(scores, features), maps if self.gain is None else maps * self.gain
+
+    def refused(self, scores: Tensor, features: Tensor) -> Tensor:
+        """(N,) scores, (N * H * W, C) patch features -> the scores, infinite where a feature is not finite in float16,
+        which the detector refuses. Runtimes lose NaN on the way: a maximum need not return it.
+        """
+        of_image = self.grid[0] * self.grid[1] * features.shape[1]
+        fits = (features.abs() < FLOAT16_END).to(torch.float32).view(-1, of_image).amin(1)
+        return torch.where(fits > 0, scores, torch.full_like(scores, torch.inf))
 
     def patch_features(self, levels: list[Tensor]) -> Tensor:
         """(N, C_l, H_l, W_l) per level -> (N * H * W, C) patch features, rounded to float16 as they are at `fit`."""
@@ -414,10 +424,10 @@ def compare(
     """
     least = max(least, 0.01 * float(np.sqrt(np.square(detector.bank.patches).sum(1).mean())), 1e-12)
     errors = {"score": 0.0, "map": 0.0}
-    for batch in [sources[:1], *(sources[i : i + BATCH] for i in range(0, len(sources), BATCH))]:
-        squares = []
-        for number, source in enumerate(batch):
-            square, own, _ = pixels(source, detector.run)
+    for first, last in [(0, 1), *((i, i + BATCH) for i in range(0, len(sources), BATCH))]:
+        batch, squares = sources[first:last], []
+        for number, source in enumerate(batch, first):
+            square, own, _ = pixels(source, detector.run, number)
             if detector.run.aspect not in ONE_SHAPE and (own.width, own.height) != (seen.width, seen.height):
                 raise ReconpatchError(
                     f"has {own.width} x {own.height} px, the file is for {seen.width} x {seen.height}",

@@ -62,6 +62,12 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     check_settings(run, options, networks)
     if not images:
         raise ReconpatchError("no images to fit on")
+    if calibration and (options.folds is not None or options.hold_out):
+        raise ReconpatchError(
+            "other images for the threshold are given",
+            where=f"folds {options.folds}" if options.folds else f"hold_out {options.hold_out:g}",
+            fix="leave one of them out",
+        )
     device, threads, progress = resolve(options.device), options.threads, options.progress
     sources = [*images, *calibration]
     groups = None if options.group is None else groups_of(sources, options.group)
@@ -82,7 +88,7 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
         on_image = patches_on_images([views[n] for n in kept], run, networks)
         if options.coreset is None:
             run = enough_rows(run, sum(int(cells.sum()) for cells in on_image))
-        check_resources(run, networks, views, on_image, facts, options, workspace)
+        check_resources(run, networks, views, on_image, facts, parting.folds, options, workspace)
         network, weights = load_network(run.backbone, run.levels, run.weights, options.weight_file, seed=run.seed)
         state = state_of(network)
         backbone = backbone_of(network, weights, run, device)
@@ -103,19 +109,15 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             )
             return Detector(backbone, state, bank, run, threads, options.batch_images, modes)
 
-        def try_patchcore(patches: NDArray[Any]) -> None:
+        def try_patchcore(patches: NDArray[Any], seconds: float) -> None:
             trial = detector_of(patches, Representation(run.dim), run.model_copy(update={"method": "patchcore"}))
             found = score_left_out(patches, on_image, views, facts, folds, trial, progress)
             taken = time.perf_counter() - began
             NOTES.info("PatchCore fitted in %.0f s; ReConPatch now takes about %s", taken, minutes(seconds))
-            if folds:
-                NOTES.info(
-                    "%s", unusual(found.scores, [facts[n].name for fold in folds for n in different(facts, fold)])
-                )
+            NOTES.info("%s", unusual(found.scores, [facts[n].name for fold in folds for n in different(facts, fold)]))
 
-        seconds = training_seconds(patches, run, device)
-        if seconds > LONG_TRAINING and run.width % run.dim == 0:
-            try_patchcore(patches)
+        if folds and run.width % run.dim == 0 and (seconds := training_seconds(patches, run, device)) > LONG_TRAINING:
+            try_patchcore(patches, seconds)
         representation, epochs = learn_representation(patches, on_image, run, device, progress)
         detector = detector_of(patches, representation, run)
         if folds:
@@ -174,19 +176,29 @@ def check_resources(
     views: Sequence[View],
     on_image: Sequence[NDArray[np.bool_]],
     facts: Sequence[ImageFacts],
+    folds: Sequence[Sequence[int]],
     options: FitOptions,
     workspace: Path,
 ) -> None:
     """Raise ReconpatchError, with advice, if there are too few patches for the parameters, or if memory or the disk of
     the workspace is too small.
 
-    `views` and `facts` are those of all images, `on_image` says which patches of the images to fit on count.
+    `views` and `facts` are those of all images, `on_image` says which patches of the images to fit on count, `folds`
+    which of these are left out together.
     """
     network = networks(run.backbone, run.levels, run.crop)
     if run.patch_size > network.grid:
         raise ReconpatchError(f"larger than the grid of patches at {run.crop} px", where=f"patch_size {run.patch_size}")
-    if problem := run.problem_with([int(cells.sum()) for cells in on_image]):
+    patches = [int(cells.sum()) for cells in on_image]
+    if problem := run.problem_with(patches):
         raise ReconpatchError(problem)
+    fewest = sum(patches) - max((sum(patches[n] for n in fold) for fold in folds), default=0)
+    if run.neighbours > fewest:
+        raise ReconpatchError(
+            f"more than the {fewest} patches that are left without a fold",
+            where=f"neighbours {run.neighbours}",
+            fix="lower it, or give more folds",
+        )
     cells, elongation = sum(each.size for each in on_image), max(max(each.frame) for each in views) / run.crop
     # Images are counted as if all had the largest one's shape and the same patches together.
     images = math.ceil(cells / max(each.size for each in on_image))
@@ -201,15 +213,17 @@ def check_resources(
         elongation=elongation,
     )
     held_mb = resident_bytes() / MB  # already, by what all stages together import
+    fold_mb = 2 * sizes.kept * run.dim * 4 / MB if folds else 0  # the final bank, which the search copies
     for stage in (STAGES[name] for name in CHECKED_STAGES):
         needed_mb = stage.memory_of(sizes).held + max(0.0, held_mb - stage.base_mb)
+        needed_mb += fold_mb if stage.name in ("bank", "score") else 0
         if needed_mb > machine_mb():
             raise ReconpatchError(
                 f"{stage.rule.replace('_', ' ')} needs about {needed_mb / 1000:.1f} GB of memory, there are "
                 f"{machine_mb() / 1000:.1f} GB",
                 fix=stage.advice,
             )
-    needed, free = sum(int(each.sum()) for each in on_image) * run.width * 2, shutil.disk_usage(workspace).free
+    needed, free = sum(patches) * run.width * 2, shutil.disk_usage(workspace).free
     if needed > free:
         raise ReconpatchError(
             f"patch features need {needed / 1e9:.1f} GB there while fitting, {free / 1e9:.1f} GB are free",

@@ -4,7 +4,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +27,7 @@ from reconpatch.data.layouts import (
 from reconpatch.data.pictures import image_facts
 from reconpatch.data.remarks import ImageFacts, grouped
 from reconpatch.errors import ReconpatchError, listed, quote
+from reconpatch.runtime import read_ahead
 
 CAMERA_FORMATS = {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 NOT_READ = OTHER_FORMATS | CAMERA_FORMATS
@@ -45,7 +45,6 @@ GIVE = {  # what photographs are for -> what to give of a folder that holds more
     "evaluate": "its folder test, and as --masks its folder ground_truth",
 }
 Purpose = Literal["fit", "predict", "evaluate"]
-MOST_DECODERS = 8  # images decoded at once: one of 80 megapixels takes 0.7 GB
 
 
 @dataclass(frozen=True)
@@ -315,12 +314,11 @@ def examine(sources: Sequence[Source], threads: int, progress: Callable[[int, in
 
     facts: list[ImageFacts] = []
     problems: list[ReconpatchError] = []
-    with ThreadPoolExecutor(min(threads, MOST_DECODERS)) as pool:
-        for done, result in enumerate(pool.map(look, enumerate(sources)), 1):
-            if isinstance(result, ImageFacts):
-                facts.append(result)
-            else:
-                problems.append(result)
-            progress(done, len(sources))
+    for done, result in enumerate(read_ahead(look, enumerate(sources), threads, 2 * threads), 1):
+        if isinstance(result, ImageFacts):
+            facts.append(result)
+        else:
+            problems.append(result)
+        progress(done, len(sources))
     _raise_all(problems)
     return facts

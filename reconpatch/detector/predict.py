@@ -20,7 +20,7 @@ from reconpatch.detector.photographs import Photograph, Source, csv_safe, load
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.value_types import LONGEST_PART
 from reconpatch.files import check_writable
-from reconpatch.method.features import read_ahead
+from reconpatch.runtime import read_ahead
 
 SCORES, UNFINISHED_SCORES = "scores.csv", "scores.part.csv"
 IDENTITY_SHOWN = 16  # digits of a model's identity

@@ -1,8 +1,7 @@
 """From images to patch features: read, run through the network and written to disk batch by batch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,21 +14,9 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.method.backbones import Backbone
 from reconpatch.method.feature_files import write_header
 from reconpatch.method.patches import patch_features
+from reconpatch.runtime import read_ahead
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-
-def read_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, depth: int) -> Iterator[R]:
-    """items -> function(item), in order, while threads already work on the next `depth` items."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 class Started(NamedTuple):

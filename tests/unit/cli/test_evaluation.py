@@ -78,7 +78,7 @@ def test_labels_define_the_list_of_images(saved, look, call, tmp_path) -> None:
     assert status == 1 and "no line for 2 of 2 images" in error
 
 
-def test_two_models_and_two_tables_are_compared(saved, other, look, call, tmp_path) -> None:
+def test_two_models_and_two_tables_are_compared(saved, other, look, call, tmp_path, monkeypatch) -> None:
     masks = ["--masks", look.parent / "masks"]
     status, out, _ = call("evaluate", saved, other, look, *masks, "--json", *HERE)
     told = json.loads(out)
@@ -107,6 +107,10 @@ def test_two_models_and_two_tables_are_compared(saved, other, look, call, tmp_pa
     assert again["differences"]["image_auroc"]["value"] == pytest.approx(difference["value"])
     status, out, _ = call("evaluate", saved, tables[1], look, *HERE)  # a model and a table
     assert status == 0 and f"A: {saved}\n" in out and f"B: {tables[1]}\n" in out
+    (tmp_path / "short.csv").write_text("\n".join(tables[1].read_text().splitlines()[:3]))
+    monkeypatch.setattr("reconpatch.cli.evaluation.load_detector", lambda *_: pytest.fail("a model was loaded"))
+    status, _, error = call("evaluate", saved, tmp_path / "short.csv", look, *HERE)
+    assert status == 1 and "no line for 5 of 7 images" in error
 
 
 def test_the_page_is_written_and_says_that_weights_are_random(saved, look, call, tmp_path) -> None:

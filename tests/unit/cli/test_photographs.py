@@ -252,6 +252,7 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
         (["evaluate", "MODEL"], "none are given"),
         (["evaluate", "MODEL", "LOOK", "--report", "THERE/scores.csv"], "exists already"),
         (["evaluate", "MODEL", "LOOK", "--report", "MODEL/page.html"], "in the folder of a model"),
+        (["evaluate", "MODEL", "LOOK", "--out", "NEW", "--report", "NEW"], "is the file of --report, too"),
         (["evaluate", "MODEL", "MODEL", "LOOK", "--threshold", "1"], "no common scale"),
         (["evaluate", "MODEL", "LOOK", "--threshold-of", "MODEL"], "--threshold-of"),
         (["evaluate", "THERE/scores.csv"], "no columns image and score"),

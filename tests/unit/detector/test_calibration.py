@@ -14,6 +14,7 @@ from reconpatch.data.remarks import ImageFacts
 from reconpatch.detector.calibration import (
     bank_without,
     different,
+    draw_units,
     groups_of,
     part,
     part_in_folds,
@@ -52,6 +53,31 @@ def test_held_out_images_have_no_copy_among_the_others(digests, share, seed) -> 
     assert held_out == sorted(set(held_out)) == parted(digests, seed, hold_out=share).held_out
     out, kept = {digests[n] for n in held_out}, {d for n, d in enumerate(digests) if n not in held_out}
     assert not out & kept and len(out) == count and kept
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=30), st.floats(0.05, 0.5), st.integers(0, 99))
+def test_of_groups_no_more_is_held_out_than_asked_for_where_that_can_be(sizes, share, seed) -> None:
+    wanted = max(1, round(share * sum(sizes)))
+    try:
+        chosen = draw_units(np.array(sizes), share, seed, "groups")
+    except ReconpatchError as error:
+        assert min(sizes) > 2 * wanted or ("too few" in str(error) and len(sizes) <= sum(sizes) * share + 1)
+        return
+    held_out, rest = sum(sizes[n] for n in chosen), [size for n, size in enumerate(sizes) if n not in chosen]
+    assert 0 < held_out <= (wanted if min(sizes) <= wanted else 2 * wanted) and rest
+    assert held_out == min(sizes) or all(held_out + size > wanted for size in rest)  # no other would fit, too
+
+
+def test_groups_of_the_images_for_the_threshold_hold_none_to_fit_on(tmp_path) -> None:
+    """A file in which two photographs have one name cannot say it."""
+    with pytest.raises(ReconpatchError, match="calibration: 2 images are of groups that also hold images to fit on"):
+        part(facts("abcdefgh"), list("00111122"), 4, 0, FitOptions())
+    assert part(facts("abcdefgh"), list("00112233"), 4, 0, FitOptions()).calibration.groups == 2
+    twins = [Photograph("0.png", tmp_path / place / "0.png") for place in ("fit", "new")]
+    (tmp_path / "days.csv").write_text("image,group\n0.png,monday\n")
+    with pytest.raises(ReconpatchError, match=r"two photographs are called 0\.png"):
+        groups_of(twins, str(tmp_path / "days.csv"))
+    assert groups_of([twins[0], twins[0]], str(tmp_path / "days.csv")) == ["monday", "monday"]
 
 
 @given(DIGESTS, st.integers(2, 6), st.integers(0, 99))

@@ -73,7 +73,7 @@ def test_what_may_be_no_good_product_is_asked_about_before_any_work(model, tmp_p
     with pytest.raises(ReconpatchError, match="NG"):
         detector().fit(tmp_path)
     with pytest.raises(ReconpatchError, match="NG"):
-        detector().fit(tmp_path / "good", calibration=tmp_path)
+        detector(hold_out=None).fit(tmp_path / "good", calibration=tmp_path)
     product(0).save(tmp_path / "good/000_mask.png")
     listed = sorted((tmp_path / "good").iterdir())
     with pytest.raises(ReconpatchError, match=r"000_mask\.png"):

@@ -215,6 +215,22 @@ def test_a_bank_that_is_too_large_and_bfloat16_are_refused(model) -> None:
         check_exportable(made.run.model_copy(update={"precision": "bfloat16"}), made.bank)
 
 
+@pytest.mark.filterwarnings("ignore")  # of exporters
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torchscript"])
+@pytest.mark.parametrize("large", [1e9, 1e30])  # features that float16 does not hold; that float32 does not
+def test_features_that_predict_refuses_have_an_infinite_score(model, kind, large, tmp_path) -> None:
+    made = model.detector_
+    broken = replace(
+        made, state=made.state | {key: made.state[key] * large for key in ["layer3.0.downsample.2.weight"]}
+    )
+    file = tmp_path / f"model{FORMATS[kind].suffix}"
+    seen = exported_view(made.run, None)
+    with torch.no_grad():
+        FORMATS[kind].write(graph_of(broken, seen), "{}", file)
+    scores, _ = FORMATS[kind].open(file, 1)(np.stack([pixels(each, made.run)[0] for each in PHOTOGRAPHS]))
+    assert np.isposinf(scores).all()
+
+
 def test_the_size_of_photographs_is_asked_for_where_it_matters(padded, saved, tmp_path) -> None:
     run = padded.detector.run
     with pytest.raises(ReconpatchError, match="needed for a model of aspect pad"):

@@ -56,6 +56,21 @@ def test_calibration_images_replace_held_out_ones(few, on_all, tmp_path) -> None
         fit(few, find_photographs([more])[0])
 
 
+@pytest.mark.parametrize("options", [{"folds": 3}, {"hold_out": 0.5}])
+def test_two_ways_to_a_threshold_are_refused_before_an_image_is_read(few, options, monkeypatch) -> None:
+    sources = find_photographs([few])[0]
+    monkeypatch.setattr(module, "examine", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(ReconpatchError, match="other images for the threshold are given"):
+        fit(few, sources[:2], **options)
+
+
+def test_more_neighbours_than_a_folds_bank_has_are_refused_before_the_network(few, no_network) -> None:
+    """12 images of 16 patches: without a half of them, 96 patches."""
+    run = small_run(neighbours=97, coreset=1.0, method="patchcore")
+    with pytest.raises(ReconpatchError, match="neighbours 97: more than the 96 patches that are left without a fold"):
+        fit(few, run=run, folds=2)
+
+
 def test_the_epoch_asked_for_is_used(few) -> None:
     """f after it, of a training as long as `epochs` says."""
     first, last, alone = (
@@ -184,11 +199,11 @@ def test_before_a_long_training_patchcore_is_tried(few, monkeypatch, caplog) -> 
         assert "PatchCore" not in caplog.text
         monkeypatch.setattr(module, "LONG_TRAINING", 0)
         tried = fit(few, folds=3)
-        fit(few, hold_out=0.2)
+        fit(few, hold_out=0.2)  # whose trial would name no photograph
     finally:
         (few / "zz.png").unlink()
     messages = [record.getMessage() for record in caplog.records]
-    assert sum(text.startswith("PatchCore fitted in ") for text in messages) == 2
+    assert sum(text.startswith("PatchCore fitted in ") for text in messages) == 1
     assert sum("see whether they are good: zz.png" in text for text in messages) == 1
     np.testing.assert_array_equal(tried.detector.bank.patches, usual.detector.bank.patches)
     assert tried.scored.scores == usual.scored.scores
