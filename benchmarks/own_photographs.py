@@ -25,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch import ReConPatch
 from reconpatch.detector.calibration import bank_without, part_in_folds
-from reconpatch.detector.detector import Detector, pixels, scores_of, views_of
 from reconpatch.detector.comparison import compare
+from reconpatch.detector.detector import Detector, pixels, scores_of, views_of
 from reconpatch.detector.evaluate import evaluate, seen_mask, whole_mask
 from reconpatch.detector.measures import Evaluation
 from reconpatch.detector.photographs import Photograph, examine, find_photographs
