@@ -316,7 +316,7 @@ def add_show(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 def add_export(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch export`."""
-    does = "write a saved model as one file for other programs, which need neither this package nor PyTorch"
+    does = "write a saved model as one file for other programs, which do not need this package"
     p = _command(commands, "export", does)
     p.set_defaults(call=photographs.export)
     p.add_argument("model", type=Path, metavar="MODEL")

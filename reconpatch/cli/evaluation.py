@@ -22,13 +22,14 @@ from reconpatch.cli.progress import Steps
 from reconpatch.data.layouts import NORMAL
 from reconpatch.data.remarks import counted
 from reconpatch.detector.comparison import Comparison, compare
-from reconpatch.detector.measures import Evaluation, measure
+from reconpatch.detector.measures import Evaluation, doubts, measure
 from reconpatch.detector.model_folder import CARD, Card, card_lines, read_card
 from reconpatch.detector.photographs import Photograph, csv_safe
 from reconpatch.detector.scores_table import ScoresTable, read_scores
 from reconpatch.detector.truth import (
     GOOD_LABELS,
     Truth,
+    doubtful_types,
     photographs_from_file,
     surplus_masks,
     truth_from_file,
@@ -74,6 +75,8 @@ def evaluate(given: argparse.Namespace) -> None:
     found = {n: evaluate_one(given, subjects[n], photographs, truths, judge, len(subjects) > 1) for n in order}
     done = [found[n] for n in range(len(subjects))]
     evaluations = [evaluation for evaluation, _ in done]
+    for each in evaluations:
+        each.remarks.extend(doubts(each))
     names = [str(subject.path) for subject in subjects]
     comparison = compare((names[0], names[1]), *evaluations) if len(subjects) > 1 else None
     print_remarks(dict.fromkeys(remark for each in evaluations for remark in each.remarks))
@@ -183,6 +186,7 @@ def read_truths(given: argparse.Namespace, photographs: Sequence[Photograph]) ->
         truths = truth_from_folders(photographs, given.good or NORMAL, given.masks)
         surplus = [f"{mask.parent.name}/{mask.name}" for mask in surplus_masks(photographs, truths)]
         print_remarks(counted("masks of no image that was given", surplus))
+    print_remarks(doubtful_types(truths, GOOD_LABELS if given.labels else given.good or NORMAL))
     if all(truth.label for truth in truths):
         if given.labels:
             types = ", ".join(listed(sorted({quote(truth.defect_type) for truth in truths}), 5))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reconpatch.cli.progress import Steps
 from reconpatch.detector.model_folder import CARD, Card, card_json, card_lines, read_card, thresholds
 from reconpatch.detector.photographs import Photograph, Purpose, find_photographs
-from reconpatch.detector.settings import NOTES, Machine, checked, exported_view, with_preset
+from reconpatch.detector.settings import NOTES, FitOptions, Machine, checked, exported_view, with_preset
 from reconpatch.detector.threshold import Threshold
 from reconpatch.errors import ReconpatchError, Remark, quote
 from reconpatch.files import check_writable, replacing
@@ -90,7 +90,8 @@ def fit(given: argparse.Namespace) -> None:
     options = with_preset(given.preset, options) if given.preset else options
     if calibration and given.hold_out is None:
         options.pop("hold_out", None)  # of a preset
-    from reconpatch.detector.estimator import ReConPatch
+    checked(FitOptions, {name: options[name] for name in FitOptions.model_fields.keys() & options.keys()})
+    from reconpatch.detector.estimator import ReConPatch  # imports torch: seconds
 
     steps = Steps()
     model = ReConPatch(**options, settings=dict(given.set), progress=steps)

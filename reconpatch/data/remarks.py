@@ -90,7 +90,7 @@ def mask_problems(
     """
     problems: list[tuple[str, str]] = []  # each with its fix
     if size is not None and size != (mask.width, mask.height):
-        what = f"mask is {mask.width}x{mask.height} px, {quote(image)} is {size[0]}x{size[1]}"
+        what = f"mask is {mask.width}x{mask.height} px, its image {size[0]}x{size[1]}"
         problems.append((what, "make them equal"))
     if label and not mask.marked and not may_be_empty:
         problems.append(("mask of a defective image is empty", "mark the defect, or leave the image out"))

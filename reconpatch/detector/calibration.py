@@ -169,14 +169,20 @@ def part(
     units = units_of(facts, groups)
     sizes = unit_sizes(facts, units)
     number, what = len(sizes), "groups" if groups else "different images"
+    if groups and number < 2 and options.hold_out != 0:
+        raise ReconpatchError(
+            f"all {len(facts)} images are in one group",
+            where=f"group {options.group}",
+            fix="a threshold needs two or more; give others, or hold_out=0 (--hold-out 0) for a model without one",
+        )
     share, folds = options.hold_out, options.folds
     if share is None and folds is None and number >= MANY_IMAGES:
         share = HOLD_OUT
         NOTES.info("threshold: %g of the images are held out, as there are many %s (%d)", share, what, number)
     elif share is None and folds is None:
         folds = min(FOLDS, number)
-        reason = f"below {MANY_IMAGES} that is surer than a fifth of them held out"
-        NOTES.info("threshold: from all %d %s, each left out once in %d folds: %s", number, what, folds, reason)
+        reason = f"with fewer than {MANY_IMAGES} that is surer than to hold out a fifth of them"
+        NOTES.info("threshold: from all %d %s, each left out once in %d folds; %s", number, what, folds, reason)
     if folds is not None:
         if not 2 <= folds <= number:
             raise ReconpatchError(f"{number} {what} are too few for {max(2, folds)} folds", fix="give more")

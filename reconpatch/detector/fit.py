@@ -73,8 +73,10 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
     groups = None if options.group is None else groups_of(sources, options.group)
     facts = examine(sources, threads, lambda done, total: progress("reading images", done, total))
     fitted, others = facts[: len(images)], facts[len(images) :]
-    run = with_aspect(run, options, facts, networks)
+    run, reason = with_aspect(run, options, facts, networks)
     views = views_of(facts, run)
+    if reason:
+        NOTES.info("aspect: %s, %s", run.aspect, reason)
     warn_user(
         *image_remarks(facts),
         *unlike_remarks(fitted),
@@ -141,12 +143,14 @@ def check_settings(run: Run, options: FitOptions, networks: Networks) -> None:
         warn_user(remark)
 
 
-def with_aspect(run: Run, options: FitOptions, facts: Sequence[ImageFacts], networks: Networks) -> Run:
-    """Parameters, options, facts of all images -> the run; if the options leave the aspect open, with the one that is
-    chosen for the images. The user is told if it is not the paper's.
+def with_aspect(
+    run: Run, options: FitOptions, facts: Sequence[ImageFacts], networks: Networks
+) -> tuple[Run, str | None]:
+    """Parameters, options, facts of all images -> (the run; if the options leave the aspect open, with the one that is
+    chosen for the images, and why, if it is not the paper's).
     """
     if options.aspect != AUTO:
-        return run
+        return run, None
 
     def takes(frame: tuple[int, int]) -> bool:
         try:
@@ -156,10 +160,7 @@ def with_aspect(run: Run, options: FitOptions, facts: Sequence[ImageFacts], netw
         return True
 
     aspect, reason = choose_aspect([(each.width, each.height) for each in facts], run, options, takes)
-    if aspect == run.aspect:
-        return run
-    NOTES.info("aspect: %s, %s", aspect, reason)
-    return seen_as(run, aspect)
+    return (run, None) if aspect == run.aspect else (seen_as(run, aspect), reason)
 
 
 def patches_on_images(views: Sequence[View], run: Run, networks: Networks) -> list[NDArray[np.bool_]]:

@@ -175,7 +175,7 @@ class Evaluation:
         """Name of a metric -> its value, with its interval if it has one."""
         value = self.metrics[name]
         text = "undefined" if value is None else f"{value:.4f}"
-        if METRICS[name].threshold is not None:
+        if value is not None and METRICS[name].threshold is not None:
             text += ", at the threshold that is best for this truth"
         if name in self.intervals:
             low, high = self.intervals[name]
@@ -197,6 +197,18 @@ def measure(names: Sequence[str], truths: Sequence[Truth], scores: Scores) -> Ev
         type_auroc=_auroc_by_type(values, truths),
         threshold=at_threshold(scores, truths),
     )
+
+
+def doubts(evaluation: Evaluation) -> Iterator[str]:
+    """Evaluation -> what makes its labels or an interval doubtful."""
+    low, high = evaluation.intervals.get("image_auroc", (0.5, 0.5))
+    if high < 0.5:
+        yield "normal images have higher scores than anomalous ones (image AUROC below 0.5): are labels exchanged?"
+    if low == high == 1:
+        yield (
+            "the scores part all normal images from all anomalous ones, and so they do in every resample: the interval "
+            "of the image AUROC does not say how sure that is; those of the shares below do"
+        )
 
 
 def drawn_metric(metric: Metric, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -3,8 +3,9 @@
 import csv
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +19,7 @@ from reconpatch.errors import ReconpatchError, listed, quote
 
 GOOD_LABELS = NORMAL | {"0", "false"}  # labels of normal images in a file, in lower case
 LEAST_GREY = {"any": 1, "half": 128}  # name of a rule -> the grey value from which on a mask marks a defect
+OTHER_WORDS = {"pass", "passed", "accept", "accepted", "no defect", "io", "i.o."}  # that often mean a normal image
 NO_LABELS = {"", "nan", "<na>", "na", "n/a", "nat", "none", "null"}  # a missing value in tables, in lower case
 
 
@@ -197,6 +199,15 @@ def truth_from_file(file: Path, photographs: Sequence[Photograph]) -> list[Truth
     return [truths[name] for name in names]
 
 
+def doubtful_types(truths: Sequence[Truth], normal: Collection[str]) -> Iterator[str]:
+    """N truths, names of what is normal -> a remark on each type of defect whose name is like one of these."""
+    for defect_type in sorted({truth.defect_type for truth in truths if truth.label}):
+        word = defect_type.casefold()
+        meant = "good" if word in OTHER_WORDS else next(iter(get_close_matches(word, normal, 1, 0.75)), None)
+        if meant is not None:
+            yield f"{quote(defect_type)} counts as a type of defect; if it means {meant}, call it so"
+
+
 def good_labels(labels: Sequence[str], file: Path) -> Collection[str]:
     """N labels, the file they are from -> those of normal images, as `_plain` writes them.
 
@@ -236,5 +247,9 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str | None]]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReconpatchError(f"cannot be read ({error})", where=file) from None
     if not {"image", "label"} <= columns:
-        raise ReconpatchError("must be a CSV file whose first line is image,label or image,label,mask", where=file)
+        raise ReconpatchError(
+            "must be a CSV file whose first line is image,label or image,label,mask",
+            where=file,
+            fix="write commas in the place of semicolons" if any(";" in column for column in columns) else "",
+        )
     return rows

@@ -235,6 +235,7 @@ def test_evaluate(saved, look, call, tmp_path) -> None:
     [
         (["fit", "GOOD", "--out", "THERE"], "exists already"),
         (["fit", "GOOD", "--out", "NEW", "--set", "sigmma=1"], "sigmma"),
+        (["fit", "GOOD", "--out", "NEW", "--resize", "16"], "size 32 is larger than resize 16"),
         (["fit", "DATA", "--out", "NEW"], "a whole data set"),
         (["predict", "MODEL", "LOOK", "--out", "THERE"], "scores.csv: exists already"),
         (["predict", "MODEL", "LOOK", "--out", "FILE"], "is no folder"),
@@ -322,7 +323,9 @@ def test_remarks_on_images_and_masks_are_printed(saved, look, call, tmp_path) ->
         Image.fromarray(mask).save(file.with_name(f"9{file.name}"))
     status, out, err = call("evaluate", saved, look, "--masks", masks, "--json", *HERE)
     assert status == 0 and "remark: masks of no image that was given: 3 (scratch/9200_mask.png" in err
-    assert "remark: masks that mark most of the image" in err and len(json.loads(out)["remarks"]) == 1
+    assert "remark: masks that mark most of the image" in err
+    told = json.loads(out)["remarks"]
+    assert len(told) == 2 and "the scores part all normal images" in told[1]  # of 7
 
 
 def test_images_far_smaller_than_what_the_network_sees_are_remarked_on(saved, call, tmp_path) -> None:

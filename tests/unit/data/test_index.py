@@ -35,7 +35,7 @@ def test_masks_are_compared_after_each_is_turned_by_its_own_exif(mvtec, rng) -> 
         turned.save(nut / f"test/bent/{name}.png", exif=exif(6))
     write_mask(nut / "ground_truth/bent/000_mask.png", (40, 48))
     assert problems_of(mvtec) == [
-        f"{nut}/ground_truth/bent/001_mask.png: mask is 48x40 px, {nut}/test/bent/001.png is 40x48; make them equal"
+        f"{nut}/ground_truth/bent/001_mask.png: mask is 48x40 px, its image 40x48; make them equal"
     ]
     Image.open(nut / "ground_truth/bent/001_mask.png").save(nut / "ground_truth/bent/001_mask.png", exif=exif(6))
     items = {i.path: i for i in index("mvtec_ad", mvtec, "nut")}

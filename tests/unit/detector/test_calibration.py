@@ -151,6 +151,12 @@ def test_groups_of_photographs(tmp_path) -> None:
         groups_of([np.zeros((4, 4, 3), np.uint8)], "folder")
 
 
+def test_one_group_is_refused_unless_no_threshold_is_wanted() -> None:
+    with pytest.raises(ReconpatchError, match="group folder: all 4 images are in one group"):
+        part(facts("abcd"), ["a"] * 4, 4, 0, FitOptions(group="folder"))
+    assert part(facts("abcd"), ["a"] * 4, 4, 0, FitOptions(group="folder", hold_out=0)).folds == []
+
+
 def test_groups_stay_together_and_count_as_one(tmp_path) -> None:
     for day in range(5):
         write_products(tmp_path / f"day{day}", 3, start=3 * day)

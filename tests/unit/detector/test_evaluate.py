@@ -140,7 +140,7 @@ def test_all_that_is_wrong_is_said_before_any_scoring(tmp_path, monkeypatch) -> 
     sources[4] = Photograph("4.png", tmp_path / "text.png")
     masks = [tmp_path / name for name in ("good.png", "turned.png", "text.png", "missing.png", "turned.png")]
     lines = refused(sources, [truth("bent", mask) for mask in masks]).splitlines()
-    assert len(lines) == 4 and "turned.png: mask is 40x48 px" in lines[1] and "p.png is 48x40" in lines[1]
+    assert len(lines) == 4 and "turned.png: mask is 40x48 px, its image 48x40" in lines[1]
     assert lines[2].endswith(f": 2 ({tmp_path / 'text.png'}, {tmp_path / 'text.png'})") and "missing.png" in lines[3]
     monkeypatch.setattr("reconpatch.detector.evaluate.machine_mb", lambda: 900.0)
     assert "there are 0.9 GB" in refused(photographs(2), [truth("good"), truth("bent", good)])

@@ -7,7 +7,14 @@ import pytest
 from drawing import write_mask
 
 from reconpatch.detector.photographs import Photograph
-from reconpatch.detector.truth import GOOD_LABELS, Truth, surplus_masks, truth_from_file, truth_from_folders
+from reconpatch.detector.truth import (
+    GOOD_LABELS,
+    Truth,
+    doubtful_types,
+    surplus_masks,
+    truth_from_file,
+    truth_from_folders,
+)
 from reconpatch.errors import ReconpatchError
 
 NAMES = ["good/0.png", "scratch/0.png", "line 1/ok/0.png", "day/bent/1.png"]
@@ -149,7 +156,7 @@ def test_labels_that_are_missing_or_not_clear_are_refused(labels, message, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image;label\na.png;0\n", "first line is image,label"),
+        ("image;label\na.png;0\n", "first line is image,label.*in the place of semicolons"),
         ("image,label\nb.png,0\n", "no line for 1 images, first a.png"),
         ("image,label\na.png,0\nb.png,0\n", "1 lines of no image .*, first b.png"),
         ('image,label\n"b\nc.png",0\na.png,\n', "line 4: no label"),
@@ -162,3 +169,10 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(text, message, tmp_path
     (tmp_path / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ReconpatchError, match=r"labels\.csv.*" + message):
         truth_from_file(tmp_path / "labels.csv", photographs("a.png"))
+
+
+def test_types_that_sound_normal_are_remarked_on() -> None:
+    truths = [Truth(1, name, None) for name in ("goood", "scratch", "Pass", "crack")] + [Truth(0, "good", None)]
+    found = list(doubtful_types(truths, {"good", "ok"}))
+    assert [each.split(" counts")[0] for each in found] == ["Pass", "goood"] and "means good" in found[1]
+    assert not list(doubtful_types(truths[1:2], {"good"}))
