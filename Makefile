@@ -6,9 +6,13 @@ BIN := .venv/bin
 WORKERS ?= logical
 # Imports of torch take twice as long where Python may not keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
+.DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: smoke test reliability cluster lint lock clean
+.PHONY: help smoke test reliability cluster lint lock clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
 
 smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
@@ -22,7 +26,7 @@ reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results:
 cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
 	$(BIN)/python tests/cluster/smoke_on_slurm.py
 
-lint: .venv/ready
+lint: .venv/ready ## style, types, layers of imports, generated files, the workflow
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/reconpatch schemas --check
 	$(BIN)/snakefmt --check Snakefile workflow && $(BIN)/snakemake --lint
 
@@ -40,7 +44,7 @@ lock: .venv/ready ## re-resolve the lock and environment.yml
 		--group dev --extra cluster --extra export pyproject.toml --output-file requirements.lock
 	$(BIN)/python .ci/conda_environment.py > environment.yml
 
-clean:
+clean: ## remove results, logs and the environment
 	find results -mindepth 1 ! -name README.md -delete
 	rm -rf .venv .snakemake logs
 

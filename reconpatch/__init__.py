@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reconpatch.detector.estimator import ReConPatch
 
-__all__ = ["ReConPatch"]
+__version__ = "0.1.0"
+__all__ = ["ReConPatch", "__version__"]
 
 
 def __getattr__(name: str) -> object:

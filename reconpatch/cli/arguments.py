@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from reconpatch.cli import evaluation, photographs, replication
+from reconpatch import __version__
+from reconpatch.cli import doctor, evaluation, photographs, replication
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import (
@@ -28,8 +29,8 @@ Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
     "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
-    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. "
-    "`reconpatch COMMAND --help` says more."
+    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. doctor says "
+    "what is installed. `reconpatch COMMAND --help` says more."
 )
 
 EXAMPLES = {
@@ -117,10 +118,11 @@ def number(text: str) -> float:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="reconpatch", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_fit, add_predict, add_evaluate, add_show, add_export, add_sample):
         add(commands)
-    for add in (add_plan, add_check, add_download, add_compare, add_verify, add_schemas):
+    for add in (add_plan, add_check, add_download, add_compare, add_verify, add_doctor, add_schemas):
         add(commands)
     return parser
 
@@ -451,6 +453,14 @@ def add_verify(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         default=replication.RESULTS,
         help="results, or a folder or file in it",
     )
+
+
+def add_doctor(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch doctor`."""
+    p = _command(commands, "doctor", "say what is installed and found here, a line each: for questions and reports")
+    p.set_defaults(call=doctor.doctor)
+    _add_json(p)
+    _add_overlays(p)
 
 
 def add_schemas(commands: "Subparsers[argparse.ArgumentParser]") -> None:

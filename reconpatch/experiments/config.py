@@ -6,7 +6,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -295,6 +295,23 @@ def read_config(content: Mapping[str, object]) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         raise explained(error, "configuration") from None
+
+
+def load_config(files: Sequence[Path]) -> Config:
+    """Overlays of the default configuration, the later one wins -> Config.
+
+    Raises ReconpatchError naming what is wrong, and if this is not the root of the repository.
+    """
+    from snakemake.utils import update_config  # loads all of Snakemake
+
+    content: dict[str, Any] = {}
+    check_place()
+    for file in [DEFAULT, *files]:
+        over = read_yaml(file) or {}
+        if not isinstance(over, dict):
+            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
+        update_config(content, over)  # as Snakemake merges them
+    return read_config(content)
 
 
 def read_experiment(file: Path) -> Experiment:

@@ -22,6 +22,7 @@ from reconpatch.experiments.config import (
     Override,
     Variant,
     View,
+    check_place,
     read_yaml,
 )
 from reconpatch.experiments.run import DEFAULTS, ORIGINS, RunSettings
@@ -167,7 +168,8 @@ def reference(content: Mapping[str, Any]) -> str:
 
 
 def generated_files() -> dict[Path, str]:
-    """Path from the root of the repository -> the text that the file there must have."""
+    """Path from the root of the repository -> the text that the file there must have. Raises ReconpatchError elsewhere."""
+    check_place()
     content = read_yaml(DEFAULT)
     schemas = {
         Path("workflow/schemas") / f"{model.__name__.lower()}.schema.json": json.dumps(

@@ -13,17 +13,14 @@ from reconpatch.data.layouts import SAMPLE, categories
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import (
-    DEFAULT,
     Config,
     Dataset,
     Ensemble,
     Experiment,
     Override,
-    check_place,
     expand_path,
-    read_config,
+    load_config,
     read_experiment,
-    read_yaml,
 )
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.rows import Row, expand, overridden, same
@@ -355,16 +352,7 @@ def load_plan(files: Sequence[Path], experiments: Sequence[str] = (), networks: 
     """Default configuration and overlays -> Plan of all experiments, or of those named, as `make_plan` makes it; raises
     ReconpatchError naming what is wrong.
     """
-    from snakemake.utils import update_config  # loads all of Snakemake
-
-    content: dict[str, Any] = {}
-    check_place()
-    for file in [DEFAULT, *files]:
-        over = read_yaml(file) or {}
-        if not isinstance(over, dict):
-            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
-        update_config(content, over)  # as Snakemake merges them
-    config = read_config(content)
+    config = load_config(files)
     if strange := [name for name in experiments if name not in config.experiments]:
         raise ReconpatchError("no such experiment", where=strange[0], fix=choose(strange[0], config.experiments))
     return make_plan(config, experiments, networks)

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reconpatch import __version__
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import SCHEMA, Numerics, StageFacts
 
@@ -215,10 +216,10 @@ def stage_facts(
         code=code,
         commit=commit,
         changed=changed,
-        packages=dict(sorted(_versions(loaded).items())),
+        packages=dict(sorted({**_versions(loaded), "reconpatch": __version__}.items())),
         python=platform.python_version(),
         platform=platform.platform(),
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count(),
         threads=threads,
         device=device,
@@ -264,7 +265,8 @@ def _driver() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor, as it names itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

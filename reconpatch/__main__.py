@@ -1,0 +1,5 @@
+"""`python -m reconpatch` is the `reconpatch` command."""
+
+from reconpatch.cli.main import main
+
+main()
