@@ -29,8 +29,8 @@ Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
     "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
-    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. doctor says "
-    "what is installed. `reconpatch COMMAND --help` says more."
+    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. doctor "
+    "says what is installed. `reconpatch COMMAND --help` says more."
 )
 
 EXAMPLES = {

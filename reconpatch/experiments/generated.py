@@ -168,7 +168,7 @@ def reference(content: Mapping[str, Any]) -> str:
 
 
 def generated_files() -> dict[Path, str]:
-    """Path from the root of the repository -> the text that the file there must have. Raises ReconpatchError elsewhere."""
+    """Path from the root of the repository -> the text that the file there must have; ReconpatchError elsewhere."""
     check_place()
     content = read_yaml(DEFAULT)
     schemas = {
