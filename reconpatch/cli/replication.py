@@ -21,6 +21,7 @@ from reconpatch.experiments.costs import GPU_SPEED, Network
 from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.outputs import reasons
+from reconpatch.experiments.place import SCRIPTS, SUITE
 from reconpatch.experiments.plan import Plan, Target, load_plan
 from reconpatch.experiments.resources import Estimate, check_fits, estimate
 from reconpatch.files import write_text
@@ -28,8 +29,7 @@ from reconpatch.runtime import machine_mb
 
 CHECKED = Path(".snakemake/reconpatch/backbones.json")
 RESULTS = Path("results")
-SCRIPTS = Path("workflow/scripts")
-SHIPPED = Path("workflow/backbones.json")
+SHIPPED = SUITE / "workflow/backbones.json"
 
 
 def show_plan(given: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reconpatch.errors import ReconpatchError, listed
-from reconpatch.experiments.outputs import paper_file
+from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.records.compare import short

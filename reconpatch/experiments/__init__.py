@@ -14,6 +14,7 @@ __all__ = [
     "generated",
     "networks",
     "outputs",
+    "place",
     "plan",
     "resources",
     "rows",

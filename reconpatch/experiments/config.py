@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from reconpatch.data.layouts import LayoutName
 from reconpatch.errors import ReconpatchError
+from reconpatch.experiments.place import shipped
 from reconpatch.experiments.run import RunSettings, share_of
 from reconpatch.experiments.stages import FIGURES, RULES
 from reconpatch.experiments.value_types import (
@@ -283,12 +284,6 @@ def expand_path(path: str, key: str) -> Path:
     return Path(expanded)
 
 
-def check_place() -> None:
-    """Raise ReconpatchError unless this is the root of the repository: the default configuration is there."""
-    if not DEFAULT.exists():
-        raise ReconpatchError("no such file", where=DEFAULT, fix="call this from the root of the repository")
-
-
 def read_config(content: Mapping[str, object]) -> Config:
     """Merged configuration -> Config; raises one ReconpatchError listing every wrong key with its value."""
     try:
@@ -300,18 +295,24 @@ def read_config(content: Mapping[str, object]) -> Config:
 def load_config(files: Sequence[Path]) -> Config:
     """Overlays of the default configuration, the later one wins -> Config.
 
-    Raises ReconpatchError naming what is wrong, and if this is not the root of the repository.
+    Raises ReconpatchError naming what is wrong.
     """
+    contents = []
+    for file in files:
+        contents.append(read_yaml(file) or {})
+        if not isinstance(contents[-1], dict):
+            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
+    return read_config(with_defaults(*contents))
+
+
+def with_defaults(*contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Contents of overlays, the later one wins -> the default configuration with their changes."""
     from snakemake.utils import update_config  # loads all of Snakemake
 
-    content: dict[str, Any] = {}
-    check_place()
-    for file in [DEFAULT, *files]:
-        over = read_yaml(file) or {}
-        if not isinstance(over, dict):
-            raise ReconpatchError(f"{file}: must be a section of `key: value` lines")
-        update_config(content, over)  # as Snakemake merges them
-    return read_config(content)
+    whole: dict[str, Any] = read_yaml(shipped(DEFAULT))
+    for content in contents:
+        update_config(whole, content)  # as Snakemake merges them
+    return whole
 
 
 def read_experiment(file: Path) -> Experiment:

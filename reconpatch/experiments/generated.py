@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import (
     DEFAULT,
     Config,
@@ -22,7 +23,6 @@ from reconpatch.experiments.config import (
     Override,
     Variant,
     View,
-    check_place,
     read_yaml,
 )
 from reconpatch.experiments.run import DEFAULTS, ORIGINS, RunSettings
@@ -169,7 +169,8 @@ def reference(content: Mapping[str, Any]) -> str:
 
 def generated_files() -> dict[Path, str]:
     """Path from the root of the repository -> the text that the file there must have; ReconpatchError elsewhere."""
-    check_place()
+    if not DEFAULT.exists():
+        raise ReconpatchError("no such file", where=DEFAULT, fix="call this from the root of a clone")
     content = read_yaml(DEFAULT)
     schemas = {
         Path("workflow/schemas") / f"{model.__name__.lower()}.schema.json": json.dumps(

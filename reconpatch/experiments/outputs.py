@@ -275,12 +275,6 @@ def _remarks(plan: Plan, key: str) -> list[str]:
     return list(dict.fromkeys(filter(None, remarks)))
 
 
-def paper_file(experiment: str) -> Path | None:
-    """The published numbers of a table, if there are any."""
-    file = Path(f"configs/paper/{experiment}.csv")
-    return file if file.is_file() else None
-
-
 def sections(plan: Plan, experiments: Iterable[str]) -> list[Section]:
     """What the report shows of each experiment that can be run."""
     return [

@@ -23,6 +23,7 @@ from reconpatch.experiments.config import (
     read_experiment,
 )
 from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.place import shipped
 from reconpatch.experiments.rows import Row, expand, overridden, same
 from reconpatch.experiments.run import BASELINE, Channels, Run, digest, fitted, of_training
 from reconpatch.experiments.stages import FIGURES, KEYED, STAGES, TRAINING_FEATURES, Read, Stage, description
@@ -275,7 +276,7 @@ def make_plan(config: Config, only: Collection[str] = (), networks: Networks | N
     for name, file in config.experiments.items():
         if only and name not in only:
             continue
-        experiment = overridden(read_experiment(Path(file)), config.overrides.get(name, Override()))
+        experiment = overridden(read_experiment(shipped(file)), config.overrides.get(name, Override()))
         plan.experiments[name], plan.cells[name] = experiment, []
         rows, out = expand(name, experiment, config, channels)
         used |= {row.run.backbone for row in rows}

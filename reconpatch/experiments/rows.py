@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import Config, Experiment, Override, Variant
+from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.run import BASELINE, ORIGINS, Channels, Run, RunSettings, fitted, share_of, vary
 from reconpatch.experiments.stages import description
 from reconpatch.experiments.value_types import shown
@@ -89,8 +89,7 @@ def _paper_columns(name: str, experiment: Experiment, axes: Collection[str]) -> 
     """
     combined = {experiment.ensemble.over} if experiment.ensemble else set()
     columns: Collection[str] = axes
-    file = Path(f"configs/paper/{name}.csv")
-    if file.is_file():
+    if file := paper_file(name):
         with file.open(encoding="utf-8") as lines:
             columns = next(lines).strip().split(",")
     return {"method", "seed", *combined, *columns}

@@ -12,13 +12,13 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.outputs import (
     Section,
-    paper_file,
     reasons,
     result_folder,
     sections,
     table_settings,
     thumbnails_of,
 )
+from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.plan import Plan
 from reconpatch.experiments.stages import RECORD
 from reconpatch.files import write_text

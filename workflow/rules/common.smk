@@ -19,8 +19,9 @@ from reconpatch.experiments.checks import (
     gpu_wanted,
     stray_weights,
 )
-from reconpatch.experiments.config import check_place, read_config
+from reconpatch.experiments.config import read_config, with_defaults
 from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
@@ -32,13 +33,12 @@ from reconpatch.runtime import machine_mb, visible_devices
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
 
 try:
-    check_place()  # with --configfile, Snakemake itself does not miss the default one
     check_writable(Path("results"))
     KNOWN = Networks(
         Path(".snakemake/reconpatch/backbones.json"),
         Path(str(workflow.current_basedir)).parent / "backbones.json",
     )
-    PLAN = make_plan(read_config(config), networks=KNOWN)
+    PLAN = make_plan(read_config(with_defaults(config)), networks=KNOWN)
     GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(PLAN, KNOWN)
     if strays := stray_weights(PLAN, Path("results")):

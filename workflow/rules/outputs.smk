@@ -6,7 +6,7 @@ rule make_table:
         records=lambda w: results_of(w.experiment, "record"),
         scores=lambda w: results_of(w.experiment, "scores"),
         manifests=lambda w: outputs.manifests_of(PLAN, w.experiment),
-        paper=lambda w: [str(f) for f in [outputs.paper_file(w.experiment)] if f],
+        paper=lambda w: [str(f) for f in [paper_file(w.experiment)] if f],
     output:
         cells=shown("table", "cells", "cells (CSV)"),
         summary=shown("table", "summary", "summary over categories (CSV)"),
