@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from reconpatch import __version__
-from reconpatch.cli import doctor, evaluation, photographs, replication
+from reconpatch.cli import doctor, evaluation, photographs, replication, study
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import (
@@ -29,8 +29,8 @@ Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
     "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
-    "replication of the paper (plan, check, download, compare, verify), whose tables are made by snakemake. doctor "
-    "says what is installed. `reconpatch COMMAND --help` says more."
+    "replication of the paper (init, plan, check, download, compare, verify), whose tables are made by snakemake. "
+    "doctor says what is installed. `reconpatch COMMAND --help` says more."
 )
 
 EXAMPLES = {
@@ -66,6 +66,10 @@ examples:
   reconpatch export model --out model.onnx --check photos/test
   reconpatch export model --format openvino --out model.xml --photograph 1600x1200
 """,
+    "init": """\
+example:
+  reconpatch init study --data mvtec_ad=/data/mvtec_ad
+""",
     "sample": "example:\n  reconpatch sample demo\n",
 }
 
@@ -79,6 +83,14 @@ def setting(text: str) -> tuple[str, Any]:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"{text!r}: the value cannot be read") from None
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """NAME=PATH -> (name, path); argparse's error for anything else."""
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER, for example mvtec_ad=/data/mvtec_ad")
+    return name, Path(path)
 
 
 def whole_number(text: str) -> int:
@@ -122,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_fit, add_predict, add_evaluate, add_show, add_export, add_sample):
         add(commands)
-    for add in (add_plan, add_check, add_download, add_compare, add_verify, add_doctor, add_schemas):
+    for add in (add_init, add_plan, add_check, add_download, add_compare, add_verify, add_doctor, add_schemas):
         add(commands)
     return parser
 
@@ -409,6 +421,21 @@ def _add_threshold(p: argparse.ArgumentParser) -> None:
 
 
 # The replication
+
+
+def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch init`."""
+    p = _command(commands, "init", "write a folder from which snakemake makes the paper's tables, without a clone")
+    p.set_defaults(call=study.init)
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="new folder of the study")
+    p.add_argument(
+        "--data",
+        type=named_path,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="where a data set is, for example mvtec_ad=/data/mvtec_ad (repeatable)",
+    )
 
 
 def add_plan(commands: "Subparsers[argparse.ArgumentParser]") -> None:

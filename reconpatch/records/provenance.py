@@ -186,7 +186,9 @@ class CodeState(NamedTuple):
 
 
 def code_state() -> CodeState:
-    """The state of the package's repository now."""
+    """The state of the package's repository now. An installed package may lie in a clone of something else."""
+    if git("rev-parse", "--show-prefix") != b"reconpatch/\n":
+        return CodeState(None, None)
     status, commit = git("status", "--porcelain", "--untracked-files=no"), git("rev-parse", "HEAD")
     return CodeState(
         commit=None if commit is None else commit.decode().strip(),
