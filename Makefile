@@ -41,7 +41,7 @@ lint: .venv/ready ## style, types, layers of imports, generated files, the workf
 
 lock: .venv/ready ## re-resolve the lock and environment.yml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
-		--group dev --extra cluster --extra export pyproject.toml --output-file requirements.lock
+		--group dev --extra workflow --extra cluster --extra export pyproject.toml --output-file requirements.lock
 	$(BIN)/python .ci/conda_environment.py > environment.yml
 
 clean: ## remove results, logs and the environment

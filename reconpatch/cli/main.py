@@ -47,6 +47,12 @@ def run() -> int:
     except ReconpatchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "reconpatch"):
+            raise
+        print(f"error: {package} is not installed; pip install 'reconpatch[workflow]'", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
