@@ -89,7 +89,7 @@ def data_sets(overlays: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Files that change the default configuration -> each data set, and what of it is at hand."""
     try:
         config = load_config(overlays)
-    except ReconpatchError as error:
+    except (ReconpatchError, ModuleNotFoundError) as error:  # without the extra [workflow]
         yield "configuration", str(error)
         return
     for name in config.datasets:
