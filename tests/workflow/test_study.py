@@ -1,0 +1,88 @@
+"""A study that `reconpatch init` wrote, without a clone around it. `make wheel` runs one whole from an installed wheel."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from products import write_products
+from running import snakemake
+
+from reconpatch.experiments.config import load_config
+from reconpatch.experiments.plan import load_plan
+
+COMMAND = [sys.executable, "-m", "reconpatch"]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A category in MVTec AD's layout."""
+    for part, defect in (("train/good", False), ("test/good", False), ("test/bent", True)):
+        write_products(tmp_path / "data/bottle" / part, 2, defect=defect)
+    return tmp_path / "data"
+
+
+def init(where: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`reconpatch init study`, called in a folder."""
+    return subprocess.run([*COMMAND, "init", "study", *map(str, arguments)], cwd=where, text=True, capture_output=True)
+
+
+def test_a_study_plans_what_the_clone_does(tmp_path, data, monkeypatch) -> None:
+    done = init(tmp_path, "--data", f"mvtec_ad={data}")
+    assert done.returncode == 0, done.stderr
+    study = tmp_path / "study"
+    assert {each.name for each in study.iterdir()} == {"Snakefile", "config.yaml", "profiles"}
+    config = yaml.safe_load((study / "config.yaml").read_text())
+    assert config == {"datasets": {"mvtec_ad": {"root": str(data)}}}
+    here = load_plan([study / "config.yaml"])
+    monkeypatch.chdir(study)
+    there = load_plan([Path("config.yaml")])
+    assert there.runs.keys() == here.runs.keys() and there.targets == here.targets
+    said = snakemake(study, "--dry-run", "smoke")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
+    assert counts["score_run"] == str(len(here.members("smoke"))) and counts["report_smoke"] == "1"
+    assert "Left out" not in snakemake(study, "--dry-run", "--quiet", "table_dimension")
+
+
+def test_a_file_of_the_study_wins_over_the_suites(tmp_path, monkeypatch) -> None:
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    suites = load_config([])
+    assert set(suites.experiments) >= {"table_mvtec", "smoke"}
+    (tmp_path / "configs/smoke.yaml").write_text("title: My own\ndatasets: {sample: all}\n")
+    assert load_plan([], ["smoke"]).experiments["smoke"].title == "My own"
+
+
+def test_what_cannot_be_a_study_is_refused(tmp_path) -> None:
+    wrong = init(tmp_path, "--data", "mvtec=/data")
+    assert wrong.returncode == 1 and "did you mean mvtec_ad" in wrong.stderr
+    assert "is not NAME=FOLDER" in init(tmp_path, "--data", "mvtec_ad").stderr
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "study").mkdir()
+    assert "study: exists already" in init(tmp_path).stderr
+
+
+def test_the_doctor_names_versions_and_what_is_at_hand(tmp_path, data) -> None:
+    overlay = tmp_path / "data.yaml"
+    overlay.write_text(f"datasets: {{mvtec_ad: {{root: {data}}}}}")
+    done = subprocess.run(
+        [*COMMAND, "doctor", "--configfile", str(overlay)], cwd=tmp_path, text=True, capture_output=True, check=True
+    )
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert lines["data set mvtec_ad"] == "1 categories of the 15 that are published"
+    assert lines["data set btad"].startswith("not at hand") and "torch " in lines["packages"]
+    assert lines["python"] == ".".join(map(str, sys.version_info[:3])) and "GB free" in lines["disk of results"]
+    overlay.write_text("datasets: [")
+    broken = subprocess.run(
+        [*COMMAND, "doctor", "--configfile", str(overlay)], text=True, capture_output=True, check=True
+    )
+    assert "configuration: " in broken.stdout and "not valid YAML" in broken.stdout
+
+
+def test_one_version_everywhere(tmp_path) -> None:
+    said = subprocess.run([*COMMAND, "--version"], cwd=tmp_path, text=True, capture_output=True, check=True).stdout
+    root = Path(__file__).parents[2]
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert said == f"reconpatch {citation['version']}\n"
