@@ -1,4 +1,4 @@
-"""A study that `reconpatch init` wrote, without a clone around it. `make wheel` runs one whole from an installed wheel."""
+"""A study that `reconpatch init` wrote, without a clone around it. `make wheel` runs one from a wheel."""
 
 import re
 import subprocess
@@ -43,7 +43,7 @@ def test_a_study_plans_what_the_clone_does(tmp_path, data, monkeypatch) -> None:
     said = snakemake(study, "--dry-run", "smoke")
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
     assert counts["score_run"] == str(len(here.members("smoke"))) and counts["report_smoke"] == "1"
-    assert "Left out" not in snakemake(study, "--dry-run", "--quiet", "table_dimension")
+    assert "Left out" not in snakemake(study, "--dry-run", "table_dimension")
 
 
 def test_a_file_of_the_study_wins_over_the_suites(tmp_path, monkeypatch) -> None:
