@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: help smoke test reliability cluster lint lock clean
+.PHONY: help smoke test reliability wheel cluster lint lock newest clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -22,6 +22,9 @@ test: .venv/ready ## all tests but the next
 
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
 	$(PYTEST) tests/reliability
+
+wheel: .venv/ready ## dist/: wheel and sdist, tried in a fresh environment: minutes, 7 GB of disk meanwhile
+	.ci/wheel.sh
 
 cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
 	$(BIN)/python tests/cluster/smoke_on_slurm.py
@@ -40,9 +43,12 @@ lint: .venv/ready ## style, types, layers of imports, generated files, the workf
 	touch $@
 
 lock: .venv/ready ## re-resolve the lock and environment.yml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --quiet --universal --generate-hashes --python-version 3.11 --fork-strategy fewest \
 		--group dev --extra workflow --extra cluster --extra export pyproject.toml --output-file requirements.lock
 	$(BIN)/python .ci/conda_environment.py > environment.yml
+
+newest: ## the newest versions of all dependencies into the lock
+	$(MAKE) lock LOCK_OPTIONS=--upgrade
 
 clean: ## remove results, logs and the environment
 	find results -mindepth 1 ! -name README.md -delete

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Wheel and sdist in dist/, the same bytes when built again. Then, in a fresh environment and away from this clone: the
+# detector alone on the sample, and with the extra [workflow] the smoke run of a study that `reconpatch init` writes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv="$PWD/.venv/bin/uv" dist="$PWD/dist"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+
+rm -rf "$dist"
+"$uv" build --quiet --out-dir "$dist" .
+"$uv" build --quiet --out-dir "$scratch/again" .
+for file in "$dist"/*.whl "$dist"/*.tar.gz; do
+    cmp "$file" "$scratch/again/$(basename "$file")"
+done
+
+# The versions of the lock, without its hashes: what is tested here is the package, not the newest dependencies.
+sed '/^ *--hash/d; s/ \\$//' requirements.lock >"$scratch/versions.txt"
+wheel="$(echo "$dist"/*.whl)"
+unset PYTHONPATH VIRTUAL_ENV
+"$uv" venv --quiet --python "$PWD/.venv/bin/python" "$scratch/env"
+install() {
+    "$uv" pip install --quiet --python "$scratch/env/bin/python" --constraint "$scratch/versions.txt" "$1"
+}
+cd "$scratch"
+PATH="$scratch/env/bin:$PATH"
+
+install "$wheel"
+reconpatch sample demo
+reconpatch fit demo/brick/train/good --out model --fast --size 160 --aspect stretch
+reconpatch predict model demo/brick/test --out found
+reconpatch evaluate model demo/brick/test --masks demo/brick/ground_truth --report page.html
+reconpatch doctor
+if reconpatch plan 2>message; then
+    echo "the workflow's packages are there without their extra" && exit 1
+fi
+grep --quiet "reconpatch\[workflow\]" message
+
+install "$wheel[workflow]"
+reconpatch init study
+cd study
+reconpatch plan smoke --configfile config.yaml
+snakemake --cores 2 smoke
+reconpatch verify --configfile config.yaml --
+test -s results/report.html
