@@ -60,7 +60,7 @@ def init(given: argparse.Namespace) -> None:
 
 def datasets_text(roots: Mapping[str, Path]) -> str:
     """Data set -> its folder, of those that are known -> the section `datasets`, with the others as comments."""
-    lines = ["datasets:"] if roots else ["# datasets:"]
+    lines = ["datasets:"] if roots else ["datasets: {}"]  # Snakemake refuses a file without a key
     for name, dataset in read_yaml(SUITE / DEFAULT)["datasets"].items():
         if name in roots:
             lines.append(f"  {name}: {{root: {json.dumps(str(roots[name].absolute()))}}}")

@@ -64,6 +64,11 @@ def test_what_cannot_be_a_study_is_refused(tmp_path) -> None:
     assert "study: exists already" in init(tmp_path).stderr
 
 
+def test_a_study_without_data_has_the_sample(tmp_path) -> None:
+    init(tmp_path)
+    assert "report_smoke" in snakemake(tmp_path / "study", "--dry-run", "smoke")
+
+
 def test_the_doctor_names_versions_and_what_is_at_hand(tmp_path, data) -> None:
     overlay = tmp_path / "data.yaml"
     overlay.write_text(f"datasets: {{mvtec_ad: {{root: {data}}}}}")
