@@ -38,7 +38,9 @@ try:
         Path(".snakemake/reconpatch/backbones.json"),
         Path(str(workflow.current_basedir)).parent / "backbones.json",
     )
-    PLAN = make_plan(read_config(with_defaults(config)), networks=KNOWN)
+    # Of a study that uses this as a module, `config` holds only what it changes. Scripts read it, too.
+    config.update(with_defaults(config))
+    PLAN = make_plan(read_config(config), networks=KNOWN)
     GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(PLAN, KNOWN)
     if strays := stray_weights(PLAN, Path("results")):
