@@ -9,10 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: help smoke test reliability wheel cluster lint lock newest clean
+.PHONY: help install smoke test reliability wheel cluster lint lock newest clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
+
+install: .venv/ready ## the environment alone
 
 smoke: .venv/ready ## the whole suite on the embedded sample
 	$(BIN)/snakemake --cores 2 smoke
