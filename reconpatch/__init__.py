@@ -14,10 +14,12 @@ For use from Python: `from reconpatch import ReConPatch`.
 
 from typing import TYPE_CHECKING
 
+from reconpatch.version import VERSION
+
 if TYPE_CHECKING:
     from reconpatch.detector.estimator import ReConPatch
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["ReConPatch", "__version__"]
 
 

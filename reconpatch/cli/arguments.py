@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from reconpatch import __version__
 from reconpatch.cli import doctor, evaluation, photographs, replication, study
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
@@ -24,6 +23,7 @@ from reconpatch.detector.settings import (
 )
 from reconpatch.detector.truth import LEAST_GREY
 from reconpatch.experiments.run import DEFAULTS, RunSettings
+from reconpatch.version import VERSION
 
 Subparsers = argparse._SubParsersAction  # has no public name
 
@@ -130,7 +130,7 @@ def number(text: str) -> float:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="reconpatch", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_fit, add_predict, add_evaluate, add_show, add_export, add_sample):
         add(commands)

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from reconpatch import __version__
 from reconpatch.cli.replication import RESULTS, devices_used
 from reconpatch.data.layouts import categories
 from reconpatch.data.published import KNOWN
@@ -21,6 +20,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, expand_path, load_config
 from reconpatch.records.provenance import code_state, processor
 from reconpatch.runtime import machine_mb, threads_here
+from reconpatch.version import VERSION
 
 
 def doctor(given: argparse.Namespace) -> None:
@@ -40,8 +40,8 @@ def this_version() -> str:
     """Version of this package, and its commit where it runs from a clone."""
     state = code_state()
     if state.commit is None:
-        return f"{__version__}, not from a clone"
-    return f"{__version__}, commit {state.commit[:12]}" + (" with changes" if state.changed else "")
+        return f"{VERSION}, not from a clone"
+    return f"{VERSION}, commit {state.commit[:12]}" + (" with changes" if state.changed else "")
 
 
 def packages() -> str:

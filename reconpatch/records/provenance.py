@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconpatch import __version__
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import SCHEMA, Numerics, StageFacts
+from reconpatch.version import VERSION
 
 if TYPE_CHECKING:
     from reconpatch.method.memory_bank import MemoryBank
@@ -218,7 +218,7 @@ def stage_facts(
         code=code,
         commit=commit,
         changed=changed,
-        packages=dict(sorted({**_versions(loaded), "reconpatch": __version__}.items())),
+        packages=dict(sorted({**_versions(loaded), "reconpatch": VERSION}.items())),
         python=platform.python_version(),
         platform=platform.platform(),
         processor=processor(),
