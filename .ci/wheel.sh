@@ -36,7 +36,7 @@ if reconpatch plan 2>message; then
 fi
 grep --quiet "reconpatch\[workflow\]" message
 
-install "$wheel[workflow]"
+install "${wheel}[workflow]"
 reconpatch init study
 cd study
 reconpatch plan smoke --configfile config.yaml
