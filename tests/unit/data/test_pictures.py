@@ -159,7 +159,7 @@ def test_masks_are_refused_that_contradict_their_image() -> None:
     assert not mask_problems(marked, "m.png", "i.png", fits, 1) and not mask_problems(empty, "m.png", "i.png", fits, 0)
     assert not mask_problems(marked, "m.png", "i.png", None, 1)  # the image could not be read
     for facts, size, label, words in (
-        (marked, other, 1, "50x40 px, i.png is 40x50"),
+        (marked, other, 1, "50x40 px, its image 40x50"),
         (empty, fits, 1, "empty"),
         (marked, fits, 0, "marks 81 px of a normal image"),
     ):
