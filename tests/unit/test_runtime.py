@@ -230,4 +230,5 @@ def test_resident_memory_follows_what_is_held_and_the_peak_does_not() -> None:
     """In a process of its own, which has freed nothing before that it could use again."""
     said = subprocess.run([sys.executable, "-c", HOLDS], capture_output=True, text=True, check=True).stdout
     before, held, after, peak = map(int, said.split())
-    assert held > before + 180_000_000 and after < before + 100_000_000 and peak >= held
+    assert held > before + 180_000_000
+    assert after < before + 100_000_000 and peak > before + 180_000_000
