@@ -152,8 +152,8 @@ def add_fit(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     presets.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help="fast: PatchCore with the embedded network, seconds; paper: the paper's settings exactly. Options given "
-        "beside it win",
+        help="fast: PatchCore with the embedded network, no training; paper: the paper's settings exactly. Options "
+        "given beside it win",
     )
     presets.add_argument("--fast", dest="preset", action="store_const", const="fast", help="as --preset fast")
     p.add_argument(

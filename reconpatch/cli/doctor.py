@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ def doctor(given: argparse.Namespace) -> None:
     found = {"reconpatch": this_version(), "python": platform.python_version(), "system": platform.platform()}
     found |= {"processor": f"{processor()}, {threads_here()} threads", "memory": f"{machine_mb() / 1000:.1f} GB"}
     found |= {"packages": packages(), "computes": computes()}
-    found |= {f"disk of {name}": disk(folder) for name, folder in (("results", RESULTS), ("TMPDIR", temporary()))}
+    found |= {"disk of results": disk(RESULTS), "disk of TMPDIR": disk(Path(tempfile.gettempdir()))}
     found |= dict(data_sets(given.configfile))
     if given.json:
         print(json.dumps(found, indent=1))
@@ -46,14 +47,8 @@ def this_version() -> str:
 
 def packages() -> str:
     """Versions of the packages that this one requires, extras included, without those that are not installed."""
-    names = sorted({_name(each) for each in requires("reconpatch") or ()}, key=str.lower)
+    names = sorted({re.split(r"[^\w.-]", each)[0] for each in requires("reconpatch") or ()}, key=str.lower)
     return ", ".join(f"{name} {found}" for name in names if (found := _version(name)))
-
-
-def _name(requirement: str) -> str:
-    """Requirement, as metadata holds them -> the name of the package."""
-    end = next((n for n, letter in enumerate(requirement) if not (letter.isalnum() or letter in "-_.")), None)
-    return requirement[:end]
 
 
 def _version(package: str) -> str | None:
@@ -69,11 +64,6 @@ def computes() -> str:
         return devices_used("auto")
     except Exception as error:  # whatever libraries of GPUs raise
         return f"{type(error).__name__}: {error}"
-
-
-def temporary() -> Path:
-    """Folder of temporary files."""
-    return Path(tempfile.gettempdir())
 
 
 def disk(folder: Path) -> str:

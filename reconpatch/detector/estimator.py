@@ -193,7 +193,7 @@ class ReConPatch(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def preset(cls, name: str, **options: Any) -> "ReConPatch":
         """Name of a preset, parameters that replace its own -> ReConPatch, not fitted.
 
-        `fast` is PatchCore with the embedded network: seconds instead of minutes. `paper` has the paper's settings.
+        `fast` is PatchCore with the embedded network: no training and no download. `paper` has the paper's settings.
         """
         return cls(**with_preset(name, options))
 

@@ -207,7 +207,7 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
     if low == high == 1:
         yield (
             "the scores part all normal images from all anomalous ones, and so they do in every resample: the interval "
-            "of the image AUROC does not say how sure that is; those of the shares below do"
+            "of the image AUROC does not say how sure that is"
         )
 
 
