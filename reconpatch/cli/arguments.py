@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import shtab
 import yaml
 
 from reconpatch.cli import doctor, evaluation, photographs, replication, study
@@ -136,7 +137,21 @@ def make_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (add_init, add_plan, add_check, add_download, add_compare, add_verify, add_doctor, add_schemas):
         add(commands)
+    _add_completion(parser, commands)
     return parser
+
+
+def _add_completion(parser: argparse.ArgumentParser, commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """What shells complete: commands, options, choices, and files where an argument is a path."""
+    shtab.add_argument_to(
+        parser,
+        ["--print-completion"],
+        help="print the script with which a shell completes commands, options and files",
+    )
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 # Your own photographs
@@ -442,6 +457,7 @@ def add_plan(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch plan`."""
     p = _command(commands, "plan", "print what would run, and the memory, disk and time it is predicted to need")
     p.set_defaults(call=replication.show_plan)
+    _add_json(p)
     _add_experiments(p)
 
 
@@ -449,6 +465,7 @@ def add_check(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch check`."""
     p = _command(commands, "check", "check data sets, weights and networks before anything runs")
     p.set_defaults(call=replication.check_inputs)
+    _add_json(p)
     _add_experiments(p)
 
 
@@ -466,12 +483,14 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     p = _command(commands, "compare", "say why two records differ; exit status 1 if their metrics differ")
     p.set_defaults(call=replication.compare_records)
     p.add_argument("records", type=Path, nargs=2, metavar="RECORD", help="record.json, or its folder")
+    _add_json(p)
 
 
 def add_verify(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch verify`."""
     p = _command(commands, "verify", "check that results follow from the saved files; exit status 1 if one does not")
     p.set_defaults(call=replication.verify_results)
+    _add_json(p)
     _add_overlays(p)
     p.add_argument(
         "results",

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from reconpatch.cli.replication import RESULTS, devices_used
+from reconpatch.cli.checked import devices_used
+from reconpatch.cli.replication import RESULTS
 from reconpatch.data.layouts import categories
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError

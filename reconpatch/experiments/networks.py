@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.costs import Network
+from reconpatch.experiments.place import SUITE
 from reconpatch.files import write_text
 
+CACHE = Path(".snakemake/reconpatch/backbones.json")
+SHIPPED = SUITE / "workflow/backbones.json"
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -84,6 +87,11 @@ class Networks:
 def _joined(one: Answer, other: Answer) -> Answer:
     """Two answers about one network -> the second, with the sizes of both."""
     return other.model_copy(update={"grids": one.grids | other.grids})
+
+
+def known_networks() -> Networks:
+    """Networks with the answers that come with the suite and those that were asked for in the present folder."""
+    return Networks(CACHE, SHIPPED)
 
 
 def _answers(file: Path) -> dict[str, Answer]:

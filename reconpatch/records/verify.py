@@ -18,7 +18,7 @@ import importlib.metadata
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from reconpatch.records.record import (
 TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numbers above 1, relative
 SHOWN = 5  # findings of a record that are spelt out
 OTHERS = "made by other code, packages or settings than today's"
+LEFT_OVER = "left over, belongs to no result"
 BESIDE_CELLS = tuple(STAGES["table"].files[key].rpartition("}")[2] for key in ("summary", "defects"))
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # of runs and stages
 Arrays = dict[str, NDArray[Any]]
@@ -397,20 +398,44 @@ class _RecordCheck:
             (self.findings.rounding if rounding else self.findings.differs).append(text)
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one file of results."""
+
+    kind: str  # record, table or file; a file belongs to neither
+    name: str  # its path in the results
+    status: str  # of Findings, or LEFT_OVER
+    findings: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()  # what has changed since it was made, which is no fault
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether it differs or cannot be checked."""
+        return self.status in ("DIFFERS", "cannot be checked")
+
+    def __str__(self) -> str:
+        detail = f": {'; '.join(listed(self.findings, SHOWN))}" if self.findings else ""
+        old = f" | {OTHERS}: {'; '.join(self.drift)}" if self.drift else ""
+        return f"{self.name}: {self.status}{detail}{old}"
+
+
+def _verdict(kind: str, name: str, findings: Findings, drift: Sequence[str] = ()) -> Verdict:
+    texts = dict.fromkeys([*findings.differs, *findings.missing, *findings.rounding])
+    return Verdict(kind, name, findings.status, tuple(texts), tuple(drift))
+
+
 def verify(
     target: Path,
-    report: Callable[[str], None],
     *,
     codes: Mapping[str, str] | None = None,
     planned: Collection[str] | None = None,
     check_table: Callable[[Path, Results, Findings], None] | None = None,
-) -> list[str]:
-    """Folder of results, any folder or record below it -> problems: a line for each that differs or cannot be checked.
+) -> Iterator[Verdict]:
+    """Folder of results, any folder or record below it -> a verdict on each record, table and file left over.
 
-    Every line, good or bad, and at the end the counts, goes to `report`. `codes` are today's `stage_codes`, `planned`
-    the folders of today's runs, as `runs/<data set>/<category>/<run>`. With them, `report` names what has changed.
-    `check_table` notes what is wrong with a CSV file; without it, tables are not looked at. Raises ReconpatchError when
-    there is nothing to verify.
+    `codes` are today's `stage_codes`, `planned` the folders of today's runs, as `runs/<data set>/<category>/<run>`.
+    With them, a verdict names what has changed. `check_table` notes what is wrong with a CSV file; without it, tables
+    are not looked at. Raises ReconpatchError when there is nothing to verify.
     """
     target = target.resolve()
     records, tables, leftovers = _find(target)
@@ -418,34 +443,18 @@ def verify(
     if not records and not tables:
         raise ReconpatchError("no record or table of results in it", where=target, fix="give a folder of results")
     digests: dict[Path, str] = {}
-    problems: list[str] = []
-    counts = {"record": Counter[str](), "table": Counter[str]()}
-    old = 0
-
-    def tell(kind: str, name: str, findings: Findings, drift: Sequence[str] = ()) -> None:
-        texts = list(dict.fromkeys([*findings.differs, *findings.missing, *findings.rounding]))
-        detail = f": {'; '.join(listed(texts, SHOWN))}" if texts else ""
-        line = f"{name}: {findings.status}{detail}{f' | {OTHERS}: ' + '; '.join(drift) if drift else ''}"
-        counts[kind][findings.status] += 1
-        if findings.differs or findings.missing:
-            problems.append(line)
-        report(line)
-
     for path in records:
         results = Results(path.parents[4], digests)
         findings, record = check_record(path, results)
         drift = [] if record is None else drift_of(record, codes, planned, results.name(path.parent))
-        old += bool(drift)
-        tell("record", results.name(path), findings, drift)
+        yield _verdict("record", results.name(path), findings, drift)
     if check_table is not None:
         for path in tables:
             results, findings = Results(path.parents[1], digests), Findings()
             findings.attempt(partial(check_table, path, results, findings))
-            tell("table", results.name(path), findings)
+            yield _verdict("table", results.name(path), findings)
     for path in leftovers:
-        report(f"{path.relative_to(target)}: left over, belongs to no result")
-    report(_summary(counts, old, len(leftovers)))
-    return problems
+        yield Verdict("file", str(path.relative_to(target)), LEFT_OVER)
 
 
 def is_record(path: Path) -> bool:
@@ -505,10 +514,14 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _summary(counts: Mapping[str, Counter[str]], old: int, leftovers: int) -> str:
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """Verdicts -> how many there are of each kind and status."""
     parts = []
-    for kind, found in counts.items():
+    for kind in ("record", "table"):
+        found = Counter(verdict.status for verdict in verdicts if verdict.kind == kind)
         texts = [f"{found[status]} {status}" for status in ("ok", "rounding", "DIFFERS", "cannot be checked")]
         parts += [f"{found.total()} {kind}{'s' * (found.total() != 1)}: {', '.join(texts)}"] if found else []
+    old = sum(bool(verdict.drift) for verdict in verdicts)
     parts += [f"{old} {OTHERS}"] if old else []
-    return "; ".join(parts + ([f"{leftovers} file{'s' * (leftovers != 1)} left over"] if leftovers else []))
+    files = sum(verdict.status == LEFT_OVER for verdict in verdicts)
+    return "; ".join(parts + ([f"{files} file{'s' * (files != 1)} left over"] if files else []))

@@ -20,13 +20,13 @@ from reconpatch.experiments.checks import (
     stray_weights,
 )
 from reconpatch.experiments.config import read_config, with_defaults
-from reconpatch.experiments.networks import Networks
-from reconpatch.experiments.place import paper_file
+from reconpatch.experiments.networks import known_networks
+from reconpatch.experiments.place import SCRIPTS, paper_file
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
-from reconpatch.records.provenance import code_digest, stage_codes
-from reconpatch.results.report import report_what_is_there, shows_a_failure
+from reconpatch.pipeline.handlers import after_failure, after_success, before_jobs
+from reconpatch.records.provenance import code_digest
 from reconpatch.runtime import machine_mb, visible_devices
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
@@ -34,10 +34,7 @@ ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
 
 try:
     check_writable(Path("results"))
-    KNOWN = Networks(
-        Path(".snakemake/reconpatch/backbones.json"),
-        Path(str(workflow.current_basedir)).parent / "backbones.json",
-    )
+    KNOWN = known_networks()
     # Of a study that uses this as a module, `config` holds only what it changes. Scripts read it, too.
     config.update(with_defaults(config))
     PLAN = make_plan(read_config(config), networks=KNOWN)
@@ -48,7 +45,6 @@ try:
 except ReconpatchError as error:
     raise WorkflowError(str(error)) from None
 
-SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 SAMPLE = next(
     (d.root for d in PLAN.config.datasets.values() if d.layout == "sample"),
     "results/sample",
@@ -250,20 +246,5 @@ def refuse_unknown_targets():
     targets = get_argument_parser().parse_args(sys.argv[1:]).targets
     try:
         check_targets(targets, (rule.name for rule in workflow.rules))
-    except ReconpatchError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def refuse_too_large():
-    """Before the first job: what is still to be run must fit, if it runs here."""
-    if not workflow.local_exec:
-        return
-    jobs = {
-        resources.job_of(job.rule.name, job.wildcards)
-        for job in workflow.dag.needrun_jobs()
-    }
-    needs = {job: NEEDS.jobs[job].memory for job in jobs & NEEDS.jobs.keys()}
-    try:
-        resources.check_fits(needs, MEMORY_MB)
     except ReconpatchError as error:
         raise WorkflowError(str(error)) from None

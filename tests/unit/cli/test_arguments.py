@@ -1,4 +1,6 @@
 import argparse
+import shutil
+import subprocess
 
 import pytest
 
@@ -58,3 +60,33 @@ def test_wrong_usage_ends_with_2(line, capsys) -> None:
         make_parser().parse_args(line.split())
     printed = capsys.readouterr()
     assert done.value.code == 2 and printed.out == "" and "usage: reconpatch" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["eval"], {"evaluate"}),
+        (["fit", "--pre"], {"--preset"}),
+        (["fit", "--preset", ""], {"fast", "paper"}),
+        (["evaluate", "mod"], {"models"}),
+        (["export", "models", "--out", "mod"], {"models"}),
+    ],
+)
+def test_bash_completes_commands_options_values_and_files(typed, offered, tmp_path, capsys) -> None:
+    """As bash does when the tabulator is pressed after the last word."""
+    with pytest.raises(SystemExit) as end:
+        make_parser().parse_args(["--print-completion", "bash"])
+    assert end.value.code == 0
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    (tmp_path / "models").mkdir()
+    words = " ".join(repr(word) for word in ["reconpatch", *typed])
+    script = f"""
+        source completion
+        COMP_WORDS=({words}) COMP_CWORD={len(typed)}
+        function=$(complete -p reconpatch | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        $function reconpatch {typed[-1]!r} {typed[-2] if len(typed) > 1 else "reconpatch"!r} 2>/dev/null
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    bash = str(shutil.which("bash"))
+    done = subprocess.run([bash, "-c", script], cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert set(done.stdout.split()) == offered

@@ -1,10 +1,13 @@
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from running import ROOT
 
-from reconpatch.cli.replication import check
+from reconpatch.cli.checked import check
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
@@ -14,7 +17,7 @@ DEFAULT = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
 
 
 @pytest.mark.parametrize(("resizes", "times"), [((80,), 0), ((48, 100), 2.5)])
-def test_check_remarks_on_images_far_smaller_than_what_a_run_sees(resizes, times, mvtec: Path, capsys) -> None:
+def test_check_remarks_on_images_far_smaller_than_what_a_run_sees(resizes, times, mvtec: Path, tmp_path: Path) -> None:
     """Those of `nut` have 48x40 px."""
     plan = Plan(read_config(DEFAULT | {"datasets": {"mvtec_ad": {"root": str(mvtec), "layout": "mvtec_ad"}}}))
     plan.targets["a"], plan.cells["a"] = [("mvtec_ad", "nut")], []
@@ -22,7 +25,50 @@ def test_check_remarks_on_images_far_smaller_than_what_a_run_sees(resizes, times
         run = Run(backbone="resnet18", resize=resize, crop=48)
         plan.runs[f"{resize}"] = run
         plan.cells["a"].append(TableCell({}, run.method, run.seed, f"{resize}", ()))
-    assert check(plan, Networks()) == []
-    printed = capsys.readouterr().out
-    words = f"remark: images that are enlarged more than 2 times for the network, up to {times} times"
-    assert "nut: 4 training" in printed and (words in printed) == ("enlarged" in printed) == bool(times)
+    told: list[str] = []
+    found = check(plan, Networks(), tmp_path, told.append)
+    words = f"images that are enlarged more than 2 times for the network, up to {times} times"
+    images = found.images["mvtec_ad/nut"]
+    assert not found.problems and images.training == 4
+    assert any(words in remark for remark in images.remarks) == bool(times)
+    assert any("nut: 4 training" in line and (words in line) == bool(times) for line in told)
+
+
+def test_plan_and_check_print_one_json_object(call: Callable[..., tuple[int, str, str]], tmp_path) -> None:
+    status, printed, _ = call("plan", "smoke", "--json")
+    facts = json.loads(printed)
+    (smoke,) = facts["experiments"]
+    assert status == 0 and smoke["on"] == ["sample/brick"] and facts["needs"]["runs"] == len(smoke["runs"]) == 8
+    time = facts["needs"]["time"]
+    assert time["core_seconds"] == pytest.approx(sum(rule["core_seconds"] for rule in time["rules"].values()))
+    text = call("plan", "smoke")[1]
+    assert all(run in text for run in smoke["runs"]) and f"on {time['cores']} cores" in text
+    sound = json.loads(call("check", "smoke", "--json")[1])
+    assert "embedded weights fit" in sound["weights"]["tf_efficientnet_lite0, levels (2, 3)"]
+    others = tmp_path / "others.yaml"
+    others.write_text(f"weight_digests: {{tf_efficientnet_lite0: ['{64 * '0'}']}}")
+    status, printed, told = call("check", "smoke", "--json", "--configfile", others)
+    found = json.loads(printed)
+    assert status == 1 and found["problems"] and all(problem in told for problem in found["problems"])
+    assert not found["weights"] and found["computes"] == sound["computes"]
+
+
+def test_compare_and_verify_print_one_json_object(call, real_results: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(real_results)
+    records = sorted(real_results.glob("results/runs/mine/nut/*/record.json"))
+    status, printed, _ = call("compare", records[0], records[0], "--json")
+    assert status == 0 and json.loads(printed) == {
+        "same_metrics": True,
+        "differences": [],
+        "verdict": call("compare", records[0], records[0])[1].strip(),
+    }
+    status, printed, _ = call("compare", *records[:2], "--json")
+    assert status == 1 and json.loads(printed)["differences"]
+    status, printed, told = call("verify", "results/tables", "--json", "--configfile", "overlay.yaml")
+    found = json.loads(printed)
+    assert status == 0 and not told and found["summary"].startswith(f"{len(found['results'])} tables: ")
+    assert {result["status"] for result in found["results"]} == {"ok"}
+    shutil.copytree(real_results / "results/tables", tmp_path / "results/tables")
+    status, printed, told = call("verify", tmp_path / "results", "--json", "--configfile", "overlay.yaml")
+    assert status == 1 and "cannot be checked" in told
+    assert {result["status"] for result in json.loads(printed)["results"]} <= {"DIFFERS", "cannot be checked"}

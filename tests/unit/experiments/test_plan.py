@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
-from reconpatch.cli.replication import check_weights
+from reconpatch.cli.checked import check_weights
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.plan import Plan, load_plan, make_plan, stage_name
@@ -216,16 +216,17 @@ def test_an_ensemble_of_a_run_with_itself_is_refused(planned) -> None:
         planned(ENSEMBLE, stand_ins={name: {"backbone": "small"} for name in ("a", "b")})
 
 
-def test_check_opens_weight_files(content, tmp_path, capsys) -> None:
+def test_check_opens_weight_files(content, tmp_path) -> None:
     """A file that belongs to another network is found before anything runs."""
     save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
     content["baseline"] |= {"backbone": "resnet18", "weights": "file", "levels": [2]}
     content["weight_files"] = {"resnet18": str(tmp_path / "w.safetensors")}
-    assert "weights of resnet18" in check_weights(make_plan(read_config(content)))[0]
+    found, (problem,) = check_weights(make_plan(read_config(content)))
+    assert not found and "weights of resnet18" in problem
     content["baseline"]["backbone"] = "resnet10t"
     content["weight_files"] = {"resnet10t": str(tmp_path / "w.safetensors")}
-    assert check_weights(make_plan(read_config(content))) == []
-    assert "resnet10t, levels (2,): file weights fit; SHA-256 " in capsys.readouterr().out
+    found, problems = check_weights(make_plan(read_config(content)))
+    assert not problems and found["resnet10t, levels (2,)"].startswith("file weights fit; SHA-256 ")
 
 
 def test_names_reach_other_machines_as_they_are(planned) -> None:

@@ -16,7 +16,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import sha256_of
 from reconpatch.method.memory_bank import MemoryBank
 from reconpatch.records.record import USAGE, Record, content_digest, read_record
-from reconpatch.records.verify import OTHERS, Findings, Results, check_record, verify
+from reconpatch.records.verify import OTHERS, Findings, Results, check_record, summary, verify
 
 
 class Folder:
@@ -85,8 +85,9 @@ def restored(shared: Folder) -> Iterator[Folder]:
 
 def lines(target: Path, **more) -> tuple[list[str], list[str]]:
     """(what is reported, problems)."""
-    reported: list[str] = []
-    return reported, verify(target, reported.append, **more) or reported[:0]
+    verdicts = list(verify(target, **more))
+    reported = [*map(str, verdicts), summary(verdicts)]
+    return reported, [str(verdict) for verdict in verdicts if verdict.is_problem]
 
 
 def test_untouched_results_are_ok_from_any_folder(real_results: Path) -> None:
@@ -99,7 +100,7 @@ def test_untouched_results_are_ok_from_any_folder(real_results: Path) -> None:
         texts = f"{count} ok, 0 rounding, 0 DIFFERS, 0 cannot be checked"
         assert reported[-1] == f"{count} record{'s' * (count > 1)}: {texts}"
     with pytest.raises(ReconpatchError, match="no record"):
-        verify(root / "masks", print)
+        list(verify(root / "masks"))
 
 
 def set_(*path: str | int, to: object) -> Callable[[dict], object]:

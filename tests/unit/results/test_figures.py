@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from reconpatch.cli.replication import undrawable
+from reconpatch.cli.checked import undrawable
 from reconpatch.errors import ReconpatchError
 from reconpatch.records.record import Record
 from reconpatch.results.figures.common import ANOMALOUS, COLOURS, panel_titles, save

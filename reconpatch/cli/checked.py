@@ -1,0 +1,174 @@
+"""What `reconpatch check` finds of data sets, weights and networks before anything runs."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconpatch.data.images import view
+from reconpatch.data.index import index
+from reconpatch.data.layouts import Item
+from reconpatch.data.manifest import frame_shape
+from reconpatch.data.published import data_flags
+from reconpatch.data.remarks import enlarged_remarks
+from reconpatch.errors import ReconpatchError, quote
+from reconpatch.experiments.checks import check_backbones, embedding_remarks, stray_weights
+from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.outputs import reasons
+from reconpatch.experiments.plan import Plan, Target
+
+
+@dataclass(frozen=True)
+class Images:
+    """What was found of the images of one category."""
+
+    training: int
+    normal: int  # test images
+    anomalous: int
+    masks: int
+    defects: dict[str, int]  # type of defect -> images
+    remarks: list[str]
+
+    def __str__(self) -> str:
+        counts = f"{self.training} training, {self.normal} normal and {self.anomalous} anomalous test images"
+        kinds = ", ".join(f"{quote(kind)} {count}" for kind, count in self.defects.items()) or "none"
+        remarks = "".join(f"\n  remark: {remark}" for remark in self.remarks)
+        return f"{counts}, {self.masks} masks; defects: {kinds}; all readable{remarks}"
+
+
+@dataclass
+class Checked:
+    """What was found."""
+
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # what data lack -> experiments left out or in part
+    weights: dict[str, str] = field(default_factory=dict)  # network, levels -> what was found
+    images: dict[str, Images] = field(default_factory=dict)  # data set/category ->
+    computes: str = ""
+
+
+def check(plan: Plan, networks: Networks, results: Path, tell: Callable[[str], object]) -> Checked:
+    """Plan, networks known, folder of results -> what was found; a line on each, when it is found, goes to `tell`."""
+    found = Checked()
+    try:
+        known = check_backbones(plan, networks)
+    except ReconpatchError as error:
+        found.problems.append(str(error))
+    else:
+        for remark in embedding_remarks(plan, known):
+            found.remarks.append(remark)
+            tell(f"remark: {remark}")
+        found.weights, problems = check_weights(plan)
+        for name, what in found.weights.items():
+            tell(f"{name}: {what}")
+        found.problems += problems + stray_weights(plan, results)
+    lacking = reasons(plan.weightless)
+    found.problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
+    for why, names in reasons(plan.absent).items():
+        if why not in lacking:
+            found.left_out[why] = names
+            tell(f"left out: {why} ({', '.join(names)})")
+    for target in sorted({target for targets in plan.targets.values() for target in targets}):
+        if plan.dataset(target[0]).layout == "sample":
+            continue  # drawn by the workflow itself
+        try:
+            found.images["/".join(target)] = images = check_images(plan, target)
+            tell(f"{'/'.join(target)}: {images}")
+        except ReconpatchError as error:
+            found.problems.append(str(error))
+    found.computes = devices_used(plan.config.device)
+    tell(f"here {found.computes}")
+    return found
+
+
+def check_images(plan: Plan, target: Target) -> Images:
+    """Plan, one of its categories -> what its images are, all of which are read.
+
+    Raises ReconpatchError for what cannot be read or does not fit.
+    """
+    dataset, category = target
+    layout = plan.dataset(dataset).layout
+    items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
+    test = [item.label for item in items if item.split == "test"]
+    return Images(
+        training=len(items) - len(test),
+        normal=test.count(0),
+        anomalous=sum(test),
+        masks=sum(item.mask is not None for item in items),
+        defects=dict(Counter(item.defect for item in items if item.label)),
+        remarks=[
+            *map(str, data_flags(layout, category, items)),
+            *small_images(plan, target, items),
+            *undrawable({item.defect for item in items}),
+        ],
+    )
+
+
+def small_images(plan: Plan, target: Target, items: Sequence[Item]) -> list[str]:
+    """Plan, a category and its images -> a remark on those that the run which enlarges them most enlarges far.
+
+    Raises ReconpatchError for a run that cannot see all of them in one shape.
+    """
+    members = {name for experiment, on in plan.targets.items() if target in on for name in plan.members(experiment)}
+    ways = {(run.crop, run.resize, run.aspect) for name, run in plan.runs.items() if name in members}
+    for crop, _, aspect in ways:
+        frame_shape(items, {"crop": crop, "aspect": aspect})
+    factors = [
+        max((view(i.width, i.height, size=c, resize=r, aspect=a).enlargement() for c, r, a in ways), default=0.0)
+        for i in items
+    ]
+    return list(enlarged_remarks([i.path for i in items], factors))
+
+
+def undrawable(names: Iterable[str]) -> list[str]:
+    """Names of defects -> a remark on each that figures show in another form, as no font has all its characters."""
+    foreign = sorted(name for name in names if not name.isascii())
+    if not foreign:
+        return []
+    from reconpatch.results.figures.fonts import drawable  # imports matplotlib
+
+    shown = {name: " ".join(drawable(name).split("\n")) for name in foreign}
+    return [
+        f"figures show {quote(name)} as {text}, because no installed font has its characters; install one that has, "
+        "for example from the Noto family"
+        for name, text in shown.items()
+        if text != name
+    ]
+
+
+def check_weights(plan: Plan) -> tuple[dict[str, str], list[str]]:
+    """Network with its levels -> what was found of its weights; and what is wrong with those that are at hand.
+
+    Pretrained ones are downloaded when first used.
+    """
+    from reconpatch.method.backbones import load_backbone
+
+    found, problems = {}, []
+    used = {(run.backbone, run.weights, run.levels): run for run in plan.runs.values()}
+    for (name, weights, levels), run in sorted(used.items(), key=lambda item: item[0]):
+        if weights == "pretrained":
+            found[name] = "pretrained weights, downloaded by the first run that needs them"
+            continue
+        pinned = plan.config.weight_digests.get(name, ())
+        try:
+            loaded = load_backbone(name, levels, weights, plan.weight_file(run), seed=run.seed, pinned=pinned)
+        except ReconpatchError as error:
+            problems.append(str(error))
+            continue
+        matches = f"{weights} weights fit; SHA-256 {loaded.weights['sha256']}{', as pinned' if pinned else ''}"
+        found[f"{name}, levels {levels}"] = matches
+    return found, problems
+
+
+def devices_used(device: str) -> str:
+    """auto, cpu or cuda -> what computes here, as a sentence without its place."""
+    import torch
+
+    from reconpatch.method.search import choose_engine
+
+    network = torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else "the CPU"
+    if device == "cuda" and network == "the CPU":
+        return "is no GPU, which device: cuda asks for; jobs must run elsewhere"
+    return f"network and training run on {network}, and the memory bank is searched by {choose_engine(device)}"
