@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from products import write_products
-from running import snakemake
+from running import snakemake, tiny
 
 from reconpatch.experiments.config import load_config
 from reconpatch.experiments.plan import load_plan
@@ -67,6 +67,28 @@ def test_what_cannot_be_a_study_is_refused(tmp_path) -> None:
 def test_a_study_without_data_has_the_sample(tmp_path) -> None:
     init(tmp_path)
     assert "report_smoke" in snakemake(tmp_path / "study", "--dry-run", "smoke")
+
+
+def test_a_study_says_before_and_after_its_jobs_what_the_clone_does(tmp_path, mvtec) -> None:
+    """Snakemake leaves out the handlers of a module: those of the study stand for them."""
+    init(tmp_path)
+    study = tmp_path / "study"
+    axes = {"backbone": ["resnet10t"], "weights": ["file"], "method": ["patchcore"]}
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    config = {"weight_files": {"resnet10t": str(broken)}}
+    large = snakemake(
+        study, "--cores", "2", *tiny(study, "mvtec_ad", mvtec, axes, config | {"memory_gb": 0.05}), ok=False
+    )
+    assert "memory_gb" in large and not (study / "results/index").exists()
+    arguments = tiny(study, "mvtec_ad", mvtec, axes, config)
+    failed = snakemake(study, "--cores", "2", *arguments, "tiny", ok=False)
+    assert "results/report.html shows what is there. Missing:" in failed and "\n    tiny: all 1\n" in failed
+    assert "Planned results are missing" in (study / "results/report.html").read_text()
+    done = snakemake(
+        study, "--cores", "2", "--forcerun", "index_category", *arguments, "results/index/mine/nut.json"
+    )
+    assert "Tables: results/tables/" in done
 
 
 def test_the_doctor_names_versions_and_what_is_at_hand(tmp_path, data) -> None:
