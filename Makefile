@@ -25,8 +25,9 @@ test: .venv/ready ## all tests but the next
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
 	$(PYTEST) tests/reliability
 
+# VERSIONS=oldest or newest: with these dependencies, not those of the lock. WITH=python3.13: with this Python.
 wheel: .venv/ready ## dist/: wheel and sdist, tried in a fresh environment: minutes, 7 GB of disk meanwhile
-	.ci/wheel.sh
+	VERSIONS=$(VERSIONS) WITH=$(WITH) .ci/wheel.sh
 
 cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
 	$(BIN)/python tests/cluster/smoke_on_slurm.py

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Wheel and sdist in dist/, the same bytes when built again. Then, in a fresh environment and away from this clone: the
 # detector alone on the sample, and with the extra [workflow] the smoke run of a study that `reconpatch init` writes.
+# VERSIONS says with which versions of the dependencies: those of the lock, or the oldest or newest of pyproject.toml's
+# ranges; WITH with which Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv="$PWD/.venv/bin/uv" dist="$PWD/dist"
@@ -14,13 +16,22 @@ for file in "$dist"/*.whl "$dist"/*.tar.gz; do
     cmp "$file" "$scratch/again/$(basename "$file")"
 done
 
-# The versions of the lock, without its hashes: what is tested here is the package, not the newest dependencies.
-sed '/^ *--hash/d; s/ \\$//' requirements.lock >"$scratch/versions.txt"
+versions="$scratch/versions.txt"
+with="${WITH:-$PWD/.venv/bin/python}"
+case "${VERSIONS:=locked}" in
+    locked) sed '/^ *--hash/d; s/ \\$//' requirements.lock >"$versions" ;; # hashes would be asked of the wheel, too
+    oldest)
+        "$uv" pip compile --quiet --resolution lowest-direct --python "$with" --no-emit-package reconpatch \
+            --extra workflow pyproject.toml --output-file "$versions"
+        ;;
+    newest) : >"$versions" ;;
+    *) echo "VERSIONS=$VERSIONS: give locked, oldest or newest" && exit 1 ;;
+esac
 wheel="$(echo "$dist"/*.whl)"
 unset PYTHONPATH VIRTUAL_ENV
-"$uv" venv --quiet --python "$PWD/.venv/bin/python" "$scratch/env"
+"$uv" venv --quiet --python "$with" "$scratch/env"
 install() {
-    "$uv" pip install --quiet --python "$scratch/env/bin/python" --constraint "$scratch/versions.txt" "$1"
+    "$uv" pip install --quiet --python "$scratch/env/bin/python" --constraint "$versions" "$1"
 }
 cd "$scratch"
 PATH="$scratch/env/bin:$PATH"

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import sys
+from importlib.util import find_spec
 from typing import TextIO
 
 from reconpatch.cli.arguments import make_parser
@@ -49,7 +50,7 @@ def run() -> int:
         return 1
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("", "reconpatch"):
+        if package in ("", "reconpatch") or find_spec(package) is not None:  # it is there and lacks a part
             raise
         print(f"error: {package} is not installed; pip install 'reconpatch[workflow]'", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from running import ROOT
 
+from reconpatch.cli import replication
 from reconpatch.cli.checked import check
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.networks import Networks
@@ -72,3 +73,18 @@ def test_compare_and_verify_print_one_json_object(call, real_results: Path, tmp_
     status, printed, told = call("verify", tmp_path / "results", "--json", "--configfile", "overlay.yaml")
     assert status == 1 and "cannot be checked" in told
     assert {result["status"] for result in json.loads(printed)["results"]} <= {"DIFFERS", "cannot be checked"}
+
+
+def test_a_missing_package_is_named_and_a_package_without_a_part_is_not(call, monkeypatch) -> None:
+    def lacks(name: str) -> Callable[[object], None]:
+        def show_plan(_: object) -> None:
+            raise ModuleNotFoundError(name=name)
+
+        return show_plan
+
+    monkeypatch.setattr(replication, "show_plan", lacks("no_such_package.part"))
+    status, _, told = call("plan")
+    assert status == 1 and told == "error: no_such_package is not installed; pip install 'reconpatch[workflow]'\n"
+    monkeypatch.setattr(replication, "show_plan", lacks("timm.no_such_part"))
+    with pytest.raises(ModuleNotFoundError):
+        call("plan")
