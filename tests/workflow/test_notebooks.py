@@ -16,7 +16,7 @@ from running import ROOT
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 LARGEST = 500_000  # bytes
 NUMBER = re.compile(r"(?<![\w.=+/-])([-+]?\d+(?:\.\d+)?%?)(?![\w=/])")  # no part of a word, a share or a name
-CLOSE = 0.05  # share of the largest fraction in the same output by which fractions may differ
+CLOSE = 0.1  # share of the largest fraction in the same output by which fractions may differ
 POINTS = 15  # by which percentages may differ, which are of 20 images and more
 
 
