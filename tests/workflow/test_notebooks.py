@@ -1,7 +1,8 @@
 """The notebooks of the documents, executed as a reader does it: in an empty folder, with the installed package.
 
 What they print must be what is committed. Fractions and percentages may differ a little: another processor rounds
-differently, and then the coreset can pick other patches. Pictures are not compared.
+differently, and then the coreset can pick other patches. Pictures are not compared. `python .ci/notebooks.py` writes
+what is to be committed.
 """
 
 import json
