@@ -69,6 +69,12 @@ RUN = {
     "--weights embedded --size 160 --aspect stretch": "saved in demo/patchcore",
     "reconpatch evaluate demo/patchcore demo/model demo/brick/test --masks demo/brick/ground_truth": "McNemar",
     "reconpatch export demo/model --out demo/model.onnx": "saved in demo/model.onnx",
+    "reconpatch doctor": "computes",
+    "reconpatch sample first": "first/brick: train/good",
+    "reconpatch fit first/brick/train/good --out first/model --fast --size 160 --aspect stretch": "saved in first",
+    "reconpatch predict first/model first/brick/test --out first/found": "first/found/scores.csv",
+    "reconpatch evaluate first/model first/brick/test --masks first/brick/ground_truth": "AUPRO",
+    "reconpatch init study": "study: config.yaml says where data are",
 }
 # Snakemake commands that take long: they are planned, to the last job's settings, but not run.
 PLANNED = {
@@ -89,6 +95,8 @@ PLANNED = {
         f"snakemake --cores 8 --configfile data.yaml -- table_{name}"
         for name in ("official", "selection", "dimension", "mvtec", "sensitivity")
     ),
+    "snakemake --cores 2 smoke",
+    "snakemake --cores 2 --configfile one.yaml -- table_selection",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
     "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
     "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- widths official_states",
@@ -104,6 +112,11 @@ ELSEWHERE = {
     "python benchmarks/scaling.py --measured FOLDER --measured FOLDER smoke": "compares finished runs of others",
     "snakemake ... results/runs/<data set>/<category>/<run>/false_alarms.csv": "carried out with its stage",
     "snakemake <name>": "any experiment's name: see the others",
+    "snakemake -n": "other tests call it",
+    "make install": "make smoke does so first",
+    'pip install "$(echo dist/*.whl)[workflow]"': "make wheel does so",
+    "cd study": "here each command is called by itself",
+    "reconpatch verify --configfile config.yaml": "docs/notebooks/table2.ipynb verifies a study, as make wheel does",
 }
 STATUS = {"reconpatch compare RECORD RECORD": 1}  # exit statuses other than 0
 INSTEAD = {  # what is put in the place of names that stand for a user's own, and of what takes long
