@@ -114,6 +114,9 @@ ELSEWHERE = {
     "snakemake <name>": "any experiment's name: see the others",
     "snakemake -n": "other tests call it",
     "make install": "make smoke does so first",
+    "mkdir -p ~/.local/share/bash-completion/completions": "changes the home of whoever runs the tests",
+    "reconpatch --print-completion bash > ~/.local/share/bash-completion/completions/reconpatch": "test_arguments.py "
+    "asks bash for completions",
     'pip install "$(echo dist/*.whl)[workflow]"': "make wheel does so",
     "cd study": "here each command is called by itself",
     "reconpatch verify --configfile config.yaml": "docs/notebooks/table2.ipynb verifies a study, as make wheel does",
