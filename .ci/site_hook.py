@@ -26,6 +26,7 @@ BESIDE_DOCS = ["README.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.
 BESIDE_DOCS += ["benchmarks/RESULTS.md", "benchmarks/NOTES.md"]
 CODE_OR_LINK = re.compile(r"```.*?```|`[^`\n]+`|(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)[^)\s]*\)", re.DOTALL)
 EQUATION = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
 
 class NotebookPage(File):
@@ -96,9 +97,14 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Equations that arithmatex marked -> MathML, which browsers show without a script."""
-    return EQUATION.sub(mathml, content)
+    """Equations that arithmatex marked -> MathML, which browsers show without a script. Tables can be scrolled by keys."""
+    return TABLE.sub(r'<div class="wide" tabindex="0">\g<0></div>', EQUATION.sub(mathml, content))
 
 
 def mathml(match: re.Match[str]) -> str:
     return convert(html.unescape(match["tex"]).strip(), display="block" if match["tag"] == "div" else "inline")
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search has no name that a screen reader could say."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')

@@ -149,10 +149,11 @@ def test_a_page_opens_from_the_disk_and_fits_a_telephone(name: str, site: Path, 
 @pytest.mark.parametrize("name", LOOKED_AT)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(name: str, scheme: str, site: Path, browser: Browser) -> None:
-    with quiet_page(browser, site / name) as page:
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-        page.reload()
-        found = Axe().run(page).response["violations"]
+    page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+    page.goto((site / name).as_uri())
+    page.locator(f"body[data-md-color-scheme={'slate' if scheme == 'dark' else 'default'}]").wait_for()
+    found = Axe().run(page).response["violations"]
+    page.close()
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     assert not [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in serious]
 
