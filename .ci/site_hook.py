@@ -97,7 +97,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Equations that arithmatex marked -> MathML, which browsers show without a script. Tables can be scrolled by keys."""
+    """Equations -> MathML, which browsers show without a script. Tables can be scrolled by keys."""
     return TABLE.sub(r'<div class="wide" tabindex="0">\g<0></div>', EQUATION.sub(mathml, content))
 
 
