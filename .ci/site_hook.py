@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
@@ -55,6 +56,7 @@ def add_notebook(path: str, site: Files, config: MkDocsConfig) -> None:
     name = Path(path).stem
     resources = {"unique_key": name, "output_files_dir": f"{name}_files"}
     markdown, resources = MarkdownExporter().from_filename(str(ROOT / path), resources)
+    markdown = markdown.replace('<table border="1" class="dataframe">', "<table>")  # as the theme has tables
     markdown = markdown.replace(f"![png]({name}_files", f"![output of the code above]({name}_files")
     site.append(NotebookPage.generated(config, path, content=markdown))
     for picture, content in resources["outputs"].items():
@@ -97,12 +99,25 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Equations -> MathML, which browsers show without a script. Tables can be scrolled by keys."""
-    return TABLE.sub(r'<div class="wide" tabindex="0">\g<0></div>', EQUATION.sub(mathml, content))
+    """Equations -> MathML, which browsers show without a script. Tables can be scrolled by keys. The search finds no
+    source code.
+    """
+    content = TABLE.sub(r'<div class="wide" tabindex="0">\g<0></div>', EQUATION.sub(mathml, content))
+    return content.replace(
+        '<details class="mkdocstrings-source"', '<details data-search-exclude class="mkdocstrings-source"'
+    )
 
 
 def mathml(match: re.Match[str]) -> str:
-    return convert(html.unescape(match["tex"]).strip(), display="block" if match["tag"] == "div" else "inline")
+    """An equation of arithmatex -> MathML; PluginError for what latex2mathml cannot read."""
+    tex = html.unescape(match["tex"]).strip().replace("{aligned}", "{align*}")  # which latex2mathml knows
+    try:
+        made = convert(tex, display="block" if match["tag"] == "div" else "inline")
+    except Exception as error:  # of many classes
+        raise PluginError(f"no MathML for {tex}: {error!r}") from error
+    if unknown := re.search(r"<mi>(&|\\\w+)</mi>", made):
+        raise PluginError(f"no MathML for {tex}: {unknown[1]} is not known")
+    return made.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')  # both bars of a norm alike
 
 
 def on_post_page(output: str, **_: Any) -> str:

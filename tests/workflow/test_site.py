@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -31,6 +32,7 @@ LOADED = {
     "object",
     "embed",
 }  # by a page, unasked
+NEVER_CLOSED = {"br", "hr", "img", "input", "link", "meta", "source", "wbr"}
 LOOKED_AT = ["index.html", "docs/findings.html", "docs/method.html", "api/reconpatch.html"]
 
 
@@ -57,6 +59,7 @@ class Contents(HTMLParser):
 
     text: str = field(repr=False)
     references: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    still_open: Counter[str] = field(default_factory=Counter, repr=False)  # elements by name, how many
     anchors: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class Contents(HTMLParser):
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.still_open[tag] += tag not in NEVER_CLOSED
         for name, value in attrs:
             if name in ("href", "src", "data") and value:
                 self.references.append((tag, value))
@@ -71,6 +75,9 @@ class Contents(HTMLParser):
                 self.references += [(tag, each.split()[0]) for each in value.split(",")]
             elif (name == "id" or (tag == "a" and name == "name")) and value:
                 self.anchors.add(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.still_open[tag] -= tag not in NEVER_CLOSED
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +103,12 @@ def test_every_internal_link_image_and_anchor_resolves(site: Path, pages: dict[P
     assert not broken
 
 
+def test_no_word_in_angle_brackets_vanishes(pages: dict[Path, Contents]) -> None:
+    """As an element that nothing closes."""
+    open_ones = {page.name: +contents.still_open for page, contents in pages.items() if +contents.still_open}
+    assert not open_ones, "put it between backticks"
+
+
 def test_every_document_is_a_page(site: Path) -> None:
     documents = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb"), ROOT / "CONTRIBUTING.md"]
     for document in documents:
@@ -113,7 +126,7 @@ def test_nothing_comes_from_another_host(site: Path, pages: dict[Path, Contents]
 def test_equations_are_mathml(site: Path) -> None:
     source = (ROOT / "docs/method.md").read_text(encoding="utf-8")
     page = (site / "docs/method.html").read_text(encoding="utf-8")
-    displayed = len(re.findall(r"^\$\$", source, re.MULTILINE)) // 2
+    displayed = source.count("$$") // 2
     assert displayed and page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') == displayed
     for file in site.rglob("*.html"):
         assert 'class="arithmatex"' not in file.read_text(encoding="utf-8"), file
