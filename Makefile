@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: help install smoke test reliability wheel cluster lint lock newest clean
+.PHONY: help install smoke test reliability docs screenshots wheel cluster lint lock newest clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -24,6 +24,12 @@ test: .venv/ready ## all tests but the next
 
 reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results: minutes
 	$(PYTEST) tests/reliability
+
+docs: .venv/ready ## site/: the documents as a site that opens offline: half a minute
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+screenshots: smoke ## docs/images/, from the report of the smoke run and from the sample; needs chromium
+	$(BIN)/python .ci/screenshots.py
 
 # VERSIONS=oldest or newest: with these dependencies, not those of the lock. WITH=python3.13: with this Python.
 wheel: .venv/ready ## dist/: wheel and sdist, tried in a fresh environment: minutes, 7 GB of disk meanwhile
@@ -55,7 +61,7 @@ newest: ## the newest versions of all dependencies into the lock
 
 clean: ## remove results, logs and the environment
 	find results -mindepth 1 ! -name README.md -delete
-	rm -rf .venv .snakemake logs
+	rm -rf .venv .snakemake logs site
 
 .PHONY: bench bench-memory
 

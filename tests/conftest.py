@@ -14,7 +14,7 @@ from hypothesis import settings
 from running import PARTS, ROOT
 
 # Files whose tests stay in one process where there are several: what they share is costly.
-TOGETHER = ("test_memory_predicted.py", "test_own_photographs.py")
+TOGETHER = ("test_memory_predicted.py", "test_own_photographs.py", "test_site.py")
 
 settings.register_profile("no timing", deadline=None)  # machines that tests share with other work are slow at times
 settings.load_profile("no timing")

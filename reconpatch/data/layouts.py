@@ -1,6 +1,6 @@
 """Layouts of data sets: which categories a folder holds, and which file is what. No image is opened here.
 
-A category is a folder: <train>/*  <test>/<defect type>/*  <masks>/<defect type>/<mask>, where LAYOUTS names the three
+A category is a folder: `<train>/*  <test>/<defect type>/*  <masks>/<defect type>/<mask>`, where LAYOUTS names the three
 folders and a defect type is "good" (or another name of NORMAL) or any defect. `pair_masks` says which mask belongs to
 which image, here and for photographs of one's own.
 

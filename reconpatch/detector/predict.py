@@ -185,9 +185,9 @@ def prediction(photograph: Photograph, detection: Detection, options: PredictOpt
 
 
 def write_pictures(photograph: Photograph, detection: Detection, options: PredictOptions, out: Path) -> None:
-    """Photograph, its detection -> overlays/<image>.png and masks/<image>.png in `out`, as the options say.
+    """Photograph, its detection -> `overlays/<image>.png` and `masks/<image>.png` in `out`, as the options say.
 
-    <image> keeps its own suffix, because a.png and a.jpg are two images.
+    `<image>` keeps its own suffix, because a.png and a.jpg are two images.
     """
     if options.overlays:
         text = f"score {detection.score:.4g}"

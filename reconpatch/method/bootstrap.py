@@ -176,7 +176,7 @@ def interval(values: NDArray[Any], level: float = 0.95) -> tuple[float, float]:
 
 
 def to_tensors(wins: Wins, prefix: str) -> dict[str, NDArray[Any]]:
-    """Wins -> name to array, for a safetensors file: <prefix>_pairs, <prefix>_positives and <prefix>_negatives."""
+    """Wins -> name to array, for a safetensors file: `<prefix>_pairs`, `<prefix>_positives`, `<prefix>_negatives`."""
     return {f"{prefix}_{field.name}": getattr(wins, field.name) for field in fields(Wins)}
 
 

@@ -458,7 +458,7 @@ def verify(
 
 
 def is_record(path: Path) -> bool:
-    """Whether a path ends as a record's in a folder of results: <kind>/<data set>/<category>/<run>/record.json."""
+    """Whether a path ends as a record's in a folder of results: `<kind>/<data set>/<category>/<run>/record.json`."""
     return len(path.parts) > 5 and path.name == RECORD and path.parents[3].name in RESULT_FOLDERS
 
 

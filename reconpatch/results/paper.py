@@ -1,4 +1,4 @@
-"""The published numbers beside ours: configs/paper/<experiment>.csv, one value of one table of the paper per row.
+"""The published numbers beside ours: `configs/paper/<experiment>.csv`, one value of one table of the paper per row.
 
 Columns: the labels of our table, for example "dim", then category, method, metric, value, caveat. Values are
 in percent, as printed. A caveat says why the number cannot be compared as it stands.

@@ -81,7 +81,7 @@ def positions(
 ) -> Figure:
     """Fig. 3: where patches of the same few positions of all training images lie, one panel per model.
 
-    ((N*P, 2) layout per model, (N*P,) index into `places` of each point, a title per layout, (S, S, 3) training image,
+    ((N P, 2) layout per model, (N P,) index into `places` of each point, a title per layout, (S, S, 3) training image,
     P places (x, y) = (column, row) on the patch grid of (H, W) cells). The first panel is the image, with a box the
     size of a cell at every place. Raises ReconpatchError for more places than colours.
     """
