@@ -21,13 +21,17 @@ from reconpatch.experiments.checks import (
 )
 from reconpatch.experiments.config import read_config, with_defaults
 from reconpatch.experiments.networks import Networks
-from reconpatch.experiments.place import paper_file
+from reconpatch.experiments.place import SUITE, paper_file
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.results.report import report_what_is_there, shows_a_failure
 from reconpatch.runtime import machine_mb, visible_devices
+
+# Beside this file. Where Snakemake fetched it from a repository that is no folder, and the package has the same.
+BASE = Path(str(workflow.current_basedir)).parent
+BASE = BASE if BASE.is_dir() else SUITE / "workflow"
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
@@ -36,7 +40,7 @@ try:
     check_writable(Path("results"))
     KNOWN = Networks(
         Path(".snakemake/reconpatch/backbones.json"),
-        Path(str(workflow.current_basedir)).parent / "backbones.json",
+        BASE / "backbones.json",
     )
     # Of a study that uses this as a module, `config` holds only what it changes. Scripts read it, too.
     config.update(with_defaults(config))
@@ -48,7 +52,7 @@ try:
 except ReconpatchError as error:
     raise WorkflowError(str(error)) from None
 
-SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
+SCRIPTS = BASE / "scripts"
 SAMPLE = next(
     (d.root for d in PLAN.config.datasets.values() if d.layout == "sample"),
     "results/sample",
