@@ -12,7 +12,7 @@ FROM base AS build
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv
 WORKDIR /checkout
 COPY . .
-ARG TORCH_BACKEND=
+ARG TORCH_BACKEND=lock
 RUN --mount=type=cache,target=/root/.cache/uv .ci/install.sh /opt/reconpatch "$TORCH_BACKEND"
 
 FROM base

@@ -1,11 +1,11 @@
 #!/bin/sh
 # For images: a folder with the package and the lock's versions of what it needs, all extras, no development packages.
 # Called by Dockerfile and apptainer.def, in a checkout on Debian with python3-venv.
-#   .ci/install.sh FOLDER [BACKEND]
-# Without BACKEND PyTorch is the lock's. With one of uv's (cpu, cu126, ...) it is the lock's version from PyTorch's own
-# index; then the hashes of its builds are not in the lock and not compared.
+#   .ci/install.sh FOLDER BACKEND
+# BACKEND `lock`: PyTorch as in the lock. One of uv's (cpu, cu126, ...): the same version from PyTorch's own index, whose
+# builds have other hashes than the lock; those of PyTorch are then not compared.
 set -eu
-target="$1" backend="${2:-}"
+target="$1" backend="$2"
 tools="$(mktemp -d)"
 trap 'rm -rf "$tools"' EXIT
 
@@ -17,7 +17,7 @@ uv="$tools/bin/uv"
 "$uv" pip install --quiet --python "$tools/bin/python" --constraint requirements.lock hatchling
 
 cp requirements.lock "$tools/pins.txt"
-if [ -n "$backend" ]; then
+if [ "$backend" != lock ]; then
     export UV_TORCH_BACKEND="$backend"
     sed -i -E '/^torch(vision)?==/,/^    # via/ { /--hash/d; s/ \\$// }' "$tools/pins.txt"
 fi
