@@ -23,7 +23,8 @@ LABEL org.opencontainers.image.title="reconpatch" \
 # Matplotlib, Snakemake and downloaded weights lie below HOME.
 RUN useradd --create-home --uid 1000 reconpatch && mkdir /study && chmod 1777 /home/reconpatch /study
 COPY --from=build /opt/reconpatch /opt/reconpatch
-ENV HOME=/home/reconpatch PATH=/opt/reconpatch/bin:$PATH
+# LOGNAME: Snakemake asks for the name of a user, whom the image need not know
+ENV HOME=/home/reconpatch LOGNAME=reconpatch PATH=/opt/reconpatch/bin:$PATH
 USER 1000
 WORKDIR /study
 CMD ["reconpatch", "--help"]

@@ -13,5 +13,7 @@ inside() {
 }
 inside reconpatch doctor
 inside reconpatch init sample
-inside snakemake --directory sample --snakefile sample/Snakefile --cores 2 smoke
-inside sh -euc "cd sample && reconpatch verify --configfile config.yaml -- && test -s results/report.html"
+inside sh -euc "cd sample
+    snakemake --cores 2 smoke
+    reconpatch verify --configfile config.yaml --
+    test -s results/report.html"
