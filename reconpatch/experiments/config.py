@@ -193,8 +193,8 @@ class Config(Section):
         description="GB (10^9 bytes) that all local jobs together may use; null: what this machine has"
     )
     container: Image | None = Field(
-        description="the image that `snakemake --software-deployment-method apptainer` runs jobs in: a file, or an "
-        "address such as docker://REGISTRY/IMAGE; null: none. Other calls of Snakemake do not read it: "
+        description="the image that jobs run in with Snakemake's option `--software-deployment-method apptainer`, "
+        "without which it is not read: a file, or an address such as docker://REGISTRY/IMAGE; null: none. "
         "docs/containers.md"
     )
     checkpoints: list[ShareOrPositive] = Field(
