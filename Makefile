@@ -4,12 +4,14 @@ BIN := .venv/bin
 # One process for each core, at most four. Each takes about 1 GB. tests/conftest.py says which tests stay together.
 # `make test WORKERS=0`: all in one.
 WORKERS ?= logical
+ENGINE ?= docker
+TORCH_BACKEND ?= lock
 # Imports of torch take twice as long where Python may not keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: help install smoke test reliability docs screenshots wheel cluster lint lock newest clean
+.PHONY: help install smoke test reliability docs screenshots wheel image cluster lint lock newest clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -34,6 +36,9 @@ screenshots: smoke ## docs/images/, from the report of the smoke run and from th
 # VERSIONS=oldest or newest: with these dependencies, not those of the lock. WITH=python3.13: with this Python.
 wheel: .venv/ready ## dist/: wheel and sdist, tried in a fresh environment: minutes, 7 GB of disk meanwhile
 	VERSIONS=$(VERSIONS) WITH=$(WITH) .ci/wheel.sh
+
+image: ## the image of the Dockerfile, and the smoke run in it; TORCH_BACKEND=cpu: without CUDA, ENGINE=podman
+	ENGINE=$(ENGINE) .ci/image.sh $(TORCH_BACKEND)
 
 cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
 	$(BIN)/python tests/cluster/smoke_on_slurm.py

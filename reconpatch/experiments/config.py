@@ -29,6 +29,7 @@ from reconpatch.experiments.value_types import (
     Caption,
     Categories,
     Digests,
+    Image,
     Line,
     Name,
     PathText,
@@ -190,6 +191,11 @@ class Config(Section):
     )
     memory_gb: AboveZero | None = Field(
         description="GB (10^9 bytes) that all local jobs together may use; null: what this machine has"
+    )
+    container: Image | None = Field(
+        description="the image that jobs run in with Snakemake's option `--software-deployment-method apptainer`, "
+        "without which it is not read: a file, or an address such as docker://REGISTRY/IMAGE; null: none. "
+        "docs/containers.md"
     )
     checkpoints: list[ShareOrPositive] = Field(
         description="f is kept after these epochs, numbers or shares of all epochs, and after the last: figure_umap, "

@@ -106,6 +106,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _image(value: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9./][A-Za-z0-9._/:@+-]*", value):  # Snakemake writes it into a shell's command
+        raise ValueError("must be a file or an address of an image, of letters, digits and . _ / : @ + -")
+    return value
+
+
 def _digest(value: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{64}", value):
         raise ValueError("must be the 64 hexadecimal digits of a SHA-256, as a record shows it under weights")
@@ -154,6 +160,7 @@ Backbone = Annotated[str, AfterValidator(_backbone), _noted("timm's name of a ne
 PathText = Annotated[str, AfterValidator(checked_path), _noted("path")]
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line), _noted("line of text")]
 Caption = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_text)]
+Image = Annotated[str, AfterValidator(_image), _noted("image")]
 Digest = Annotated[str, AfterValidator(_digest), _noted("64 hexadecimal digits")]
 Digests = Annotated[
     Annotated[Digest, Tag("(all)")] | Annotated[list[Digest], Field(min_length=1), Tag("(names)")],

@@ -44,20 +44,25 @@ def before_jobs(config: Mapping[str, Any], workflow: Any) -> None:
         raise WorkflowError(str(error)) from None
 
 
-def after_failure(config: Mapping[str, Any]) -> None:
-    """Snakemake's configuration -> tables and report without what is missing, which is named on standard error.
+def after_failure(config: Mapping[str, Any], scripts: Path = SCRIPTS) -> None:
+    """Snakemake's configuration, folder of the stages' scripts -> None; what is missing is named on standard error.
+
+    Tables and report are written without it.
 
     One failed run stops neither the others (keep-going in the profile) nor the tables.
     """
-    lost = report_what_is_there(_plan_of(config)[0], RESULTS, stage_codes(SCRIPTS))
+    lost = report_what_is_there(_plan_of(config)[0], RESULTS, stage_codes(scripts))
     print(f"{RESULTS}/report.html shows what is there. Missing:", file=sys.stderr)
     print("".join(f"    {line}\n" for line in lost[:NAMED]), end="", file=sys.stderr)
 
 
-def after_success(config: Mapping[str, Any]) -> None:
-    """Snakemake's configuration -> where the results are; a report of a call that failed before is made anew."""
+def after_success(config: Mapping[str, Any], scripts: Path = SCRIPTS) -> None:
+    """Snakemake's configuration, folder of the stages' scripts -> None; prints where the results are.
+
+    A report that was written after a failure is made anew.
+    """
     if shows_a_failure(RESULTS):
-        report_what_is_there(_plan_of(config)[0], RESULTS, stage_codes(SCRIPTS))
+        report_what_is_there(_plan_of(config)[0], RESULTS, stage_codes(scripts))
     print(
         f"Tables: {RESULTS}/tables/, figures: {RESULTS}/figures/. The targets `all` and `smoke` make "
         f"{RESULTS}/report.html."

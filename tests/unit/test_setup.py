@@ -31,3 +31,12 @@ def test_lock_holds_every_direct_dependency() -> None:
     wanted += [each for extra in project["project"]["optional-dependencies"].values() for each in extra]
     locked = {m.lower() for m in re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)}
     assert {re.match(r"[A-Za-z0-9._-]+", d).group().lower() for d in wanted} <= locked
+
+
+def test_images_get_all_that_the_package_is_built_from() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"]}
+    needed |= {*project["project"]["license-files"], "pyproject.toml", "requirements.lock", ".ci/install.sh"}
+    assert set(re.findall("^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)) == needed
+    assert set(re.findall(r"^    (\S+) /checkout/\S*$", (ROOT / "apptainer.def").read_text(), re.MULTILINE)) == needed

@@ -68,6 +68,46 @@ def test_every_gpu_job_takes_a_device(checkout: Path, mvtec: Path, driver: str, 
     assert taken["select_coreset"] == [[]]
 
 
+@pytest.fixture
+def apptainer(tmp_path: Path) -> Path:
+    """A folder with a stand-in that notes the image it is given, in `images`, and calls the command without one."""
+    program = tmp_path / "bin" / "apptainer"
+    program.parent.mkdir()
+    program.write_text(
+        """#!/bin/bash
+        [ "$1" = --version ] && echo "apptainer version 1.4.0" && exit
+        while [ "$1" != bash ]; do image="$1"; shift; done
+        echo "$image" >> "$(dirname "$0")/images"
+        exec "$@"
+        """
+    )
+    program.chmod(0o755)
+    return program.parent
+
+
+def test_jobs_run_in_an_image_only_where_snakemake_is_told_to(checkout: Path, mvtec: Path, apptainer: Path) -> None:
+    target = [*tiny(checkout, "mvtec_ad", mvtec, {"method": ["patchcore"]}), "results/index/mine/nut.json"]
+    variables = {"PATH": f"{apptainer}:{Path(sys.executable).parent}:/usr/bin:/bin"}
+    image = str(apptainer / "apptainer")  # a file, whatever is in it
+    snakemake(checkout, "--cores", "1", *target, **variables)
+    with_image = ["--cores", "1", "--config", f"container={image}", *target]
+    assert "Nothing to be done" in snakemake(checkout, *with_image, **variables)
+    assert not (apptainer / "images").exists()
+    snakemake(checkout, "--software-deployment-method", "apptainer", *with_image, **variables)
+    assert (apptainer / "images").read_text().split() == [image]
+
+
+def test_an_image_is_no_command(checkout: Path) -> None:
+    said = snakemake(checkout, "-n", "--config", "container=a.sif; ls", "--", "smoke", ok=False)
+    assert "container = 'a.sif; ls': must be a file or an address of an image" in said
+
+
+def test_the_option_without_an_image_is_refused(checkout: Path) -> None:
+    """Snakemake would run the jobs outside of any image, and not say so."""
+    said = snakemake(checkout, "-n", "--software-deployment-method", "apptainer", "smoke", ok=False)
+    assert "container: null: no image for --software-deployment-method apptainer" in said
+
+
 def kubernetes(checkout: Path, device: str) -> dict[str, dict]:
     """The Kubernetes jobs of the smoke run by rule."""
     command = [sys.executable, str(ROOT / "tests/cluster/kubernetes_jobs.py"), device]

@@ -86,6 +86,8 @@ PLANNED = {
     "--default-storage-provider s3 --default-storage-prefix s3://BUCKET/reconpatch "
     "--kubernetes-persistent-volumes VOLUME:/data -- all",
     "snakemake --cores 8 --configfile data.yaml -- table_coreset",
+    'snakemake --software-deployment-method apptainer --apptainer-args "--nv --bind /data" --cores 8 '
+    "--configfile data.yaml container.yaml -- table_coreset",
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_dimension table_selection",
     "snakemake --cores 8 --configfile configs/real_small.yaml configs/real_long.yaml "
     "-- table_dimension table_selection",
@@ -102,7 +104,17 @@ PLANNED = {
     "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- widths official_states",
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
+STUDY = 'docker run --rm --user "$(id -u):$(id -g)" --volume'
 ELSEWHERE = {
+    "docker build --tag reconpatch .": "`make image` builds it in CI",
+    "docker build --tag reconpatch:cpu --build-arg TORCH_BACKEND=cpu .": "`make image` builds it in CI",
+    "docker run --rm reconpatch reconpatch doctor": "`make image` runs it in CI",
+    f'{STUDY} "$PWD:/study" reconpatch reconpatch init paper --data mvtec_ad=/data/mvtec_ad': "`make image` runs it",
+    f'{STUDY} "$PWD/paper:/study" reconpatch snakemake --cores 2 smoke': "`make image` runs it in CI",
+    'docker run --rm --init --gpus all --user "$(id -u):$(id -g)" --volume "$PWD/paper:/study" --volume /data:/data:ro '
+    "--env HF_HOME=/study/weights reconpatch snakemake --cores 8 table_coreset": "needs Docker, a GPU and data",
+    "apptainer build reconpatch.sif apptainer.def": "needs Apptainer",
+    "apptainer exec --nv --bind /data reconpatch.sif snakemake --cores 8 table_coreset": "needs Apptainer",
     "python benchmarks/gpu/wheels.py": "downloads wheels; its result is in docs/scaling.md",
     "bash benchmarks/gpu/run.sh OUT": "needs a GPU; test_gpu_script.py rehearses it",
     "make smoke": "CI runs it",

@@ -89,6 +89,27 @@ def test_a_study_says_before_and_after_its_jobs_what_the_clone_does(tmp_path, mv
     assert "Tables: results/tables/" in done
 
 
+def test_snakedeploy_starts_from_the_configuration_of_init(tmp_path) -> None:
+    init(tmp_path)
+    ours = Path(__file__).parents[2] / "config/config.yaml"
+    assert ours.read_text() == (tmp_path / "study/config.yaml").read_text()
+
+
+def test_a_workflow_fetched_from_a_repository_plans(tmp_path, checkout) -> None:
+    """As snakedeploy writes it; git is told that the repository's address is a folder."""
+    repository = checkout.rename(tmp_path / "example")
+    for command in ("init", "add .", "-c user.name=A -c user.email=a@b.c commit -m all", "tag v1"):
+        subprocess.run(["git", *command.split()], cwd=repository, check=True, capture_output=True)
+    init(tmp_path)
+    snakefile = tmp_path / "study/Snakefile"
+    fetched = 'github("example/example", path="workflow/Snakefile", tag="v1")'
+    snakefile.write_text(snakefile.read_text().replace('str(SUITE / "workflow/Snakefile")', fetched))
+    assert fetched in snakefile.read_text()
+    address = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{tmp_path}/.insteadOf"}
+    address |= {"GIT_CONFIG_VALUE_0": "https://github.com/example/", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert "report_smoke" in snakemake(tmp_path / "study", "--dry-run", "smoke", **address)
+
+
 def test_the_doctor_names_versions_and_what_is_at_hand(tmp_path, data) -> None:
     overlay = tmp_path / "data.yaml"
     overlay.write_text(f"datasets: {{mvtec_ad: {{root: {data}}}}}")

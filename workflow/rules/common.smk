@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from reconpatch.data.layouts import category_folder
 from reconpatch.data.manifest import listing
@@ -21,13 +22,18 @@ from reconpatch.experiments.checks import (
 )
 from reconpatch.experiments.config import read_config, with_defaults
 from reconpatch.experiments.networks import known_networks
-from reconpatch.experiments.place import SCRIPTS, paper_file
+from reconpatch.experiments.place import SCRIPTS as SUITE_SCRIPTS
+from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
 from reconpatch.pipeline.handlers import after_failure, after_success, before_jobs
 from reconpatch.records.provenance import code_digest
 from reconpatch.runtime import machine_mb, visible_devices
+
+# Beside this file. Where Snakemake fetched it from a repository that is no folder, and the package has the same.
+SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
+SCRIPTS = SCRIPTS if SCRIPTS.is_dir() else SUITE_SCRIPTS
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
@@ -40,6 +46,15 @@ try:
     PLAN = make_plan(read_config(config), networks=KNOWN)
     GPUS = int(gpu_wanted(PLAN.config.device, ELSEWHERE))
     NETWORKS = check_backbones(PLAN, KNOWN)
+    if (
+        PLAN.config.container is None
+        and DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+    ):
+        raise ReconpatchError(
+            "no image for --software-deployment-method apptainer",
+            where="container: null",
+            fix="give one",
+        )
     if strays := stray_weights(PLAN, Path("results")):
         raise ReconpatchError("\n".join(strays))
 except ReconpatchError as error:
