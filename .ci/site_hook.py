@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 BESIDE_DOCS = ["README.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md"]
 BESIDE_DOCS += ["benchmarks/RESULTS.md", "benchmarks/NOTES.md"]
 CODE_OR_LINK = re.compile(r"```.*?```|`[^`\n]+`|(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)[^)\s]*\)", re.DOTALL)
+BADGE = re.compile(r"^\[!\[.*\n", re.MULTILINE)  # of the code host, relative to its page of the README
 EQUATION = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
 TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
@@ -86,7 +87,7 @@ def command_line() -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
-    """Links to files of the repository that are no pages become their names."""
+    """Links to files of the repository that are no pages become their names; badges are left out."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def without_link(match: re.Match[str]) -> str:
@@ -95,7 +96,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
             return match[0]
         return f"`{target}`" if target in match["text"] else f"{match['text']} (`{target}`)"
 
-    return CODE_OR_LINK.sub(without_link, markdown)
+    return CODE_OR_LINK.sub(without_link, BADGE.sub("", markdown))
 
 
 def on_page_content(content: str, **_: Any) -> str:

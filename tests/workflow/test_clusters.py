@@ -104,7 +104,7 @@ def test_an_image_is_no_command(checkout: Path) -> None:
 
 def test_the_option_without_an_image_is_refused(checkout: Path) -> None:
     """Snakemake would run the jobs outside of any image, and not say so."""
-    said = snakemake(checkout, "-n", "--software-deployment-method", "apptainer", "smoke", ok=False)
+    said = snakemake(checkout, "-n", "--software-deployment-method", "apptainer", "--", "smoke", ok=False)
     assert "container: null: no image for --software-deployment-method apptainer" in said
 
 
