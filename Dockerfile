@@ -1,7 +1,7 @@
 # reconpatch and the environment of requirements.lock, without its development packages: docs/containers.md.
 #   docker build --tag reconpatch .
 #   docker build --tag reconpatch:cpu --build-arg TORCH_BACKEND=cpu .
-# The lock is pinned; of its own packages Debian keeps the newest only.
+# The lock pins Python packages. Debian keeps only the newest version of its own, so that these are not pinned.
 # hadolint global ignore=DL3008
 FROM debian:trixie-slim AS base
 RUN apt-get update -qq \

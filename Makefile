@@ -4,14 +4,13 @@ BIN := .venv/bin
 # One process for each core, at most four. Each takes about 1 GB. tests/conftest.py says which tests stay together.
 # `make test WORKERS=0`: all in one.
 WORKERS ?= logical
-ENGINE ?= docker
 TORCH_BACKEND ?= lock
 # Imports of torch take twice as long where Python may not keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 
-.PHONY: help install smoke test reliability docs screenshots wheel image cluster lint lock newest clean
+.PHONY: help install smoke test reliability docs notebooks screenshots wheel image cluster lint lock newest clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -30,6 +29,9 @@ reliability: .venv/ready ## kills, faults, broken inputs, memory, stale results:
 docs: .venv/ready ## site/: the documents as a site that opens offline: half a minute
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+notebooks: .venv/ready ## docs/notebooks/, executed again: minutes
+	$(BIN)/python .ci/notebooks.py
+
 screenshots: smoke ## docs/images/, from the report of the smoke run and from the sample; needs chromium
 	$(BIN)/python .ci/screenshots.py
 
@@ -37,8 +39,8 @@ screenshots: smoke ## docs/images/, from the report of the smoke run and from th
 wheel: .venv/ready ## dist/: wheel and sdist, tried in a fresh environment: minutes, 7 GB of disk meanwhile
 	VERSIONS=$(VERSIONS) WITH=$(WITH) .ci/wheel.sh
 
-image: ## the image of the Dockerfile, and the smoke run in it; TORCH_BACKEND=cpu: without CUDA, ENGINE=podman
-	ENGINE=$(ENGINE) .ci/image.sh $(TORCH_BACKEND)
+image: ## the image of the Dockerfile, and the smoke run in it; TORCH_BACKEND=cpu: without CUDA
+	.ci/image.sh $(TORCH_BACKEND)
 
 cluster: .venv/ready ## the smoke run on a SLURM cluster of one node, made here for it: minutes; root on Debian
 	$(BIN)/python tests/cluster/smoke_on_slurm.py

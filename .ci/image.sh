@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # The image, built and tried: the smoke run of a study on a mount, as this user and without a network.
-#   .ci/image.sh BACKEND    # as .ci/install.sh takes it; ENGINE=podman instead of docker
+#   .ci/image.sh BACKEND    # as .ci/install.sh takes it
 set -euo pipefail
 cd "$(dirname "$0")/.."
-engine="${ENGINE:-docker}" image="reconpatch:$1"
+image="reconpatch:$1"
 study="$(mktemp -d)"
 trap 'rm -rf "$study"' EXIT
 
-"$engine" build --tag "$image" --build-arg "TORCH_BACKEND=$1" .
+docker build --tag "$image" --build-arg "TORCH_BACKEND=$1" .
 inside() {
-    "$engine" run --rm --network none --user "$(id -u):$(id -g)" --volume "$study:/study" "$image" "$@"
+    docker run --rm --network none --user "$(id -u):$(id -g)" --volume "$study:/study" "$image" "$@"
 }
 inside reconpatch doctor
 inside reconpatch init sample

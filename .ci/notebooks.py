@@ -1,8 +1,4 @@
-"""Execute the notebooks of the documents, each in an empty folder, and write them back with their outputs.
-
-`python .ci/notebooks.py [docs/notebooks/tour.ipynb ...]`, by default all of them. Nothing that tells the machine or the
-time is kept.
-"""
+"""`make notebooks`: execute the notebooks of the documents and write them back with their outputs."""
 
 import os
 import sys
@@ -12,26 +8,29 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
+NOTEBOOKS = Path(__file__).parents[1] / "docs/notebooks"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def execute(file: Path) -> None:
+def executed(file: Path, folder: Path) -> nbformat.NotebookNode:
+    """A notebook, an empty folder -> the notebook with its outputs, without what tells the machine or the time."""
     notebook = nbformat.read(file, as_version=4)
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        where = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, timeout=1000, coalesce_streams=True, record_timing=False, resources=where)
-        client.execute(env=env)
+    env = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "IPYTHONDIR": str(folder / ".ipython")}
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=1000, coalesce_streams=True, record_timing=False, resources=where)
+    client.execute(env=env)
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({})
     notebook.metadata = nbformat.from_dict(METADATA)
-    nbformat.write(notebook, file)
+    return notebook
 
 
-for file in [Path(each) for each in sys.argv[1:]] or sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
-    execute(file)
-    print(file)
+if __name__ == "__main__":
+    for each in sorted(NOTEBOOKS.glob("*.ipynb")):
+        with tempfile.TemporaryDirectory() as empty:
+            nbformat.write(executed(each, Path(empty)), each)
+        print(each)

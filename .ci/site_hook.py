@@ -1,7 +1,8 @@
 """What mkdocs.yml needs beside plugins: the repository's layout, notebooks, generated pages, equations as MathML.
 
 A document has the same path in the site as in the repository, so a relative link holds in both. A link to a file
-that is no page of the site, as a source file, becomes the file's name.
+that is no page of the site, as a source file, becomes the file's name. Plugins that generate pages or show notebooks
+keep their pages below docs/, do not check the links of notebooks, or load scripts from other hosts.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Wheel and sdist in dist/, the same bytes when built again. Then, in a fresh environment and away from this clone: the
-# detector alone on the sample, and with the extra [workflow] the smoke run of a study that `reconpatch init` writes.
+# detector alone on the sample, with the extra [workflow] the smoke run of a study that `reconpatch init` writes, and with
+# [export] a file for another runtime.
 # VERSIONS says with which versions of the dependencies: those of the lock, or the oldest or newest of pyproject.toml's
 # ranges; WITH with which Python.
 set -euo pipefail
@@ -8,6 +9,11 @@ cd "$(dirname "$0")/.."
 uv="$PWD/.venv/bin/uv" dist="$PWD/dist"
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
+
+case "${VERSIONS:=locked}" in
+    locked | oldest | newest) ;;
+    *) echo "VERSIONS=$VERSIONS: give locked, oldest or newest" >&2 && exit 1 ;;
+esac
 
 rm -rf "$dist"
 "$uv" build --quiet --out-dir "$dist" .
@@ -18,14 +24,13 @@ done
 
 versions="$scratch/versions.txt"
 with="${WITH:-$PWD/.venv/bin/python}"
-case "${VERSIONS:=locked}" in
+case "$VERSIONS" in
     locked) sed '/^ *--hash/d; s/ \\$//' requirements.lock >"$versions" ;; # hashes would be asked of the wheel, too
     oldest)
         "$uv" pip compile --quiet --resolution lowest-direct --python "$with" --no-emit-package reconpatch \
-            --extra workflow pyproject.toml --output-file "$versions"
+            --extra workflow --extra export pyproject.toml --output-file "$versions"
         ;;
     newest) : >"$versions" ;;
-    *) echo "VERSIONS=$VERSIONS: give locked, oldest or newest" && exit 1 ;;
 esac
 wheel="$(echo "$dist"/*.whl)"
 unset PYTHONPATH VIRTUAL_ENV
@@ -54,3 +59,6 @@ reconpatch plan smoke --configfile config.yaml
 snakemake --cores 2 smoke
 reconpatch verify --configfile config.yaml --
 test -s results/report.html
+
+install "${wheel}[export]"
+reconpatch export ../model --out ../model.onnx --check ../demo/brick/test/good

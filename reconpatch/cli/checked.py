@@ -37,6 +37,25 @@ class Images:
         return f"{counts}, {self.masks} masks; defects: {kinds}; all readable{remarks}"
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What was found of a network's weights."""
+
+    backbone: str
+    levels: list[int]
+    weights: str  # pretrained, embedded, file or random
+    sha256: str | None = None  # None: not here; the first run that needs them downloads them
+    pinned: bool = False  # whether the configuration asks for these bytes
+
+    def __str__(self) -> str:
+        if self.sha256 is None:
+            return f"{self.backbone}: {self.weights} weights, downloaded by the first run that needs them"
+        pinned = ", as pinned" if self.pinned else ""
+        return (
+            f"{self.backbone}, levels {tuple(self.levels)}: {self.weights} weights fit; SHA-256 {self.sha256}{pinned}"
+        )
+
+
 @dataclass
 class Checked:
     """What was found."""
@@ -44,7 +63,7 @@ class Checked:
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)  # what data lack -> experiments left out or in part
-    weights: dict[str, str] = field(default_factory=dict)  # network, levels -> what was found
+    weights: list[Weights] = field(default_factory=list)
     images: dict[str, Images] = field(default_factory=dict)  # data set/category ->
     computes: str = ""
 
@@ -61,8 +80,8 @@ def check(plan: Plan, networks: Networks, results: Path, tell: Callable[[str], o
             found.remarks.append(remark)
             tell(f"remark: {remark}")
         found.weights, problems = check_weights(plan)
-        for name, what in found.weights.items():
-            tell(f"{name}: {what}")
+        for line in dict.fromkeys(map(str, found.weights)):
+            tell(line)
         found.problems += problems + stray_weights(plan, results)
     lacking = reasons(plan.weightless)
     found.problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
@@ -79,7 +98,7 @@ def check(plan: Plan, networks: Networks, results: Path, tell: Callable[[str], o
         except ReconpatchError as error:
             found.problems.append(str(error))
     found.computes = devices_used(plan.config.device)
-    tell(f"here {found.computes}")
+    tell(found.computes)
     return found
 
 
@@ -138,18 +157,19 @@ def undrawable(names: Iterable[str]) -> list[str]:
     ]
 
 
-def check_weights(plan: Plan) -> tuple[dict[str, str], list[str]]:
-    """Network with its levels -> what was found of its weights; and what is wrong with those that are at hand.
+def check_weights(plan: Plan) -> tuple[list[Weights], list[str]]:
+    """Plan -> what was found of the weights of its networks, and what is wrong with those that are at hand.
 
     Pretrained ones are downloaded when first used.
     """
     from reconpatch.method.backbones import load_backbone
 
-    found, problems = {}, []
+    found: list[Weights] = []
+    problems = []
     used = {(run.backbone, run.weights, run.levels): run for run in plan.runs.values()}
     for (name, weights, levels), run in sorted(used.items(), key=lambda item: item[0]):
         if weights == "pretrained":
-            found[name] = "pretrained weights, downloaded by the first run that needs them"
+            found.append(Weights(name, list(levels), weights))
             continue
         pinned = plan.config.weight_digests.get(name, ())
         try:
@@ -157,18 +177,17 @@ def check_weights(plan: Plan) -> tuple[dict[str, str], list[str]]:
         except ReconpatchError as error:
             problems.append(str(error))
             continue
-        matches = f"{weights} weights fit; SHA-256 {loaded.weights['sha256']}{', as pinned' if pinned else ''}"
-        found[f"{name}, levels {levels}"] = matches
+        found.append(Weights(name, list(levels), weights, str(loaded.weights["sha256"]), bool(pinned)))
     return found, problems
 
 
 def devices_used(device: str) -> str:
-    """auto, cpu or cuda -> what computes here, as a sentence without its place."""
+    """auto, cpu or cuda -> what computes here, as a sentence."""
     import torch
 
     from reconpatch.method.search import choose_engine
 
     network = torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else "the CPU"
     if device == "cuda" and network == "the CPU":
-        return "is no GPU, which device: cuda asks for; jobs must run elsewhere"
+        return "there is no GPU here, and device: cuda asks for one; jobs must run elsewhere"
     return f"network and training run on {network}, and the memory bank is searched by {choose_engine(device)}"

@@ -19,7 +19,7 @@ SLOWEST = 1.5  # of a whole plan's time, times its least
 def facts_of(plan: Plan, networks: Mapping[str, Network]) -> Facts:
     """Plan, network of each of its runs -> its experiments, what is left out, and predicted disk, memory and time.
 
-    Sizes are in GB, times in seconds. `needs` is absent if nothing would run, `gpus` if no GPU is asked for.
+    Sizes are in GB, times in seconds. `needs` is None if nothing would run, `gpus` if no GPU is asked for.
     """
     facts: Facts = {
         "experiments": [
@@ -33,6 +33,8 @@ def facts_of(plan: Plan, networks: Mapping[str, Network]) -> Facts:
             if plan.at_hand(name)
         ],
         "left_out": reasons(plan.absent),
+        "needs": None,
+        "gpus": None,
     }
     if plan.runs:
         needs = estimate(plan, networks)
@@ -72,7 +74,8 @@ def _needs(plan: Plan, needs: Estimate) -> Facts:
         "time": {
             "cores": cores,
             "core_seconds": sum(seconds for seconds, _ in longest.values()),
-            "seconds": [wall, SLOWEST * wall],
+            "least_seconds": wall,
+            "most_seconds": SLOWEST * wall,
             "rules": {
                 rule: {"core_seconds": total, "longest_seconds": needs.seconds(job), "longest": job.about}
                 for rule, (total, job) in longest.items()
@@ -89,15 +92,15 @@ def text_of(facts: Facts) -> Iterator[str]:
         yield from (f"    {run}" for run in experiment["runs"])
     for why, names in facts["left_out"].items():
         yield f"left out: {why} ({', '.join(names)})"
-    if "needs" in facts:
+    if facts["needs"]:
         yield from _needs_text(facts["needs"])
-    if "gpus" in facts:
+    if facts["gpus"]:
         yield f"with GPUs, if one does the work of {GPU_SPEED:g} cores, which was assumed and not measured:"
         for rule, gpu in facts["gpus"].items():
             arrays = f"arrays of the largest job {gpu['largest_gb']:.1f} GB there"
             yield f"  {rule}: GPUs held for {_time(gpu['seconds'])}, {arrays}"
         yield f"in all {_time(sum(gpu['seconds'] for gpu in facts['gpus'].values()))}"
-    if "needs" in facts and facts["needs"]["memory"]["too_large"]:
+    if facts["needs"] and facts["needs"]["memory"]["too_large"]:
         yield f"too large for this machine: {facts['needs']['memory']['too_large']}"
 
 
@@ -115,7 +118,7 @@ def _needs_text(needs: Facts) -> Iterator[str]:
     for rule, of in time["rules"].items():
         longest = f"longest job {_time(of['longest_seconds'])} ({of['longest']})"
         yield f"  {rule}: {_time(of['core_seconds'])} of one core, {longest}"
-    least, most = map(_time, time["seconds"])
+    least, most = _time(time["least_seconds"]), _time(time["most_seconds"])
     yield f"in all {_time(time['core_seconds'])} of one core; on {time['cores']} cores {least} to {most}"
 
 

@@ -65,7 +65,8 @@ def compare_records(given: argparse.Namespace) -> int:
 
     lines, same = explain(*given.records)
     if given.json:
-        print(json.dumps({"same_metrics": same, "differences": lines[:-1], "verdict": lines[-1]}, indent=1))
+        differences = [dict(zip(("group", "difference"), line.split(": ", 1), strict=True)) for line in lines[:-1]]
+        print(json.dumps({"same_metrics": same, "verdict": lines[-1], "differences": differences}, indent=1))
     else:
         print("\n".join(lines))
     return int(not same)
@@ -96,11 +97,12 @@ def verify_results(given: argparse.Namespace) -> None:
             verdicts.append(verdict)
             if not given.json:
                 print(verdict, flush=True)
+    problems = sum(verdict.is_problem for verdict in verdicts)
     if given.json:
-        print(json.dumps({"summary": summary(verdicts), "results": [asdict(v) for v in verdicts]}, indent=1))
+        print(json.dumps({"problems": problems, "results": [asdict(verdict) for verdict in verdicts]}, indent=1))
     else:
         print(summary(verdicts))
-    if problems := sum(verdict.is_problem for verdict in verdicts):
+    if problems:
         raise ReconpatchError(
             f"{problems} of them differ or cannot be checked", fix="remove what differs and run again"
         )

@@ -15,7 +15,6 @@ from reconpatch.files import replacing
 SNAKEFILE = """\
 # A study with reconpatch: its workflow is used as a module, config.yaml changes its settings.
 from reconpatch.experiments.place import SUITE
-from reconpatch.pipeline.handlers import after_failure, after_success, before_jobs
 
 
 configfile: "config.yaml"
@@ -29,19 +28,6 @@ module reconpatch:
 
 
 use rule * from reconpatch
-
-
-# Snakemake runs only the handlers of this file.
-onstart:
-    before_jobs(config, workflow)
-
-
-onerror:
-    after_failure(config)
-
-
-onsuccess:
-    after_success(config)
 """
 HEAD = """\
 # What differs from the default configuration. docs/configuration.md has every key.

@@ -2,8 +2,7 @@
 
 There is one module for each step, because Snakemake runs a step again when a module that its script imports has
 changed. Steps take paths and plain settings and know nothing of Snakemake; `from_snakemake` alone reads its object, and
-`job` is what every step runs in. `handlers` is what happens before the first job and after the last. Only the workflow,
-the Snakefile of a study and tests call this room.
+`job` is what every step runs in. Only `workflow/scripts` and tests call this room.
 """
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "features",
     "figures",
     "from_snakemake",
-    "handlers",
     "index",
     "job",
     "masks",

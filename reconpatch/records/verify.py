@@ -54,7 +54,7 @@ from reconpatch.records.record import (
 TOLERANCE = 1e-6  # other processors and libraries round sums otherwise; of numbers above 1, relative
 SHOWN = 5  # findings of a record that are spelt out
 OTHERS = "made by other code, packages or settings than today's"
-LEFT_OVER = "left over, belongs to no result"
+LEFT_OVER = "left over"
 BESIDE_CELLS = tuple(STAGES["table"].files[key].rpartition("}")[2] for key in ("summary", "defects"))
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]*")  # of runs and stages
 Arrays = dict[str, NDArray[Any]]
@@ -415,6 +415,7 @@ class Verdict:
 
     def __str__(self) -> str:
         detail = f": {'; '.join(listed(self.findings, SHOWN))}" if self.findings else ""
+        detail = ", belongs to no result" if self.status == LEFT_OVER else detail
         old = f" | {OTHERS}: {'; '.join(self.drift)}" if self.drift else ""
         return f"{self.name}: {self.status}{detail}{old}"
 

@@ -106,11 +106,11 @@ PLANNED = {
 # Commands that are carried out elsewhere, or nowhere, and why.
 STUDY = 'docker run --rm --user "$(id -u):$(id -g)" --volume'
 ELSEWHERE = {
-    "docker build --tag reconpatch .": "`make image` builds it in CI",
-    "docker build --tag reconpatch:cpu --build-arg TORCH_BACKEND=cpu .": "`make image` builds it in CI",
-    "docker run --rm reconpatch reconpatch doctor": "`make image` runs it in CI",
-    f'{STUDY} "$PWD:/study" reconpatch reconpatch init paper --data mvtec_ad=/data/mvtec_ad': "`make image` runs it",
-    f'{STUDY} "$PWD/paper:/study" reconpatch snakemake --cores 2 smoke': "`make image` runs it in CI",
+    "docker build --tag reconpatch .": "needs Docker; docs/containers.md says what was tried",
+    "docker build --tag reconpatch:cpu --build-arg TORCH_BACKEND=cpu .": "needs Docker; make image does so",
+    "docker run --rm reconpatch reconpatch doctor": "needs Docker; make image does so",
+    f'{STUDY} "$PWD:/study" reconpatch reconpatch init paper --data mvtec_ad=/data/mvtec_ad': "needs Docker",
+    f'{STUDY} "$PWD/paper:/study" --volume /data:/data:ro reconpatch snakemake --cores 2 smoke': "needs Docker",
     'docker run --rm --init --gpus all --user "$(id -u):$(id -g)" --volume "$PWD/paper:/study" --volume /data:/data:ro '
     "--env HF_HOME=/study/weights reconpatch snakemake --cores 8 table_coreset": "needs Docker, a GPU and data",
     "apptainer build reconpatch.sif apptainer.def": "needs Apptainer",

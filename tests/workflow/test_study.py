@@ -70,7 +70,7 @@ def test_a_study_without_data_has_the_sample(tmp_path) -> None:
 
 
 def test_a_study_says_before_and_after_its_jobs_what_the_clone_does(tmp_path, mvtec) -> None:
-    """Snakemake leaves out the handlers of a module: those of the study stand for them."""
+    """Snakemake leaves out the handlers of a module. With --jobs, each job is a process, which is still here."""
     init(tmp_path)
     study = tmp_path / "study"
     axes = {"backbone": ["resnet10t"], "weights": ["file"], "method": ["patchcore"]}
@@ -85,7 +85,9 @@ def test_a_study_says_before_and_after_its_jobs_what_the_clone_does(tmp_path, mv
     failed = snakemake(study, "--cores", "2", *arguments, "tiny", ok=False)
     assert "results/report.html shows what is there. Missing:" in failed and "\n    tiny: all 1\n" in failed
     assert "Planned results are missing" in (study / "results/report.html").read_text()
-    done = snakemake(study, "--cores", "2", "--forcerun", "index_category", *arguments, "results/index/mine/nut.json")
+    done = snakemake(
+        study, "--cores", "2", "--jobs", "2", "--forcerun", "index_category", *arguments, "results/index/mine/nut.json"
+    )
     assert "Tables: results/tables/" in done
 
 

@@ -27,8 +27,8 @@ from reconpatch.experiments.place import paper_file
 from reconpatch.experiments.plan import make_plan
 from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
-from reconpatch.pipeline.handlers import after_failure, after_success, before_jobs
-from reconpatch.records.provenance import code_digest
+from reconpatch.records.provenance import code_digest, stage_codes
+from reconpatch.results.report import report_what_is_there, shows_a_failure
 from reconpatch.runtime import machine_mb, visible_devices
 
 # Beside this file. Where Snakemake fetched it from a repository that is no folder, and the package has the same.
@@ -53,7 +53,7 @@ try:
         raise ReconpatchError(
             "no image for --software-deployment-method apptainer",
             where="container: null",
-            fix="give one",
+            fix="give its file or its address, see docs/containers.md",
         )
     if strays := stray_weights(PLAN, Path("results")):
         raise ReconpatchError("\n".join(strays))
@@ -261,5 +261,20 @@ def refuse_unknown_targets():
     targets = get_argument_parser().parse_args(sys.argv[1:]).targets
     try:
         check_targets(targets, (rule.name for rule in workflow.rules))
+    except ReconpatchError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def refuse_too_large():
+    """Before the first job: what is still to be run must fit, if it runs here."""
+    if not workflow.local_exec:
+        return
+    jobs = {
+        resources.job_of(job.rule.name, job.wildcards)
+        for job in workflow.dag.needrun_jobs()
+    }
+    needs = {job: NEEDS.jobs[job].memory for job in jobs & NEEDS.jobs.keys()}
+    try:
+        resources.check_fits(needs, MEMORY_MB)
     except ReconpatchError as error:
         raise WorkflowError(str(error)) from None

@@ -226,7 +226,8 @@ def test_check_opens_weight_files(content, tmp_path) -> None:
     content["baseline"]["backbone"] = "resnet10t"
     content["weight_files"] = {"resnet10t": str(tmp_path / "w.safetensors")}
     found, problems = check_weights(make_plan(read_config(content)))
-    assert not problems and found["resnet10t, levels (2,)"].startswith("file weights fit; SHA-256 ")
+    (weights,) = found
+    assert not problems and str(weights).startswith("resnet10t, levels (2,): file weights fit; SHA-256 ")
 
 
 def test_names_reach_other_machines_as_they_are(planned) -> None:
