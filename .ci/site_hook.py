@@ -29,6 +29,7 @@ BESIDE_DOCS += ["benchmarks/RESULTS.md", "benchmarks/NOTES.md"]
 CODE_OR_LINK = re.compile(r"```.*?```|`[^`\n]+`|(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)[^)\s]*\)", re.DOTALL)
 BADGE = re.compile(r"^\[!\[.*\n", re.MULTILINE)  # of the code host, relative to its page of the README
 EQUATION = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
+LATE = "---\nsearch: {boost: 0.2}\n---\n"  # guides come first in what a search finds
 TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
 
@@ -72,7 +73,7 @@ def api_pages() -> dict[str, str]:
     for package in sorted((ROOT / "reconpatch").glob("*/__init__.py")):
         name = package.parent.name
         if name != "cli":  # its users call commands
-            pages[f"api/{name}.md"] = f"# reconpatch.{name}\n\n::: reconpatch.{name}\n"
+            pages[f"api/{name}.md"] = f"{LATE}# reconpatch.{name}\n\n::: reconpatch.{name}\n"
     return pages
 
 

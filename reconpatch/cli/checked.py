@@ -83,6 +83,9 @@ def check(plan: Plan, networks: Networks, results: Path, tell: Callable[[str], o
         for line in dict.fromkeys(map(str, found.weights)):
             tell(line)
         found.problems += problems + stray_weights(plan, results)
+        for remark in undownloaded(found.weights):
+            found.remarks.append(remark)
+            tell(f"remark: {remark}")
     lacking = reasons(plan.weightless)
     found.problems += [f"{why} ({', '.join(names)})" for why, names in lacking.items()]
     for why, names in reasons(plan.absent).items():
@@ -155,6 +158,19 @@ def undrawable(names: Iterable[str]) -> list[str]:
         for name, text in shown.items()
         if text != name
     ]
+
+
+def undownloaded(weights: Sequence[Weights]) -> list[str]:
+    """What was found of weights -> a remark on each network whose weights are not here and cannot be downloaded now."""
+    from reconpatch.method.backbones import check_pretrained
+
+    remarks = []
+    for name in sorted({each.backbone for each in weights if each.weights == "pretrained"}):
+        try:
+            check_pretrained(name)
+        except ReconpatchError as error:
+            remarks.append(str(error))
+    return remarks
 
 
 def check_weights(plan: Plan) -> tuple[list[Weights], list[str]]:

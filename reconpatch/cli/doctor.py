@@ -16,6 +16,7 @@ from pathlib import Path
 
 from reconpatch.cli.checked import devices_used
 from reconpatch.cli.replication import RESULTS
+from reconpatch.cli.study import overlays_of
 from reconpatch.data.layouts import categories
 from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
@@ -31,7 +32,7 @@ def doctor(given: argparse.Namespace) -> None:
     found |= {"processor": f"{processor()}, {threads_here()} threads", "memory": f"{machine_mb() / 1000:.1f} GB"}
     found |= {"packages": packages(), "computes": computes()}
     found |= {"disk of results": disk(RESULTS), "disk of TMPDIR": disk(Path(tempfile.gettempdir()))}
-    found |= dict(data_sets(given.configfile))
+    found |= dict(data_sets(overlays_of(given)))
     if given.json:
         print(json.dumps(found, indent=1))
     else:
@@ -80,7 +81,10 @@ def data_sets(overlays: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Files that change the default configuration -> each data set, and what of it is at hand."""
     try:
         config = load_config(overlays)
-    except (ReconpatchError, ModuleNotFoundError) as error:  # without the extra [workflow]
+    except ModuleNotFoundError:
+        yield "tables", "their packages are not installed; pip install 'reconpatch[workflow]'"
+        return
+    except ReconpatchError as error:
         yield "configuration", str(error)
         return
     for name in config.datasets:

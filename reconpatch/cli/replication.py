@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reconpatch.cli.checked import check
 from reconpatch.cli.planned import facts_of, text_of
+from reconpatch.cli.study import overlays_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.generated import generated_files
@@ -23,7 +24,7 @@ RESULTS = Path("results")
 def show_plan(given: argparse.Namespace) -> None:
     """`reconpatch plan`: print what would run and what it is predicted to need."""
     networks = known_networks()
-    plan = load_plan(given.configfile, given.experiments, networks)
+    plan = load_plan(overlays_of(given), given.experiments, networks)
     facts = facts_of(plan, check_backbones(plan, networks))
     print(json.dumps(facts, indent=1) if given.json else "\n".join(text_of(facts)))
 
@@ -34,7 +35,7 @@ def check_inputs(given: argparse.Namespace) -> None:
     Raises one ReconpatchError with every problem.
     """
     networks = known_networks()
-    plan = load_plan(given.configfile, given.experiments, networks)
+    plan = load_plan(overlays_of(given), given.experiments, networks)
     found = check(plan, networks, RESULTS, tell=(lambda line: None) if given.json else print)
     if given.json:
         print(json.dumps(asdict(found), indent=1))
@@ -84,7 +85,7 @@ def verify_results(given: argparse.Namespace) -> None:
     from reconpatch.records.provenance import stage_codes
     from reconpatch.records.verify import summary, verify
 
-    plan = load_plan(given.configfile, networks=known_networks())
+    plan = load_plan(overlays_of(given), networks=known_networks())
     planned = {
         result_folder(plan, run, *target)
         for name, targets in plan.targets.items()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,17 @@ def init(given: argparse.Namespace) -> None:
     print("  reconpatch plan --configfile config.yaml    # what would run, with its disk, memory and time")
     print("  snakemake --cores 2 smoke                   # all of it on the embedded sample")
     print("  snakemake --cores 8 table_coreset           # one table")
+
+
+def overlays_of(given: argparse.Namespace) -> list[Path]:
+    """Arguments -> the files that change the default configuration, as Snakemake reads them here.
+
+    In a study the file that its Snakefile names comes first.
+    """
+    file = Path("Snakefile")
+    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+    named = re.search(r'^configfile:\s*"([^"]+)"', text, re.MULTILINE) if "module reconpatch:" in text else None
+    return [Path(named[1]), *given.configfile] if named else given.configfile
 
 
 def datasets_text(roots: Mapping[str, Path]) -> str:

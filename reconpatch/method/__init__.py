@@ -1,4 +1,4 @@
-"""The method of the paper, as arrays in and arrays out. Other rooms may use the modules named in `__all__`.
+"""The method of the paper, as arrays in and arrays out. Other subpackages use only the modules in `__all__`.
 
 A photograph goes through them in this order: `backbones` (the pretrained network), `patches` and `features` (patch
 features, written to disk), `training` (f, g and their teacher) with `loss` (equations 1 to 8), `memory_bank` with

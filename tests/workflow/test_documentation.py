@@ -129,7 +129,8 @@ ELSEWHERE = {
     "mkdir -p ~/.local/share/bash-completion/completions": "changes the home of whoever runs the tests",
     "reconpatch --print-completion bash > ~/.local/share/bash-completion/completions/reconpatch": "test_arguments.py "
     "asks bash for completions",
-    'pip install "$(echo dist/*.whl)[workflow]"': "make wheel does so",
+    "pip install dist/*.whl": "make wheel does so",
+    'pip install "$(echo dist/*.whl)[workflow,export]"': "make wheel does so",
     "cd study": "here each command is called by itself",
     "reconpatch verify --configfile config.yaml": "docs/notebooks/table2.ipynb verifies a study, as make wheel does",
 }

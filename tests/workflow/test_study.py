@@ -46,6 +46,19 @@ def test_a_study_plans_what_the_clone_does(tmp_path, data, monkeypatch) -> None:
     assert "Left out" not in snakemake(study, "--dry-run", "table_dimension")
 
 
+def test_commands_read_in_a_study_what_snakemake_reads(tmp_path, data) -> None:
+    init(tmp_path, "--data", f"mvtec_ad={data}")
+    study = tmp_path / "study"
+
+    def said(*arguments: str) -> str:
+        return subprocess.run([*COMMAND, *arguments], cwd=study, text=True, capture_output=True, check=True).stdout
+
+    assert "runs on each of mvtec_ad/bottle" in said("plan", "table_coreset")
+    assert "data set mvtec_ad: 1 categories" in said("doctor")
+    (study / "more.yaml").write_text("datasets: {mvtec_ad: {root: null}}")  # a file that is given wins
+    assert "runs on each" not in said("plan", "table_coreset", "--configfile", "more.yaml")
+
+
 def test_a_file_of_the_study_wins_over_the_suites(tmp_path, monkeypatch) -> None:
     (tmp_path / "configs").mkdir()
     monkeypatch.chdir(tmp_path)
