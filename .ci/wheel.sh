@@ -22,14 +22,15 @@ for file in "$dist"/*.whl "$dist"/*.tar.gz; do
     cmp "$file" "$scratch/again/$(basename "$file")"
 done
 
-versions="$scratch/versions.txt"
+versions="$scratch/versions.txt" project="$PWD/pyproject.toml"
 with="${WITH:-$PWD/.venv/bin/python}"
+pin_oldest() { # what the detector and these extras require
+    "$uv" pip compile --quiet --resolution lowest-direct --python "$with" --no-emit-package reconpatch \
+        "$@" "$project" --output-file "$versions"
+}
 case "$VERSIONS" in
     locked) sed '/^ *--hash/d; s/ \\$//' requirements.lock >"$versions" ;; # hashes would be asked of the wheel, too
-    oldest)
-        "$uv" pip compile --quiet --resolution lowest-direct --python "$with" --no-emit-package reconpatch \
-            --extra workflow --extra export pyproject.toml --output-file "$versions"
-        ;;
+    oldest) pin_oldest --extra workflow ;;
     newest) : >"$versions" ;;
 esac
 wheel="$(echo "$dist"/*.whl)"
@@ -60,5 +61,6 @@ snakemake --cores 2 smoke
 reconpatch verify --configfile config.yaml --
 test -s results/report.html
 
+[ "$VERSIONS" != oldest ] || pin_oldest --extra export # which needs a newer PyTorch
 install "${wheel}[export]"
 reconpatch export ../model --out ../model.onnx --check ../demo/brick/test/good
