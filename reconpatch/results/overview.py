@@ -149,17 +149,18 @@ class Overview:
     def verdict(self) -> str:
         """What came out, in one paragraph."""
         label = METRICS[LEADING].label
-        sentences = [f"By {label}, ReConPatch is ahead of PatchCore in {c.text}." for c in self.headlines.values()]
-        if not sentences:
-            sentences = ["No table holds both methods with the same settings, so none says which is better."]
+        first = [f"By {label}, ReConPatch is ahead of PatchCore in {c.text}." for c in self.headlines.values()]
+        sentences = first or ["No table holds both methods with the same settings, so none says which is better."]
         gains = {key: gain for part in self.parts for key, gain in part.gains.items()}
         ahead, compared = sum(gain > 0 for gain, _, _ in gains.values()), len(gains)
         clear = [sum(low > 0 for _, low, _ in gains.values()), sum(high < 0 for _, _, high in gains.values())]
         if compared > sum(comparison.categories for comparison in self.headlines.values()):
-            sentences.append(
-                f"Over all settings of all tables it is ahead in {ahead} of {compared} comparisons of one category. "
-                f"The interval of the gain lies above 0 in {clear[0]} and below 0 in {clear[1]} of them."
-            )
+            sentences = [  # all settings come first: one of them alone may look better than the rest
+                f"By {label}, over all settings of all tables, ReConPatch is ahead of PatchCore in {ahead} of "
+                f"{compared} comparisons of one category. The interval of the gain lies above 0 in {clear[0]} and "
+                f"below 0 in {clear[1]} of them.",
+                *(f"At the first setting it is ahead in {c.text}." for c in self.headlines.values()),
+            ]
         cells = sum(self.verdicts.values())
         if not cells:
             sentences.append("The paper has no number for any cell of these tables.")

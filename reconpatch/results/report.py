@@ -35,6 +35,7 @@ from reconpatch.results.thumbnails import (
     read_thumbnails,
     within_limit,
 )
+from reconpatch.version import VERSION
 
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 MEGABYTE = 10**6
@@ -161,6 +162,7 @@ def render(
         limit_mb=LIMIT // MEGABYTE,
         reasons=absent,
         code=code,
+        version=VERSION,
         missing=missing,
     )
 

@@ -92,9 +92,9 @@ def test_the_verdict_counts_categories_cells_and_reasons(tmp_path: Path) -> None
     assert made.verdicts == {"agrees": 1, "not comparable": 2}
     assert list(made.reasons.items()) == [("untrained weights", 2), ("epochs = 2", 1)]
     for words in (
-        "ahead of PatchCore in 1 of 2 categories (mine, dim 1/2; significantly better in 1, worse in 0)",
+        "By image AUROC, over all settings of all tables, ReConPatch is ahead of PatchCore in 3 of 4 comparisons",
+        "At the first setting it is ahead in 1 of 2 categories (mine, dim 1/2; significantly better in 1, worse in 0)",
         "mean gain in points: +1.00 [-1.00, +3.00], which does not show",
-        "ahead in 3 of 4 comparisons",
         "3 cells that the paper has a number for: 1 agrees, 2 not comparable",
         "untrained weights (2 cells)",
     ):
@@ -110,7 +110,8 @@ def test_without_a_pair_and_without_the_papers_numbers_it_says_so(tmp_path: Path
 
 def test_one_category_has_a_gain_of_its_own(tmp_path: Path) -> None:
     made = overview(tmp_path, [section(tmp_path, "e", ROWS[:1], [])])
-    assert "in 1 of 1 category (mine, dim 1/2), gain in points: +3.00 [+1.00, +5.00]." in made.verdict
+    said = "By image AUROC, ReConPatch is ahead of PatchCore in 1 of 1 category (mine, dim 1/2), gain in points: +3.00"
+    assert f"{said} [+1.00, +5.00]." in made.verdict and "all settings" not in made.verdict
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:

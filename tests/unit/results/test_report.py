@@ -19,10 +19,11 @@ from reconpatch.data.manifest import read_manifest
 from reconpatch.experiments.outputs import compared_runs, result_folder, thumbnails_of
 from reconpatch.experiments.plan import Plan
 from reconpatch.pipeline.thumbnails import ThumbnailFiles, make_thumbnails
-from reconpatch.records.provenance import stage_codes
+from reconpatch.records.provenance import CodeState, stage_codes
 from reconpatch.records.record import read_record
 from reconpatch.results.report import is_current, render, report_what_is_there
 from reconpatch.results.thumbnails import read_thumbnails
+from reconpatch.version import VERSION
 
 CODES = stage_codes(ROOT / "workflow/scripts")
 
@@ -57,12 +58,14 @@ def test_page_is_self_contained_and_escaped(tmp_path) -> None:
     (tmp_path / "tables/table x.json").write_text(json.dumps(settings))
     (tmp_path / "tables/table x_summary.csv").write_text("dataset\n")
     left_out = {"<b>no data</b>": ["table_btad", "figure_umap"]}
-    page = render(tmp_path, [section], [], left_out, {"commit": "abc", "changed": True}, ["exp: runs/<i>"])
+    page = render(tmp_path, [section], [], left_out, CodeState("abc", True), ["exp: runs/<i>"])
     assert not [tag for tag in ("<script>alert", "<b>", "<nut>", "<i>") if tag in page]
     assert page.count("&lt;b&gt;no data&lt;/b&gt;") == 1 and "exp: runs/&lt;i&gt;" in page  # each reason once
     assert "99.56" in page and "abc" in page and "table_btad, figure_umap" in page
     assert all(address.startswith("data:") for address in re.findall(r'src="([^"]+)"', page))
     assert not re.findall(r'(?:href|src)="(?:https?:)?//', page)
+    installed = render(tmp_path, [section], [], left_out, CodeState(None, None))
+    assert "abc" in page and f"version {VERSION}, not from a clone" in installed and "not from a clone" not in page
 
 
 def test_thumbnails_of_other_scores_are_not_shown_after_a_failure(planned) -> None:
