@@ -13,7 +13,7 @@ RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3
 WORKDIR /checkout
 COPY . .
 ARG TORCH_BACKEND=lock
-RUN --mount=type=cache,target=/root/.cache/uv .ci/install.sh /opt/reconpatch "$TORCH_BACKEND"
+RUN --mount=type=cache,target=/uv UV_CACHE_DIR=/uv .ci/install.sh /opt/reconpatch "$TORCH_BACKEND"
 
 FROM base
 LABEL org.opencontainers.image.title="reconpatch" \

@@ -38,7 +38,7 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
     """
     one, two = _given(a), _given(b)
     edited = [
-        f"{path} was edited after it was written: its digest does not fit its content"
+        f"edited: {path}, after it was written: its digest does not fit its content"
         for path, record in ((a, one), (b, two))
         if record.digest != content_digest(record)
     ]

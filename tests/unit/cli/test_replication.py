@@ -68,6 +68,10 @@ def test_compare_and_verify_print_one_json_object(call, real_results: Path, tmp_
     status, printed, _ = call("compare", *records[:2], "--json")
     groups = {each["group"] for each in json.loads(printed)["differences"]}
     assert status == 1 and {"settings", "metrics"} <= groups <= {"settings", "intermediate", "metrics", "machine"}
+    edited = tmp_path / "record.json"
+    edited.write_text(records[0].read_text().replace('"seed":0', '"seed":7').replace('"seed": 0', '"seed": 7'))
+    found = json.loads(call("compare", records[0], edited, "--json")[1])
+    assert "edited" in {each["group"] for each in found["differences"]}
     status, printed, told = call("verify", "results/tables", "--json", "--configfile", "overlay.yaml")
     found = json.loads(printed)
     assert status == 0 and not told and found["problems"] == 0

@@ -120,7 +120,7 @@ def test_records_and_folders_of_runs_are_read_and_edited_ones_named(tmp_path) ->
     content = json.loads((tmp_path / "a/record.json").read_text()) | {"seed": 5}
     (tmp_path / "b/record.json").write_text(json.dumps(content))
     edited, *lines = explain(tmp_path / "a", tmp_path / "b")[0]
-    assert edited.startswith(f"{tmp_path / 'b'} was edited") and lines == ["settings: seed: 0 | 5", SAME_RESULTS]
+    assert edited.startswith(f"edited: {tmp_path / 'b'}, after") and lines == ["settings: seed: 0 | 5", SAME_RESULTS]
 
 
 @pytest.fixture
