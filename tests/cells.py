@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from reconpatch.data.published import GROUPS, KNOWN
+from reconpatch.data.catalogue import category_counts, groups_of
 from reconpatch.experiments.config import View
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.results.comparison import Cell, Gain
@@ -42,8 +42,8 @@ def cells_of(file: Path, rng: np.random.Generator) -> tuple[list[Cell], ViewSett
         axes[combined["over"]] = ["ensemble", "ensemble, minmax"]
     if content.get("variants"):
         axes = {"variant": list(content["variants"])} | axes
-    means = GROUPS.get(dataset, {}) | {"mean": frozenset(KNOWN.get(dataset, {"brick"}))}
-    places = [(name, 1) for name in KNOWN.get(dataset, {"brick"})]
+    means = {**groups_of(dataset), "mean": frozenset(category_counts(dataset) or {"brick"})}
+    places = [(name, 1) for name in category_counts(dataset) or {"brick"}]
     places += [(name, len(members)) for name, members in means.items() if len(members) > 1]
     made = []
     for (category, count), labels, method, metric in itertools.product(

@@ -137,13 +137,14 @@ def of_stage(run: Run, where: Mapping[str, str], stage: str, file: str) -> Path:
 def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, job: Callable[[str], Job]) -> None:
     run = plan.runs[name]
     training, manifest = of_training(run), file_of("index", "manifest", **where)
-    masks, bank = of_stage(run, where, "masks", "masks"), of_stage(run, where, "bank", "bank")
+    masks, defects = (of_stage(run, where, "masks", file) for file in ("masks", "defects"))
+    bank = of_stage(run, where, "bank", "bank")
     if not masks.exists():
-        read_masks(job("masks"), MaskFiles(manifest, folder, masks), description(run, "masks"))
+        read_masks(job("masks"), MaskFiles(manifest, folder, masks, defects), description(run, "masks"))
     for side in (training, run):
-        train, test, facts = (of_stage(side, where, "features", file) for file in ("train", "test", "facts"))
-        if not facts.exists():
-            files = FeatureFiles(manifest, folder, None, train, test, facts)
+        features = {file: of_stage(side, where, "features", file) for file in STAGES["features"].files}
+        if not features["facts"].exists():
+            files = FeatureFiles(manifest, folder, weights=None, **features)
             extract_features(job("features"), files, description(side, "features"), 8, 8, {})
     train = of_stage(training, where, "features", "train")
     trained = run.method == "reconpatch"
@@ -160,7 +161,9 @@ def _run(plan: Plan, where: dict[str, str], folder: Path, name: str, job: Callab
         ScoreFiles(
             manifest,
             of_stage(run, where, "features", "test"),
+            of_stage(run, where, "features", "validation"),
             masks,
+            defects,
             bank,
             of_stage(run, where, "features", "facts"),
             of_stage(run, where, "bank", "facts"),
@@ -188,6 +191,7 @@ def _ensemble(plan: Plan, where: dict[str, str], name: str, job: Job) -> None:
         EnsembleFiles(
             file_of("index", "manifest", **where),
             of_stage(plan.runs[members[0]], where, "masks", "masks"),
+            of_stage(plan.runs[members[0]], where, "masks", "defects"),
             files("score", "record"),
             files("score", "scores"),
             files("training_scores", "scores") if how == "zscore" else [],

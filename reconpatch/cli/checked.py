@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconpatch.data.images import view
 from reconpatch.data.index import index
-from reconpatch.data.layouts import Item
+from reconpatch.data.layouts import Item, category_folder, unlabelled_images
 from reconpatch.data.manifest import frame_shape
 from reconpatch.data.published import data_flags
 from reconpatch.data.remarks import enlarged_remarks
@@ -26,12 +26,16 @@ class Images:
     training: int
     normal: int  # test images
     anomalous: int
+    validation: int  # further normal images
+    unlabelled: int  # whose truth only a server knows
     masks: int
     defects: dict[str, int]  # type of defect -> images
     remarks: list[str]
 
     def __str__(self) -> str:
         counts = f"{self.training} training, {self.normal} normal and {self.anomalous} anomalous test images"
+        counts += f", {self.validation} validation images" if self.validation else ""
+        counts += f", {self.unlabelled} test images without truth" if self.unlabelled else ""
         kinds = ", ".join(f"{quote(kind)} {count}" for kind, count in self.defects.items()) or "none"
         remarks = "".join(f"\n  remark: {remark}" for remark in self.remarks)
         return f"{counts}, {self.masks} masks; defects: {kinds}; all readable{remarks}"
@@ -115,10 +119,12 @@ def check_images(plan: Plan, target: Target) -> Images:
     items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
     test = [item.label for item in items if item.split == "test"]
     return Images(
-        training=len(items) - len(test),
+        training=sum(item.split == "train" for item in items),
         normal=test.count(0),
         anomalous=sum(test),
-        masks=sum(item.mask is not None for item in items),
+        validation=sum(item.split == "validation" for item in items),
+        unlabelled=len(unlabelled_images(layout, category_folder(layout, plan.root(dataset), category))),
+        masks=sum(len(item.masks) for item in items),
         defects=dict(Counter(item.defect for item in items if item.label)),
         remarks=[
             *map(str, data_flags(layout, category, items)),

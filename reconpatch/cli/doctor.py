@@ -17,8 +17,8 @@ from pathlib import Path
 from reconpatch.cli.checked import devices_used
 from reconpatch.cli.replication import RESULTS
 from reconpatch.cli.study import overlays_of
+from reconpatch.data.catalogue import category_counts
 from reconpatch.data.layouts import categories
-from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, expand_path, load_config
 from reconpatch.records.provenance import code_state, processor
@@ -102,5 +102,5 @@ def at_hand(config: Config, name: str) -> str:
         found = categories(dataset.layout, expand_path(str(dataset.root), f"datasets.{name}.root"))
     except (ReconpatchError, OSError) as error:
         return str(error)
-    known = KNOWN.get(dataset.layout, {})
+    known = category_counts(dataset.layout)
     return f"{len(found)} categories" + (f" of the {len(known)} that are published" if known.keys() & found else "")

@@ -3,13 +3,15 @@
 `layouts` says which file is an image, which its mask, and which category both belong to; `index` opens every file once
 and checks it; `manifest` keeps what the index found. `decoding` turns a file into pixels, `augmentation` and `images`
 into the square a network sees. `pictures` finds the facts of a decoded image or mask, and `remarks` says what is odd in
-them. `published` knows the published data sets, `download` fetches them, and `sample` draws a small one.
+them, and `saturation` how much of a defect must be found. `catalogue` holds the facts of the published data sets,
+`published` says what tells a copy from them, `download` fetches them, and `sample` draws a small one.
 
 Every room above may use these modules. They import nothing of the package but `rng`, `files` and `errors`.
 """
 
 __all__ = [
     "augmentation",
+    "catalogue",
     "decoding",
     "download",
     "images",
@@ -20,4 +22,5 @@ __all__ = [
     "published",
     "remarks",
     "sample",
+    "saturation",
 ]

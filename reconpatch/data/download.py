@@ -1,7 +1,7 @@
-"""The published data sets: where they are, what they may be used for, and a checked copy of one.
+"""A checked copy of a published data set, from where `catalogue` says it is.
 
 Nothing is transferred unless `download` is called, and no data set comes with this program. An archive counts only when
-it has the SHA-256 that is pinned here, which is checked before anything in it is read.
+it has the SHA-256 that is pinned there, which is checked before anything in it is read.
 """
 
 import errno
@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -23,57 +22,13 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 
-from reconpatch.data.published import KNOWN
+from reconpatch.data.catalogue import PUBLISHED, Published
+from reconpatch.data.layouts import training_part
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import flush, replacing, sha256_of
 
-
-@dataclass(frozen=True)
-class Published:
-    """One data set: its archive's name, addresses by preference and SHA-256, and what a user must know first."""
-
-    title: str
-    home: str
-    archive: str
-    urls: tuple[str, ...]
-    sha256: str
-    size: str
-    licence: str
-    source: str
-
-
 CHUNK = 2**20  # bytes read at once
 REPORT_EVERY = 2**28  # bytes between two lines of progress
-DRIVE = "https://www.mydrive.ch/shares"
-PUBLISHED = {
-    "mvtec_ad": Published(
-        title="MVTec AD (MVTec Software GmbH)",
-        home="https://www.mvtec.com/company/research/datasets/mvtec-ad",
-        archive="mvtec_anomaly_detection.tar.xz",
-        urls=(
-            f"{DRIVE}/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz",
-            f"{DRIVE}/38536/3830184030e49fe74747669442f0f282/download/420938113-1629952094/mvtec_anomaly_detection.tar.xz",
-        ),
-        sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
-        size="about 5 GB",
-        licence="CC BY-NC-SA 4.0 (not for commercial use), as anomalib states it; the home page is authoritative",
-        source="first address and SHA-256: anomalib, datamodules/image/mvtecad.py; second: the share in use before it",
-    ),
-    "btad": Published(
-        title="BTAD (beanTech, University of Udine)",
-        home="https://github.com/pankajmishra000/VT-ADL",
-        archive="btad.zip",
-        urls=(
-            "https://avires.dimi.uniud.it/papers/btad/btad.zip",
-            "http://avires.dimi.uniud.it/papers/btad/btad.zip",  # the digest protects this one, too
-        ),
-        sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
-        size="not known here",
-        licence="sources differ: CC BY-NC-SA 4.0 (anomalib), CC BY-SA (a copy by inclad-benchmark), "
-        "none found (others); ask the authors before you use it commercially or pass it on",
-        source="address and SHA-256: anomalib, datamodules/image/btech.py",
-    ),
-}
 
 
 def describe(name: str, folder: Path = Path(), *, published: Mapping[str, Published] = PUBLISHED) -> str:
@@ -82,20 +37,17 @@ def describe(name: str, folder: Path = Path(), *, published: Mapping[str, Publis
     Raises ReconpatchError for a name that is not published.
     """
     this = _known(name, published)
-    addresses = "\n".join(f"{'address' if n == 0 else 'or':12}{url}" for n, url in enumerate(this.urls))
-    return "\n".join(
-        (
-            f"{name}: {this.title}",
-            f"{'home':12}{this.home}",
-            addresses,
-            f"{'SHA-256':12}{this.sha256}",
-            f"{'size':12}{this.size}; as much again, or more, unpacked",
-            f"{'licence':12}{this.licence}",
-            f"{'taken from':12}{this.source}",
-            f"{'writes':12}{folder / this.archive} (.part until complete; may be deleted once unpacked)",
-            f"{'':12}{folder / name}{os.sep} (the unpacked images)",
-        )
-    )
+    facts = [("home", this.home), *(("or" if n else "address", url) for n, url in enumerate(this.urls))]
+    facts += [("SHA-256", this.sha256)] if this.urls else []
+    facts += [("size", f"{this.size}; as much again, or more, unpacked"), ("licence", this.licence)]
+    facts += [("cite", this.citation)] if this.citation else []
+    facts += [("taken from", this.source)]
+    if this.urls:
+        facts += [
+            ("writes", f"{folder / this.archive} (.part until complete; may be deleted once unpacked)"),
+            ("", f"{folder / name}{os.sep} (the unpacked images)"),
+        ]
+    return "\n".join([f"{name}: {this.title}", *(f"{key:12}{text}" for key, text in facts)])
 
 
 def download(
@@ -123,6 +75,12 @@ def download(
         root = find_root(name, destination)
         report(f"{destination} is already there: left alone, nothing downloaded; `reconpatch check` reads every image")
         return root
+    if not this.urls:
+        raise ReconpatchError(
+            "its authors give no address that a program could use",
+            where=name,
+            fix=f"fetch it by hand from {this.home} and unpack it into {destination}",
+        )
     with _locked(folder, name):
         archive = fetch(this.urls, folder / this.archive, this.sha256, report=report, timeout=timeout, pauses=pauses)
         size, free = archive.stat().st_size, shutil.disk_usage(folder).free
@@ -144,12 +102,13 @@ def find_root(name: str, folder: Path, named: Path | None = None) -> Path:
     Raises ReconpatchError, naming what is missing, where there is none; `named` is what it calls the folder.
     """
     below = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    part, known = training_part(name), PUBLISHED[name].categories
     for candidate in (folder, *below):
-        if all((candidate / category / "train").is_dir() for category in KNOWN[name]):
+        if all((candidate / category / part).is_dir() for category in known):
             return candidate
-    missing = [c for c in KNOWN[name] if not any((f / c / "train").is_dir() for f in (folder, *below))]
+    missing = [c for c in known if not any((f / c / part).is_dir() for f in (folder, *below))]
     raise ReconpatchError(
-        f"does not hold {name}, no folder has all of its categories with their train/ "
+        f"does not hold {name}, no folder has all of its categories with their {part}/ "
         f"(missing: {', '.join(missing) or 'they lie in different folders'})",
         where=named or folder,
         fix="move it away and run the command again",

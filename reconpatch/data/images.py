@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from PIL import Image
 
 from reconpatch.data.augmentation import Augmentation, augment_image, augment_mask
 from reconpatch.data.decoding import decode, mask_values, read_file, to_rgb
+from reconpatch.data.layouts import Item
 from reconpatch.errors import ReconpatchError
 
 T = TypeVar("T", bound=np.generic)
@@ -180,15 +181,16 @@ def load_image(path: Path) -> Image.Image:
         raise error.at(path) from None
 
 
-def load_mask(path: Path, rule: str = "any") -> Image.Image:
-    """file -> 8-bit grey mask, 255 on the defect.
+def load_mask(path: Path, rule: str = "any", classes: bool = False) -> Image.Image:
+    """file, whether its values are numbers of kinds of defect -> 8-bit grey mask, 255 on the defect.
 
     "any": 255 where any channel of the file is above 0, else 0. "official": the file's own grey values, of which
-    PatchCore's code counts only 255. Raises ReconpatchError for another rule and for a file that cannot be read.
+    PatchCore's code counts only 255; but numbers of kinds become 255, as its users make such masks. Raises
+    ReconpatchError for another rule and for a file that cannot be read.
     """
     if rule not in MASK_RULES:
         raise ReconpatchError("unknown", where=f"mask rule {rule!r}", fix=f"choose one of {', '.join(MASK_RULES)}")
-    if rule == "official":
+    if rule == "official" and not classes:
         return load_image(path).convert("L")
     image = decode(read_file(path), path).image
     try:
@@ -229,6 +231,7 @@ def mask_array(
     rule: str = "any",
     augmentation: Augmentation | None = None,
     aspect: str = "crop",
+    classes: bool = False,
 ) -> NDArray[np.bool_]:
     """file -> (H, W) bool, true on the defect, seen and augmented like its image.
 
@@ -236,14 +239,15 @@ def mask_array(
     resized bilinearly like an image, after which only pixels of exactly 255 count, as in PatchCore's code: defects
     lose their rim. Raises ReconpatchError for another rule and for a file that cannot be read.
     """
-    mask = load_mask(path, rule)
+    mask = load_mask(path, rule, classes)
     seen = view_of(path, mask, resize, crop, aspect)
     scaled = np.asarray(seen.scale(mask, MASK_RULES[rule])) == 255
     return seen.cut(scaled if augmentation is None else augment_mask(scaled, augmentation))
 
 
 def read_masks(
-    paths: Sequence[Path | None],
+    items: Sequence[Item],
+    folder: Path,
     shape: tuple[int, int],
     resize: int | None,
     crop: int,
@@ -251,13 +255,37 @@ def read_masks(
     threads: int,
     augmentations: Sequence[Augmentation | None],
     aspect: str = "crop",
-) -> NDArray[np.bool_]:
-    """N mask files, None for a normal image, (H, W) of the frame of all images -> (N, H, W) bool, true on the defect,
-    moved as their images are.
+) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+    """N images, their folder, (H, W) of the frame of all images -> (N, H, W) bool, true on any defect, and the D
+    defects of which the data set says how much must be found; all moved as their images are.
+
+    Of the defects these are `image`, (D,) the number of its image; `mask`, (D, H, W) bool; and `saturation`, (D,) px
+    that must be found, which shrink with the image. Defects of which nothing is left in the frame are left out.
     """
 
-    def read(path: Path | None, augmentation: Augmentation | None) -> NDArray[np.bool_]:
-        return np.zeros(shape, bool) if path is None else mask_array(path, resize, crop, rule, augmentation, aspect)
+    def read(item: Item, augmentation: Augmentation | None) -> list[NDArray[np.bool_]]:
+        return [
+            mask_array(folder / mask.path, resize, crop, rule, augmentation, aspect, mask.classes)
+            for mask in item.masks
+        ]
 
+    masks = np.zeros((len(items), *shape), bool)
+    image: list[int] = []
+    alone: list[NDArray[np.bool_]] = []
+    saturation: list[int] = []
     with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(read, paths, augmentations)))
+        for n, (item, of_image) in enumerate(zip(items, pool.map(read, items, augmentations), strict=True)):
+            for mask, seen in zip(item.masks, of_image, strict=True):
+                masks[n] |= seen
+                if mask.saturation and seen.any():
+                    width, height = view(item.width, item.height, size=crop, resize=resize, aspect=aspect).scaled
+                    share = width * height / (item.width * item.height)
+                    image.append(n)
+                    alone.append(seen)
+                    saturation.append(min(max(round(mask.saturation * share), 1), int(seen.sum())))
+    stacked = np.stack(alone) if alone else np.zeros((0, *shape), bool)
+    return masks, {
+        "image": np.array(image, np.int64),
+        "mask": stacked,
+        "saturation": np.array(saturation, np.int64),
+    }

@@ -4,17 +4,18 @@ import hashlib
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from reconpatch.data.decoding import Picture, decode, pixel_digest, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, category_folder, is_folder, list_items, mask_names
+from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, Mask, category_folder, is_folder, list_items, mask_names
 from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
 from reconpatch.data.remarks import mask_problems
+from reconpatch.data.saturation import Saturation, read_saturations, saturated_px
 from reconpatch.errors import ReconpatchError, quote
 
 
@@ -35,16 +36,17 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
         if not any(item.split == split for item in listed):
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
     anomalous = [item for item in listed if item.label]
-    if not rules.all_masked and any(item.mask for item in anomalous):
-        unmasked = [item.path for item in anomalous if item.mask is None]
+    if not rules.all_masked and any(item.masks for item in anomalous):
+        unmasked = [item.path for item in anomalous if not item.masks]
         if unmasked:
             names, called = ", ".join(map(quote, unmasked)), mask_names(Path(unmasked[0]))
             problems.append(
                 f"{folder}: some defective images have masks, but not {names}; give all, called {called}, or none"
             )
     published = as_published(layout, category, listed)
+    saturations = read_saturations(folder / rules.saturations, problems) if rules.saturations else None
     with _warnings_collected() as warned, ThreadPoolExecutor(threads) as pool:
-        checked = list(pool.map(lambda item: _check(folder, item, published, warned), listed))
+        checked = list(pool.map(lambda item: _check(folder, item, published, saturations, warned), listed))
     problems.extend(problem for _, of_item in checked for problem in of_item)
     if problems:
         raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
@@ -73,17 +75,18 @@ def _warnings_collected() -> Iterator[_Warned]:
         yield warned
 
 
-def _check(folder: Path, item: Item, published: bool, warned: _Warned) -> tuple[Item, list[str]]:
-    """Read an image and its mask once -> the item with what they hold, and what is wrong with them.
+def _check(
+    folder: Path, item: Item, published: bool, saturations: Mapping[int, Saturation] | None, warned: _Warned
+) -> tuple[Item, list[str]]:
+    """Read an image and its masks once -> the item with what they hold, and what is wrong with them.
 
     A published data set is taken as it is: an empty mask is no problem there, but remarked on.
     """
     warned.messages.clear()
     problems: list[str] = []
     item = _with_image(folder, item, problems)
-    if item.mask is not None:
-        item = _with_mask(folder / item.mask, folder, item, published, problems)
-    return replace(item, warning="; ".join(sorted(warned.messages))), problems
+    masks = [_checked_mask(mask, folder, item, published, saturations, problems) for mask in item.masks]
+    return replace(item, masks=tuple(masks), warning="; ".join(sorted(warned.messages))), problems
 
 
 def _read(path: Path, problems: list[str]) -> tuple[bytes, Picture] | None:
@@ -121,26 +124,41 @@ def _with_image(folder: Path, item: Item, problems: list[str]) -> Item:
     )
 
 
-def _with_mask(file: Path, folder: Path, item: Item, published: bool, problems: list[str]) -> Item:
-    """The item with the facts of its mask; problems if the mask does not fit the image or contradicts its label."""
+def _checked_mask(
+    mask: Mask,
+    folder: Path,
+    item: Item,
+    published: bool,
+    saturations: Mapping[int, Saturation] | None,
+    problems: list[str],
+) -> Mask:
+    """The mask with what its file holds; problems if it does not fit the image or contradicts its label."""
+    file = folder / mask.path
     opened = _read(file, problems)
     if opened is None:
-        return item
+        return mask
     content, picture = opened
     try:
         facts = mask_facts(file.name, picture)
     except ReconpatchError as error:
         problems.append(str(error.at(file)))
-        return item
+        return mask
     size = (item.width, item.height) if item.width else None  # no width: the image itself was not read
     wrong = mask_problems(facts, file, folder / item.path, size, item.label, may_be_empty=published)
     problems += map(str, wrong)
+    saturation = 0
+    if saturations is not None and facts.marked:
+        try:
+            saturation = saturated_px(saturations, picture, facts.marked)
+        except ReconpatchError as error:
+            problems.append(str(error.at(file)))
     return replace(
-        item,
-        mask_sha256=hashlib.sha256(content).hexdigest(),
-        mask_bytes=len(content),
-        mask_orientation=facts.orientation,
-        mask_pixels=facts.marked,
-        mask_between=facts.between,
-        mask_notes=facts.notes,
+        mask,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        orientation=facts.orientation,
+        pixels=facts.marked,
+        between=0 if mask.classes else facts.between,
+        saturation=saturation,
+        notes=facts.notes,
     )

@@ -2,20 +2,22 @@
 
 A category is a folder: `<train>/*  <test>/<defect type>/*  <masks>/<defect type>/<mask>`, where LAYOUTS names the three
 folders and a defect type is "good" (or another name of NORMAL) or any defect. `pair_masks` says which mask belongs to
-which image, here and for photographs of one's own.
+which image, here and for photographs of one's own. Where a layout says so, an image has a folder of masks, one for each
+of its defects, or a table beside the categories says what every image is (`split_table`).
 
 Images are the files with a suffix of EXTENSIONS, in upper or lower case. Names that begin with a dot are no part of
 the data: archives made on a Mac hold a `._000.png` beside every `000.png`. Nor are the SYSTEM_FOLDERS. Other files are
 ignored, except images of other formats: those are problems, because they would be missed.
 """
 
+import csv
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 from reconpatch.errors import ReconpatchError, quote
@@ -54,8 +56,13 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 MASK_ENDING = re.compile(r"[ ._-](masks?|gt|labels?|ground[ ._-]?truth)$", re.IGNORECASE)  # of the stem of a mask
+SPLIT_COLUMNS = ("object", "split", "label", "image", "mask")  # of a layout's table
+TABLE_SPLITS = {"train": 0, "test": 1}  # their order
 
-LayoutName = Literal["mvtec_ad", "btad", "folder", "sample"]  # what `layout` of a data set may be
+# What `layout` of a data set may be.
+LayoutName = Literal[
+    "mvtec_ad", "btad", "visa", "mvtec_loco", "mpdd", "mvtec_ad_2", "dtd_synthetic", "folder", "sample"
+]
 
 
 @dataclass(frozen=True)
@@ -67,44 +74,79 @@ class Layout:
     masks: str = "ground_truth"  # the same folders
     all_masked: bool = True  # every defective image has a mask; else all of a category have one, or none
     single: bool = False  # the root may be a category itself
+    validation: str = ""  # further normal images, from which thresholds may be chosen
+    unlabelled: tuple[str, ...] = ()  # folders of test images whose truth only a server knows
+    mask_folders: bool = False  # an image has a folder of masks, one for each of its defects
+    mask_classes: bool = False  # values of masks are numbers of kinds of defect, not black and white
+    saturations: str = ""  # file of the category that says how many px of a defect need to be found
+    table: str = ""  # CSV file beside the categories that says what every image is; then the folders do not
+    defect_types: str = ""  # CSV file of the category with the defect type of every image, where the table has none
 
 
 LAYOUTS: dict[str, Layout] = {
     "mvtec_ad": Layout(),
     "btad": Layout(train="train/ok"),
+    "visa": Layout(
+        train="Data/Images",
+        test="Data/Images",
+        masks="Data/Masks",
+        table="split_csv/1cls.csv",
+        defect_types="image_anno.csv",
+        mask_classes=True,
+    ),
+    "mvtec_loco": Layout(
+        validation="validation/good", mask_folders=True, mask_classes=True, saturations="defects_config.json"
+    ),
+    "mpdd": Layout(),
+    "mvtec_ad_2": Layout(
+        test="test_public",
+        masks="test_public/ground_truth",
+        validation="validation/good",
+        unlabelled=("test_private", "test_private_mixed"),
+    ),
+    "dtd_synthetic": Layout(),
     "folder": Layout(train="train", all_masked=False, single=True),
     "sample": Layout(),
 }
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A mask of an image; its path is relative to the category's folder. The other fields are read by `index`."""
+
+    path: str
+    sha256: str = ""
+    bytes: int = 0
+    orientation: int = 1  # EXIF's; 1 is upright
+    pixels: int = 0  # above 0
+    between: int = 0  # above 0 and not white
+    classes: bool = False  # whether its values are numbers of kinds of defect, not black and white
+    saturation: int = 0  # px that need to be found, where the data set says so
+    notes: tuple[str, ...] = ()  # what `pictures` remarks on
+
+
+@dataclass(frozen=True)
 class Item:
     """One image of a category; paths are relative to the category's folder, with forward slashes.
 
-    The fields after `mask` are read from the files by `index`.
+    The fields after `masks`, and those of the masks, are read from the files by `index`.
     """
 
     path: str
-    split: str  # train or test
+    split: str  # train, test or validation
     label: int  # 1 is anomalous
     defect: str  # the defect type, "good" for normal images
-    mask: str | None  # normal images may have one, which is empty
+    masks: tuple[Mask, ...] = ()  # normal images may have one, which is empty
     sha256: str = ""
     pixels_sha256: str = ""  # digest of what was decoded, where another image of the category has the same, else empty
-    mask_sha256: str = ""
     bytes: int = 0
-    mask_bytes: int = 0
     width: int = 0  # px, after the turn EXIF asks for
     height: int = 0
     mode: str = ""  # Pillow's, of the file
     format: str = ""  # what the file holds, whatever its suffix
     orientation: int = 1  # EXIF's; 1 is upright
-    mask_orientation: int = 1
-    mask_pixels: int = 0  # above 0
-    mask_between: int = 0  # above 0 and not white
-    warning: str = ""  # what Pillow warned of in the image or its mask
+    warning: str = ""  # what Pillow warned of in the image or its masks
     notes: tuple[str, ...] = ()  # what `pictures` remarks on in the image
-    mask_notes: tuple[str, ...] = ()
 
 
 def of_system(name: str) -> bool:
@@ -196,6 +238,11 @@ def _first_part(folder: str) -> str:
     return folder.split("/")[0]
 
 
+def training_part(layout: str) -> str:
+    """Layout -> the folder that every category has, directly below its own."""
+    return _first_part(LAYOUTS[layout].train)
+
+
 def categories(layout: str, root: Path) -> list[str]:
     """root folder -> names of the categories in it, MVTec AD's in the paper's order, others sorted.
 
@@ -257,13 +304,22 @@ class _Category:
     taken: set[Path] = field(default_factory=set)  # images and masks that the layout has a use for
 
     def items(self) -> Iterator[Item]:
+        yield from self._of_table() if self.rules.table else self._of_folders()
+        self.problems.extend(self._left_over())
+
+    def _of_folders(self) -> Iterator[Item]:
         train, test, masks = (self.folder / f for f in (self.rules.train, self.rules.test, self.rules.masks))
         if is_folder(train / "good"):
             train = train / "good"
         for path in _images(train, self.problems):
             yield self._item(path, "train", "good")
         for subfolder in _folders(test, self.problems):
-            yield from self._of_defect_type(subfolder, masks / subfolder.name)
+            if subfolder == masks:
+                continue
+            if self.rules.mask_folders and subfolder.name not in NORMAL:
+                yield from self._of_mask_folders(subfolder, masks / subfolder.name)
+            else:
+                yield from self._of_defect_type(subfolder, masks / subfolder.name)
         for subfolder in _folders(masks, self.problems):
             if not is_folder(test / subfolder.name):
                 self.problems.append(
@@ -271,20 +327,88 @@ class _Category:
                     "are the names the same?"
                 )
                 self.taken.update(_images(subfolder, self.problems))
-        self.problems.extend(self._left_over())
+        if self.rules.validation:
+            for path in _images(self.folder / self.rules.validation, self.problems):
+                yield self._item(path, "validation", "good")
 
-    def _item(self, path: Path, split: str, defect_type: str, mask: Path | None = None) -> Item:
+    def _of_table(self) -> Iterator[Item]:
+        """The images that the table of the data set names for this category, in sorted order."""
+        table, problems = self.folder.parent / self.rules.table, self.problems
+        rows = [row for row in _rows(table, SPLIT_COLUMNS, problems) if row["object"] == self.folder.name]
+        types = self._defect_types()
+        seen: set[str] = set()
+        for row in sorted(rows, key=lambda row: (TABLE_SPLITS.get(row["split"], 0), row["image"])):
+            where = f"{quote(table)}, {quote(row['image'])}"
+            problem = self._wrong(row) or (f"{where}: named twice" if row["image"] in seen else "")
+            seen.add(row["image"])
+            if problem:
+                problems.append(f"{where}: {problem}" if not problem.startswith(where) else problem)
+                continue
+            image, *masks = (self.folder.parent / row[key] for key in ("image", "mask") if row[key])
+            defect_type = "good" if row["label"] == "normal" else types.get(image.name, "anomaly")
+            if row["label"] != "normal" and not masks:
+                problems.append(f"{where}: a defective image without a mask")
+            self.taken.update(masks)
+            yield self._item(image, row["split"], defect_type, masks)
+
+    def _wrong(self, row: dict[str, str]) -> str:
+        """A row of the table -> what is wrong with it, or nothing."""
+        for key, known in (("split", ("train", "test")), ("label", ("normal", "anomaly"))):
+            if row[key] not in known:
+                return f"{key} {quote(row[key])}: must be {' or '.join(known)}"
+        if row["split"] == "train" and row["label"] != "normal":
+            return "a defective image for training"
+        for key in ("image", "mask"):
+            path = PurePosixPath(row[key] or f"{self.folder.name}/")
+            if path.is_absolute() or ".." in path.parts or path.parts[:1] != (self.folder.name,):
+                return f"{key} {quote(row[key])}: must lie in the folder of the category"
+            if row[key] and not (self.folder.parent / path).is_file():
+                return f"{key} {quote(row[key])}: no such file"
+        return ""
+
+    def _defect_types(self) -> dict[str, str]:
+        """Name of an image -> its defect type, where the category has a table of them."""
+        table = self.folder / self.rules.defect_types
+        if not self.rules.defect_types or not table.is_file():
+            return {}
+        rows = _rows(table, ("image", "label"), self.problems)
+        return {PurePosixPath(row["image"]).name: row["label"] for row in rows if row["label"] not in ("", "normal")}
+
+    def _item(self, path: Path, split: str, defect_type: str, masks: Sequence[Path] = ()) -> Item:
         self.taken.add(path)
-        relative = None if mask is None else mask.relative_to(self.folder).as_posix()
-        return Item(path.relative_to(self.folder).as_posix(), split, int(defect_type != "good"), defect_type, relative)
+        of_image = tuple(
+            Mask(mask.relative_to(self.folder).as_posix(), classes=self.rules.mask_classes) for mask in masks
+        )
+        return Item(path.relative_to(self.folder).as_posix(), split, int(defect_type != "good"), defect_type, of_image)
+
+    def _of_mask_folders(self, subfolder: Path, mask_folder: Path) -> Iterator[Item]:
+        """The test images of one defect type, each with the masks in its own folder."""
+        self._check_name(subfolder)
+        images = _images(subfolder, self.problems)
+        for path in images:
+            masks = _images(mask_folder / path.stem, self.problems)
+            self.taken.update(masks)
+            if not masks:
+                self.problems.append(f"{quote(path)}: no masks in {quote(mask_folder / path.stem)}; add them")
+            yield self._item(path, "test", subfolder.name, masks)
+        for other in _folders(mask_folder, self.problems):
+            if other.name not in {path.stem for path in images}:
+                self.problems.append(f"{quote(other)}: masks without an image in {quote(subfolder)}; move them")
+                self.taken.update(_images(other, self.problems))
+
+    def _check_name(self, subfolder: Path) -> None:
+        """Problems: a defect type whose name cannot be shown, or is nearly that of the normal images."""
+        if subfolder.name not in NORMAL and subfolder.name.casefold() in NORMAL:
+            self.problems.append(
+                f"{quote(subfolder)}: would count as defective; if its images are normal, call it good"
+            )
+        if not subfolder.name.isprintable():
+            self.problems.append(f"{quote(subfolder)}: rename it, the name of a defect is shown in figures")
 
     def _of_defect_type(self, subfolder: Path, mask_folder: Path) -> Iterator[Item]:
         """The test images of one defect type, or the normal ones, each with its mask."""
         name, problems = subfolder.name, self.problems
-        if name not in NORMAL and name.casefold() in NORMAL:
-            problems.append(f"{quote(subfolder)}: would count as defective; if its images are normal, call it good")
-        if not name.isprintable():
-            problems.append(f"{quote(subfolder)}: rename it, the name of a defect is shown in figures")
+        self._check_name(subfolder)
         normal = name in NORMAL
         images, masks = _images(subfolder, problems), _images(mask_folder, problems)
         self.taken.update(masks)
@@ -306,7 +430,7 @@ class _Category:
                     f"{quote(path)}: no mask in {quote(mask_folder)}; add it, or rename it: masks are called "
                     f"{mask_names(path)} here"
                 )
-            yield self._item(path, "test", "good" if normal else name, next(iter(of_image), None))
+            yield self._item(path, "test", "good" if normal else name, of_image[:1])
         self._unclear_masks(subfolder, images, masks, pairs)
 
     def _unclear_masks(
@@ -339,7 +463,8 @@ class _Category:
 
     def _left_over(self) -> Iterator[str]:
         """Problems: images below the three folders that the layout has no use for; mask folders of other names."""
-        for part in dict.fromkeys(map(_first_part, (self.rules.train, self.rules.test, self.rules.masks))):
+        folders = filter(None, (self.rules.train, self.rules.test, self.rules.masks, self.rules.validation))
+        for part in dict.fromkeys(map(_first_part, folders)):
             for folder, subfolders, files in os.walk(self.folder / part):
                 subfolders[:] = sorted(name for name in subfolders if not hidden(name))
                 paths = (Path(folder, name) for name in sorted(files) if not hidden(name))
@@ -354,6 +479,33 @@ class _Category:
             for other in _folders(self.folder, []):
                 if is_mask_folder(other.name):
                     yield f"{quote(other)}: if these are the masks, call the folder {masks}; else move it elsewhere"
+
+
+def unlabelled_images(layout: str, folder: Path) -> list[Path]:
+    """layout, a category's folder -> its test images whose truth only a server knows, in sorted order.
+
+    Raises ReconpatchError for a folder that cannot be listed and for images in a format that is not read.
+    """
+    problems: list[str] = []
+    images = [path for part in LAYOUTS[layout].unlabelled for path in _images(folder / part, problems)]
+    if problems:
+        raise ReconpatchError("\n  ".join(problems))
+    return images
+
+
+def _rows(table: Path, columns: Sequence[str], problems: list[str]) -> list[dict[str, str]]:
+    """CSV file, columns it must have -> its rows, a cell that is not there being empty."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restval="", strict=True)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.append(f"{quote(table)}: cannot be read as CSV in UTF-8 ({error})")
+        return []
+    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        problems.append(f"{quote(table)}: no column {', '.join(missing)}; restore the published file")
+        return []
+    return [{name: row[name].strip() for name in columns} for row in rows]
 
 
 def _entries(folder: Path, problems: list[str]) -> list[Path]:

@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from reconpatch.data.images import view
-from reconpatch.data.layouts import Item, category_folder, list_items
+from reconpatch.data.layouts import LAYOUTS, Item, Mask, category_folder, list_items
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 
-# Left out where empty: ordinary data have the manifest they had before these were added.
-OPTIONAL = {"pixels_sha256", "notes", "mask_notes"}
+# Left out where empty.
+OPTIONAL = {"pixels_sha256", "masks", "notes"}
+OPTIONAL_OF_MASKS = {"classes", "saturation", "notes"}
 
 
 def _digest(value: object) -> str:
@@ -23,8 +24,16 @@ def _digest(value: object) -> str:
 
 def manifest_json(items: list[Item]) -> str:
     """items -> JSON text: the items and a digest of them, which does not depend on where the data set lies."""
-    rows = [{key: value for key, value in asdict(item).items() if value or key not in OPTIONAL} for item in items]
+    rows = [_row(asdict(item), OPTIONAL) for item in items]
+    for row in rows:
+        if "masks" in row:
+            row["masks"] = [_row(mask, OPTIONAL_OF_MASKS) for mask in row["masks"]]
     return json.dumps({"digest": _digest(rows), "images": rows}, indent=1) + "\n"
+
+
+def _row(values: Mapping[str, Any], optional: Collection[str]) -> dict[str, Any]:
+    """Fields of an item or a mask -> those that stand in a manifest."""
+    return {key: value for key, value in values.items() if value or key not in optional}
 
 
 def read_manifest(path: Path) -> tuple[list[Item], str]:
@@ -32,9 +41,8 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows, digest = content["images"], content["digest"]
-        items, names = [Item(**row) for row in rows], {field.name for field in fields(Item)}
-        items = [replace(item, notes=tuple(item.notes), mask_notes=tuple(item.mask_notes)) for item in items]
-        if set(content) != {"digest", "images"} or any(row.keys() | OPTIONAL != names for row in rows):
+        items = [_item(row) for row in rows]
+        if set(content) != {"digest", "images"}:
             raise ValueError("keys too many or too few")
         if _digest(rows) != digest:
             raise ValueError("its digest does not fit its images")
@@ -45,6 +53,22 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
             fix="delete it, and the next run indexes the data again",
         ) from None
     return items, digest
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    """An image in a manifest -> the item. Raises ValueError or TypeError for keys too many or too few."""
+    masks = [
+        Mask(**_complete(mask, Mask, OPTIONAL_OF_MASKS), notes=tuple(mask.get("notes", ())))
+        for mask in row.get("masks", ())
+    ]
+    return Item(**_complete(row, Item, OPTIONAL), masks=tuple(masks), notes=tuple(row.get("notes", ())))
+
+
+def _complete(row: Mapping[str, Any], kind: type[Item | Mask], optional: Collection[str]) -> dict[str, Any]:
+    """The fields of an item or a mask in a manifest, but for its masks and notes, which are lists there."""
+    if row.keys() | optional != {field.name for field in fields(kind)}:
+        raise ValueError("keys too many or too few")
+    return {key: value for key, value in row.items() if key not in ("masks", "notes")}
 
 
 def frame_shape(items: Sequence[Item], run: Mapping[str, Any]) -> tuple[int, int]:
@@ -79,7 +103,7 @@ def check_unchanged(folder: Path, items: Iterable[Item], files: str = "images", 
     """
     expected = [(i.path, i.bytes, i.sha256) for i in items]
     if files == "masks":
-        expected = [(i.mask, i.mask_bytes, i.mask_sha256) for i in items if i.mask is not None]
+        expected = [(mask.path, mask.bytes, mask.sha256) for item in items for mask in item.masks]
 
     def problem(entry: tuple[str, int, str]) -> str | None:
         path, size, sha256 = folder / entry[0], *entry[1:]
@@ -103,14 +127,19 @@ def check_unchanged(folder: Path, items: Iterable[Item], files: str = "images", 
 
 
 def listing(layout: str, root: Path, category: str) -> str:
-    """category -> digest of names, sizes and times of its images and masks: cheap, and changes whenever one does."""
+    """category -> digest of names, sizes and times of its images and masks: cheap, and changes whenever one does.
+
+    It also holds the place of every image, and the file that says how much of each kind of defect must be found.
+    """
     folder, problems = category_folder(layout, root, category), list[str]()
     items = list(list_items(layout, folder, problems))
     facts: list[tuple[str, int, int]] = []
-    for name in sorted({name for i in items for name in (i.path, i.mask) if name is not None}):
+    names = {name for i in items for name in (i.path, *(mask.path for mask in i.masks))}
+    for name in sorted(names | ({LAYOUTS[layout].saturations} - {""})):
         try:
             status = (folder / name).stat()
             facts.append((name, status.st_size, status.st_mtime_ns))
         except OSError:  # a broken link: the index reports it
             facts.append((name, 0, 0))
-    return _digest([facts, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]
+    places = [(i.path, i.split, i.defect) for i in items]
+    return _digest([facts, places, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]

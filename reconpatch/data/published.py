@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
-from reconpatch.data.layouts import Item, called_like_masks, differ_in_suffix
+from reconpatch.data.catalogue import PUBLISHED, Counts, category_counts, kinds_of
+from reconpatch.data.layouts import Item, Mask, called_like_masks, differ_in_suffix
 from reconpatch.data.remarks import (
     REPEATS,
     ImageFacts,
@@ -20,45 +21,6 @@ from reconpatch.data.remarks import (
     told_apart_by_files,
 )
 from reconpatch.errors import quote
-
-# Category -> images: (training, normal test, defective test). MVTec AD: as inspected by three independent sources.
-# BTAD: the total of 2,540 images and 290 masks is certain, its split is supported by published AUROCs.
-KNOWN: dict[str, dict[str, tuple[int, int, int]]] = {
-    "mvtec_ad": {
-        "bottle": (209, 20, 63),
-        "cable": (224, 58, 92),
-        "capsule": (219, 23, 109),
-        "hazelnut": (391, 40, 70),
-        "metal_nut": (220, 22, 93),
-        "pill": (267, 26, 141),
-        "screw": (320, 41, 119),
-        "toothbrush": (60, 12, 30),
-        "transistor": (213, 60, 40),
-        "zipper": (240, 32, 119),
-        "carpet": (280, 28, 89),
-        "grid": (264, 21, 57),
-        "leather": (245, 32, 92),
-        "tile": (230, 33, 84),
-        "wood": (247, 19, 60),
-    },
-    "btad": {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)},
-}
-TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood"})  # MVTec AD's; the other ten are objects
-# Groups of categories whose means tables show beside the mean of all. The paper prints objects and textures. It is
-# said to gain by learnt positions, so the pose of the objects may matter, too. Of MVTec AD, its publication (Bergmann
-# et al., CVPR 2019) names toothbrush, capsule and pill as roughly aligned, and metal nut, screw and hazelnut as placed
-# with a random rotation. The other four are our judgement: cable, transistor and zipper lie the same way in all normal
-# images; the bottle is seen from above, centred and round, so that turning it changes little.
-GROUPS: dict[str, dict[str, frozenset[str]]] = {
-    "mvtec_ad": {
-        "object": frozenset(KNOWN["mvtec_ad"]) - TEXTURES,
-        "aligned": frozenset({"bottle", "cable", "capsule", "pill", "toothbrush", "transistor", "zipper"}),
-        "rotated": frozenset({"hazelnut", "metal_nut", "screw"}),
-        "texture": TEXTURES,
-    }
-}
-DEFECT_TYPES = {"btad": {"good", "ko"}}  # of data sets whose folders below test/ are known; `ok` is called good here
-SMALLEST = {"mvtec_ad": 700, "btad": 600}  # px, the shorter side of the data set's smallest images
 
 
 @dataclass(frozen=True, order=True)
@@ -98,15 +60,17 @@ def data_flags(layout: str, category: str, items: Sequence[Item]) -> list[Flag]:
     return altered + [Flag("remark", text) for text in remarks(items)]
 
 
-def image_counts(items: Sequence[Item]) -> tuple[int, int, int]:
-    """Images of a category -> how many are for training, normal test images and defective test images."""
+def image_counts(items: Sequence[Item]) -> Counts:
+    """Images of a category -> how many of each kind; those without truth are no items."""
     test = [item.label for item in items if item.split == "test"]
-    return len(items) - len(test), test.count(0), test.count(1)
+    splits = [item.split for item in items]
+    return Counts(splits.count("train"), test.count(0), test.count(1), splits.count("validation"))
 
 
 def as_published(layout: str, category: str, items: Sequence[Item]) -> bool:
     """Whether a category has as many images of each kind as the published one."""
-    return KNOWN.get(layout, {}).get(category) == image_counts(items)
+    known = category_counts(layout).get(category)
+    return known is not None and known._replace(unlabelled=0) == image_counts(items)
 
 
 def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
@@ -114,33 +78,44 @@ def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
 
     Counts, size and lossless format are compared, not contents.
     """
-    if layout not in KNOWN:
+    known = category_counts(layout)
+    if not known:
         return []
-    if category not in KNOWN[layout]:
+    if category not in known:
         return [f"{category} is no category of the published data set"]
-    counts, differences = image_counts(items), []
-    if counts != KNOWN[layout][category]:
-        differences.append(f"images (training, normal, defective): {counts}, published {KNOWN[layout][category]}")
-    strange = sorted({item.defect for item in items} - DEFECT_TYPES[layout]) if layout in DEFECT_TYPES else []
+    data_set, differences = PUBLISHED[layout], []
+    found, published = image_counts(items), known[category]
+    if found != published._replace(unlabelled=0):
+        kinds = ("training", "normal", "defective", "validation")[: 4 if published.validation else 3]
+        ours, theirs = (tuple(counts)[: len(kinds)] for counts in (found, published))
+        differences.append(f"images ({', '.join(kinds)}): {ours}, published {theirs}")
+    strange = sorted({item.defect for item in items} - data_set.defect_types) if data_set.defect_types else []
     if strange:
         differences.append(f"defects that the published data do not have: {', '.join(map(quote, strange))}")
     side = min(min(item.width, item.height) for item in items)
-    if side < SMALLEST[layout]:
+    if side < data_set.smallest:
         differences.append(f"images scaled down to {side} px")
-    if any(item.format in ("JPEG", "MPO") or item.path.lower().endswith((".jpg", ".jpeg")) for item in items):
+    compressed = (i.format in ("JPEG", "MPO") or i.path.lower().endswith((".jpg", ".jpeg")) for i in items)
+    if not data_set.compressed and any(compressed):
         differences.append("images compressed again (JPEG)")
     return differences
 
 
+def anomaly_kinds(layout: str, items: Sequence[Item]) -> list[str]:
+    """Layout, images -> of each the kind of its anomaly where the data set measures kinds apart, else ""."""
+    kind_of = {defect: kind for kind, defects in kinds_of(layout).items() for defect in defects}
+    return [kind_of.get(item.defect, "") for item in items]
+
+
 def remarks(items: Sequence[Item]) -> list[str]:
     """Images of a category, as indexed -> short sentences, each with a count and the first two paths."""
-    train, test = [i for i in items if i.split == "train"], [i for i in items if i.split == "test"]
+    train, validation, test = ([i for i in items if i.split == s] for s in ("train", "validation", "test"))
     normal, defective = [i for i in test if not i.label], [i for i in test if i.label]
-    groups = {"training": train, "normal test": normal, "defective test": defective}
+    groups = {"training": train, "validation": validation, "normal test": normal, "defective test": defective}
     return [
         *_undefined_metrics(normal, defective),
         *_copies(groups),
-        *mask_remarks([(_mask_of(i), _image_of(i), i.label) for i in items if i.mask is not None]),
+        *mask_remarks([(_mask_of(mask, i), _image_of(i), i.label) for i in items for mask in i.masks]),
         *_names(items),
         *image_remarks(_images_of(items)),
         *told_apart_by_files("normal test", _images_of(normal), "training", _images_of(train)),
@@ -167,16 +142,16 @@ def _image_of(i: Item) -> ImageFacts:
     )
 
 
-def _mask_of(i: Item) -> MaskFacts:
-    """An item that has a mask -> the facts of it."""
+def _mask_of(mask: Mask, i: Item) -> MaskFacts:
+    """A mask of an item -> its facts."""
     return MaskFacts(
-        name=i.mask or "",
+        name=mask.path,
         width=i.width,
         height=i.height,
-        orientation=i.mask_orientation,
-        marked=i.mask_pixels,
-        between=i.mask_between,
-        notes=i.mask_notes,
+        orientation=mask.orientation,
+        marked=mask.pixels,
+        between=mask.between,
+        notes=mask.notes,
     )
 
 

@@ -91,7 +91,7 @@ def files_of_ensemble(plan: Plan, wildcards: Wildcards) -> Files:
     for member in combination.members:
         for name, file in _files_read(stage, plan.runs[member], member, (wildcards.dataset, wildcards.category)):
             files[name].append(file)
-    files |= {name: files[name][:1] for name in ("manifest", "masks")}
+    files |= {name: files[name][:1] for name in ("manifest", "masks", "defects")}
     return files if combination.combine == "zscore" else files | {"training": []}
 
 

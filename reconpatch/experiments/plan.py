@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reconpatch.data.catalogue import category_counts
 from reconpatch.data.layouts import SAMPLE, categories
-from reconpatch.data.published import KNOWN
 from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import (
     Config,
@@ -215,7 +215,7 @@ def _targets(name: str, experiment: Experiment, config: Config) -> tuple[list[Ta
             reasons.append(f"data set {dataset} is not at hand: give its folder as datasets.{dataset}.root")
             continue
         found = _found(dataset, entry)
-        known = KNOWN.get(entry.layout, {})
+        known = category_counts(entry.layout)
         published = list(known) if known.keys() & found else []  # a partial copy of a known data set
         chosen = list(dict.fromkeys([*found, *published])) if entry.categories == "all" else entry.categories
         if wanted != "all":

@@ -141,6 +141,7 @@ _ROWS = (
         {
             "train": f"features/{_KEYED}/train.npy",
             "test": f"features/{_KEYED}/test.npy",
+            "validation": f"features/{_KEYED}/validation.npy",
             "facts": f"features/{_KEYED}/features.json",
         },
         (Read("manifest", "index", "manifest"),),
@@ -153,14 +154,14 @@ _ROWS = (
         work=costs.extraction_work,
         advice="lower batch_images, crop or feature_dim, scale very large images",
         made_for="run",
-        temporary=frozenset({"train", "test"}),
+        temporary=frozenset({"train", "test", "validation"}),
         recorded=True,
-        digests=("test_features", "train_features"),
+        digests=("test_features", "train_features", "validation_features"),
     ),
     Stage(
         "masks",
         "read_masks",
-        {"masks": f"masks/{_KEYED}/masks.npy"},
+        {"masks": f"masks/{_KEYED}/masks.npy", "defects": f"masks/{_KEYED}/defects.safetensors"},
         (Read("manifest", "index", "manifest"),),
         priority=40,  # small, and every score waits for it
         base_mb=48,
@@ -215,7 +216,9 @@ _ROWS = (
         (
             Read("manifest", "index", "manifest"),
             Read("test", "features", "test"),
+            Read("validation", "features", "validation"),
             Read("masks", "masks", "masks"),
+            Read("defects", "masks", "defects"),
             Read("features", "features", "facts"),
             Read("training", "training", "facts"),
             Read("bank", "bank", "bank"),
@@ -258,6 +261,7 @@ _ROWS = (
             Read("scores_of_members", "score", "scores"),
             Read("training", "training_scores", "scores"),
             Read("masks", "masks", "masks"),
+            Read("defects", "masks", "defects"),
         ),
         priority=30,
         base_mb=85,

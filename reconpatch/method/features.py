@@ -145,6 +145,12 @@ def stream_features(
                 progress(done, len(items))
 
 
+def write_empty(destination: Path) -> None:
+    """`destination` -> the .npy file of the features of no images."""
+    with open(destination, "wb") as file:
+        write_header(file, (0, 0, 0, 0), np.dtype(np.float16))
+
+
 def write_features(
     items: Sequence[T],
     read: Callable[[T], NDArray[np.uint8]],

@@ -8,10 +8,10 @@ or above, a positive's score, the ROC and PRO curves are sums of ramps from a to
 forms: the trapezoid rule with interpolation at the limit, ties included.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,23 @@ from numpy.typing import NDArray
 from reconpatch.errors import ReconpatchError
 from reconpatch.method import bootstrap
 from reconpatch.method.bootstrap import Wins
+from reconpatch.method.saturated import Defects, counted_pixels
 
-PRO_LIMIT = 0.3  # AUPRO integrates up to this false positive rate, as MVTec AD's authors do
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Masks = NDArray[np.bool_]
 Level = Literal["image", "pixel"]
 Metrics = dict[str, float | None]
+
+
+class Special(TypedDict, total=False):
+    """What some data sets have beside masks of their test images: every defect in a mask of its own, inside the image's
+    mask; and a threshold of pixels that was chosen without the test images.
+    """
+
+    defects: Defects | None
+    threshold: float | None
 
 
 class PrecisionRecall(NamedTuple):
@@ -45,13 +54,17 @@ class Ranking:
     """The scores of normal and anomalous images or pixels, sorted once and shared by all metrics.
 
     negative: (n,) rising scores of what is normal. positive: (p,) rising scores of what is anomalous. region_weights:
-    (p,) the weight of every positive pixel in AUPRO, 1 / (regions x pixels of its region); None for images. Raises
-    ReconpatchError when there are no negatives or no positives, or a score is not finite.
+    (p,) the weight of every positive pixel in AUPRO, 1 / (regions x pixels of its region); None for images. saturated:
+    the same negatives with the pixels and weights that count in sPRO, where the data set marks every defect alone.
+    threshold: one that was chosen without the test images. Raises ReconpatchError when there are no negatives or no
+    positives, or a score is not finite.
     """
 
     negative: Floats
     positive: Floats
     region_weights: Doubles | None = None
+    saturated: "Ranking | None" = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         for name, scores in (("negatives", self.negative), ("positives", self.positive)):
@@ -88,6 +101,14 @@ class Ranking:
         best = len(f1) - 1 - int(np.argmax(f1[::-1]))
         return float(f1[best]), float(thresholds[best])
 
+    def f1_above(self, threshold: float) -> float:
+        """F1 = 2 TP / (2 TP + FP + FN), where scores above the threshold are positive."""
+        true, false = (
+            len(scores) - int(np.searchsorted(scores, np.float32(threshold), "right"))
+            for scores in (self.positive, self.negative)
+        )
+        return 2 * true / (true + false + len(self.positive))
+
 
 def auroc(ranking: Ranking) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in order, ties counting half."""
@@ -100,16 +121,26 @@ def average_precision(ranking: Ranking) -> float:
     return float(np.sum(precision * -np.diff(recall, append=0)))
 
 
-def aupro(ranking: Ranking) -> float:
-    """Mean, over all 8-connected defect regions, of the share of the region found, integrated up to PRO_LIMIT.
+def aupro(ranking: Ranking, limit: float) -> float:
+    """Mean, over all defect regions, of the share of the region found, integrated up to a limit.
 
-    The integral runs over the false positive rate and is divided by the limit. Raises ReconpatchError for a ranking of
-    images, which have no regions.
+    The integral runs over the false positive rate and is divided by the limit. Regions are those of the weights: for
+    AUPRO the 8-connected ones of all masks. Raises ReconpatchError for a ranking of images, which have no regions.
     """
     if ranking.region_weights is None:
         raise ReconpatchError("AUPRO is a metric of pixels", fix="give a ranking with region weights")
-    areas = ramp_area(ranking.above, ranking.at_or_above, PRO_LIMIT)
-    return float(np.sum(ranking.region_weights * areas) / PRO_LIMIT)
+    areas = ramp_area(ranking.above, ranking.at_or_above, limit)
+    return float(np.sum(ranking.region_weights * areas) / limit)
+
+
+def spro(ranking: Ranking, limit: float) -> float | None:
+    """The same with saturated overlaps (`saturated`); None where the data set does not say when a defect is found."""
+    return None if ranking.saturated is None else aupro(ranking.saturated, limit)
+
+
+def f1_at_threshold(ranking: Ranking) -> float | None:
+    """F1 at the threshold that was chosen without the test images; None without one."""
+    return None if ranking.threshold is None else ranking.f1_above(ranking.threshold)
 
 
 @dataclass(frozen=True)
@@ -117,9 +148,10 @@ class Metric:
     """One metric: an entry of METRICS is all that a metric needs.
 
     name: its key in records. label: its name in tables and figures. level: whether it ranks images or pixels; pixel
-    metrics need masks. function: ranking -> value. threshold: ranking -> the score that belongs to the value; it
-    stands in records as `<name>_threshold`. in_tables: whether tables have columns for it. interval: how its 95 %
-    bootstrap interval is computed, None for no interval:
+    metrics need masks. function: ranking -> value. optional: whether it needs more than masks; where a data set does
+    not have that, the function gives None and records leave the metric out. threshold: ranking -> the score that
+    belongs to the value; it stands in records as `<name>_threshold`. in_tables: whether tables have columns for it
+    unless their experiment says otherwise. interval: how its 95 % bootstrap interval is computed, None for no interval:
 
     "scores"  image metrics: the function, of the image scores of every resample
     "pairs"   AUROC only: counts of ordered pairs, kept per pair of images, so that pixels can be resampled, too
@@ -128,10 +160,11 @@ class Metric:
     name: str
     label: str
     level: Level
-    function: Callable[[Ranking], float]
-    threshold: Callable[[Ranking], float] | None = None
+    function: Callable[[Ranking], float | None]
+    threshold: Callable[[Ranking], float | None] | None = None
     higher_is_better: bool = True
     in_tables: bool = False
+    optional: bool = False
     interval: Literal["pairs", "scores"] | None = None
 
     def __post_init__(self) -> None:
@@ -157,7 +190,15 @@ METRICS: dict[str, Metric] = {
         Metric("pixel_auroc", "pixel AUROC", "pixel", auroc, in_tables=True, interval="pairs"),
         Metric("pixel_ap", "pixel AP", "pixel", average_precision),
         Metric("pixel_f1", "pixel F1", "pixel", lambda r: r.best_f1[0], threshold=lambda r: r.best_f1[1]),
-        Metric("aupro_30", "AUPRO (30 %)", "pixel", aupro, in_tables=True),
+        # Up to the false positive rate of MVTec AD's authors, and of MVTec AD 2's.
+        Metric("aupro_30", "AUPRO (30 %)", "pixel", lambda r: aupro(r, 0.3), in_tables=True),
+        Metric("aupro_05", "AUPRO (5 %)", "pixel", lambda r: aupro(r, 0.05)),
+        Metric("spro_05", "sPRO (5 %)", "pixel", lambda r: spro(r, 0.05), optional=True),
+        Metric(
+            *("pixel_f1_normal", "pixel F1, fixed", "pixel", f1_at_threshold),  # at the threshold of `normal_threshold`
+            threshold=lambda r: r.threshold,
+            optional=True,
+        ),
     )
 }
 
@@ -178,7 +219,12 @@ def image_metrics(scores: Floats, labels: Labels) -> Metrics:
     return _measured("image", Ranking(np.sort(scores[labels == 0]), np.sort(scores[labels == 1])))
 
 
-def pixel_metrics(maps: Floats, masks: Masks, counted: Masks | None = None) -> Metrics:
+def pixel_metrics(
+    maps: Floats,
+    masks: Masks,
+    counted: Masks | None = None,
+    **special: Unpack[Special],
+) -> Metrics:
     """((N, H, W) maps, (N, H, W) masks) -> every pixel metric of METRICS, and its threshold if it has one.
 
     All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. None
@@ -197,29 +243,82 @@ def pixel_metrics(maps: Floats, masks: Masks, counted: Masks | None = None) -> M
     negative.sort()  # in place: a second copy of that many pixels would need much memory
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache
-    return _measured("pixel", Ranking(negative, positive[order], weights[order]))
+    saturated, defects = None, special.get("defects")
+    if defects is not None and len(defects.image):
+        saturated = Ranking(negative, *counted_pixels(maps, defects))
+    return _measured("pixel", Ranking(negative, positive[order], weights[order], saturated, special.get("threshold")))
 
 
 def _measured(level: Level, ranking: Ranking | None) -> Metrics:
-    """The metrics of a level, in the registry's order. Without a ranking all are undefined."""
+    """The metrics of a level, in the registry's order. Without a ranking all are undefined, and optional ones are left
+    out.
+    """
     values: Metrics = {}
     for metric in METRICS.values():
-        if metric.level == level:
-            values[metric.name] = None if ranking is None else metric.function(ranking)
-            if metric.threshold is not None:
-                values[f"{metric.name}_threshold"] = None if ranking is None else metric.threshold(ranking)
+        value = None if ranking is None or metric.level != level else metric.function(ranking)
+        if metric.level != level or (metric.optional and value is None):
+            continue
+        values[metric.name] = value
+        if metric.threshold is not None:
+            values[f"{metric.name}_threshold"] = None if ranking is None else metric.threshold(ranking)
     return values
 
 
-def evaluate(image: Floats, labels: Labels, maps: Floats, masks: Masks) -> tuple[Metrics, dict[str, NDArray[Any]]]:
+def evaluate(
+    image: Floats,
+    labels: Labels,
+    maps: Floats,
+    masks: Masks,
+    **special: Unpack[Special],
+) -> tuple[Metrics, dict[str, NDArray[Any]]]:
     """((N,) image scores, (N,) labels, 1 anomalous, (N, H, W) maps, (N, H, W) masks) -> (metrics, tensors).
 
     The tensors are the counts from which `resampled` draws intervals, by the names they are saved under. Raises
     ReconpatchError when shapes differ or a score is not finite.
     """
-    metrics = image_metrics(image, labels) | pixel_metrics(maps, masks)
+    metrics = image_metrics(image, labels) | pixel_metrics(maps, masks, **special)
     wins = bootstrap.image_wins(image, labels), bootstrap.pixel_wins(maps, masks)
     return metrics, bootstrap.to_tensors(wins[0], "image") | bootstrap.to_tensors(wins[1], "pixel")
+
+
+def by_kind(
+    kinds: Sequence[str],
+    image: Floats,
+    labels: Labels,
+    maps: Floats,
+    masks: Masks,
+    **special: Unpack[Special],
+) -> dict[str, Metrics]:
+    """(N kinds of anomaly, "" of a normal image, the rest as for `evaluate`) -> the metrics of each kind.
+
+    Those of a kind are measured on its images and all normal ones, as MVTec LOCO AD's authors do. Nothing where no
+    image has a kind.
+    """
+    names = np.array(kinds)
+    found: dict[str, Metrics] = {}
+    for kind in sorted({*kinds} - {""}):
+        chosen = (names == kind) | (labels == 0)
+        defects = special.get("defects")
+        part: Special = {**special, "defects": None if defects is None else defects.of_images(chosen)}
+        found[kind] = image_metrics(image[chosen], labels[chosen])
+        found[kind] |= pixel_metrics(maps[chosen], masks[chosen], **part)
+    return found
+
+
+def normal_threshold(maps: Iterable[Floats]) -> float | None:
+    """Anomaly maps of normal images that are no test images -> the threshold of pixels that follows from them; None
+    without maps.
+
+    It is the mean of all their pixels and 3 standard deviations, as MVTec AD 2's authors suggest.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for each in maps:
+        values = each.astype(np.float64)
+        count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+    if not count:
+        return None
+    mean = total / count
+    return float(mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -274,7 +373,8 @@ def resampled_images(metric: Metric, scores: Floats, labels: Labels, weights: ND
     for n, w in enumerate(times):  # repeated sorted scores stay sorted
         negative, positive = np.repeat(scores[normal], w[normal]), np.repeat(scores[anomalous], w[anomalous])
         if len(negative) and len(positive):
-            values[n] = metric.function(Ranking(negative, positive))
+            value = metric.function(Ranking(negative, positive))
+            values[n] = np.nan if value is None else value
     return values
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.manifest import frame_shape, read_manifest
+from reconpatch.data.published import anomaly_kinds
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.ensemble import combine_runs
-from reconpatch.method.metrics import evaluate
+from reconpatch.method.metrics import by_kind, evaluate
+from reconpatch.method.saturated import Defects
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import combined_record, read_record, write_record
@@ -18,12 +20,13 @@ from reconpatch.records.record import combined_record, read_record, write_record
 
 @dataclass(frozen=True)
 class EnsembleFiles:
-    """What the step reads: manifest, masks and of every member its record, its scores and, for z-scores, its scores of
-    the training images. What it writes: the ensemble's record and scores.
+    """What the step reads: manifest, masks, the defects one by one, and of every member its record, its scores and, for
+    z-scores, its scores of the training images. What it writes: the ensemble's record and scores.
     """
 
     manifest: Path
     masks: Path
+    defects: Path
     records: list[Path]
     scores_of_members: list[Path]
     training: list[Path]
@@ -42,8 +45,10 @@ def combine_ensemble(job: Job, files: EnsembleFiles, how: str, name: str) -> Non
         [(frame_shape(tests, record.description), record.description["blur"]) for record in records],
         how,
     )
-    metrics, wins = evaluate(image, labels, maps, np.load(files.masks))
-    digests = {"masks": sha256_of(files.masks)}
+    measured = (image, labels, maps, np.load(files.masks))
+    defects = Defects.from_tensors(load_file(files.defects))
+    metrics, wins = evaluate(*measured, defects=defects)
+    digests = {"masks": sha256_of(files.masks), "defects": sha256_of(files.defects)}
     with replacing(files.scores) as temporary:
         save_file({"image": image, "label": labels} | wins, temporary)
         digests["scores"] = sha256_of(temporary)
@@ -52,6 +57,7 @@ def combine_ensemble(job: Job, files: EnsembleFiles, how: str, name: str) -> Non
         how,
         records,
         metrics,
+        by_kind(anomaly_kinds(records[0].data.layout, tests), *measured, defects=defects),
         masks=files.masks.parent.name,
         digests=digests,
         stage=stage_facts(job.code, job.threads, "cpu", job.usage(), folder=name),

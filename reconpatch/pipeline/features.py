@@ -16,7 +16,7 @@ from reconpatch.data.manifest import check_unchanged, frame_shape, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.backbones import load_backbone
-from reconpatch.method.features import write_features
+from reconpatch.method.features import write_empty, write_features
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, Weights, write_stage
@@ -26,7 +26,7 @@ from reconpatch.runtime import keep_freed_memory, take_device
 @dataclass(frozen=True)
 class FeatureFiles:
     """What the step reads: manifest and folder of the category and, if the user gives one, the file of the backbone's
-    weights. What it writes: features of the training and test images, and the facts of the stage.
+    weights. What it writes: features of the training, test and validation images, and the facts of the stage.
     """
 
     manifest: Path
@@ -34,6 +34,7 @@ class FeatureFiles:
     weights: Path | None
     train: Path
     test: Path
+    validation: Path
     facts: Path
 
 
@@ -96,9 +97,13 @@ def extract_features(
     frame_shape(items, run)  # features of one shape fit into one file
     check_unchanged(files.folder, items, "images", job.threads)
     seconds, digests = {}, {}
-    for split, file in (("train", files.train), ("test", files.test)):
+    for split, file in (("train", files.train), ("test", files.test), ("validation", files.validation)):
         paths, began = [item.path for item in items if item.split == split], time.perf_counter()
         with replacing(file) as temporary:
+            if split == "validation" and not paths:  # most data sets have none
+                write_empty(temporary)
+                digests[f"{split}_features"] = sha256_of(temporary)
+                continue
             write_features(
                 list(zip([files.folder / path for path in paths], drawn_augmentations(paths, run), strict=True)),
                 partial(_image, run),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from reconpatch.data.augmentation import drawn_augmentations
 from reconpatch.data.images import read_masks as read_mask_files
@@ -15,11 +16,14 @@ from reconpatch.pipeline.job import Job
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """What the step reads: manifest and folder of the category. What it writes: the masks."""
+    """What the step reads: manifest and folder of the category. What it writes: the masks, and the defects that are
+    marked one by one.
+    """
 
     manifest: Path
     folder: Path
     masks: Path
+    defects: Path
 
 
 class MaskSettings(TypedDict):
@@ -32,11 +36,14 @@ class MaskSettings(TypedDict):
 
 
 def read_masks(job: Job, files: MaskFiles, run: MaskSettings) -> None:
-    """The category's masks, a run's settings -> an .npy file of (N, H, W) bool, True on a defect."""
+    """The category's masks, a run's settings -> an .npy file of (N, H, W) bool, True on a defect, and a file of the
+    defects one by one, empty where the data set does not say how much of each must be found.
+    """
     tests = [item for item in read_manifest(files.manifest)[0] if item.split == "test"]
     check_unchanged(files.folder, tests, "masks", job.threads)
-    masks = read_mask_files(
-        [files.folder / item.mask if item.mask else None for item in tests],
+    masks, defects = read_mask_files(
+        tests,
+        files.folder,
         frame_shape(tests, run),
         run.get("resize"),
         run["crop"],
@@ -45,5 +52,7 @@ def read_masks(job: Job, files: MaskFiles, run: MaskSettings) -> None:
         drawn_augmentations([item.path for item in tests], run),
         run.get("aspect", "crop"),
     )
+    with replacing(files.defects) as temporary:
+        save_file(defects, temporary)
     with replacing(files.masks) as temporary:
         np.save(temporary, masks)

@@ -4,19 +4,21 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.layouts import Item
 from reconpatch.data.manifest import read_manifest
-from reconpatch.data.published import record_flags
+from reconpatch.data.published import anomaly_kinds, record_flags
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, sha256_of
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
-from reconpatch.method.metrics import evaluate
+from reconpatch.method.metrics import Special, by_kind, evaluate, normal_threshold
+from reconpatch.method.saturated import Defects
 from reconpatch.method.scoring import anomaly_maps, score_features
 from reconpatch.method.search import Engine
 from reconpatch.pipeline.job import Job
@@ -27,13 +29,16 @@ from reconpatch.runtime import take_device
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """What the step reads: manifest, features of the test images, masks, memory bank, and the facts of the stages
-    before it, of the training where the run has one. What it writes: the record and the scores.
+    """What the step reads: manifest, features of the test and of the validation images, masks, the defects one by one,
+    memory bank, and the facts of the stages before it, of the training where the run has one. What it writes: the
+    record and the scores.
     """
 
     manifest: Path
     test: Path
+    validation: Path
     masks: Path
+    defects: Path
     bank: Path
     features: Path
     bank_facts: Path
@@ -69,26 +74,37 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     """Features of the test images, masks, memory bank, a run's settings -> scores and record."""
     take_device(job.device, job.note)
     items, manifest_digest = read_manifest(files.manifest)
-    labels = np.array([item.label for item in items if item.split == "test"])
+    tests = [item for item in items if item.split == "test"]
+    labels, kinds = np.array([item.label for item in tests]), anomaly_kinds(target.layout, tests)
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     began = time.perf_counter()
-    image, patch, engine = score_features(
-        np.load(files.test, mmap_mode="r"),
-        bank,
+    score = partial(
+        score_features,
+        bank=bank,
         neighbours=run["neighbours"],
         reweight_map=run["reweight"] == "map",
         squared=run["distance"] == "squared",
         threads=job.threads,
         device=job.device,
     )
+    image, patch, engine = score(np.load(files.test, mmap_mode="r"))
     masks = np.load(files.masks)
     maps = anomaly_maps(patch, masks.shape[1:], run["blur"])
     seconds = round((time.perf_counter() - began) / len(labels), 6)
-    metrics, wins = evaluate(image, labels, maps, masks)
+    validation = np.load(files.validation, mmap_mode="r")
+    normal = score(validation)[1] if len(validation) else np.zeros((0, *patch.shape[1:]), np.float32)
+    measured = (image, labels, maps, masks)
+    special: Special = {
+        "defects": Defects.from_tensors(load_file(files.defects)),
+        "threshold": normal_threshold(anomaly_maps(each[None], masks.shape[1:], run["blur"]) for each in normal),
+    }
+    metrics, wins = evaluate(*measured, **special)
+    saved = {"image": image, "patch": np.ascontiguousarray(patch), "label": labels, "validation": normal} | wins
     with replacing(files.scores) as temporary:
-        save_file({"image": image, "patch": np.ascontiguousarray(patch), "label": labels} | wins, temporary)
-        digests = {"scores": sha256_of(temporary), "masks": sha256_of(files.masks)} | bank_digests(bank)
+        save_file({name: np.ascontiguousarray(array) for name, array in saved.items()}, temporary)
+        digests = {"scores": sha256_of(temporary)} | bank_digests(bank)
+    digests |= {"masks": sha256_of(files.masks), "defects": sha256_of(files.defects)}
     device, per_image = searched_on(engine), {"test": seconds}
     own = stage_facts(job.code, job.threads, device, job.usage(), folder=target.run, s_per_image=per_image)
     earlier = _EarlierStages.read(files)
@@ -99,6 +115,7 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
         seed=run["seed"],
         description=dict(run),
         metrics=metrics,
+        kinds=by_kind(kinds, *measured, **special),
         flags=record_flags(run["weights"], target.layout, target.category, items),
         data=_data(target.layout, manifest_digest, items),
         weights=earlier.weights,
@@ -143,6 +160,7 @@ class _EarlierStages:
             stages["training"] = read_stage(files.training).stage
         digests = {
             "test_features": features.digests["test_features"],
+            "validation_features": features.digests["validation_features"],
             "train_features": bank.digests["train_features"],
         }
         return _EarlierStages(features.weights, digests, stages, bank.features)
@@ -153,8 +171,9 @@ def _data(layout: str, manifest_digest: str, items: Sequence[Item]) -> Data:
     return Data(
         layout=layout,
         manifest=manifest_digest,
-        train=len(items) - len(tests),
+        train=sum(item.split == "train" for item in items),
         test_normal=sum(item.label == 0 for item in tests),
         test_anomalous=sum(item.label == 1 for item in tests),
-        masks=sum(item.mask is not None for item in tests),
+        validation=sum(item.split == "validation" for item in items),
+        masks=sum(bool(item.masks) for item in tests),
     )

@@ -27,7 +27,10 @@ from reconpatch.records.record import (
 
 ABSENT = "(absent)"
 # Files in the order they are made: the first that differs is where two runs part.
-ORDER = ("masks", "train_features", "test_features", "f", "bank", "training_scores", "scores")
+ORDER = (
+    *("masks", "defects", "train_features", "test_features", "validation_features"),
+    *("f", "bank", "training_scores", "scores"),
+)
 Changes = Callable[[str, str, str], list[str] | None]
 
 

@@ -13,7 +13,7 @@ from reconpatch.data.published import Flag
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.files import write_text
 
-SCHEMA = 4
+SCHEMA = 5
 LARGEST = 2**24  # bytes of a file that is read: a real record has thousands
 # `compare` shows the fields of a record in these groups; the fields of a stage are grouped below.
 SETTINGS = ("dataset", "category", "run", "seed", "description", "combine")
@@ -83,7 +83,8 @@ class Data(Facts):
     train: int
     test_normal: int
     test_anomalous: int
-    masks: int
+    validation: int  # further normal images
+    masks: int  # test images that have any
 
 
 class Bank(Facts):
@@ -128,6 +129,7 @@ class Record(RunFacts):
     dataset: str
     category: str
     metrics: dict[str, float | None]
+    kinds: dict[str, dict[str, float | None]] = {}  # the same of every kind of anomaly that is measured apart
     data: Data
     combine: str | None = None  # of an ensemble: how its members' scores are combined
     members: list[RunFacts] = []  # of an ensemble
@@ -242,6 +244,7 @@ def combined_record(
     combine: str,
     members: Sequence[Record],
     metrics: Mapping[str, float | None],
+    kinds: Mapping[str, dict[str, float | None]],
     masks: str,
     digests: Mapping[str, str],
     stage: StageFacts,
@@ -264,6 +267,7 @@ def combined_record(
         seed=first.seed,
         description=same | {"backbone": " + ".join(backbones)},
         metrics=dict(metrics),
+        kinds=dict(kinds),
         flags=sorted({flag for member in members for flag in member.flags}, key=str),
         data=first.data,
         weights=Weights(

@@ -29,14 +29,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from reconpatch.data.manifest import read_manifest
-from reconpatch.data.published import Flag, record_flags
+from reconpatch.data.published import Flag, anomaly_kinds, record_flags
 from reconpatch.errors import ReconpatchError, listed
 from reconpatch.experiments.run import digest
 from reconpatch.experiments.stages import RECORD, RESULT_FILES, RESULT_FOLDERS, SCORES, STAGES
 from reconpatch.files import sha256_of
 from reconpatch.method.ensemble import combine_runs
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
-from reconpatch.method.metrics import evaluate
+from reconpatch.method.metrics import Metrics, Special, by_kind, evaluate, normal_threshold
+from reconpatch.method.saturated import Defects
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.records.compare import ABSENT, differing, short
 from reconpatch.records.provenance import arrays_digest, bank_digests
@@ -161,6 +162,7 @@ class _RecordCheck:
         self.folder, self.results, self.record, self.findings = folder, results, record, findings
         self.kind, self.dataset, self.category, self.name = folder.parts[-4:]
         self.labels: list[int] | None = None  # of the manifest's test images, once known
+        self.kinds: list[str] | None = None  # of their anomalies
 
     def run(self) -> None:
         """Make all checks of the record."""
@@ -198,13 +200,15 @@ class _RecordCheck:
         items, manifest_digest = self.results.read(file, read_manifest)  # whose digest fits them
         test = [item for item in items if item.split == "test"]
         self.labels = [item.label for item in test]
+        self.kinds = anomaly_kinds(record.data.layout, test)
         data = {
             "layout": record.data.layout,
             "manifest": manifest_digest,
-            "train": len(items) - len(test),
+            "train": sum(item.split == "train" for item in items),
             "test_normal": self.labels.count(0),
             "test_anomalous": self.labels.count(1),
-            "masks": sum(item.mask is not None for item in test),
+            "validation": sum(item.split == "validation" for item in items),
+            "masks": sum(bool(item.masks) for item in test),
         }
         self.findings.same("data", record.data.model_dump(), data)
         flags = record_flags(str(record.description.get("weights")), record.data.layout, self.category, items)
@@ -287,13 +291,16 @@ class _RecordCheck:
         d, findings = self.record.description, self.findings
         findings.same("digest in the run's name", self.name.rpartition("-")[2], digest(d))
         scores = self.read_scores(self.folder, ("image", "patch", "label"))
+        normal = self.read_validation(scores)
         findings.same("bank.grid", self.record.bank.grid, list(scores["patch"].shape[1:]))
         if d.get("reweight") in (None, "map"):  # else the image score is weighted and the patches' are not
             for n in np.flatnonzero(scores["image"] != scores["patch"].max((1, 2)))[:1]:
                 stored, recomputed = float(scores["image"][n]), float(scores["patch"][n].max())
                 findings.differs.append(f"image score {n}: stored {stored!r}, recomputed {recomputed!r}")
         masks = self.read_masks()
-        self.check_metrics(scores, anomaly_maps(scores["patch"], *self.map_settings(self.record, masks)), masks)
+        settings = self.map_settings(self.record, masks)
+        threshold = normal_threshold(anomaly_maps(each[None], *settings) for each in normal)
+        self.check_metrics(scores, anomaly_maps(scores["patch"], *settings), masks, threshold)
 
     def check_ensemble(self) -> None:
         """Compare an ensemble with its members' records, and combine their scores again."""
@@ -307,10 +314,11 @@ class _RecordCheck:
             if scored:
                 self.check_digest(member.digests.get("training_scores"), scored[n])
         members = [results.read(folder / RECORD, _unsealed) for folder in folders]
-        digests = {key: record.digests.get(key, "") for key in ("scores", "masks")}
+        digests = {key: record.digests.get(key, "") for key in ("scores", "masks", "defects")}
         of_training = [member.digests.get("training_scores", "") for member in record.members] if scored else []
         stage = record.stages["ensemble"]
-        made = combined_record(self.name, how, members, record.metrics, record.masks, digests, stage, of_training)
+        measured = (record.metrics, record.kinds)
+        made = combined_record(self.name, how, members, *measured, record.masks, digests, stage, of_training)
         findings.same("", repeatable(record), repeatable(made))
         stored, due = ({path: facts.without_usage() for path, _, facts in r.all_stages()} for r in (record, made))
         for path in dict.fromkeys([*stored, *due]):
@@ -327,7 +335,7 @@ class _RecordCheck:
             return
         n = int(np.argmax(np.abs(scores["image"] - image)))
         findings.close(f"image score {n}", float(scores["image"][n]), float(image[n]))
-        self.check_metrics(scores, maps, masks)
+        self.check_metrics(scores, maps, masks, None)
 
     def read_scores(self, folder: Path, needed: Sequence[str]) -> Arrays:
         """Saved scores of N images: `needed` of "image" (N,), "patch" (N, h, w), "label" (N,), and others unchecked.
@@ -356,6 +364,29 @@ class _RecordCheck:
             raise Unverifiable(f"{self.results.name(file)} is {masks.dtype} of shape {masks.shape}, no masks")
         return np.array(masks)
 
+    def read_validation(self, scores: Arrays) -> NDArray[Any]:
+        """Saved scores of a run -> those of its validation images, (N, h, w), of which there may be none.
+
+        Raises Unverifiable where they are missing, of another shape or not finite.
+        """
+        normal, patch = scores.get("validation"), scores["patch"]
+        if normal is None or normal.shape[1:] != patch.shape[1:] or not np.isfinite(normal).all():
+            raise Unverifiable(f"{self.results.name(self.folder / SCORES)}: no scores of the validation images")
+        return normal
+
+    def read_defects(self, masks: Masks) -> Defects:
+        """Saved defects, one by one. Raises Unverifiable when the file is missing or holds anything else."""
+        file = self.file("masks", "defects", self.record.masks)
+        self.check_digest(self.record.digests.get("defects"), file)
+        try:
+            defects = Defects.from_tensors(self.results.read(file, load_file))
+            outside = any((~masks[n] & mask).any() for n, mask in zip(defects.image, defects.mask, strict=True))
+        except (ReconpatchError, KeyError, IndexError, ValueError, TypeError) as error:
+            raise Unverifiable(f"{self.results.name(file)} holds no defects ({error})") from None
+        if outside:
+            raise Unverifiable(f"{self.results.name(file)}: a defect lies outside the mask of its image")
+        return defects
+
     def map_settings(self, run: RunFacts, masks: Masks) -> tuple[tuple[int, ...], float]:
         """(H, W) and blur of the maps. Raises Unverifiable for what does not fit the masks.
 
@@ -369,7 +400,7 @@ class _RecordCheck:
             raise Unverifiable(f"blur {short(blur)} is not between 0 and the crop, {size}")
         return shape, float(blur)
 
-    def check_metrics(self, stored: Arrays, maps: NDArray[Any], masks: Masks) -> None:
+    def check_metrics(self, stored: Arrays, maps: NDArray[Any], masks: Masks, threshold: float | None) -> None:
         """Compare the labels, and compute metrics and the counts that intervals are drawn from again."""
         findings, record, labels = self.findings, self.record, stored["label"].tolist()
         if self.labels is not None and len(labels) != len(self.labels):
@@ -377,14 +408,26 @@ class _RecordCheck:
         elif self.labels is not None and labels != self.labels:
             n = next(n for n, pair in enumerate(zip(labels, self.labels, strict=True)) if pair[0] != pair[1])
             findings.differs.append(f"label of test image {n}: stored {labels[n]}, the manifest has {self.labels[n]}")
-        metrics, counts = evaluate(stored["image"], stored["label"].astype(np.int64), maps, masks)
-        findings.same("names of the metrics", sorted(record.metrics), sorted(metrics))
-        for name in record.metrics.keys() & metrics.keys():
-            findings.close(f"metrics.{name}", record.metrics[name], metrics[name])
-        findings.same("names of the counts", sorted(stored.keys() - {"image", "patch", "label"}), sorted(counts))
+        special: Special = {"defects": self.read_defects(masks), "threshold": threshold}
+        measured = (stored["image"], stored["label"].astype(np.int64), maps, masks)
+        metrics, counts = evaluate(*measured, **special)
+        self.check_values("metrics", record.metrics, metrics)
+        if self.kinds is not None:
+            kinds = by_kind(self.kinds, *measured, **special)
+            findings.same("names of the kinds", sorted(record.kinds), sorted(kinds))
+            for kind in record.kinds.keys() & kinds.keys():
+                self.check_values(f"kinds.{kind}", record.kinds[kind], kinds[kind])
+        of_images = {"image", "patch", "label", "validation"}
+        findings.same("names of the counts", sorted(stored.keys() - of_images), sorted(counts))
         for name, recomputed in counts.items():
             if name in stored:
                 self.check_counts(name, stored[name], recomputed)
+
+    def check_values(self, where: str, stored: Mapping[str, float | None], recomputed: Metrics) -> None:
+        """Compare metrics."""
+        self.findings.same(f"names of the {where}", sorted(stored), sorted(recomputed))
+        for name in stored.keys() & recomputed.keys():
+            self.findings.close(f"{where}.{name}", stored[name], recomputed[name])
 
     def check_counts(self, name: str, stored: NDArray[Any], recomputed: NDArray[Any]) -> None:
         """Compare counts; only sums over pairs of pixels are rounded."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.published import GROUPS, KNOWN
+from reconpatch.data.catalogue import category_counts, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
@@ -209,7 +209,7 @@ def groups(layout: str, categories: Sequence[str]) -> dict[str, list[str]]:
     """Categories of a table -> the means it shows: of the groups of its data set and of all, where they are several."""
     if len(categories) < 2:
         return {}
-    parts = {name: [c for c in categories if c in members] for name, members in GROUPS.get(layout, {}).items()}
+    parts = {name: [c for c in categories if c in members] for name, members in groups_of(layout).items()}
     means = {name: members for name, members in parts.items() if 1 < len(members) < len(categories)}
     return means | {"mean": list(categories)}
 
@@ -227,9 +227,9 @@ def published(
     `group` is the category's or the mean's name, `members` its categories, `key` (method, metric). A mean that the
     paper does not print is compared with the mean of what it prints of the same categories, where it gives them.
     """
-    if paper is None or layout not in KNOWN:  # someone's own "bottle" is not the paper's
+    if paper is None or not category_counts(layout):  # someone's own "bottle" is not the paper's
         return None
-    means = {"mean": frozenset(KNOWN[layout])} | GROUPS.get(layout, {})
+    means = {"mean": frozenset(category_counts(layout)), **groups_of(layout)}
     whole = group if group in members else next((m for m, all_ in means.items() if all_ == set(members)), None)
     number = paper.number(labels, whole or group, *key)
     if whole is not None and number is not None:
@@ -246,7 +246,7 @@ def _no_number(paper: Paper | None, labels: Mapping[str, Any], group: str, layou
     """Why the paper has no number where `published` finds none, arguments as there."""
     if paper is None:
         return "the paper has no such table"
-    if layout not in KNOWN:
+    if not category_counts(layout):
         return "the paper does not have this data set"
     return f"the paper's table has no: {paper.lacks(labels, group, *key)}"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconpatch.data.published import GROUPS
+from reconpatch.data.catalogue import groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.method.metrics import METRICS
@@ -233,7 +233,7 @@ def _in_order(shown: Sequence[Cell], layouts: Mapping[str, str]) -> list[Cell]:
     datasets = list(layouts)
 
     def place(cell: Cell) -> tuple[int, int, bool]:
-        groups = GROUPS.get(layouts[cell.dataset], {})
+        groups = groups_of(layouts[cell.dataset])
         printed = [name for name in PRINTED_MEANS if cell.category == name or cell.category in groups.get(name, ())]
         return datasets.index(cell.dataset), PRINTED_MEANS.index(printed[0]) if printed else 0, cell.categories > 1
 

@@ -7,6 +7,7 @@ rule extract_features:
     output:
         train=path("features", "train"),
         test=path("features", "test"),
+        validation=path("features", "validation"),
         facts=path("features", "facts"),
     log:
         STAGES["features"].log,
@@ -32,6 +33,7 @@ rule read_masks:
         unpack(reads("masks")),
     output:
         masks=path("masks", "masks"),
+        defects=path("masks", "defects"),
     log:
         STAGES["masks"].log,
     priority: STAGES["masks"].priority

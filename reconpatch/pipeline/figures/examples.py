@@ -74,7 +74,7 @@ def draw_gallery(files: GalleryFiles, departures: Sequence[str]) -> None:
     for record, scores, manifest, folder in zip(records, files.scores, files.manifests, files.folders, strict=True):
         run, tensors = record.description, load_file(scores)
         tests = [item for item in read_manifest(manifest)[0] if item.split == "test"]
-        masked = [n for n, item in enumerate(tests) if item.mask]
+        masked = [n for n, item in enumerate(tests) if item.masks]
         if not masked:
             raise ReconpatchError(
                 f"{record.category} has no masks", where="figures: gallery", fix="leave it out of the experiment"
@@ -96,6 +96,6 @@ def load_example(
     resize, crop, aspect = run.get("resize"), run["crop"], run.get("aspect", "crop")
     image = image_array(folder / item.path, resize, crop, run["interpolation"], augmentation, aspect)
     mask = np.zeros(image.shape[:2], bool)
-    if item.mask:
-        mask = mask_array(folder / item.mask, resize, crop, run["mask_rule"], augmentation, aspect)
+    for each in item.masks:
+        mask |= mask_array(folder / each.path, resize, crop, run["mask_rule"], augmentation, aspect, each.classes)
     return Example(title.replace("_", " "), image, mask, maps)

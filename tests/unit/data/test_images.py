@@ -16,6 +16,7 @@ from reconpatch.data.images import (
     read_masks,
     view,
 )
+from reconpatch.data.layouts import Item, Mask
 from reconpatch.errors import ReconpatchError
 
 SIDES = st.integers(1, 90)
@@ -190,12 +191,14 @@ def test_augmentation_comes_between_resize_and_crop(tmp_path, rng) -> None:
 @pytest.mark.parametrize("rule", ["any", "official"])
 def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_path) -> None:
     moves = [None, Augmentation(shift=(0.25, 0)), Augmentation(angle=90), Augmentation(angle=20)]
-    paths = [*(tmp_path / f"{n}.png" for n in range(3)), None]  # the last is of a normal image
-    for path in paths[:3]:
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path in paths:
         write_mask(path, (40, 40), (10, 8, 25, 19))
-    masks = read_masks(paths, (32, 32), 36, 32, rule, 2, moves)
+    items = [Item("i", "test", 1, "cut", (Mask(path.name),)) for path in paths] + [Item("i", "test", 0, "good")]
+    masks, defects = read_masks(items, tmp_path, (32, 32), 36, 32, rule, 2, moves)
     assert masks.shape == (4, 32, 32) and masks[0].any() and not masks[3].any()
-    for mask, path, move in zip(masks[:3], paths[:3], moves[:3], strict=True):
+    assert {name: len(array) for name, array in defects.items()} == {"image": 0, "mask": 0, "saturation": 0}
+    for mask, path, move in zip(masks[:3], paths, moves[:3], strict=True):
         assert np.array_equal(mask, mask_array(path, 36, 32, rule, move))
     # Resized to 36 px (by 0.9) and cropped to 32: a quarter of the width is 9 px to the right.
     assert np.array_equal(masks[1][:, 9:], masks[0][:, :-9])
@@ -205,7 +208,8 @@ def test_masks_are_read_by_their_rule_and_move_with_their_own_image(rule, tmp_pa
 def test_masks_keep_the_shape_of_their_images(tmp_path) -> None:
     """A mark of 10 px at the right end of 100x50 px lies in the last tenth of 64 px."""
     write_mask(tmp_path / "m.png", (100, 50), (90, 0, 100, 50))
-    (mask,) = read_masks([tmp_path / "m.png"], (32, 64), None, 32, "any", 1, [None], "keep")
+    item = Item("i", "test", 1, "cut", (Mask("m.png"),))
+    (mask,), _ = read_masks([item], tmp_path, (32, 64), None, 32, "any", 1, [None], "keep")
     assert mask.shape == (32, 64) and not mask[:, :57].any() and mask[:, 58:].all()
 
 

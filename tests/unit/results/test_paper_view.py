@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cells import NAN, cells_of, make_cell, view_of
 
-from reconpatch.data.published import GROUPS, KNOWN
+from reconpatch.data.catalogue import category_counts, groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.results.comparison import ORACLE, Cell, Gain
 from reconpatch.results.paper_view import PaperView, paper_view
@@ -80,7 +80,7 @@ def test_marks_need_significance() -> None:
 
 def test_categories_stand_above_the_mean_of_their_group(rng) -> None:
     """As in the paper's Table 5: objects, their mean, textures, their mean, the mean of all."""
-    mvtec, groups = list(KNOWN["mvtec_ad"]), GROUPS["mvtec_ad"]
+    mvtec, groups = list(category_counts("mvtec_ad")), groups_of("mvtec_ad")
     places = [(name, 1) for name in rng.permutation(mvtec)] + [(name, len(of)) for name, of in groups.items()]
     made = [make_cell(dataset="mvtec_ad", category=str(c), categories=n) for c, n in [*places, ("mean", 15)]]
     view = view_on(made, "mvtec_ad", rows=["category"], columns=["method"])
