@@ -95,10 +95,10 @@ class View(Section):
     columns: Annotated[list[str], Field(min_length=1)] = Field(
         default=["metric", "method"], description="the same for the columns"
     )
-    categories: Literal["all", "means"] = Field(
+    categories: Literal["all", "means", "natures"] = Field(
         default="all",
-        description="of a view with categories: each of them with the means of their groups and of all, or the means "
-        "alone. A view without categories shows the mean of all",
+        description="of a view with categories: each of them with the means of their groups and of all, the means "
+        "alone, or the groups by nature. A view without categories shows the mean of all",
     )
     methods: list[Literal["patchcore", "untrained", "reconpatch"]] | None = Field(
         default=None, description="the methods shown; null: all"
@@ -139,6 +139,14 @@ class Experiment(Section):
         default={},
         description="variant and axis values of the row with which every other row of its method is compared: the "
         "table shows the difference as `effect`, with its interval",
+    )
+    metrics: Annotated[list[str], Field(min_length=1), DISTINCT] | None = Field(
+        default=None, description="the metrics of the table; null: image AUROC, pixel AUROC and AUPRO (30 %)"
+    )
+    by_nature: bool = Field(
+        default=False,
+        description="whether the categories of all data sets are also grouped by what they are: aligned or rotated "
+        "objects, textures, several objects; and logical anomalies, where a data set tells them apart",
     )
     oracle: str | None = Field(
         default=None,
@@ -217,8 +225,8 @@ class Config(Section):
     )
     datasets: Annotated[dict[Name, Dataset], ONCE] = Field(
         description="where the data are. A root of null: not at hand, and `all` leaves out experiments on it. `~` and "
-        "$VARIABLES work. layout: mvtec_ad, btad, folder (your own images: train/, test/good, test/<defect>, masks "
-        "optional) or sample."
+        "$VARIABLES work. layout: that of a published data set (docs/datasets.md), folder (your own images: train/, "
+        "test/good, test/<defect>, masks optional) or sample."
     )
     weight_files: dict[Backbone, PathText] = Field(
         description="backbone: path of a file, for runs with `weights: file` (of safetensors or of "

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypedDict, cast
 
 from reconpatch.experiments.config import View
 from reconpatch.experiments.plan import Plan, Target, run_name, sources, stages_behind
-from reconpatch.experiments.rows import same
+from reconpatch.experiments.rows import same, table_metrics
 from reconpatch.experiments.run import Run, embedding_remark
 from reconpatch.experiments.stages import FIGURES, STAGES, Figure, Stage
 from reconpatch.experiments.table_settings import CellSettings, TableSettings, ViewSettings
@@ -246,6 +246,8 @@ def table_settings(plan: Plan, experiment: str) -> TableSettings:
         "reference": {key: _label(plan, experiment, key, value) for key, value in chosen.reference.items()},
         "view": _view(plan, experiment),
         "oracle": chosen.oracle,
+        "metrics": table_metrics(chosen),
+        "by_nature": chosen.by_nature,
         "layouts": {dataset: plan.dataset(dataset).layout for dataset, _ in plan.targets[experiment]},
         "resamples": plan.config.resamples,
         "tolerance": plan.config.tolerance,

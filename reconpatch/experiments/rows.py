@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from reconpatch.data.catalogue import kinds_of
 from reconpatch.errors import ReconpatchError, choose
 from reconpatch.experiments.config import Config, Experiment, Override, Variant
 from reconpatch.experiments.place import paper_file
@@ -49,7 +50,13 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
     _check_ensemble(where, experiment)
     _check_figures(where, experiment)
     _check_reference(where, experiment)
-    _check_view(where, experiment, axes)
+    layouts = (config.datasets[dataset].layout for dataset in experiment.datasets if dataset in config.datasets)
+    _check_view(where, experiment, axes, [kind for layout in layouts for kind in kinds_of(layout)])
+    if experiment.metrics is not None:
+        try:
+            table_metrics(experiment)
+        except ReconpatchError as error:
+            raise error.at(where) from None
     order = [key for key in axes if key != "seed"] + ["seed"]
     variants = experiment.variants or {"": Variant()}
     in_paper = _paper_columns(name, experiment, axes)
@@ -186,13 +193,17 @@ def _check_reference(where: str, experiment: Experiment) -> None:
         raise ReconpatchError(what, where=where, fix=f"name one of {', '.join(sorted(set(labels) - {'variant'}))}")
 
 
-def _check_view(where: str, experiment: Experiment, axes: Collection[str]) -> None:
-    """Raise ReconpatchError for a view of what the table does not have, or with something in its rows and columns."""
+def _check_view(where: str, experiment: Experiment, axes: Collection[str], kinds: Collection[str]) -> None:
+    """Raise ReconpatchError for a view of what the table does not have, or with something in its rows and columns.
+
+    `kinds` are the kinds of anomalies that its data sets tell apart.
+    """
     view, where = experiment.view, f"{where}: view"
     if view is None:
         return
     values = {"variant": list(experiment.variants)} if experiment.variants else {}
     values |= {key: experiment.axes.get(key, []) for key in axes if key not in ("method", "seed")}
+    values |= {"kind": [*kinds, "mean"]} if kinds else {}
     known = ["category", "method", "metric", *values]
     for key, chosen in view.where.items():
         if key not in values:
@@ -211,12 +222,22 @@ def _check_view(where: str, experiment: Experiment, axes: Collection[str]) -> No
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ReconpatchError(f"{key}: {repeated[0]} is there twice", where=where, fix="name it once")
     if view.metrics is not None:
-        from reconpatch.method.metrics import METRICS  # NumPy is imported for it
-
-        shown = [name for name, metric in METRICS.items() if metric.in_tables]
+        shown = table_metrics(experiment)
         for metric in view.metrics:
             if metric not in shown:
                 raise ReconpatchError(f"no metric {metric!r}", where=where, fix=choose(metric, shown))
+    if view.categories == "natures" and not experiment.by_nature:
+        raise ReconpatchError("categories: natures, but the table has none", where=where, fix="set by_nature: true")
+
+
+def table_metrics(experiment: Experiment) -> list[str]:
+    """Experiment -> the metrics of its table. Raises ReconpatchError, without a place, for one that does not exist."""
+    from reconpatch.method.metrics import METRICS  # NumPy is imported for it
+
+    for metric in experiment.metrics or ():
+        if metric not in METRICS:
+            raise ReconpatchError(f"metrics: no metric {metric!r}", fix=choose(metric, METRICS))
+    return experiment.metrics or [name for name, metric in METRICS.items() if metric.in_tables]
 
 
 def _check_figures(where: str, experiment: Experiment) -> None:

@@ -21,7 +21,7 @@ class ViewSettings(TypedDict):
 
     rows: list[str]
     columns: list[str]
-    categories: str  # "all" or "means"
+    categories: str  # "all", "means" or "natures"
     methods: list[str] | None
     metrics: list[str] | None
     where: dict[str, list[Any]]  # as cells are labelled
@@ -41,6 +41,8 @@ class TableSettings(TypedDict):
     reference: dict[str, Any]  # labels of the row that others of its method are compared with; {}: none
     view: ViewSettings
     oracle: str | None  # axis whose best value on the test set makes a further row
+    metrics: list[str]
+    by_nature: bool  # whether there are groups of the categories of all data sets
     layouts: dict[str, str]  # of every data set
     resamples: int
     tolerance: float  # points within which ours and the paper's agree

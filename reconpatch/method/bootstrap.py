@@ -31,6 +31,11 @@ class Wins:
     negatives: Doubles
 
 
+def of_images(wins: Wins, chosen: NDArray[np.bool_]) -> Wins:
+    """Counts of N images, (N,) which of them -> the counts of these."""
+    return Wins(wins.pairs[np.ix_(chosen, chosen)], wins.positives[chosen], wins.negatives[chosen])
+
+
 def image_wins(scores: Floats, labels: NDArray[np.int64]) -> Wins:
     """((N,) scores, (N,) labels, 1 anomalous) -> wins, every image being one positive or one negative. Exact.
 

@@ -1,6 +1,7 @@
 """Every number of a table: ours with its interval, the paper's, the difference, a verdict, and the gains.
 
-There is one cell per place in the table, category (or mean over categories), method and metric. The bootstrap of a cell
+There is one cell per place in the table, category (or mean over categories), method and metric. Where the table groups
+the categories of all data sets by their nature, there are cells of these groups, too. The bootstrap of a cell
 draws test images, and seeds where there are several. All methods use the same draws, so gains are paired.
 
 ReConPatch's gain over PatchCore has two parts: what f costs or brings as it is drawn (`method: untrained`), and what
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.catalogue import category_counts, groups_of
+from reconpatch.data.catalogue import NATURES, category_counts, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
+from reconpatch.results.names import ALL
 from reconpatch.results.paper import Paper, PaperNumber
 from reconpatch.results.statistics import holm, p_value
 from reconpatch.rng import named_rng
@@ -33,6 +35,9 @@ NO_NUMBER = "no number"  # verdict where the paper has none
 VERDICTS = ("agrees", "above", "below", "not comparable")  # where it has one and our run is there
 GAIN_VERDICTS = ("agrees", "smaller", "larger", "not comparable")  # how those on a gain begin
 ORACLE = "oracle: uses the test set"  # label of rows that are no results
+KIND = "kind"  # label of the kind of anomaly, where a data set measures kinds apart
+MEAN_OF_KINDS = "mean"  # its value where both are averaged, as the authors do
+LOGICAL = "logical"  # the kind that is a nature of its own
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
     "untrained": {"gain": "patchcore"},
@@ -85,7 +90,8 @@ class Gain:
 class Cell:
     """One number of a table with all that is said of it. Numbers are in [0, 1], NaN where undefined.
 
-    category may also name a mean over several `categories`. sd is the standard deviation over seeds, low and high are
+    category may also name a mean over several `categories`, and dataset ALL, whose categories are groups by nature:
+    `members` are the keys of what they average. sd is the standard deviation over seeds, low and high are
     the ends of the 95 % interval. paper is None where the paper has no number. gains are named as in GAINS; one whose
     other method did not run is left out.
     """
@@ -110,6 +116,8 @@ class Cell:
     flags: Sequence[str]  # what must be known of the records: a number never stands without them
     departures: Sequence[str]  # settings other than the paper's
     gains: Mapping[str, Gain] = field(default_factory=dict)
+    members: Sequence[Key] = ()
+    source: str = ""  # of the published number; "" is the paper
 
 
 def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -200,7 +208,7 @@ def entry(results: Sequence[Result], metric: Metric, count: int) -> Entry:
         name = f"bootstrap/{results[0].dataset}/{results[0].category}"
         images = resamples(saved[0].labels, count, named_rng(0, f"{name}/images"))
         # One draw of seeds for all categories: the coreset's projection and the first f are the same in all.
-        seeds = seed_resamples(len(saved), count, named_rng(0, f"bootstrap/{results[0].dataset}/seeds"))
+        seeds = seed_resamples(len(saved), count, named_rng(0, "bootstrap/seeds"))
         draws = mean_over_seeds([resampled(metric, scores, images) for scores in saved], seeds)
     return Entry(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else NAN, draws)
 
@@ -304,32 +312,36 @@ def cells(
     count: int,
     tolerance: float,
     reference: Mapping[str, Any] | None = None,
+    metrics: Sequence[str] = (),
+    by_nature: bool = False,
 ) -> list[Cell]:
     """Results -> one cell per data set, category or mean, place, method and metric.
 
-    `layouts` names the layout of every data set, `count` is the number of bootstrap draws. Values that differ from the
-    paper's by at most `tolerance`, in [0, 1], agree. `reference` names labels of the place that every other place is
-    compared with, method by method: the gain `effect`.
+    `layouts` names the layout of every data set, `count` is the number of bootstrap draws, `metrics` are those of the
+    table, by default those that tables have. Values that differ from the paper's by at most `tolerance`, in [0, 1],
+    agree. `reference` names labels of the place that every other place is compared with, method by method: the gain
+    `effect`. With `by_nature` there are also cells of the groups of all data sets' categories by their nature.
     """
-    shown = {name: metric for name, metric in METRICS.items() if metric.in_tables}
+    shown = {name: metric for name, metric in METRICS.items() if name in metrics or (not metrics and metric.in_tables)}
     placed = by_key(results)
     entries = entries_of(placed, lambda part: {name: entry(part, metric, count) for name, metric in shown.items()})
     made = []
-    for dataset, category, members, labels, method in _rows(placed, layouts):
-        keys = [(dataset, c, labels, method) for c in members]
+    rows = [*_rows(placed, layouts), *(_rows_by_nature(placed, layouts) if by_nature else ())]
+    for dataset, category, keys, labels, method in rows:
         behind = [r for key in keys for r in placed[key]]
+        members, layout = list(dict.fromkeys(key[1] for key in keys)), layouts.get(dataset, "")
         for name, metric in shown.items():
             ours = Entry.mean([entries[key][name] for key in keys])
-            number = published(paper, dict(labels), category, members, layouts[dataset], (method, name))
+            number = published(paper, dict(labels), category, members, layout, (method, name))
             if number is None:
-                reasons = [_no_number(paper, dict(labels), category, layouts[dataset], (method, name))]
+                reasons = [_no_number(paper, dict(labels), category, layout, (method, name))]
             else:
                 reasons = _reasons(behind, number)
             printed = None if number is None else number.value / 100
             gains = gains_of(entries, keys, name, metric)
             if number is not None:
                 for label, gain in gains.items():
-                    theirs = published(paper, dict(labels), category, members, layouts[dataset], (gain.over, name))
+                    theirs = published(paper, dict(labels), category, members, layout, (gain.over, name))
                     others = [r for key in keys for r in placed[*key[:3], gain.over]]
                     gains[label] = _beside_paper(gain, metric, number, theirs, [*reasons, *_reasons(others, theirs)])
             if effect := effect_of(entries, keys, name, metric, reference or {}):
@@ -340,7 +352,7 @@ def cells(
                 Cell(
                     dataset=dataset,
                     category=category,
-                    categories=len(members),
+                    categories=len({key[:2] for key in keys}),
                     labels=dict(labels),
                     method=method,
                     metric=name,
@@ -354,20 +366,25 @@ def cells(
                     reasons=reasons,
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),
-                    links=[r.link for r in behind if r.record is not None] if len(members) == 1 else [],
+                    links=list(dict.fromkeys(r.link for r in behind if r.record)) if len(members) == 1 else [],
                     flags=flags_of(behind),
                     departures=departures_of(behind),
                     gains=gains,
+                    members=keys,
+                    source="" if number is None else number.source,
                 )
             )
 
     def family_of(row: int, name: str) -> Hashable | None:
-        """Effects of all places are one family; other gains those of all categories at a place, of a mean none."""
+        """Effects of all places are one family; other gains those of all categories at a place, or of all groups by
+        nature; of a mean none.
+        """
         cell = made[row]
         if name == EFFECT:
             return (cell.dataset, cell.category, cell.method, cell.metric)
         place = (cell.dataset, tuple(cell.labels.items()), cell.method, cell.metric)
-        return None if cell.categories > 1 else place
+        alone = cell.category != "mean" if cell.dataset == ALL else cell.categories == 1
+        return place if alone else None
 
     corrected = holm_corrected([cell.gains for cell in made], family_of)
     return [replace(cell, gains=gains) for cell, gains in zip(made, corrected, strict=True)]
@@ -435,16 +452,51 @@ def entries_of(
     return entries
 
 
-def _rows(
-    placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str, str]
-) -> Iterator[tuple[str, str, list[str], Labels, str]]:
-    """Data set, category or mean, its categories, labels and method of every row of a table, in their order."""
+Row = tuple[str, str, list[Key], Labels, str]  # data set, category or mean, what it averages, labels, method
+
+
+def _rows(placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str, str]) -> Iterator[Row]:
+    """The rows of a table by data set, in their order. Where there are kinds of anomalies, their mean follows them."""
     for dataset, layout in layouts.items():
         names = list(dict.fromkeys(key[1] for key in placed if key[0] == dataset))
         places = dict.fromkeys(key[2:] for key in placed if key[0] == dataset)
         for category, members in ({name: [name] for name in names} | groups(layout, names)).items():
             for labels, method in places:
-                yield dataset, category, members, labels, method
+                yield dataset, category, [(dataset, c, labels, method) for c in members], labels, method
+            for labels, method, of_kinds in _means_of_kinds(list(places)):
+                keys = [(dataset, c, each, method) for c in members for each in of_kinds]
+                yield dataset, category, keys, labels, method
+
+
+def _means_of_kinds(places: Sequence[tuple[Labels, str]]) -> list[tuple[Labels, str, list[Labels]]]:
+    """Labels and method of every place -> those of the means of kinds, and the labels that each averages."""
+    means: dict[tuple[Labels, str], list[Labels]] = {}
+    for labels, method in places:
+        if KIND in dict(labels):
+            mean = tuple((key, MEAN_OF_KINDS if key == KIND else value) for key, value in labels)
+            means.setdefault((mean, method), []).append(labels)
+    return [(labels, method, of_kinds) for (labels, method), of_kinds in means.items()]
+
+
+def _rows_by_nature(placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str, str]) -> Iterator[Row]:
+    """The rows of the groups of categories by nature, over all data sets, and the row of all.
+
+    Categories whose logical anomalies are measured apart stand in their own group with the others, and among the
+    logical ones with these.
+    """
+    natures: dict[tuple[Labels, str], dict[str, list[Key]]] = {}
+    for dataset, category, labels, method in placed:
+        rest = tuple((key, value) for key, value in labels if key != KIND)
+        named = groups_of(layouts[dataset])
+        mine = [n for n in NATURES if category in named.get(n, ())]
+        nature = LOGICAL if dict(labels).get(KIND) == LOGICAL else next(iter(mine), "")
+        natures.setdefault((rest, method), {}).setdefault(nature, []).append((dataset, category, labels, method))
+    for nature in NATURES:
+        for (labels, method), keys in natures.items():
+            if nature in keys:
+                yield ALL, nature, keys[nature], labels, method
+    for (labels, method), keys in natures.items():
+        yield ALL, "mean", [key for of_nature in keys.values() for key in of_nature], labels, method
 
 
 def _reasons(results: Sequence[Result], number: PaperNumber | None) -> list[str]:

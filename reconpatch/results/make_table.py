@@ -16,9 +16,10 @@ from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.files import replacing, write_text
 from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record
-from reconpatch.results.comparison import Result, cells, columns
+from reconpatch.results.comparison import KIND, Result, cells, columns
 from reconpatch.results.defects import DefectCell, defect_cells, defect_columns, defect_table
 from reconpatch.results.formats import to_html, to_latex, to_markdown
+from reconpatch.results.kinds import by_kind
 from reconpatch.results.paper import Paper, read_paper
 from reconpatch.results.paper_view import PaperView, paper_view
 from reconpatch.results.selection import with_oracle
@@ -142,7 +143,16 @@ def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | N
     caption = [settings["caption"]] if settings["caption"] else []
     title, count, layouts = settings["title"], settings["resamples"], settings["layouts"]
     tolerance = settings["tolerance"] / 100
-    made = cells(results, paper, layouts, count=count, tolerance=tolerance, reference=settings["reference"])
+    made = cells(
+        by_kind(results, layouts),
+        paper,
+        layouts,
+        count=count,
+        tolerance=tolerance,
+        reference=settings["reference"],
+        metrics=settings["metrics"],
+        by_nature=settings["by_nature"],
+    )
     of_defects, of_methods = defect_cells(results, count), summaries(made)
     by_type = defect_table(of_defects, f"{title}: by type of defect")
     source = provenance(results, settings["absent"])
@@ -151,7 +161,8 @@ def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | N
         lines.append(f"Image AUROC of every type of defect: {_file('defects', name).name}.")
     summary = summary_table(of_methods, f"{title}: over all categories", count=count)
     published = None if paper is None else published_table(paper, f"{title}: published by others")
-    tables = [comparison_table(made, f"{title}: all values", lines), summary, by_type, published]
+    theirs = settings["view"]["sources"][1]
+    tables = [comparison_table(made, f"{title}: all values", lines, theirs), summary, by_type, published]
     of_ours = None if summary is None else replace(summary, notes=[*summary.notes, *source])
     return Content(
         frames={"cells": pd.DataFrame(columns(made)), **_further_frames(of_methods, of_defects, settings)},
@@ -166,7 +177,8 @@ def _further_frames(
 ) -> dict[str, pd.DataFrame]:
     """Summaries, AUROCs by type of defect -> frames of their CSV files."""
     labels = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
-    summary, defects = summary_columns(of_methods, labels), defect_columns(of_defects, labels)
+    with_kind = [*labels, *({KIND} & {label for row in of_methods for label in row.labels})]
+    summary, defects = summary_columns(of_methods, with_kind), defect_columns(of_defects, labels)
     return {
         key: pd.DataFrame(rows, columns=header)
         for key, (rows, header) in {"summary": summary, "defects": defects}.items()

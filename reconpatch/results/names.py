@@ -1,5 +1,6 @@
 """What methods and means are called in tables and figures. Apart from both: an edit of tables redraws no figure."""
 
+ALL = "all data sets"  # stands for the data set of a row over categories of several
 METHODS = {"patchcore": "PatchCore", "untrained": "untrained f", "reconpatch": "ReConPatch"}
 MEANS = {
     "mean": "mean of {} categories",
@@ -7,4 +8,22 @@ MEANS = {
     "texture": "mean of {} textures",
     "aligned": "mean of {} aligned objects",
     "rotated": "mean of {} rotated objects",
+    "several": "mean of {} with several objects",
 }
+NATURES = {
+    "aligned": "aligned objects",
+    "rotated": "rotated objects",
+    "texture": "textures",
+    "several": "several objects",
+    "logical": "logical anomalies",
+    "mean": "all",
+}
+
+
+def category_name(category: str, categories: int, dataset: str) -> str:
+    """Name of a category or of a mean, number of categories, data set -> what tables and figures print."""
+    if dataset == ALL:
+        return f"{NATURES[category]} ({categories})"
+    if categories > 1:  # else a category may be called "mean"
+        return MEANS.get(category, category).format(categories)
+    return category.replace("_", " ")

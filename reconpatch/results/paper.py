@@ -1,7 +1,8 @@
 """The published numbers beside ours: `configs/paper/<experiment>.csv`, one value of one table of the paper per row.
 
-Columns: the labels of our table, for example "dim", then category, method, metric, value, caveat. Values are
-in percent, as printed. A caveat says why the number cannot be compared as it stands.
+Columns: the labels of our table, for example "dim", then category, method, metric, value, caveat and, where numbers are
+not the paper's, source. Values are in percent, as printed. A caveat says why the number cannot be compared as it
+stands.
 """
 
 import csv
@@ -15,15 +16,17 @@ from reconpatch.method.metrics import METRICS
 from reconpatch.results.names import MEANS, METHODS
 
 COLUMNS = ("category", "method", "metric", "value", "caveat")
+SOURCE = "source"  # a further column
 Key = tuple[str, str, str, tuple[float | str, ...]]  # category, method, metric, labels
 
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """A published value in percent, and why it cannot be compared, or ""."""
+    """A published value in percent, why it cannot be compared, or "", and who published it; "" is the paper."""
 
     value: float
     caveat: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Paper:
         if any(name not in labels for name in self.labels):
             return None
         return self.numbers.get((category, method, metric, tuple(_comparable(labels[name]) for name in self.labels)))
+
+    @property
+    def sources(self) -> list[str]:
+        """Who published its numbers; "" is the paper."""
+        return list(dict.fromkeys(number.source for number in self.numbers.values()))
 
     def lacks(self, labels: Mapping[str, object], category: str, method: str, metric: str) -> str:
         """A run's labels, which number, of those that are not here -> what the table does not have: the metric, the
@@ -72,8 +80,12 @@ class Paper:
         numbers = [number for number in every if number is not None]
         if not numbers or len(numbers) < len(every):
             return None
-        caveats = dict.fromkeys(number.caveat for number in numbers if number.caveat)
-        return PaperNumber(sum(number.value for number in numbers) / len(numbers), " ".join(caveats))
+        caveats, sources = (
+            dict.fromkeys(text for number in numbers if (text := getattr(number, part)))
+            for part in ("caveat", "source")
+        )
+        value = sum(number.value for number in numbers) / len(numbers)
+        return PaperNumber(value, " ".join(caveats), "; ".join(sources))
 
 
 def read_paper(file: Path) -> Paper:
@@ -95,7 +107,7 @@ def read_paper(file: Path) -> Paper:
         raise ReconpatchError(
             f"the columns {', '.join(header)} repeat a name", where=f"{file}, line 1", fix="rename one"
         )
-    labels = [c for c in header if c not in COLUMNS]
+    labels = [c for c in header if c not in (*COLUMNS, SOURCE)]
     numbers: dict[Key, PaperNumber] = {}
     line_of: dict[Key, int] = {}
     for line, cells in lines:
@@ -110,14 +122,14 @@ def read_paper(file: Path) -> Paper:
             raise ReconpatchError(
                 f"the number of line {line_of[key]} again ({', '.join(cells)})", where=where, fix="remove one"
             )
-        numbers[key], line_of[key] = PaperNumber(_percent(where, row["metric"], row["value"]), row["caveat"]), line
+        value = _percent(where, row["metric"], row["value"])
+        numbers[key], line_of[key] = PaperNumber(value, row["caveat"], row.get(SOURCE, "")), line
     return Paper(labels, numbers)
 
 
 def _percent(where: str, metric: str, text: str) -> float:
-    known = [name for name, entry in METRICS.items() if entry.in_tables]
-    if metric not in known:
-        raise ReconpatchError(f"unknown metric {metric!r}", where=where, fix=f"choose from {', '.join(known)}")
+    if metric not in METRICS:
+        raise ReconpatchError(f"unknown metric {metric!r}", where=where, fix=f"choose from {', '.join(METRICS)}")
     value = _comparable(text)
     if isinstance(value, str):
         raise ReconpatchError(

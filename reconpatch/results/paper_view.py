@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconpatch.data.catalogue import groups_of
+from reconpatch.data.catalogue import NATURES, groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import ORACLE, Cell
-from reconpatch.results.names import METHODS
+from reconpatch.results.comparison import KIND, ORACLE, Cell
+from reconpatch.results.names import ALL, METHODS
 from reconpatch.results.statistics import LEVEL
 from reconpatch.results.tables import MISSING, category_text, label_text, untested
 
 BETTER, WORSE = "*", "†"  # marks of a significant gain and loss
+PAPER = "Hyun et al., ReConPatch, WACV 2024"
 PRINTED_MEANS = ("object", "texture", "mean")  # those of the paper's tables by category
 Key = tuple[str, ...]
 
@@ -127,9 +128,14 @@ def paper_view(
 def _is_shown(cell: Cell, settings: ViewSettings, several: bool) -> bool:
     """Whether a cell belongs to the view, where its data set has several categories or one."""
     by_category = "category" in (*settings["rows"], *settings["columns"])
+    if (cell.dataset == ALL) != (settings["categories"] == "natures"):
+        return False
+    if cell.dataset == ALL and not by_category and cell.category != "mean":
+        return False
     if several and cell.categories == 1 and (not by_category or settings["categories"] == "means"):
         return False
-    if cell.categories > 1 and cell.category not in (PRINTED_MEANS if by_category else ("mean",)):
+    is_mean = cell.categories > 1 and cell.dataset != ALL
+    if is_mean and cell.category not in (PRINTED_MEANS if by_category else ("mean",)):
         return False
     for key in ("method", "metric"):
         chosen = settings["methods"] if key == "method" else settings["metrics"]
@@ -165,7 +171,7 @@ def _name(cell: Cell, keys: Sequence[str]) -> Key:
 
 def _column_name(cell: Cell, keys: Sequence[str]) -> Key:
     """A cell -> the name of its column; values of an axis stand beside the name of the axis."""
-    axes = [key in cell.labels and key != "variant" for key in keys]
+    axes = [key in cell.labels and key not in ("variant", KIND) for key in keys]
     return tuple(
         f"{key} {text}" if axis else text for key, axis, text in zip(keys, axes, _name(cell, keys), strict=True)
     )
@@ -233,6 +239,8 @@ def _in_order(shown: Sequence[Cell], layouts: Mapping[str, str]) -> list[Cell]:
     datasets = list(layouts)
 
     def place(cell: Cell) -> tuple[int, int, bool]:
+        if cell.dataset == ALL:
+            return len(datasets), [*NATURES, "mean"].index(cell.category), cell.category == "mean"
         groups = groups_of(layouts[cell.dataset])
         printed = [name for name in PRINTED_MEANS if cell.category == name or cell.category in groups.get(name, ())]
         return datasets.index(cell.dataset), PRINTED_MEANS.index(printed[0]) if printed else 0, cell.categories > 1
@@ -257,7 +265,8 @@ def _reading(
     ours, paper = sources
     with_paper = any(cell.paper is not None for cell in shown)
     if with_paper:
-        yield f"{ours}: an independent replication; {paper}: Hyun et al., ReConPatch, WACV 2024."
+        published = dict.fromkeys(cell.source or PAPER for cell in shown if cell.paper is not None)
+        yield f"{ours}: an independent replication; {paper}: {'; '.join(published)}."
     if any_best:
         which = f", of {ours}" if with_paper else ""
         yield f"Bold: the best among {'the methods' if several_methods else 'the settings'}{which}, as printed."

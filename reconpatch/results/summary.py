@@ -1,4 +1,4 @@
-"""One method against another over all categories: mean gain, wins, ties and losses, and average ranks."""
+"""One method against another over all categories, or over a group of them: mean gain, wins, ties and losses, ranks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import EFFECT, Cell, Gain, Labels, provenance_columns
-from reconpatch.results.names import METHODS
+from reconpatch.results.comparison import EFFECT, KIND, Cell, Gain, provenance_columns
+from reconpatch.results.names import ALL, METHODS, category_name
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks
 from reconpatch.results.tables import Table, gain_text, label_text
 
@@ -19,12 +19,15 @@ ENDS = ("gain", "gain_low", "gain_high", "gain_p")
 class Summary:
     """A method over another at one place of a table by one metric.
 
-    gain is the mean gain over all categories of the table. wins and losses are the categories with a significant gain
+    gain is the mean gain over the categories of a data set, or over those of a group of all data sets; category names
+    the mean. wins and losses are the categories with a significant gain
     of that sign, ties the others with a gain. ranks are the average ranks of the method and of the other among all
     methods there, None where they are not comparable.
     """
 
     dataset: str
+    category: str
+    categories: int
     labels: Mapping[str, Any]
     method: str
     metric: str
@@ -39,35 +42,41 @@ class Summary:
 
 
 def summaries(cells: Sequence[Cell]) -> list[Summary]:
-    """Cells of a table -> a Summary per data set, place, pair of methods and metric, where gains have intervals.
+    """Cells of a table -> a Summary per data set or group, place, pair of methods and metric, where gains have
+    intervals.
 
     A pair whose runs stand at several places is summarised at the first.
     """
-    single: dict[tuple[str, Labels, str], list[Cell]] = {}
-    for cell in cells:
-        if cell.categories == 1:
-            single.setdefault((cell.dataset, tuple(cell.labels.items()), cell.metric), []).append(cell)
-    ranks = {key: _average_ranks(part) for key, part in single.items()}
-    means = {(c.dataset, tuple(c.labels.items()), c.method): c for c in cells if _is_mean(c)}
+    single = {(cell.members[0], cell.metric): cell for cell in cells if len(cell.members) == 1 and cell.dataset != ALL}
+    means = {(c.dataset, c.category, tuple(c.labels.items()), c.method): c for c in cells if _is_mean(c)}
+    methods = list(dict.fromkeys(cell.method for cell in cells))
     rows, seen = [], set()
     for cell in filter(_is_mean, cells):
-        key = (cell.dataset, tuple(cell.labels.items()), cell.metric)
+        labels = tuple(cell.labels.items())
+        of_methods = [
+            [single.get(((*member[:3], method), cell.metric)) for method in methods] for member in cell.members
+        ]
+        ranks = _average_ranks(methods, of_methods, cell.metric)
         for name, gain in cell.gains.items():
             if name == EFFECT:  # of a place over another, not of a method
                 continue
-            over = [c.gains[name] for c in single[key] if c.method == cell.method and name in c.gains]
+            members = [single[member, cell.metric] for member in cell.members]
+            over = [member.gains[name] for member in members if name in member.gains]
             clear = [gain.value for gain in over if gain.holm <= LEVEL]
             tested = sum(gain.holm == gain.holm for gain in over)
-            other = means[*key[:2], gain.over]
-            pair = (cell.dataset, cell.metric, *cell.runs, "over", *other.runs)
+            other = means[cell.dataset, cell.category, labels, gain.over]
+            where = (cell.dataset, cell.category, cell.labels.get(KIND), cell.metric)
+            pair = (*where, *cell.runs, "over", *other.runs)
             if not tested or pair in seen:
                 continue
             seen.add(pair)
             wins, losses = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
-            of_pair = (ranks[key][cell.method], ranks[key][gain.over]) if ranks[key] else None
+            of_pair = (ranks[cell.method], ranks[gain.over]) if {cell.method, gain.over} <= ranks.keys() else None
             rows.append(
                 Summary(
                     dataset=cell.dataset,
+                    category=cell.category,
+                    categories=cell.categories,
                     labels=cell.labels,
                     method=cell.method,
                     metric=cell.metric,
@@ -85,17 +94,20 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
 
 
 def _is_mean(cell: Cell) -> bool:
-    return cell.category == "mean" and cell.categories > 1
+    """Whether a cell is summarised: the mean of a data set, or a group of the categories of all, even of one."""
+    return cell.dataset == ALL or (cell.category == "mean" and cell.categories > 1)
 
 
-def _average_ranks(cells: Sequence[Cell]) -> dict[str, float]:
-    """Cells of single categories of one place and metric -> the average rank of every method, {} where it has none."""
-    methods = list(dict.fromkeys(cell.method for cell in cells))
-    categories = list(dict.fromkeys(cell.category for cell in cells))
-    values = {(cell.category, cell.method): cell.value for cell in cells}
-    grid = np.array([[values.get((c, m), np.nan) for m in methods] for c in categories])
+def _average_ranks(methods: Sequence[str], cells: Sequence[Sequence[Cell | None]], metric: str) -> dict[str, float]:
+    """Methods, for each category its cell of each method, metric -> the average rank of every method, {} where it has
+    none.
+    """
+    ran = [n for n in range(len(methods)) if any(of_category[n] for of_category in cells)]
+    methods = [methods[n] for n in ran]
+    values = [[cell.value if (cell := of_category[n]) else np.nan for n in ran] for of_category in cells]
+    grid = np.array(values).reshape(len(cells), len(ran))
     grid = grid[np.isfinite(grid).all(1)]
-    if cells[0].metric not in RANKED or len(methods) < LEAST or len(grid) < LEAST:
+    if metric not in RANKED or len(methods) < LEAST or len(grid) < LEAST:
         return {}
     return dict(zip(methods, average_ranks(grid).tolist(), strict=True))
 
@@ -103,7 +115,8 @@ def _average_ranks(cells: Sequence[Cell]) -> dict[str, float]:
 def summary_columns(rows: Sequence[Summary], labels: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Summaries, names of their labels -> rows and columns of their CSV file; it has the columns without rows, too."""
     made = [
-        {"dataset": row.dataset, **row.labels, "method": row.method, "over": row.gain.over, "metric": row.metric}
+        {"dataset": row.dataset, "category": row.category, "categories": row.categories, **row.labels}
+        | {"method": row.method, "over": row.gain.over, "metric": row.metric}
         | dict(zip(ENDS, (row.gain.value, row.gain.low, row.gain.high, row.gain.p), strict=True))
         | {"wins": row.wins, "ties": row.ties, "losses": row.losses}
         | dict(zip(("rank", "rank_over"), row.ranks or (None, None), strict=True))
@@ -111,16 +124,29 @@ def summary_columns(rows: Sequence[Summary], labels: Sequence[str]) -> tuple[lis
         for row in rows
     ]
     counts = ["wins", "ties", "losses", "rank", "rank_over"]
-    return made, ["dataset", *labels, "method", "over", "metric", *ENDS, *counts, *provenance_columns([], [])]
+    return made, [
+        "dataset",
+        "category",
+        "categories",
+        *labels,
+        "method",
+        "over",
+        "metric",
+        *ENDS,
+        *counts,
+        *provenance_columns([], []),
+    ]
 
 
 def summary_table(rows: Sequence[Summary], title: str, *, count: int) -> Table | None:
     """Summaries, number of bootstrap draws -> their table; None without any."""
-    several = len({row.dataset for row in rows}) > 1
+    several, grouped = len({row.dataset for row in rows}) > 1, any(row.dataset == ALL for row in rows)
     ranked = any(row.ranks for row in rows)
     shown = []
     for row in rows:
-        text = ({"dataset": row.dataset} if several else {}) | {k: label_text(v) for k, v in row.labels.items()}
+        text = {"dataset": row.dataset} if several else {}
+        text |= {"group": category_name(row.category, row.categories, row.dataset)} if grouped else {}
+        text |= {k: label_text(v) for k, v in row.labels.items()}
         text |= {"comparison": f"{METHODS[row.method]} over {METHODS[row.gain.over]}"}
         text |= {"metric": METRICS[row.metric].label, "mean gain": gain_text(row.gain)}
         text["wins / ties / losses"] = f"{row.wins} / {row.ties} / {row.losses}"

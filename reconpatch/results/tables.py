@@ -10,8 +10,8 @@ from typing import Any
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
-from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result
-from reconpatch.results.names import MEANS, METHODS
+from reconpatch.results.comparison import EFFECT, KIND, ORACLE, Cell, Gain, Result
+from reconpatch.results.names import ALL, METHODS, category_name
 from reconpatch.results.paper import Paper
 
 MISSING = "–"
@@ -38,10 +38,11 @@ class Table:
 # --- numbers beside the paper's --------------------------------------------------------------------------------------
 
 
-def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) -> Table:
+def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], theirs: str = "paper") -> Table:
     """Cells -> a row per data set, category, place and method, columns per metric.
 
-    Ours with its 95 % interval; where the paper has numbers, the paper's and the verdict with the difference; where
+    Ours with its 95 % interval; where the paper, or who is called `theirs`, has numbers, these and the verdict with the
+    difference; where
     PatchCore, or the untrained f, ran too, the gain over it with its interval. A row of theirs is not repeated where a
     place changes only what they do not have.
     """
@@ -55,7 +56,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
     for _, group in itertools.groupby(cells, lambda c: (c.dataset, c.category, tuple(c.labels.items()), c.method)):
         part = list(group)
         first = part[0]
-        same = (first.dataset, first.category, tuple(first.runs))
+        same = (first.dataset, first.category, first.labels.get(KIND), tuple(first.runs))
         if first.method != "reconpatch" and same in seen:
             continue
         seen.add(same)
@@ -65,7 +66,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
             label = METRICS[cell.metric].label
             row[label] = value_text(cell.value, cell.low, cell.high)
             if cell.metric in with_paper:
-                row |= _paper_columns(cell, label)
+                row |= _paper_columns(cell, label, theirs)
             for name, column in GAIN_COLUMNS.items():
                 gain = cell.gains.get(name)
                 if (cell.metric, name) in with_gain:
@@ -74,7 +75,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str]) ->
                     texts = ("", "")
                     if gain is not None and gain.paper is not None:
                         texts = (f"{100 * gain.paper:+.2f}", gain.verdict)
-                    row[f"{label}, paper's {column}"], row[f"{label}, verdict on the {column}"] = texts
+                    row[f"{label}, {theirs}'s {column}"], row[f"{label}, verdict on the {column}"] = texts
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
@@ -88,11 +89,11 @@ def value_text(value: float, low: float, high: float) -> str:
     return f"{100 * value:.2f}{ends}"
 
 
-def _paper_columns(cell: Cell, label: str) -> dict[str, str]:
+def _paper_columns(cell: Cell, label: str, theirs: str) -> dict[str, str]:
     if cell.paper is None:
-        return {f"{label}, paper": MISSING, f"{label}, verdict": MISSING}
+        return {f"{label}, {theirs}": MISSING, f"{label}, verdict": MISSING}
     difference = "" if cell.difference != cell.difference else f" ({100 * cell.difference:+.2f})"
-    return {f"{label}, paper": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
+    return {f"{label}, {theirs}": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
 
 
 def gain_text(gain: Gain | None) -> str:
@@ -142,8 +143,22 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
         )
     if lower:
         lines.append(f"Lower is better: {', '.join(lower)}; gains are PatchCore − ReConPatch there.")
-    if any(cell.paper is not None for cell in cells):
+    with_number = [cell for cell in cells if cell.paper is not None]
+    if any(not cell.source for cell in with_number):
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
+    if sources := dict.fromkeys(cell.source for cell in with_number if cell.source):
+        lines.append(f"Published numbers, which are not the paper's: {'; '.join(sources)}.")
+    if any(KIND in cell.labels for cell in cells):
+        lines.append(
+            "Kind: the images with this kind of anomaly and all normal test images; its mean is that of the kinds, as "
+            "the data set's authors report it."
+        )
+    if any(cell.dataset == ALL for cell in cells):
+        lines.append(
+            "Groups by nature: unweighted means over categories of all data sets. Logical anomalies, where they are "
+            "measured apart, are a group of their own; the other anomalies of their categories count in the group of "
+            "the category. The p of a group is corrected for the number of groups (Holm)."
+        )
     if any(gain.paper is not None for _, gain in gains):
         lines.append(
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
@@ -240,17 +255,20 @@ def _records(results: Sequence[Result]) -> Iterator[Record]:
 
 
 def published_table(paper: Paper, title: str) -> Table | None:
-    """The paper's numbers of other methods: image and pixel AUROC, a column a method."""
-    others = {key[:3]: number.value for key, number in paper.numbers.items() if key[1] not in METHODS}
-    methods = list(dict.fromkeys(method for _, method, _ in others))
+    """The published numbers of other methods: a column a method, in it the metrics one after the other."""
+    others = {key: number for key, number in paper.numbers.items() if key[1] not in METHODS}
+    methods = list(dict.fromkeys(method for _, method, _, _ in others))
+    metrics = list(dict.fromkeys(metric for _, _, metric, _ in others))
     rows = []
-    for category in dict.fromkeys(category for category, _, _ in others):
-        row = {"category": category.replace("_", " ")}
+    for category, place in dict.fromkeys((key[0], key[3]) for key in others):
+        row = {"category": category.replace("_", " ")} | dict(zip(paper.labels, map(str, place), strict=True))
         for method in methods:
-            values = [others.get((category, method, metric)) for metric in ("image_auroc", "pixel_auroc")]
-            row[method] = ", ".join(MISSING if value is None else f"{value:.2f}" for value in values)
+            numbers = [others.get((category, method, metric, place)) for metric in metrics]
+            row[method] = ", ".join(MISSING if number is None else f"{number.value:.2f}" for number in numbers)
         rows.append(row)
-    note = "Image AUROC, pixel AUROC of other methods as the paper prints them."
+    sources = dict.fromkeys(number.source or "the paper" for number in others.values())
+    labels = ", ".join(METRICS[metric].label for metric in metrics)
+    note = f"{labels[:1].upper()}{labels[1:]} of other methods, as published: {'; '.join(sources)}."
     return Table(title, rows, [note]) if rows else None
 
 
@@ -308,6 +326,4 @@ def label_text(value: Any) -> str:
 
 def category_text(cell: Cell) -> str:
     """The category of a cell, or the mean that it is -> what tables print."""
-    if cell.categories > 1:  # else a category may be called "mean"
-        return MEANS.get(cell.category, cell.category).format(cell.categories)
-    return cell.category.replace("_", " ")
+    return category_name(cell.category, cell.categories, cell.dataset)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.comparison import EFFECT, ORACLE
+from reconpatch.results.comparison import EFFECT, KIND, ORACLE
 from reconpatch.results.figures.dots import Dot
 from reconpatch.results.figures.sweeps import widest
-from reconpatch.results.names import MEANS, METHODS
+from reconpatch.results.names import ALL, METHODS, category_name
 from reconpatch.results.statistics import LEVEL
 
 
@@ -53,22 +53,26 @@ def gains_of(
     shown = shown[shown["runs"].map(lambda names: {*str(names).split()} <= {*runs}).astype(bool)]
     for label in labels:
         shown = shown[shown[label] != ORACLE]
+    of_natures = shown["dataset"] == ALL
+    if of_natures.any():  # they stand for the means of single data sets
+        shown = shown[of_natures | (shown["categories"] == 1)]
     # Runs that stand at several places of a table, as an untrained f at several epochs, are drawn once.
-    shown = shown.drop_duplicates(["dataset", "category", "method", "metric", "runs"])
+    place = ["dataset", "category", "method", "metric", "runs", *({KIND} & {*shown.columns})]
+    shown = shown.drop_duplicates(place)
     if shown.empty:
         raise ReconpatchError(
             "no gain over PatchCore among the runs drawn",
             where="figures: gains",
             fix="draw ReConPatch where PatchCore runs with the same settings",
         )
-    several = shown["dataset"].nunique() > 1
+    several = shown.loc[shown["dataset"] != ALL, "dataset"].nunique() > 1
     varied = [label for label in labels if shown[label].nunique() > 1]
     rows = [_row(cell, several) for cell in shown.to_dict("records")]
     series = [
         ", ".join([METHODS[cell["method"]], *(f"{label} {cell[label]}" for label in varied)])
         for cell in shown.to_dict("records")
     ]
-    single = (shown["categories"] == 1).tolist()
+    single = ((shown["categories"] == 1) & (shown["dataset"] != ALL)).tolist()
     by_metric = _by_metric(shown, "gain", series, rows)
     first = next(iter(by_metric.values()))
     value = {dot.row: dot.value for dot in first if dot.series == first[-1].series}
@@ -80,9 +84,9 @@ def gains_of(
 
 def _row(cell: Mapping[Hashable, Any], several: bool) -> str:
     """A cell -> the name of its row: its category, or which mean it is."""
-    name = str(cell["category"])
-    name = name.replace("_", " ") if cell["categories"] == 1 else MEANS.get(name, name).format(cell["categories"])
-    return f"{cell['dataset']}: {name}" if several else name
+    name = category_name(str(cell["category"]), int(cell["categories"]), str(cell["dataset"]))
+    name += f", {cell[KIND]}" if isinstance(cell.get(KIND), str) else ""
+    return f"{cell['dataset']}: {name}" if several and cell["dataset"] != ALL else name
 
 
 def _by_metric(cells: pd.DataFrame, gain: str, series: Sequence[str], rows: Sequence[str]) -> dict[str, list[Dot]]:
