@@ -4,7 +4,8 @@
 and checks it; `manifest` keeps what the index found. `decoding` turns a file into pixels, `augmentation` and `images`
 into the square a network sees. `pictures` finds the facts of a decoded image or mask, and `remarks` says what is odd in
 them, and `saturation` how much of a defect must be found. `catalogue` holds the facts of the published data sets,
-`published` says what tells a copy from them, `download` fetches them, and `sample` draws a small one.
+`published` says what tells a copy from them, `download` fetches them, `miniatures` draws small ones in the layout of
+each, and `sample` one with real photographs.
 
 Every room above may use these modules. They import nothing of the package but `rng`, `files` and `errors`.
 """
@@ -18,6 +19,7 @@ __all__ = [
     "index",
     "layouts",
     "manifest",
+    "miniatures",
     "pictures",
     "published",
     "remarks",
