@@ -284,9 +284,9 @@ def category_folder(layout: str, root: Path, category: str) -> Path:
 
 
 def count_images(layout: str, folder: Path) -> tuple[int, int]:
-    """The folder of a category -> (training, test) images in it, none of them opened."""
+    """The folder of a category -> images in it for training and to be scored, none of them opened."""
     splits = [item.split for item in list_items(layout, folder, [])]
-    return splits.count("train"), splits.count("test")
+    return splits.count("train"), splits.count("test") + splits.count("validation")
 
 
 def list_items(layout: str, folder: Path, problems: list[str]) -> Iterator[Item]:

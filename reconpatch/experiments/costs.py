@@ -328,6 +328,12 @@ def score_memory(sizes: Sizes) -> Memory:
     return Memory(max(search.held, later), search.mapped)
 
 
+def submission_memory(sizes: Sizes) -> Memory:
+    """Network and bank at the same time, and a map of an image's own size, once in float64 and twice in float32."""
+    maps = sizes.pixels * 16 / MB
+    return Memory(extraction_memory(sizes).held + search_memory(sizes, sizes.cells).held + maps)
+
+
 def training_scores_memory(sizes: Sizes) -> Memory:
     """The search for the patches of the training images."""
     return search_memory(sizes, sizes.train_patches)
@@ -468,6 +474,14 @@ def score_work(sizes: Sizes) -> Work:
     """The search for the test images' patches, then maps and metrics."""
     work, dense = search_work(sizes, sizes.test_patches)
     return work + sizes.test * sizes.frame * MAP_PIXEL, dense
+
+
+def submission_work(sizes: Sizes) -> Work:
+    """The test images without truth pass the network and the search; a map of each is enlarged and written twice."""
+    images = replace(sizes, train=0)
+    parts = [extraction_work(images), search_work(images, images.test_patches)]
+    written = sizes.test * sizes.pixels * (MAP_PIXEL + 4 * WRITE_BYTE)
+    return sum(work for work, _ in parts) + written, sum(dense for _, dense in parts)
 
 
 def training_scores_work(sizes: Sizes) -> Work:

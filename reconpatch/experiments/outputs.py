@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
+from reconpatch.data.layouts import LAYOUTS
+from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import View
 from reconpatch.experiments.plan import Plan, Target, run_name, sources, stages_behind
 from reconpatch.experiments.rows import same, table_metrics
@@ -229,6 +231,19 @@ def outputs_of(plan: Plan, experiments: Iterable[str]) -> list[str]:
 def labels_of(plan: Plan, experiment: str) -> list[str]:
     """What labels the cells of an experiment's table: its variant and axes."""
     return list(dict.fromkeys(key for cell in plan.cells[experiment] for key in cell.labels))
+
+
+def submissions_of(plan: Plan, experiment: str) -> list[str]:
+    """The files of an experiment's submissions. Raises ReconpatchError where its data are not at hand."""
+    if not plan.at_hand(experiment):
+        raise ReconpatchError("; ".join(plan.absent.get(experiment, ["not planned"])), where=experiment)
+    runs = [name for name in plan.members(experiment) if name in plan.runs]
+    stage, targets = STAGES["submission"], plan.targets[experiment]
+    return [
+        stage.file("facts", dataset=dataset, category=category, run=run)
+        for (dataset, category), run in itertools.product(targets, runs)
+        if LAYOUTS[plan.dataset(dataset).layout].unlabelled
+    ]
 
 
 def table_settings(plan: Plan, experiment: str) -> TableSettings:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple
 
-from reconpatch.data.layouts import category_folder, count_images, list_items
+from reconpatch.data.layouts import category_folder, count_images, list_items, unlabelled_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config
 from reconpatch.experiments.costs import Memory, Network, Sizes, Time, features_bytes, sizes_of
@@ -67,11 +67,13 @@ class Estimate:
 
     features: dict[Job, int] = field(default_factory=dict)  # bytes of each set of features
     jobs: dict[Job, Need] = field(default_factory=dict)  # jobs whose needs follow from sizes
+    asked: dict[Job, Need] = field(default_factory=dict)  # the same of jobs that run only if they are asked for
 
     def add(self, stage: Stage, job: Job, sizes: Sizes, after: frozenset[Job] = frozenset()) -> None:
         """Enter what a job of a stage needs, and the jobs whose files it reads."""
         gpu_mb = stage.gpu_mb(sizes) if stage.gpu_mb else 0.0
-        self.jobs[job] = Need(stage.memory_of(sizes), stage.time_of(sizes), after, gpu_mb)
+        jobs = self.asked if stage.name == "submission" else self.jobs
+        jobs[job] = Need(stage.memory_of(sizes), stage.time_of(sizes), after, gpu_mb)
 
     @property
     def features_gb(self) -> float:
@@ -88,8 +90,8 @@ class Estimate:
         stage = BY_RULE[job.rule]
         if stage.memory is None:
             return round(stage.base_mb)
-        if job in self.jobs:
-            return self.jobs[job].memory.mb
+        if need := self.jobs.get(job) or self.asked.get(job):
+            return need.memory.mb
         return max(
             (need.memory.mb for known, need in self.jobs.items() if known.rule == job.rule), default=UNPLANNED_MB
         )
@@ -99,8 +101,8 @@ class Estimate:
         stage = BY_RULE[job.rule]
         if stage.work is None:
             return stage.base_s
-        if job in self.jobs:
-            return self.jobs[job].time.wall(stage.threads)
+        if need := self.jobs.get(job) or self.asked.get(job):
+            return need.time.wall(stage.threads)
         return max((self.seconds(known) for known in self.jobs if known.rule == job.rule), default=UNPLANNED_S)
 
     def on_gpus(self, config: Config) -> dict[str, tuple[float, float]]:
@@ -147,13 +149,19 @@ class Estimate:
 
 
 def image_counts(plan: Plan, dataset: str, category: str) -> Counts:
-    """(training, test) images of a category; those of the embedded sample are known before it is drawn."""
+    """Images of a category for training and to be scored; those of the embedded sample are known before it is drawn."""
     data = plan.dataset(dataset)
     if data.layout == "sample":
         from reconpatch.data.sample import COUNTS, DEFECTS
 
         return COUNTS["train"], COUNTS["good"] + len(DEFECTS) * COUNTS["defect"]
     return count_images(data.layout, category_folder(data.layout, plan.root(dataset), category))
+
+
+def unlabelled_count(plan: Plan, dataset: str, category: str) -> int:
+    """Number of a category's test images whose truth only a server knows."""
+    layout = plan.dataset(dataset).layout
+    return len(unlabelled_images(layout, category_folder(layout, plan.root(dataset), category)))
 
 
 def image_size(plan: Plan, dataset: str, category: str) -> ImageSize:
@@ -191,6 +199,7 @@ def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
     """Plan, network of each of its runs as `checks.check_backbones` gives them -> predicted disk, memory and time."""
     counted = cache(partial(image_counts, plan))
     sized = cache(partial(image_size, plan))
+    withheld = cache(partial(unlabelled_count, plan))
     found, index, table = Estimate(), STAGES["index"], STAGES["table"]
     for experiment, targets in plan.targets.items():
         members = plan.members(experiment)
@@ -201,7 +210,7 @@ def estimate(plan: Plan, networks: Mapping[str, Network]) -> Estimate:
             for key in members:
                 if key in plan.runs:
                     _add_features(found, plan, networks[key], key, target, sum(counts), size)
-                    _add_run(found, plan, networks[key], key, target, counts, size)
+                    _add_run(found, plan, networks[key], key, target, counts, size, unlabelled=withheld(*target))
                 else:
                     _add_ensemble(found, plan, networks, key, target, counts, size)
         if members and targets:
@@ -245,8 +254,11 @@ def _add_run(
     counts: Counts,
     size: ImageSize,
     wanted: tuple[str, ...] = (),
+    unlabelled: int = 0,
 ) -> None:
-    """Enter the jobs behind a run on a category: those made for every run of its method, or for `wanted` alone."""
+    """Enter the jobs behind a run on a category: those made for every run of its method, or for `wanted` alone; and
+    the one that scores its `unlabelled` images.
+    """
     run = plan.runs[key]
     ratio = plan.ratios[*target, stage_names(run)["bank"]]
     sizes = sizes_of(
@@ -263,6 +275,9 @@ def _add_run(
         job = Job(stage.rule, *target, name)
         if job not in found.jobs:  # runs share stages
             found.add(stage, job, sizes, _after(plan, stage, key, target))
+    if unlabelled:
+        stage = STAGES["submission"]
+        found.add(stage, Job(stage.rule, *target, key), replace(sizes, test=unlabelled))
 
 
 def _add_ensemble(

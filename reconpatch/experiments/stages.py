@@ -250,6 +250,26 @@ _ROWS = (
         advice="lower coreset, dim or crop",
         made_for="zscore",
     ),
+    # Of test images whose truth only a server knows. The images that it takes lie beside the facts:
+    # results/submissions/<data set>/<run>/.
+    Stage(
+        "submission",
+        "write_submission",
+        {"facts": "submissions/{dataset}/{category}/{run}.json"},
+        (
+            Read("manifest", "index", "manifest"),
+            Read("bank", "bank", "bank"),
+            Read("record", "score", "record"),
+        ),
+        threads=2,
+        gpu=True,
+        base_mb=1000,
+        memory=costs.submission_memory,
+        gpu_mb=costs.extraction_gpu,
+        base_s=4.5,
+        work=costs.submission_work,
+        advice="lower batch_images or crop, or scale very large images",
+    ),
     # What an ensemble reads are its members' files, `plan.ensembles` says which.
     Stage(
         "ensemble",
@@ -471,7 +491,7 @@ RESULT_FILES = {Path(file).name for files in _OF_RUNS for file in files.values()
 RECORD = Path(STAGES["score"].files["record"]).name
 SCORES = Path(STAGES["score"].files["scores"]).name
 # Names of rules, which no experiment may have, since experiments are targets beside them.
-RULES = frozenset({"all", "report_all", "report_smoke", *BY_RULE} - {"report"})
+RULES = frozenset({"all", "report_all", "report_smoke", "submission_ad2", *BY_RULE} - {"report"})
 
 
 def _matters(key: str, stage: str, run: Run) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "plan",
     "report",
     "score",
+    "submission",
     "thumbnails",
     "training",
     "training_scores",

@@ -15,7 +15,7 @@ from reconpatch.data.images import image_array
 from reconpatch.data.manifest import check_unchanged, frame_shape, read_manifest
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing, sha256_of
-from reconpatch.method.backbones import load_backbone
+from reconpatch.method.backbones import Backbone, load_backbone
 from reconpatch.method.features import write_empty, write_features
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
@@ -63,6 +63,25 @@ def _image(run: FeatureSettings, item: tuple[Path, Augmentation | None]) -> NDAr
     return image_array(file, run.get("resize"), run["crop"], run["interpolation"], augmentation, aspect)
 
 
+def prepared_backbone(
+    run: FeatureSettings, weights: Path | None, device: str, weight_digests: Mapping[str, Sequence[str]]
+) -> Backbone:
+    """A run's settings, the file of its weights if the user gives one, cpu or cuda, digests as for `extract_features`
+    -> its network.
+    """
+    return load_backbone(
+        run["backbone"],
+        run["levels"],
+        run["weights"],
+        weights,
+        seed=run.get("seed", 0),
+        device=device,
+        precision=run["precision"],
+        probed_at=run["crop"] if run["batch_norm"] == "probed" else None,
+        pinned=weight_digests.get(run["backbone"], ()),
+    )
+
+
 def extract_features(
     job: Job,
     files: FeatureFiles,
@@ -82,17 +101,7 @@ def extract_features(
     device = resolve(job.device)
     repeatable(device, job.threads)
     batch = gpu_batch if device == "cuda" else batch
-    backbone = load_backbone(
-        run["backbone"],
-        run["levels"],
-        run["weights"],
-        files.weights,
-        seed=run.get("seed", 0),
-        device=device,
-        precision=run["precision"],
-        probed_at=run["crop"] if run["batch_norm"] == "probed" else None,
-        pinned=weight_digests.get(run["backbone"], ()),
-    )
+    backbone = prepared_backbone(run, files.weights, device, weight_digests)
     items = read_manifest(files.manifest)[0]
     frame_shape(items, run)  # features of one shape fit into one file
     check_unchanged(files.folder, items, "images", job.threads)

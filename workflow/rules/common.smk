@@ -178,15 +178,24 @@ def files_state(wildcards):
     return listing(data.layout, PLAN.root(wildcards.dataset), wildcards.category)
 
 
-def weight_file(wildcards):
-    """The file of the backbone's weights, if the user gives one."""
-    file = PLAN.weight_file(PLAN.stages[wildcards.stage])
+def weights_of(run):
+    """The file of a run's weights, if the user gives one."""
+    file = PLAN.weight_file(run)
     return [] if file is None else [str(file)]
 
 
+def weight_file(wildcards):
+    """The same for the wildcard of a stage."""
+    return weights_of(PLAN.stages[wildcards.stage])
+
+
 def fetched(wildcards):
+    """The same as `fetched_for` for the wildcard of a stage."""
+    return fetched_for(PLAN.stages[wildcards.stage])
+
+
+def fetched_for(run):
     """Pretrained weights are downloaded by a job of their own."""
-    run = PLAN.stages[wildcards.stage]
     if run.weights != "pretrained":
         return []
     return [STAGES["weights"].file("weights", backbone=run.backbone)]
@@ -237,6 +246,11 @@ def results_of(experiment, file):
     if not PLAN.at_hand(experiment):
         raise WorkflowError(f"{experiment}: {'; '.join(PLAN.absent[experiment])}")
     return outputs.results_of(PLAN, experiment, file)
+
+
+def submissions(experiment):
+    """The facts of the submissions of every run of an experiment, on categories that have images without truth."""
+    return outputs.submissions_of(PLAN, experiment)
 
 
 @cache

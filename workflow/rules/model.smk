@@ -145,6 +145,32 @@ rule score_training:
         "../scripts/training_scores.py"
 
 
+rule write_submission:
+    input:
+        drawn,
+        lambda w: fetched_for(PLAN.runs[w.run]),
+        unpack(reads("submission")),
+        weights=lambda w: weights_of(PLAN.runs[w.run]),
+    output:
+        facts=path("submission", "facts"),
+    log:
+        STAGES["submission"].log,
+    conda:
+        "../../environment.yml"
+    threads: STAGES["submission"].threads
+    resources:
+        mem_mb=memory("submission"),
+        runtime=runtime("submission"),
+        gpu=gpus("submission"),
+    params:
+        folder=folder,
+        layout=lambda w: PLAN.dataset(w.dataset).layout,
+        run=lambda w: description(PLAN.runs[w.run], "score"),
+        code=code("submission"),
+    script:
+        "../scripts/submission.py"
+
+
 rule combine_ensemble:
     input:
         unpack(lambda w: outputs.files_of_ensemble(PLAN, w)),
