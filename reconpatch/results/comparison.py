@@ -256,7 +256,8 @@ def _no_number(paper: Paper | None, labels: Mapping[str, Any], group: str, layou
         return "the paper has no such table"
     if not category_counts(layout):
         return "the paper does not have this data set"
-    return f"the paper's table has no: {paper.lacks(labels, group, *key)}"
+    whose = "the paper's table has" if "" in paper.sources else "the published numbers have"
+    return f"{whose} no: {paper.lacks(labels, group, *key)}"
 
 
 def verdict(value: float, paper: float, tolerance: float, reasons: Sequence[str]) -> str:
@@ -445,7 +446,7 @@ def entries_of(
     computed: dict[tuple[str, ...], dict[str, Entry]] = {}
     entries = {}
     for key, results in placed.items():
-        runs = (key[0], key[1], *(r.run for r in results))
+        runs = (key[0], key[1], str(dict(key[2]).get(KIND)), *(r.run for r in results))
         if runs not in computed:
             computed[runs] = compute(results)
         entries[key] = computed[runs]

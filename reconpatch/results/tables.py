@@ -75,7 +75,8 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
                     texts = ("", "")
                     if gain is not None and gain.paper is not None:
                         texts = (f"{100 * gain.paper:+.2f}", gain.verdict)
-                    row[f"{label}, {theirs}'s {column}"], row[f"{label}, verdict on the {column}"] = texts
+                    whose = "paper's" if theirs == "paper" else theirs
+                    row[f"{label}, {whose} {column}"], row[f"{label}, verdict on the {column}"] = texts
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
