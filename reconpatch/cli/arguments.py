@@ -9,6 +9,7 @@ import shtab
 import yaml
 
 from reconpatch.cli import doctor, evaluation, photographs, replication, study
+from reconpatch.data.catalogue import PUBLISHED
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
 from reconpatch.detector.settings import (
@@ -30,8 +31,8 @@ Subparsers = argparse._SubParsersAction  # has no public name
 
 DESCRIPTION = (
     "Find defects on your own photographs (fit, predict, evaluate, show, export, sample), or plan and check the "
-    "replication of the paper (init, plan, check, download, compare, verify), whose tables are made by snakemake. "
-    "doctor says what is installed. `reconpatch COMMAND --help` says more."
+    "replication of the paper (init, plan, check, download, miniature, compare, verify), whose tables are made by "
+    "snakemake. doctor says what is installed. `reconpatch COMMAND --help` says more."
 )
 
 EXAMPLES = {
@@ -72,6 +73,11 @@ example:
   reconpatch init study --data mvtec_ad=/data/mvtec_ad
 """,
     "sample": "example:\n  reconpatch sample demo\n",
+    "miniature": """\
+examples:
+  reconpatch miniature mvtec_loco made_up/loco
+  reconpatch miniature visa made_up/visa --category candle pcb1 --seed 3
+""",
 }
 
 
@@ -98,6 +104,13 @@ def whole_number(text: str) -> int:
     """Text -> an integer above 0; argparse's error for anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Text -> an integer of at least 0; argparse's error for anything else."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
 
@@ -135,7 +148,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_fit, add_predict, add_evaluate, add_show, add_export, add_sample):
         add(commands)
-    for add in (add_init, add_plan, add_check, add_download, add_compare, add_verify, add_doctor, add_schemas):
+    for add in (add_init, add_plan, add_check, add_download, add_miniature):
+        add(commands)
+    for add in (add_compare, add_verify, add_doctor, add_schemas):
         add(commands)
     _add_completion(parser, commands)
     return parser
@@ -476,6 +491,23 @@ def add_download(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     p.add_argument("name", help="mvtec_ad or btad")
     p.add_argument("folder", type=Path, help="for the archive and the images")
     p.add_argument("--yes", action="store_true", help="accept the licence without being asked")
+
+
+def add_miniature(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    """`reconpatch miniature`."""
+    does = "write a few drawn images in the layout of a published data set, to try the layout without the data"
+    p = _command(commands, "miniature", does)
+    p.set_defaults(call=replication.miniature)
+    p.add_argument("layout", choices=list(PUBLISHED), metavar="LAYOUT", help=", ".join(PUBLISHED))
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, the root of the data set")
+    p.add_argument(
+        "--category",
+        action="extend",
+        nargs="+",
+        metavar="NAME",
+        help="categories (default: all of the data set); put this option last",
+    )
+    p.add_argument("--seed", type=count, default=0, metavar="N", help="other images for another N (default: 0)")
 
 
 def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:

@@ -1,4 +1,4 @@
-"""The commands of the replication: plan, check, download, compare, verify and schemas."""
+"""The commands of the replication: plan, check, download, miniature, compare, verify and schemas."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reconpatch.cli.checked import check
+from reconpatch.cli.photographs import check_free
 from reconpatch.cli.planned import facts_of, text_of
 from reconpatch.cli.study import overlays_of
 from reconpatch.errors import ReconpatchError
@@ -16,7 +17,7 @@ from reconpatch.experiments.generated import generated_files
 from reconpatch.experiments.networks import SHIPPED, Networks, known_networks
 from reconpatch.experiments.place import SCRIPTS
 from reconpatch.experiments.plan import load_plan
-from reconpatch.files import write_text
+from reconpatch.files import replacing, write_text
 
 RESULTS = Path("results")
 
@@ -58,6 +59,18 @@ def download_dataset(given: argparse.Namespace) -> None:
     root = download(given.name, given.folder, report=lambda line: print(line, flush=True))
     print("downloaded; write this into a file of your own and give the file with --configfile:")
     print(f"datasets:\n  {given.name}: {{root: {json.dumps(str(root))}}}")
+
+
+def miniature(given: argparse.Namespace) -> None:
+    """`reconpatch miniature`: write made-up images in the layout of a published data set, say how to use them."""
+    check_free(given.folder, "give another folder, or remove it")
+    from reconpatch.data.miniatures import write_miniature
+
+    with replacing(given.folder) as temporary:
+        write_miniature(given.layout, temporary, categories=given.category, seed=given.seed)
+    print("made-up images; write this into a file of your own and give the file with --configfile:")
+    root = json.dumps(str(given.folder.absolute()), ensure_ascii=False)
+    print(f"datasets:\n  {given.layout}: {{layout: {given.layout}, root: {root}}}")
 
 
 def compare_records(given: argparse.Namespace) -> int:

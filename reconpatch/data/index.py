@@ -33,8 +33,12 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
     rules, problems = LAYOUTS[layout], list[str]()
     listed = list(list_items(layout, folder, problems))
     for split, subfolder in (("train", rules.train), ("test", rules.test)):
-        if not any(item.split == split for item in listed):
+        if any(item.split == split for item in listed):
+            continue
+        if not rules.table:
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")
+        elif listed:  # without any, the problem is there already
+            problems.append(f"{root / rules.table}: no {split} images of {category}")
     anomalous = [item for item in listed if item.label]
     if not rules.all_masked and any(item.masks for item in anomalous):
         unmasked = [item.path for item in anomalous if not item.masks]

@@ -172,6 +172,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; not where its name is longer than names may be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def stem_of(path: PurePath) -> str:
     """What pairs images with masks. Macs write `ü` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", path.stem)
@@ -304,8 +312,7 @@ class _Category:
     taken: set[Path] = field(default_factory=set)  # images and masks that the layout has a use for
 
     def items(self) -> Iterator[Item]:
-        yield from self._of_table() if self.rules.table else self._of_folders()
-        self.problems.extend(self._left_over())
+        return self._of_table() if self.rules.table else self._of_folders()
 
     def _of_folders(self) -> Iterator[Item]:
         train, test, masks = (self.folder / f for f in (self.rules.train, self.rules.test, self.rules.masks))
@@ -330,26 +337,28 @@ class _Category:
         if self.rules.validation:
             for path in _images(self.folder / self.rules.validation, self.problems):
                 yield self._item(path, "validation", "good")
+        self.problems.extend(self._left_over())
 
     def _of_table(self) -> Iterator[Item]:
         """The images that the table of the data set names for this category, in sorted order."""
         table, problems = self.folder.parent / self.rules.table, self.problems
-        rows = [row for row in _rows(table, SPLIT_COLUMNS, problems) if row["object"] == self.folder.name]
+        every = _rows(table, SPLIT_COLUMNS, problems)
+        rows = [row for row in every or () if row["object"] == self.folder.name]
+        if not rows:  # one problem, not one for each folder of images
+            if every is not None:
+                problems.append(f"{quote(table)}: names no image of {quote(self.folder.name)}")
+            return
         types = self._defect_types()
-        seen: set[str] = set()
         for row in sorted(rows, key=lambda row: (TABLE_SPLITS.get(row["split"], 0), row["image"])):
-            where = f"{quote(table)}, {quote(row['image'])}"
-            problem = self._wrong(row) or (f"{where}: named twice" if row["image"] in seen else "")
-            seen.add(row["image"])
+            files = [self.folder.parent / row[key] for key in ("image", "mask") if row[key]]
+            problem = self._wrong(row) or ("named twice" if self.taken.intersection(files) else "")
+            self.taken.update(files)
             if problem:
-                problems.append(f"{where}: {problem}" if not problem.startswith(where) else problem)
+                problems.append(f"{quote(table)}, line {row['line']}, {quote(row['image'])}: {problem}")
                 continue
-            image, *masks = (self.folder.parent / row[key] for key in ("image", "mask") if row[key])
-            defect_type = "good" if row["label"] == "normal" else types.get(image.name, "anomaly")
-            if row["label"] != "normal" and not masks:
-                problems.append(f"{where}: a defective image without a mask")
-            self.taken.update(masks)
-            yield self._item(image, row["split"], defect_type, masks)
+            defect_type = "good" if row["label"] == "normal" else types.get(files[0].name, "anomaly")
+            yield self._item(files[0], row["split"], defect_type, files[1:])
+        problems.extend(self._left_over())
 
     def _wrong(self, row: dict[str, str]) -> str:
         """A row of the table -> what is wrong with it, or nothing."""
@@ -358,21 +367,34 @@ class _Category:
                 return f"{key} {quote(row[key])}: must be {' or '.join(known)}"
         if row["split"] == "train" and row["label"] != "normal":
             return "a defective image for training"
-        for key in ("image", "mask"):
-            path = PurePosixPath(row[key] or f"{self.folder.name}/")
+        if not row["image"]:
+            return "names no image"
+        if row["label"] != "normal" and not row["mask"]:
+            return "a defective image without a mask"
+        for key in ("image", "mask") if row["mask"] else ("image",):
+            path = PurePosixPath(row[key])
             if path.is_absolute() or ".." in path.parts or path.parts[:1] != (self.folder.name,):
                 return f"{key} {quote(row[key])}: must lie in the folder of the category"
-            if row[key] and not (self.folder.parent / path).is_file():
+            if not _is_file(self.folder.parent / path):
                 return f"{key} {quote(row[key])}: no such file"
         return ""
 
     def _defect_types(self) -> dict[str, str]:
-        """Name of an image -> its defect type, where the category has a table of them."""
+        """Name of a defective image -> its defect type, where the category has a table of them. Several types of one
+        image are one, whatever their order.
+        """
         table = self.folder / self.rules.defect_types
         if not self.rules.defect_types or not table.is_file():
             return {}
-        rows = _rows(table, ("image", "label"), self.problems)
-        return {PurePosixPath(row["image"]).name: row["label"] for row in rows if row["label"] not in ("", "normal")}
+        types: dict[str, str] = {}
+        for row in _rows(table, ("image", "label"), self.problems) or ():
+            label = ", ".join(sorted({part.strip() for part in row["label"].split(",")} - {""}))
+            if not label.isprintable():
+                where = f"{quote(table)}, line {row['line']}, {quote(label)}"
+                self.problems.append(f"{where}: rename it, the name of a defect is shown in figures")
+            if label and label.casefold() not in NORMAL:
+                types[PurePosixPath(row["image"]).name] = label
+        return types
 
     def _item(self, path: Path, split: str, defect_type: str, masks: Sequence[Path] = ()) -> Item:
         self.taken.add(path)
@@ -493,19 +515,21 @@ def unlabelled_images(layout: str, folder: Path) -> list[Path]:
     return images
 
 
-def _rows(table: Path, columns: Sequence[str], problems: list[str]) -> list[dict[str, str]]:
-    """CSV file, columns it must have -> its rows, a cell that is not there being empty."""
+def _rows(table: Path, columns: Sequence[str], problems: list[str]) -> list[dict[str, str]] | None:
+    """CSV file, columns it must have -> its rows, each with the number of its `line`, a cell that is not there being
+    empty; None where the file cannot be read.
+    """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, restval="", strict=True)
-            rows = list(reader)
+            rows = [row | {"line": str(reader.line_num)} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problems.append(f"{quote(table)}: cannot be read as CSV in UTF-8 ({error})")
-        return []
+        problems.append(f"{quote(table)}: cannot be read as CSV in UTF-8 ({error}); restore the published file")
+        return None
     if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
         problems.append(f"{quote(table)}: no column {', '.join(missing)}; restore the published file")
-        return []
-    return [{name: row[name].strip() for name in columns} for row in rows]
+        return None
+    return [{name: row[name].strip() for name in (*columns, "line")} for row in rows]
 
 
 def _entries(folder: Path, problems: list[str]) -> list[Path]:

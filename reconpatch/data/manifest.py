@@ -129,7 +129,8 @@ def check_unchanged(folder: Path, items: Iterable[Item], files: str = "images", 
 def listing(layout: str, root: Path, category: str) -> str:
     """category -> digest of names, sizes and times of its images and masks: cheap, and changes whenever one does.
 
-    It also holds the place of every image, and the file that says how much of each kind of defect must be found.
+    It also holds the place of every image, which masks are its own, and the file that says how much of each kind of
+    defect must be found.
     """
     folder, problems = category_folder(layout, root, category), list[str]()
     items = list(list_items(layout, folder, problems))
@@ -141,5 +142,5 @@ def listing(layout: str, root: Path, category: str) -> str:
             facts.append((name, status.st_size, status.st_mtime_ns))
         except OSError:  # a broken link: the index reports it
             facts.append((name, 0, 0))
-    places = [(i.path, i.split, i.defect) for i in items]
+    places = [(i.path, i.split, i.defect, [mask.path for mask in i.masks]) for i in items]
     return _digest([facts, places, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]

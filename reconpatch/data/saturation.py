@@ -29,26 +29,35 @@ class Saturation:
         return min(max(int(self.threshold * marked) if self.relative else int(self.threshold), 1), marked)
 
 
-def read_saturations(file: Path, problems: list[str]) -> dict[int, Saturation]:
-    """File of a category -> value in its masks -> what must be found; what is wrong with it is added to `problems`."""
+def read_saturations(file: Path, problems: list[str]) -> dict[int, Saturation] | None:
+    """File of a category -> value in its masks -> what must be found; None where something is wrong with it, which is
+    added to `problems`.
+    """
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
         found = {
-            int(e["pixel_value"]): _saturation(e["saturation_threshold"], e["relative_saturation"]) for e in entries
+            _value(e["pixel_value"]): _saturation(e["saturation_threshold"], e["relative_saturation"]) for e in entries
         }
         if len(found) < len(entries):
             raise ValueError("a pixel_value is there twice")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         problems.append(f"{quote(file)}: must be a list of {', '.join(KEYS)} ({error!r}); restore the published file")
-        return {}
+        return None
     return found
+
+
+def _value(value: object) -> int:
+    """Raises ValueError for what cannot mark a defect in a mask."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 255:
+        raise ValueError(f"pixel_value {value!r}")
+    return value
 
 
 def _saturation(threshold: object, relative: object) -> Saturation:
     """Raises ValueError for a relative threshold outside (0, 1] and for others that are no positive whole number."""
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not isinstance(relative, bool):
         raise ValueError(f"saturation_threshold {threshold!r}, relative_saturation {relative!r}")
-    if not (0 < threshold <= 1 if relative else threshold >= 1 and threshold == int(threshold)):
+    if not (0 < threshold <= 1 if relative else threshold >= 1 and float(threshold).is_integer()):
         raise ValueError(f"saturation_threshold {threshold!r} with relative_saturation {relative}")
     return Saturation(float(threshold), relative)
 

@@ -54,6 +54,7 @@ RUN = {
     "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
     "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
+    "reconpatch miniature visa made_up/visa --category candle pcb1": "visa: {layout: visa, root:",
     "reconpatch fit photos/good --out model": "saved in model",
     "reconpatch predict model photos/new --out found": "found/scores.csv",
     "reconpatch evaluate model photos/test": "image AUROC",

@@ -4,14 +4,14 @@ import subprocess
 
 import pytest
 
-from reconpatch.cli.arguments import EXAMPLES, make_parser, mask_rule, number, setting, whole_number
+from reconpatch.cli.arguments import EXAMPLES, count, make_parser, mask_rule, number, setting, whole_number
 from reconpatch.experiments.run import DEFAULTS
 
 
 def test_values() -> None:
     pairs = {"sigma=0.5": 0.5, "levels=[1, 2]": [1, 2], "teacher_norm=true": True, "epoch=null": None, "a=b=c": "b=c"}
     assert {text: setting(text)[1] for text in pairs} == pairs
-    assert whole_number("12") == 12 and number("1e-3") == 0.001 and number("-2") == -2
+    assert whole_number("12") == 12 and count("0") == 0 and number("1e-3") == 0.001 and number("-2") == -2
     assert [mask_rule(text) for text in ("any", "half", "1", "255")] == [1, 128, 1, 255]
 
 
@@ -20,6 +20,7 @@ def test_values() -> None:
     [
         (setting, ["sigma", "=3", "", "a=[1", "a=!!python/object/apply:os.getcwd []"]),
         (whole_number, ["0", "-1", "1.5", "", "one", "1e3", " 1", "+1"]),
+        (count, ["-1", "1.5", "", "one", " 1", "+1"]),
         (number, ["nan", "inf", "-inf", "1e999"]),
         (mask_rule, ["0", "256", "-1", "most", "1.5", ""]),
     ],
@@ -53,6 +54,13 @@ def test_the_examples_parse(line) -> None:
         *("predict m photos", "predict m photos --out o --threshold nan", "predict m photos --out o --threads 0"),
         *("predict m photos --out o --threshold 1 --false-alarms 0.1", "fit photos --out m --fast --preset paper"),
         *("evaluate", "evaluate m photos --device gpu", "show", "show a b", "compare a", ""),
+        *(
+            "miniature",
+            "miniature visa",
+            "miniature folder f",
+            "miniature visa f --seed -1",
+            "miniature visa f --category",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2(line, capsys) -> None:
@@ -66,6 +74,9 @@ def test_wrong_usage_ends_with_2(line, capsys) -> None:
     ("typed", "offered"),
     [
         (["eval"], {"evaluate"}),
+        (["mini"], {"miniature"}),
+        (["miniature", "mvtec_ad"], {"mvtec_ad", "mvtec_ad_2"}),
+        (["miniature", "visa", "mod"], {"models"}),
         (["fit", "--pre"], {"--preset"}),
         (["fit", "--preset", ""], {"fast", "paper"}),
         (["evaluate", "mod"], {"models"}),

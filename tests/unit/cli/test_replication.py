@@ -56,6 +56,19 @@ def test_plan_and_check_print_one_json_object(call: Callable[..., tuple[int, str
     assert not found["weights"] and found["computes"] == sound["computes"]
 
 
+def test_a_miniature_is_written_once_and_its_configuration_printed(call, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, told = call("miniature", "visa", "ü b/v", "--category", "candle", "pcb1", "--seed", 3)
+    assert status == 0 and not told
+    (dataset,) = yaml.safe_load(printed.split(":\n", 1)[1])["datasets"].items()
+    assert dataset == ("visa", {"layout": "visa", "root": str(tmp_path / "ü b/v")})
+    assert {path.name for path in (tmp_path / "ü b/v").iterdir()} == {"candle", "pcb1", "split_csv"}
+    status, printed, told = call("miniature", "visa", "ü b/v")
+    assert status == 1 and not printed and "ü b/v: exists already; give another folder, or remove it" in told
+    status, printed, told = call("miniature", "mpdd", "m", "--category", "candle")
+    assert status == 1 and not printed and "'candle'" in told and "bracket_black" in told and not Path("m").exists()
+
+
 def test_compare_and_verify_print_one_json_object(call, real_results: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(real_results)
     records = sorted(real_results.glob("results/runs/mine/nut/*/record.json"))
