@@ -229,7 +229,7 @@ def pixel_metrics(
 
     All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. None
     where all pixels are normal or all anomalous. Raises ReconpatchError when the shapes differ, masks are not boolean,
-    a defect lies outside what is counted, or a score is not finite.
+    a defect lies outside what is counted or outside its image's mask, or a score is not finite.
     """
     if maps.shape != masks.shape:
         raise ReconpatchError(f"maps {maps.shape} and masks {masks.shape} differ in shape")
@@ -237,13 +237,16 @@ def pixel_metrics(
     bootstrap.check_finite(maps)
     if counted is not None and (counted.shape != masks.shape or not counted[masks].all()):
         raise ReconpatchError(f"counted {counted.shape}: must have the masks' shape {masks.shape} and all they mark")
+    defects = special.get("defects")
+    if defects is not None:
+        defects.check_inside(masks)  # its other pixels would be positives and negatives at once
     negative = maps[~masks if counted is None else counted & ~masks]
     if not masks.any() or not len(negative):
         return _measured("pixel", None)
     negative.sort()  # in place: a second copy of that many pixels would need much memory
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache
-    saturated, defects = None, special.get("defects")
+    saturated = None
     if defects is not None and len(defects.image):
         saturated = Ranking(negative, *counted_pixels(maps, defects))
     return _measured("pixel", Ranking(negative, positive[order], weights[order], saturated, special.get("threshold")))
