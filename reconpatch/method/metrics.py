@@ -312,16 +312,19 @@ def normal_threshold(maps: Iterable[Floats]) -> float | None:
     """Anomaly maps of normal images that are no test images -> the threshold of pixels that follows from them; None
     without maps.
 
-    It is the mean of all their pixels and 3 standard deviations, as MVTec AD 2's authors suggest.
+    It is the mean of all their pixels and 3 standard deviations, as MVTec AD 2's authors suggest, rounded like a score.
+    Raises ReconpatchError when a score is not finite.
     """
-    count, total, squares = 0, 0.0, 0.0
+    count, shift, total, squares = 0, 0.0, 0.0, 0.0
     for each in maps:
-        values = each.astype(np.float64)
+        bootstrap.check_finite(each)
+        shift = shift if count else float(each.flat[0])
+        values = each.astype(np.float64) - shift  # else rounding would spread scores that hardly differ
         count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     if not count:
         return None
     mean = total / count
-    return float(mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0)))
+    return float(np.float32(shift + mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0))))
 
 
 @dataclass(frozen=True)
