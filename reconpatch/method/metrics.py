@@ -295,9 +295,11 @@ def by_kind(
     """(N kinds of anomaly, "" of a normal image, the rest as for `evaluate`) -> the metrics of each kind.
 
     Those of a kind are measured on its images and all normal ones, as MVTec LOCO AD's authors do. Nothing where no
-    image has a kind.
+    image has a kind. Raises ReconpatchError when there is not one kind per label, and as `evaluate` does.
     """
     names = np.array(kinds)
+    if names.shape != labels.shape:
+        raise ReconpatchError(f"kinds {names.shape} and labels {labels.shape}: must be one of each per image")
     found: dict[str, Metrics] = {}
     for kind in sorted({*kinds} - {""}):
         chosen = (names == kind) | (labels == 0)
