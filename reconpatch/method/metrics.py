@@ -229,7 +229,7 @@ def pixel_metrics(
 
     All pixels of the category are pooled, or those `counted` (N, H, W), among which all of the masks' must be. None
     where all pixels are normal or all anomalous. Raises ReconpatchError when the shapes differ, masks are not boolean,
-    a defect lies outside what is counted, or a score is not finite.
+    a defect lies outside what is counted or outside its image's mask, or a score is not finite.
     """
     if maps.shape != masks.shape:
         raise ReconpatchError(f"maps {maps.shape} and masks {masks.shape} differ in shape")
@@ -237,13 +237,16 @@ def pixel_metrics(
     bootstrap.check_finite(maps)
     if counted is not None and (counted.shape != masks.shape or not counted[masks].all()):
         raise ReconpatchError(f"counted {counted.shape}: must have the masks' shape {masks.shape} and all they mark")
+    defects = special.get("defects")
+    if defects is not None:
+        defects.check_inside(masks)  # its other pixels would be positives and negatives at once
     negative = maps[~masks if counted is None else counted & ~masks]
     if not masks.any() or not len(negative):
         return _measured("pixel", None)
     negative.sort()  # in place: a second copy of that many pixels would need much memory
     positive, weights = maps[masks], region_weights(masks)
     order = np.argsort(positive)  # sorted queries keep the searches in cache
-    saturated, defects = None, special.get("defects")
+    saturated = None
     if defects is not None and len(defects.image):
         saturated = Ranking(negative, *counted_pixels(maps, defects))
     return _measured("pixel", Ranking(negative, positive[order], weights[order], saturated, special.get("threshold")))
@@ -292,9 +295,11 @@ def by_kind(
     """(N kinds of anomaly, "" of a normal image, the rest as for `evaluate`) -> the metrics of each kind.
 
     Those of a kind are measured on its images and all normal ones, as MVTec LOCO AD's authors do. Nothing where no
-    image has a kind.
+    image has a kind. Raises ReconpatchError when there is not one kind per label, and as `evaluate` does.
     """
     names = np.array(kinds)
+    if names.shape != labels.shape:
+        raise ReconpatchError(f"kinds {names.shape} and labels {labels.shape}: must be one of each per image")
     found: dict[str, Metrics] = {}
     for kind in sorted({*kinds} - {""}):
         chosen = (names == kind) | (labels == 0)
@@ -309,16 +314,19 @@ def normal_threshold(maps: Iterable[Floats]) -> float | None:
     """Anomaly maps of normal images that are no test images -> the threshold of pixels that follows from them; None
     without maps.
 
-    It is the mean of all their pixels and 3 standard deviations, as MVTec AD 2's authors suggest.
+    It is the mean of all their pixels and 3 standard deviations, as MVTec AD 2's authors suggest, rounded like a score.
+    Raises ReconpatchError when a score is not finite.
     """
-    count, total, squares = 0, 0.0, 0.0
+    count, shift, total, squares = 0, 0.0, 0.0, 0.0
     for each in maps:
-        values = each.astype(np.float64)
+        bootstrap.check_finite(each)
+        shift = shift if count else float(each.flat[0])
+        values = each.astype(np.float64) - shift  # else rounding would spread scores that hardly differ
         count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     if not count:
         return None
     mean = total / count
-    return float(mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0)))
+    return float(np.float32(shift + mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0))))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ Doubles = NDArray[np.float64]
 class Defects:
     """D defects of N images, each in a mask of its own; those of one image may overlap.
 
-    image: (D,) the number of its image, from 0. mask: (D, H, W) bool. saturation: (D,) px that must be found, from 1 to
-    all of its mask. Raises ReconpatchError where these do not fit.
+    image: (D,) int, the number of its image, from 0. mask: (D, H, W) bool. saturation: (D,) int, px that must be found,
+    from 1 to all of its mask. Raises ReconpatchError where these do not fit.
     """
 
     image: NDArray[np.int64]
@@ -31,19 +31,31 @@ class Defects:
     saturation: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        area = self.mask.sum((1, 2)) if self.mask.ndim == 3 else None
-        if area is None or not len(area) == len(self.image) == len(self.saturation):
+        if self.mask.dtype != np.bool_ or self.mask.ndim != 3:  # numbers would be taken for places in the maps
             raise ReconpatchError(
-                f"defects {self.mask.shape} of images {self.image.shape} with saturations {self.saturation.shape}: "
-                "must be as many of each"
+                f"defects {self.mask.shape} of {self.mask.dtype}: must be boolean, (D, height, width)"
             )
-        if not ((self.saturation >= 1) & (self.saturation <= area)).all():
+        for name, numbers in (("images", self.image), ("saturations", self.saturation)):
+            if numbers.shape != self.mask.shape[:1] or numbers.dtype.kind != "i":
+                what = f"{name} {numbers.shape} of {numbers.dtype}"
+                raise ReconpatchError(f"{what}: must be a whole number for each of the {len(self.mask)} defects")
+        if (self.image < 0).any():
+            raise ReconpatchError("the number of a defect's image is below 0")
+        if not ((self.saturation >= 1) & (self.saturation <= self.mask.sum((1, 2)))).all():
             raise ReconpatchError("a saturation must be from 1 px to all of its defect")
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> "Defects":
         """What the file of defects holds -> the defects."""
         return Defects(tensors["image"], tensors["mask"], tensors["saturation"])
+
+    def check_inside(self, masks: NDArray[np.bool_]) -> None:
+        """Raise ReconpatchError unless every defect lies inside the mask, of (N, H, W), of its image."""
+        for image, mask in zip(self.image, self.mask, strict=True):
+            if image >= len(masks) or mask.shape != masks.shape[1:]:
+                raise ReconpatchError(f"a defect {mask.shape} of image {image} does not fit the masks {masks.shape}")
+            if (mask & ~masks[image]).any():
+                raise ReconpatchError(f"a defect of image {image} lies outside the mask of the image")
 
     def of_images(self, chosen: NDArray[np.bool_]) -> "Defects":
         """(N,) bool -> the defects of the chosen images, which are counted anew."""
