@@ -35,6 +35,7 @@ class Published:
     licence: str
     source: str  # of the facts
     citation: str = ""
+    traps: tuple[str, ...] = ()  # what went wrong for others
     counts: Mapping[str, Counts] = field(default_factory=dict)  # of each category; empty where not known
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)  # categories whose means tables show
     # Kinds of anomalies that are measured apart -> the defect types of each.
@@ -73,6 +74,7 @@ _MVTEC_AD = Published(
     source="first address and SHA-256: anomalib, datamodules/image/mvtecad.py; second: the share in use before it; "
     "counts: as inspected by three independent sources",
     citation="Bergmann, Batzner, Fauser, Sattlegger, Steger: The MVTec Anomaly Detection Dataset, IJCV 129, 2021",
+    traps=("grid, screw and zipper are grey images; the smallest are 700 px, the largest 1,024 px.",),
     counts=_counts(
         bottle=(209, 20, 63),
         cable=(224, 58, 92),
@@ -132,6 +134,7 @@ _BTAD = Published(
     source="address and SHA-256: anomalib, datamodules/image/btech.py; counts: the total of 2,540 images and 290 masks "
     "is certain, its split is supported by published AUROCs",
     citation="Mishra, Verk, Fornasier, Piciarelli, Foresti: VT-ADL, ISIE 2021",
+    traps=("Normal images lie in `ok`, defective ones in `ko`; images are BMP or PNG; 03 is wider than high.",),
     counts={"01": Counts(400, 21, 49), "02": Counts(399, 30, 200), "03": Counts(1000, 400, 41)},
     # Our judgement: 01 and 03 are one part at the same place, 02 is a surface.
     groups={"aligned": frozenset({"01", "03"}), "texture": frozenset({"02"})},
@@ -150,6 +153,12 @@ _VISA = Published(
     source="address and SHA-256: anomalib, datamodules/image/visa.py; counts: the rows of split_csv/1cls.csv",
     citation="Zou, Jeong, Pemula, Zhang, Dabeer: SPot-the-Difference Self-Supervised Pre-training for Anomaly "
     "Detection and Segmentation, ECCV 2022",
+    traps=(
+        "The split is a table, split_csv/1cls.csv; the folders alone do not tell training from test images.",
+        "Masks hold numbers of kinds of defect from 1 on and look black: every value above 0 is a defect.",
+        "Suffixes of images are in capitals (.JPG); a mask has the name of its image with .png, without _mask.",
+        "The type of a defect stands in image_anno.csv of the category; one image may have several.",
+    ),
     counts=_counts(
         candle=(900, 100, 100),
         capsules=(542, 60, 100),
@@ -188,6 +197,13 @@ _LOCO = Published(
     "the publication has 354 and 59 for training and validation of splicing_connectors",
     citation="Bergmann, Batzner, Fauser, Sattlegger, Steger: Beyond Dents and Scratches: Logical Constraints in "
     "Unsupervised Anomaly Detection and Localization, IJCV 130, 2022",
+    traps=(
+        "An image has a folder of masks, one for each defect: a reader of 000.png alone misses the others.",
+        "Values in masks are 234 to 255, one for each kind of defect of the category; masks of an image may overlap.",
+        "defects_config.json says how many px of a defect must be found; its values are px of the original image.",
+        "Its authors report logical and structural anomalies apart, each with all normal images, and their mean.",
+        "No image is square: a crop of the centre cuts parts off.",
+    ),
     counts=_counts(
         breakfast_box=(351, 102, 173, 62),
         juice_bottle=(335, 94, 236, 54),
@@ -216,6 +232,10 @@ _MPDD = Published(
     source="counts: the publication's totals, and a README that lists them by type of defect",
     citation="Jezek, Jonak, Burget, Dvorak, Skotak: Deep learning-based defect detection of metal parts: evaluating "
     "current methods in complex conditions, ICUMT 2021",
+    traps=(
+        "Copies that lack categories are about: `reconpatch check` compares the counts.",
+        "The folder of the defects of tubes is called `anomalous` in some copies and `flattening` in others.",
+    ),
     counts=_counts(
         bracket_black=(289, 32, 47),
         bracket_brown=(185, 26, 51),
@@ -244,6 +264,12 @@ _AD_2 = Published(
     "submissions for the private images",
     citation="Heckler-Kram, Neudeck, Scheler, König, Steger: The MVTec AD 2 Dataset: Advanced Scenarios for "
     "Unsupervised Anomaly Detection, arXiv:2503.21622, 2025",
+    traps=(
+        "The masks lie inside the folder of the public test images, test_public/ground_truth.",
+        "Training and validation images are of the regular light alone; test images are of several lights.",
+        "The truth of test_private and test_private_mixed is known to https://benchmark.mvtec.com alone.",
+        "Images have 2 to 5 megapixels and are not square.",
+    ),
     counts=_counts(
         can=(412, 72, 90, 46, 642),
         fabric=(387, 66, 90, 43, 628),
@@ -281,6 +307,7 @@ _DTD = Published(
     licence="none found; ask the authors before you use it commercially or pass it on",
     source="address and categories: AnomalyCLIP's README and generate_dataset_json/DTD.py; counts could not be found",
     citation="Aota, Tong, Okatani: Zero-Shot Versus Many-Shot: Unsupervised Texture Anomaly Detection, WACV 2023",
+    traps=("Counts could not be established, so copies are not compared with them.",),
     groups={"texture": _DTD_CATEGORIES},
 )
 

@@ -42,6 +42,7 @@ def describe(name: str, folder: Path = Path(), *, published: Mapping[str, Publis
     facts += [("size", f"{this.size}; as much again, or more, unpacked"), ("licence", this.licence)]
     facts += [("cite", this.citation)] if this.citation else []
     facts += [("taken from", this.source)]
+    facts += [("beware" if n == 0 else "", trap) for n, trap in enumerate(this.traps)]
     if this.urls:
         facts += [
             ("writes", f"{folder / this.archive} (.part until complete; may be deleted once unpacked)"),

@@ -1,5 +1,5 @@
-"""Files that follow from the models of the configuration: configs/default.yaml, the schemas for editors and
-docs/configuration.md. `reconpatch schemas` writes them.
+"""Files that follow from the models of the configuration and from the catalogue of data sets: configs/default.yaml, the
+schemas for editors, docs/configuration.md and the facts in docs/datasets.md. `reconpatch schemas` writes them.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from reconpatch.data.catalogue import NATURES, PUBLISHED
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import (
     DEFAULT,
@@ -61,6 +62,7 @@ public re-implementations; ours, our own choice. "Second hand" is what others re
 the paper states the value or takes it over from PatchCore; where it does not, tables say that it is assumed. *Stages*
 use the parameter: another value makes them and the stages after them anew, and no others.
 """
+DATA_SETS, FACTS = Path("docs/datasets.md"), "## Facts\n"  # the page, and the heading below which it is written
 NUMBERS = {"integer": "whole number", "number": "number"}
 
 
@@ -167,6 +169,32 @@ def reference(content: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def data_set_facts() -> str:
+    """The facts of every published data set, as Markdown."""
+    parts = []
+    for name, this in PUBLISHED.items():
+        where = [f"address: {url}" for url in this.urls] or ["address: by hand from its home page"]
+        facts = [
+            *(f"home page: {this.home}", *where),
+            *([f"SHA-256 of {this.archive}: `{this.sha256}`"] if this.urls else []),
+            *(f"size: {this.size}", f"licence: {this.licence}", f"cite: {this.citation}", f"facts from: {this.source}"),
+        ]
+        parts += [f"### {name}", "", this.title, "", *(f"- {fact}" for fact in facts)]
+        parts += ["", "What went wrong for others:", "", *(f"- {trap}" for trap in this.traps), ""]
+        natures = {category: nature for nature in NATURES for category in this.groups.get(nature, ())}
+        columns = ("training", "normal", "defective", "validation", "without truth")
+        used = [n for n in range(len(columns)) if n < 3 or any(counts[n] for counts in this.counts.values())]
+        if this.counts:
+            rows = [
+                [category, *(f"{counts[n]:,}" for n in used), natures[category]]
+                for category, counts in this.counts.items()
+            ]
+            parts.append(_table(["category", *(columns[n] for n in used), "nature"], rows))
+        else:
+            parts += [f"Categories, all of them textures: {', '.join(this.categories)}.", ""]
+    return "\n".join(parts)
+
+
 def generated_files() -> dict[Path, str]:
     """Path from the root of the repository -> the text that the file there must have; ReconpatchError elsewhere."""
     if not DEFAULT.exists():
@@ -179,4 +207,6 @@ def generated_files() -> dict[Path, str]:
         + "\n"
         for model in (Config, Experiment)
     }
-    return {DEFAULT: default_text(content), Path("docs/configuration.md"): reference(content)} | schemas
+    page = DATA_SETS.read_text(encoding="utf-8").partition(FACTS)[0] + FACTS + "\n" + data_set_facts()
+    texts = {DEFAULT: default_text(content), Path("docs/configuration.md"): reference(content), DATA_SETS: page}
+    return texts | schemas
