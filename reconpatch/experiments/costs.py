@@ -139,6 +139,7 @@ class Sizes:
     kept: int = 0  # rows of the memory bank in its file
     used: int = 0  # rows of it that the run uses
     neighbours: int = 1  # of the bank, by which an image score is weighted
+    by_defect: bool = False  # whether every defect is marked alone, and kinds of anomalies are measured apart
     members: int = 2  # of an ensemble
     references: bool = True  # whether the ensemble also reads scores of the training images
     results: int = 0  # of a table
@@ -280,7 +281,17 @@ def extraction_memory(sizes: Sizes) -> Memory:
 
 def masks_memory(sizes: Sizes) -> Memory:
     """One mask as in its file, as an array, compared and as 0 and 255; and all at the size of the maps, twice."""
-    return Memory((2 * sizes.test * sizes.frame + 4 * sizes.pixels) / MB)
+    return Memory((defects_bytes(sizes) + 2 * sizes.test * sizes.frame + 4 * sizes.pixels) / MB)
+
+
+def defects_bytes(sizes: Sizes) -> int:
+    """Bytes of the defects one by one, about one on every test image, and once more while they are joined or chosen."""
+    return 2 * sizes.test * sizes.frame if sizes.by_defect else 0
+
+
+def kinds_bytes(sizes: Sizes) -> int:
+    """Bytes of the defects, and of the maps and masks of one kind of anomalies beside those of all."""
+    return defects_bytes(sizes) + 5 * sizes.test * sizes.frame if sizes.by_defect else 0
 
 
 def principal_mb(sizes: Sizes) -> float:
@@ -324,7 +335,7 @@ def bank_memory(sizes: Sizes) -> Memory:
 def score_memory(sizes: Sizes) -> Memory:
     """The search, then the metrics; the bank stays until the end, its index and the block do not."""
     search = search_memory(sizes, sizes.test_patches)
-    later = sizes.kept * sizes.dim * 4 / MB + metrics_mb(sizes.test, sizes.frame)
+    later = (sizes.kept * sizes.dim * 4 + kinds_bytes(sizes)) / MB + metrics_mb(sizes.test, sizes.frame)
     return Memory(max(search.held, later), search.mapped)
 
 
@@ -344,7 +355,7 @@ def ensemble_memory(sizes: Sizes) -> Memory:
     references = sizes.train_patches if sizes.references else 0
     scores = sizes.members * (sizes.test_patches * 4 + references * 4 + sizes.test**2 * 8)
     maps = sizes.test * sizes.frame * 4 * 2
-    return Memory(scores / MB + max(maps / MB, metrics_mb(sizes.test, sizes.frame)))
+    return Memory(scores / MB + max(maps / MB, kinds_bytes(sizes) / MB + metrics_mb(sizes.test, sizes.frame)))
 
 
 def table_memory(sizes: Sizes) -> Memory:

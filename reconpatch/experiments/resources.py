@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple
 
-from reconpatch.data.layouts import category_folder, count_images, list_items, unlabelled_images
+from reconpatch.data.layouts import LAYOUTS, category_folder, count_images, list_items, unlabelled_images
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config
 from reconpatch.experiments.costs import Memory, Network, Sizes, Time, features_bytes, sizes_of
@@ -232,6 +232,11 @@ def _add_features(
         found.features[job] = features_bytes(run, network, images, elongation(run, size))
 
 
+def _by_defect(plan: Plan, target: Target) -> bool:
+    """Whether the data set marks every defect alone."""
+    return bool(LAYOUTS[plan.dataset(target[0]).layout].saturations)
+
+
 def _result(plan: Plan, key: str, target: Target) -> Job:
     return Job(STAGES["score" if key in plan.runs else "ensemble"].rule, *target, key)
 
@@ -270,7 +275,7 @@ def _add_run(
         pixels=math.prod(size),
         elongation=elongation(run, size),
     )
-    sizes = replace(sizes, gpu_batch_images=plan.config.gpu_batch_images)
+    sizes = replace(sizes, gpu_batch_images=plan.config.gpu_batch_images, by_defect=_by_defect(plan, target))
     for stage, name in stages_behind(run, key, wanted or ("run", run.method)):
         job = Job(stage.rule, *target, name)
         if job not in found.jobs:  # runs share stages
@@ -305,6 +310,7 @@ def _add_ensemble(
         crop=max(s.crop for s in each),
         grid=max(s.grid for s in each),
         elongation=max(elongation(plan.runs[member], size) for member in combination.members),
+        by_defect=_by_defect(plan, target),
         members=len(each),
         references=reads_training,
     )
