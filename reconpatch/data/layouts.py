@@ -348,14 +348,15 @@ class _Category:
             if every is not None:
                 problems.append(f"{quote(table)}: names no image of {quote(self.folder.name)}")
             return
-        types = self._defect_types()
+        types, named = self._defect_types(), set[Path]()
         for row in sorted(rows, key=lambda row: (TABLE_SPLITS.get(row["split"], 0), row["image"])):
             files = [self.folder.parent / row[key] for key in ("image", "mask") if row[key]]
-            problem = self._wrong(row) or ("named twice" if self.taken.intersection(files) else "")
-            self.taken.update(files)
+            problem = self._wrong(row) or ("named twice" if named.intersection(files) else "")
+            self.taken.update(files)  # those of wrong rows, too: they are reported here, not as left over
             if problem:
                 problems.append(f"{quote(table)}, line {row['line']}, {quote(row['image'])}: {problem}")
                 continue
+            named.update(files)
             defect_type = "good" if row["label"] == "normal" else types.get(files[0].name, "anomaly")
             yield self._item(files[0], row["split"], defect_type, files[1:])
         problems.extend(self._left_over())
@@ -522,11 +523,12 @@ def _rows(table: Path, columns: Sequence[str], problems: list[str]) -> list[dict
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, restval="", strict=True)
+            names = reader.fieldnames or ()
             rows = [row | {"line": str(reader.line_num)} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.append(f"{quote(table)}: cannot be read as CSV in UTF-8 ({error}); restore the published file")
         return None
-    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+    if missing := [name for name in columns if name not in names]:
         problems.append(f"{quote(table)}: no column {', '.join(missing)}; restore the published file")
         return None
     return [{name: row[name].strip() for name in (*columns, "line")} for row in rows]

@@ -143,4 +143,4 @@ def listing(layout: str, root: Path, category: str) -> str:
         except OSError:  # a broken link: the index reports it
             facts.append((name, 0, 0))
     places = [(i.path, i.split, i.defect, [mask.path for mask in i.masks]) for i in items]
-    return _digest([facts, places, sorted(problem.replace(str(folder), "") for problem in problems)])[:16]
+    return _digest([facts, places, sorted(problem.replace(str(root), "") for problem in problems)])[:16]
