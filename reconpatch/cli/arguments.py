@@ -498,8 +498,13 @@ def add_miniature(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     does = "write a few drawn images in the layout of a published data set, to try the layout without the data"
     p = _command(commands, "miniature", does)
     p.set_defaults(call=replication.miniature)
-    p.add_argument("layout", choices=list(PUBLISHED), metavar="LAYOUT", help=", ".join(PUBLISHED))
-    p.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, the root of the data set")
+    p.add_argument("layout", choices=[*PUBLISHED, "all"], metavar="LAYOUT", help=f"{', '.join(PUBLISHED)}; or all")
+    p.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="new folder: the root of the data set, of all the one that holds them",
+    )
     p.add_argument(
         "--category",
         action="extend",

@@ -64,13 +64,21 @@ def download_dataset(given: argparse.Namespace) -> None:
 def miniature(given: argparse.Namespace) -> None:
     """`reconpatch miniature`: write made-up images in the layout of a published data set, say how to use them."""
     check_free(given.folder, "give another folder, or remove it")
+    from reconpatch.data.catalogue import PUBLISHED
     from reconpatch.data.miniatures import write_miniature
 
+    several = given.layout == "all"
+    if several and given.category:
+        raise ReconpatchError("of which data set?", where="--category", fix="name one, or leave the categories out")
+    layouts = list(PUBLISHED) if several else [given.layout]
     with replacing(given.folder) as temporary:
-        write_miniature(given.layout, temporary, categories=given.category, seed=given.seed)
-    print("made-up images; write this into a file of your own and give the file with --configfile:")
-    root = json.dumps(str(given.folder.absolute()), ensure_ascii=False)
-    print(f"datasets:\n  {given.layout}: {{layout: {given.layout}, root: {root}}}")
+        for layout in layouts:
+            root = temporary / layout if several else temporary
+            write_miniature(layout, root, categories=given.category, seed=given.seed)
+    print("made-up images; write this into a file of your own and give the file with --configfile:\ndatasets:")
+    for layout in layouts:
+        place = (given.folder / layout if several else given.folder).absolute()
+        print(f"  {layout}: {{layout: {layout}, root: {json.dumps(str(place), ensure_ascii=False)}}}")
 
 
 def compare_records(given: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ RUN = {
     "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
     "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
-    "reconpatch miniature visa made_up/visa --category candle pcb1": "visa: {layout: visa, root:",
+    "reconpatch miniature all data/miniatures": "visa: {layout: visa, root:",
     "reconpatch fit photos/good --out model": "saved in model",
     "reconpatch predict model photos/new --out found": "found/scores.csv",
     "reconpatch evaluate model photos/test": "image AUROC",
@@ -103,6 +103,7 @@ PLANNED = {
     "snakemake --cores 2 --configfile configs/real_small.yaml -- table_precision",
     "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
     "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- widths official_states",
+    "snakemake --cores 2 --configfile configs/miniatures.yaml -- table_loco",
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
 STUDY = 'docker run --rm --user "$(id -u):$(id -g)" --volume'
@@ -116,6 +117,12 @@ ELSEWHERE = {
     "--env HF_HOME=/study/weights reconpatch snakemake --cores 8 table_coreset": "needs Docker, a GPU and data",
     "apptainer build reconpatch.sif apptainer.def": "needs Apptainer",
     "apptainer exec --nv --bind /data reconpatch.sif snakemake --cores 8 table_coreset": "needs Apptainer",
+    "reconpatch download visa /data --yes": "transfers 2 GB; test_download.py downloads from a server of its own",
+    "reconpatch check table_visa --configfile visa.yaml": "needs the data; test_miniatures.py checks drawn ones",
+    **{
+        f"snakemake --cores 8 --configfile {name}.yaml -- {target}": "needs the data; the dry run stands for it"
+        for name, target in (("visa", "table_visa"), ("data", "table_nature"), ("ad2", "submission_ad2"))
+    },
     "python benchmarks/gpu/wheels.py": "downloads wheels; its result is in docs/scaling.md",
     "bash benchmarks/gpu/run.sh OUT": "needs a GPU; test_gpu_script.py rehearses it",
     "make smoke": "CI runs it",
