@@ -17,10 +17,9 @@ from typing import NamedTuple
 from replayed import JOB, compare, measured
 from schedule import Schedule, Task, critical_path, simulate, tasks_of
 
-from reconpatch.cli.replication import CHECKED, SHIPPED
 from reconpatch.experiments.checks import check_backbones
 from reconpatch.experiments.costs import GPU_SPEED
-from reconpatch.experiments.networks import Networks
+from reconpatch.experiments.networks import known_networks
 from reconpatch.experiments.plan import load_plan
 from reconpatch.experiments.resources import Estimate, Job, estimate
 from reconpatch.experiments.stages import BY_RULE
@@ -208,7 +207,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--measured", type=Path, action="append", default=[])
     given = parser.parse_args()
-    known = Networks(CHECKED, SHIPPED)
+    known = known_networks()
     plan = load_plan(given.configfile, given.experiments, known)
     needs = estimate(plan, check_backbones(plan, known))
     if given.measured:
