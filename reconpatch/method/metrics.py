@@ -321,12 +321,13 @@ def normal_threshold(maps: Iterable[Floats]) -> float | None:
     for each in maps:
         bootstrap.check_finite(each)
         shift = shift if count else float(each.flat[0])
-        values = each.astype(np.float64) - shift  # else rounding would spread scores that hardly differ
+        # One score becomes 0, so that the variance exceeds its rounding errors or, where all scores are equal, is 0.
+        values = each.astype(np.float64) - shift
         count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     if not count:
         return None
     mean = total / count
-    return float(np.float32(shift + mean + 3 * np.sqrt(max(squares / count - mean**2, 0.0))))
+    return float(np.float32(shift + mean + 3 * np.sqrt(squares / count - mean**2)))
 
 
 @dataclass(frozen=True)
