@@ -2,7 +2,8 @@
 
 A photograph goes through them in this order: `backbones` (the pretrained network), `patches` and `features` (patch
 features, written to disk), `training` (f, g and their teacher) with `loss` (equations 1 to 8), `memory_bank` with
-`coreset`, `search`, `scoring` (equations 9 and 10, maps), `ensemble`, and `metrics` with `bootstrap` (intervals).
+`coreset`, `search`, `scoring` (equations 9 and 10, maps), `ensemble`, and `metrics` with `bootstrap` (intervals)
+and `saturated` (defects of which a part must be found).
 
 Nothing here knows of configuration files, of the workflow or of records. Modules that need not import PyTorch do not.
 """
@@ -24,6 +25,7 @@ __all__ = [
     "metrics",
     "patches",
     "pretrained",
+    "saturated",
     "scoring",
     "search",
     "training",

@@ -51,7 +51,7 @@ RUN = {
     "reconpatch compare RECORD RECORD": "method",
     "reconpatch check my_networks --configfile networks.yaml": "resnet18.tv_in1k, levels (2, 3): file weights fit",
     "snakemake --cores 2 --configfile networks.yaml -- my_networks": "Complete log",
-    "reconpatch check my_visa --configfile visa.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
+    "reconpatch check my_caps --configfile caps.yaml": "3 training, 2 normal and 2 anomalous test images, 2 masks",
     "reconpatch plan ablation_blur --configfile blur.yaml": "4 runs on each of screws/screws",
     "snakemake --cores 2 --configfile blur.yaml -- ablation_blur": "Complete log",
     "reconpatch miniature all data/miniatures": "visa: {layout: visa, root:",
@@ -164,7 +164,7 @@ IMAGES = {
     **{f"mvtec_ad/{c}/ground_truth/bad": 3 for c in ("bottle", "pill")},
     **{f"btad/BTech_Dataset_transformed/01/{f}": 3 for f in ("train/ok", "test/ok", "test/ko", "ground_truth/ko")},
     **{f"screws/{f}": 4 for f in ("train", "test/good", "test/bent")},
-    **{f"visa/candle/Data/{f}": n for f, n in {"Images/Normal": 5, "Images/Anomaly": 2, "Masks/Anomaly": 2}.items()},
+    **{f"caps/{f}": n for f, n in {"photos/whole": 5, "photos/broken": 2, "labels": 2}.items()},
     **{f"photos/{f}": 8 for f in ("good", "new", "test/good", "test/bent")},
     **{f"parts/bolt/{f}": 3 for f in ("normal/train", "inspected/good", "inspected/dent", "labels/dent")},
 }
@@ -273,15 +273,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, where / part)
     rng = np.random.default_rng(0)
     for folder, count in IMAGES.items():
-        masks = re.search("ground_truth|Masks|labels", folder)
+        masks = re.search("ground_truth|labels", folder)
         for i in range(count):
             file = where / "data" / folder / f"{i:03}.png"
             write_mask(file) if masks else write_image(file, rng)
-    rows = [f"candle,{'train' if i < 3 else 'test'},normal,candle/Data/Images/Normal/{i:03}.png," for i in range(5)]
-    rows += [f"candle,test,anomaly,candle/Data/{{0}}/{i:03}.png,candle/Data/{{1}}/{i:03}.png" for i in range(2)]
-    table = "\n".join(["object,split,label,image,mask", *rows]).format("Images/Anomaly", "Masks/Anomaly")
-    (where / "data/visa/split_csv").mkdir()
-    (where / "data/visa/split_csv/1cls.csv").write_text(table + "\n")
+    rows = [f"red,{'train' if i < 3 else 'test'},,photos/whole/{i:03}.png," for i in range(5)]
+    rows += [f"red,test,crack,photos/broken/{i:03}.png,labels/{i:03}.png" for i in range(2)]
+    table = "\n".join(["colour,split,defect,photo,mask", *rows])
+    (where / "data/caps/inspected.csv").write_text(table + "\n")
     (where / "data/weights").mkdir()
     for file, name in WEIGHTS.items():
         state = timm.create_model(name).state_dict()
