@@ -380,11 +380,9 @@ class _RecordCheck:
         self.check_digest(self.record.digests.get("defects"), file)
         try:
             defects = Defects.from_tensors(self.results.read(file, load_file))
-            outside = any((~masks[n] & mask).any() for n, mask in zip(defects.image, defects.mask, strict=True))
-        except (ReconpatchError, KeyError, IndexError, ValueError, TypeError) as error:
+            defects.check_inside(masks)
+        except (ReconpatchError, KeyError) as error:
             raise Unverifiable(f"{self.results.name(file)} holds no defects ({error})") from None
-        if outside:
-            raise Unverifiable(f"{self.results.name(file)}: a defect lies outside the mask of its image")
         return defects
 
     def map_settings(self, run: RunFacts, masks: Masks) -> tuple[tuple[int, ...], float]:
