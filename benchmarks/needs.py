@@ -30,7 +30,7 @@ from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, Weights, write_stage
 
 COUNTS: dict[str, Any] = {
-    **{"train": 24, "test": 16, "side": 256, "kept": 0.0},
+    **{"train": 24, "test": 16, "validation": 0, "side": 256, "kept": 0.0},
     **{"threads": 1, "batch_images": 8},
 }
 
@@ -66,10 +66,9 @@ class Made:
             {"path": p.relative_to(self.folder).as_posix(), "sha256": sha256_of(p), "bytes": p.stat().st_size}
             for p in pictures
         ]
-        items = [Item(**indexed[n % 8], split="train", label=0, defect="good", mask=None) for n in range(train)]
+        items = [Item(**indexed[n % 8], split="train", label=0, defect="good") for n in range(train)]
         items += [
-            Item(**indexed[n % 8], split="test", label=n % 2, defect="blot" if n % 2 else "good", mask=None)
-            for n in range(test)
+            Item(**indexed[n % 8], split="test", label=n % 2, defect="blot" if n % 2 else "good") for n in range(test)
         ]
         (self.folder / "manifest.json").write_text(manifest_json(items))
         return self.at("manifest.json")
@@ -100,9 +99,15 @@ class Made:
             np.save(file, np.resize(few, (self.counts["test"], *few.shape[1:])))
         return str(file)
 
+    def defects(self) -> str:
+        """No defects that are marked one by one."""
+        none, side = np.zeros(0, np.int64), self.run.crop
+        save_file({"image": none, "mask": np.zeros((0, side, side), bool), "saturation": none}, self.at("defects"))
+        return self.at("defects")
+
     def facts(self, name: str) -> str:
         """What a stage wrote of itself."""
-        digests = {"train_features": "none", "test_features": "none"}
+        digests = dict.fromkeys(("train_features", "test_features", "validation_features"), "none")
         stage = stage_facts("none", 1, "cpu", {"wall_s": 0, "cpu_s": 0, "peak_mb": 0})
         weights = Weights(source="none", sha256="none")
         write_stage(self.folder / name, StageFile(stage=stage, features=stage, digests=digests, weights=weights))
@@ -117,14 +122,16 @@ def job(stage: str, m: Made) -> float:
     if stage in ("index", "masks"):
         write_category(folder / "up", m.counts["train"], m.counts["test"], m.counts["side"])
         given["params"] = {"root": str(folder), "folder": m.at("up"), "run": description(run, "masks")}
-        given["output"] = {"manifest": m.at("manifest.json")} if stage == "index" else {"masks": m.at("out.npy")}
+        given["output"] = {"manifest": m.at("manifest.json")}
         if stage == "masks":
             job("index", m)
+            given["output"] = {"masks": m.at("out.npy"), "defects": m.at("out.safetensors")}
             given["input"] = {"manifest": m.at("manifest.json")}
     elif stage == "features":
         given["input"] = {"manifest": m.manifest(), "weights": []}
         given["params"] = {"folder": str(folder), "run": description(run, "features")}
-        given["output"] = {"train": m.at("a.npy"), "test": m.at("b.npy"), "facts": m.at("a.json")}
+        given["output"] = {"train": m.at("a.npy"), "test": m.at("b.npy"), "validation": m.at("c.npy")}
+        given["output"] |= {"facts": m.at("a.json")}
         given["config"] = {"batch_images": m.counts["batch_images"]}
     elif stage == "training":
         given["input"] = {"train": [m.features("train")]}
@@ -137,7 +144,8 @@ def job(stage: str, m: Made) -> float:
         given["output"] = {"bank": m.at("bank.out"), "facts": m.at("bank.json")}
     elif stage == "score":
         trained = [m.facts("training.json")] if run.method == "reconpatch" else []
-        files = {"manifest": m.manifest(), "test": [m.features("test")], "masks": [m.masks()], "bank": [m.bank()]}
+        files = {"manifest": m.manifest(), "masks": [m.masks()], "defects": [m.defects()], "bank": [m.bank()]}
+        files |= {split: [m.features(split)] for split in ("test", "validation")}
         given["input"] = files | {"training": trained} | {k: [v] for k, v in test_facts.items()}
         given["params"] = {"run": description(run, "score")}
         given["output"] = {"record": m.at("record.json"), "scores": m.at("scores.safetensors")}
@@ -148,7 +156,7 @@ def job(stage: str, m: Made) -> float:
     else:
         job("score", m)
         job("training_scores", m)
-        given["input"] = {"manifest": m.manifest(), "masks": [m.masks()]}
+        given["input"] = {"manifest": m.manifest(), "masks": [m.masks()], "defects": [m.defects()]}
         for name in ("record.json", "scores.safetensors", "training.safetensors"):
             names = {"record.json": "records", "scores.safetensors": "scores_of_members"}
             given["input"][names.get(name, "training")] = [m.at(name)] * 2

@@ -40,7 +40,8 @@ def test_pixel_metrics_against_scikit_learn_and_thresholds(seed, decimals) -> No
     flat, truth = maps.ravel(), masks.ravel()
     assert got["pixel_auroc"] == pytest.approx(roc_auc_score(truth, flat), abs=1e-6)
     assert got["pixel_ap"] == pytest.approx(average_precision_score(truth, flat), abs=1e-6)
-    assert got["aupro_30"] == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-6)
+    for name, limit in (("aupro_30", 0.3), ("aupro_05", 0.05)):
+        assert got[name] == pytest.approx(aupro_by_thresholds(maps, masks, limit=limit), abs=1e-6), name
     precision, recall, _ = precision_recall_curve(truth, flat)
     assert got["pixel_f1"] == pytest.approx(np.nanmax(2 * precision * recall / (precision + recall + 1e-30)), abs=1e-6)
     assert f1_score(truth, flat >= np.float32(got["pixel_f1_threshold"])) == pytest.approx(got["pixel_f1"], abs=1e-6)
@@ -64,7 +65,7 @@ def test_a_single_pixel_and_the_largest_floats() -> None:
     masks[1, 4, 4] = True
     maps[1, 4, 4] = np.finfo(np.float32).max
     found = pixel_metrics(maps, masks)
-    assert [found[k] for k in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30")] == [1, 1, 1, 1]
+    assert [found[k] for k in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30", "aupro_05")] == [1] * 5
     maps[maps > 0], maps[maps < 0] = np.float32(1e-45), 0  # the smallest difference there is
     assert pixel_metrics(maps, masks)["pixel_auroc"] == 1
 
