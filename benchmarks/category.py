@@ -14,6 +14,7 @@ from measure import category_parser, emit, measured, threads, timed
 from ours import DIM, backbone, extract_files
 
 from reconpatch.data.images import read_masks
+from reconpatch.data.layouts import Item, Mask
 from reconpatch.method.bootstrap import image_wins, pixel_wins
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.metrics import image_metrics, pixel_metrics
@@ -26,11 +27,11 @@ def run(
     """The category from files to metrics -> metrics, CPU seconds of the stages, size of the bank."""
     train = sorted((folder / "train/good").glob("*.png"))
     test = sorted((folder / "test").glob("*/*.png"))
-    defective = [path.parent.name != "good" for path in test]
-    truth = [
-        folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png" if defect else None
-        for path, defect in zip(test, defective, strict=True)
-    ]
+
+    def item(path: Path) -> Item:
+        defect = path.parent.name
+        masks = () if defect == "good" else (Mask(f"ground_truth/{defect}/{path.stem}_mask.png"),)
+        return Item(path.relative_to(folder).as_posix(), "test", len(masks), defect, masks)
 
     def features() -> None:
         network = backbone("wide_resnet50_2", precision)
@@ -47,8 +48,9 @@ def run(
         return image, anomaly_maps(patch, crop, 4.0)
 
     def metrics() -> dict[str, Any]:
-        masks = read_masks(truth, resize, crop, "any", threads(), [None] * len(truth))
-        labels = np.array(defective, int)
+        items = [item(path) for path in test]
+        masks, _ = read_masks(items, folder, (crop, crop), resize, crop, "any", threads(), [None] * len(items))
+        labels = np.array([item.label for item in items])
         wins = image_wins(image, labels), pixel_wins(maps, masks)  # for the intervals, which no peer gives
         return image_metrics(image, labels) | pixel_metrics(maps, masks) | {"pairs": len(wins[0].pairs)}
 

@@ -25,13 +25,12 @@ from reconpatch.experiments.run import Run, fitted, vary
 from reconpatch.experiments.stages import STAGES, description
 from reconpatch.files import sha256_of
 from reconpatch.method.feature_files import write_header
-from reconpatch.method.features import write_empty
 from reconpatch.method.memory_bank import MemoryBank, Representation, coreset_size
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, Weights, write_stage
 
 COUNTS: dict[str, Any] = {
-    **{"train": 24, "test": 16, "side": 256, "kept": 0.0},
+    **{"train": 24, "test": 16, "validation": 0, "side": 256, "kept": 0.0},
     **{"threads": 1, "batch_images": 8},
 }
 
@@ -100,21 +99,15 @@ class Made:
             np.save(file, np.resize(few, (self.counts["test"], *few.shape[1:])))
         return str(file)
 
-    def no_features(self) -> str:
-        """Features of no validation images."""
-        write_empty(Path(self.at("validation.npy")))
-        return self.at("validation.npy")
-
-    def no_defects(self) -> str:
-        """Defects one by one, none."""
-        side = self.run.crop
-        none = {"image": np.zeros(0, np.int64), "mask": np.zeros((0, side, side), bool)}
-        save_file(none | {"saturation": np.zeros(0, np.int64)}, self.at("defects.safetensors"))
-        return self.at("defects.safetensors")
+    def defects(self) -> str:
+        """No defects that are marked one by one."""
+        none, side = np.zeros(0, np.int64), self.run.crop
+        save_file({"image": none, "mask": np.zeros((0, side, side), bool), "saturation": none}, self.at("defects"))
+        return self.at("defects")
 
     def facts(self, name: str) -> str:
         """What a stage wrote of itself."""
-        digests = dict.fromkeys(STAGES["features"].digests, "none")
+        digests = dict.fromkeys(("train_features", "test_features", "validation_features"), "none")
         stage = stage_facts("none", 1, "cpu", {"wall_s": 0, "cpu_s": 0, "peak_mb": 0})
         weights = Weights(source="none", sha256="none")
         write_stage(self.folder / name, StageFile(stage=stage, features=stage, digests=digests, weights=weights))
@@ -129,16 +122,16 @@ def job(stage: str, m: Made) -> float:
     if stage in ("index", "masks"):
         write_category(folder / "up", m.counts["train"], m.counts["test"], m.counts["side"])
         given["params"] = {"root": str(folder), "folder": m.at("up"), "run": description(run, "masks")}
-        made = {"masks": m.at("out.npy"), "defects": m.at("out.safetensors")}
-        given["output"] = {"manifest": m.at("manifest.json")} if stage == "index" else made
+        given["output"] = {"manifest": m.at("manifest.json")}
         if stage == "masks":
             job("index", m)
+            given["output"] = {"masks": m.at("out.npy"), "defects": m.at("out.safetensors")}
             given["input"] = {"manifest": m.at("manifest.json")}
     elif stage == "features":
         given["input"] = {"manifest": m.manifest(), "weights": []}
         given["params"] = {"folder": str(folder), "run": description(run, "features")}
-        given["output"] = {"train": m.at("a.npy"), "test": m.at("b.npy"), "facts": m.at("a.json")}
-        given["output"] |= {"validation": m.at("c.npy")}
+        given["output"] = {"train": m.at("a.npy"), "test": m.at("b.npy"), "validation": m.at("c.npy")}
+        given["output"] |= {"facts": m.at("a.json")}
         given["config"] = {"batch_images": m.counts["batch_images"]}
     elif stage == "training":
         given["input"] = {"train": [m.features("train")]}
@@ -151,8 +144,8 @@ def job(stage: str, m: Made) -> float:
         given["output"] = {"bank": m.at("bank.out"), "facts": m.at("bank.json")}
     elif stage == "score":
         trained = [m.facts("training.json")] if run.method == "reconpatch" else []
-        files = {"manifest": m.manifest(), "test": [m.features("test")], "masks": [m.masks()], "bank": [m.bank()]}
-        files |= {"validation": [m.no_features()], "defects": [m.no_defects()]}
+        files = {"manifest": m.manifest(), "masks": [m.masks()], "defects": [m.defects()], "bank": [m.bank()]}
+        files |= {split: [m.features(split)] for split in ("test", "validation")}
         given["input"] = files | {"training": trained} | {k: [v] for k, v in test_facts.items()}
         given["params"] = {"run": description(run, "score")}
         given["output"] = {"record": m.at("record.json"), "scores": m.at("scores.safetensors")}
@@ -163,7 +156,7 @@ def job(stage: str, m: Made) -> float:
     else:
         job("score", m)
         job("training_scores", m)
-        given["input"] = {"manifest": m.manifest(), "masks": [m.masks()], "defects": [m.no_defects()]}
+        given["input"] = {"manifest": m.manifest(), "masks": [m.masks()], "defects": [m.defects()]}
         for name in ("record.json", "scores.safetensors", "training.safetensors"):
             names = {"record.json": "records", "scores.safetensors": "scores_of_members"}
             given["input"][names.get(name, "training")] = [m.at(name)] * 2

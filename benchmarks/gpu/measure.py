@@ -443,18 +443,19 @@ def steps(scratch: Path, way: str, settings: dict[str, Any], run: dict[str, Any]
         job = Job("the sample", log, os.cpu_count() or 1, **settings)
         manifest = out / "manifest.json"
         index_category(job, "sample", scratch, "brick", manifest)
-        read_masks(job, MaskFiles(manifest, images, out / "masks.npy", out / "defects.safetensors"), run)
-        made = (out / name for name in ("train.npy", "test.npy", "validation.npy", "features.json"))
-        features = FeatureFiles(manifest, images, None, *made)
+        masks = MaskFiles(manifest, images, out / "masks.npy", out / "defects.safetensors")
+        read_masks(job, masks, run)
+        arrays = (out / f"{split}.npy" for split in ("train", "test", "validation"))
+        features = FeatureFiles(manifest, images, None, *arrays, out / "features.json")
         extract_features(job, features, run, 8, 64, {})
         training = TrainingFiles(out / "train.npy", out / "f.safetensors", out / "training.json")
         train_representation(job, training, run, [])
         bank = CoresetFiles(features.train, features.facts, training.f, out / "bank.safetensors", out / "bank.json")
         select_coreset(job, bank, run, run["coreset"])
         files = ScoreFiles(
-            manifest=manifest, test=features.test, validation=features.validation, masks=out / "masks.npy",
-            defects=out / "defects.safetensors", features=features.facts, training=training.facts,
-            bank=bank.bank, bank_facts=bank.facts, record=out / "record.json",
+            manifest=manifest, test=features.test, validation=features.validation, masks=masks.masks,
+            defects=masks.defects, features=features.facts,
+            training=training.facts, bank=bank.bank, bank_facts=bank.facts, record=out / "record.json",
             scores=out / "scores.safetensors",
         )  # fmt: skip
         score_run(job, files, run, Target("sample", "brick", "run", "sample"))

@@ -66,7 +66,8 @@ def test_deleted_and_truncated_results_are_made_again(real_checkout: Path) -> No
     folder = real_checkout / "results"
     snakemake(real_checkout, "--cores", "2", *REAL)
     expected = results(real_checkout)
-    for name in ("masks.npy", "features.json", "bank.safetensors"):  # also where all that is made of it is there
+    # Also where all that is made of it is there.
+    for name in ("masks.npy", "defects.safetensors", "features.json", "bank.safetensors"):
         file = next(folder.rglob(f"**/bolt/**/{name}"))
         file.rename(real_checkout / "aside")
         assert str(file.relative_to(real_checkout)) in snakemake(real_checkout, "-n", *REAL), name

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from running import ROOT
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from reconpatch.data.layouts import Item
+from reconpatch.data.layouts import Item, Mask
 from reconpatch.data.manifest import manifest_json, read_manifest
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import Config, Experiment, read_config, read_experiment, read_yaml
@@ -114,7 +114,11 @@ def test_what_yaml_wrote_is_read_as_it_was(content, tmp_path) -> None:
 
 # --- files: each reader raises an error that names the file, or returns what can be used ------------------------------
 
-ITEMS = [Item("train/good/0.png", "train", 0, "good", None), Item("test/bad/0.png", "test", 1, "bad", "m.png")]
+ITEMS = [
+    Item("train/good/0.png", "train", 0, "good"),
+    Item("validation/good/0.png", "validation", 0, "good"),
+    Item("test/bad/0.png", "test", 1, "bad", (Mask("m.png", pixels=3), Mask("n.png", classes=True, saturation=2))),
+]
 
 
 def use_experiment(file: Path) -> None:
@@ -271,7 +275,7 @@ def test_pixel_metrics_depend_on_order_of_scores_alone(seed, share, extreme) -> 
     masks[rng.integers(3), 5, 5] = False
     maps = rng.choice(EXTREMES, masks.shape) if extreme else rng.random(masks.shape).round(1).astype(np.float32)
     got = pixel_metrics(maps, masks)
-    names = ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30")
+    names = ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro_30", "aupro_05")
     order = rng.permutation(3)
     turned = pixel_metrics(maps[:, ::-1, ::-1].copy(), masks[:, ::-1, ::-1].copy())
     for other in (pixel_metrics(maps[order], masks[order]), pixel_metrics(ranks(maps), masks), turned):

@@ -45,12 +45,13 @@ def test_same_bytes_again_and_same_numbers_with_more_threads(tmp_path: Path) -> 
         if file.stem.removesuffix("_mask")[-1] not in "05":
             file.unlink()
     one, again, two = (results(tmp_path / "sample", tmp_path / name, int(name[0])) for name in ("1a", "1b", "2"))
-    for name in ("train.npy", "test.npy", "f.safetensors", "bank.safetensors", "scores.safetensors"):
+    arrays = ("train.npy", "test.npy", "validation.npy", "masks.npy")
+    for name in (*arrays, *(f"{what}.safetensors" for what in ("defects", "f", "bank", "scores"))):
         first, second = (next(folder.rglob(name)).read_bytes() for folder in (one, again))
         assert first == second, name
     metrics = [read_record(next(folder.rglob("record.json"))).metrics for folder in (one, again, two)]
     assert metrics[0] == metrics[1] and metrics[0]["image_auroc"] is not None
-    for key in ("image_auroc", "pixel_auroc", "aupro_30", "pixel_ap"):
+    for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "pixel_ap"):
         assert metrics[2][key] == pytest.approx(metrics[0][key], abs=1e-4), key
     for name in ("train.npy", "test.npy"):
         first, second = (np.load(next(folder.rglob(name))).astype(np.float32) for folder in (one, two))

@@ -91,7 +91,7 @@ def test_runs_from_images_to_tables_and_figures(
         assert record["metrics"]["image_auroc"] is not None
         assert (record["metrics"]["aupro_30"] is not None) == (record["dataset"] == "btad")
     for record in of_btad:
-        counts = {"layout": "btad", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
+        counts = {"layout": "btad", "train": 4, "test_normal": 3, "test_anomalous": 3, "validation": 0, "masks": 3}
         assert counts.items() <= record["data"].items() and record["weights"]["source"] == "random"
         kinds = [flag["kind"] for flag in record["flags"]]
         assert "weights" in kinds and "altered" in kinds, "a drawn data set must not pass for BTAD"
