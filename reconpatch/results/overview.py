@@ -231,8 +231,9 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
 
 
 def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSettings) -> Iterator[Comparison]:
-    """Rows of the cells and of the summary of a table, its settings -> ReConPatch over PatchCore at every place, and for
-    every kind of anomaly where kinds are measured apart.
+    """Rows of the cells and of the summary of a table, its settings -> ReConPatch over PatchCore at every place.
+
+    Where kinds of anomalies are measured apart, each has its own comparison.
 
     Rows that take their settings from the test set (the oracle) are no places of the plan and do not count. Nor do
     means of kinds, and groups of the categories of all data sets, which the others make up.
