@@ -50,7 +50,10 @@ def make_record(**changes) -> Record:
         **{"metrics": {"image_auroc": 0.5, "aupro_30": None}, "flags": [], "masks": "24-1", "digests": {}},
     }
     nested = {
-        "data": {"layout": "folder", "manifest": "m", "train": 4, "test_normal": 2, "test_anomalous": 3, "masks": 3},
+        "data": {
+            **{"layout": "folder", "manifest": "m", "train": 4, "validation": 0},
+            **{"test_normal": 2, "test_anomalous": 3, "masks": 3},
+        },
         "weights": {"source": "file w", "sha256": "0" * 64},
         "bank": {"patches": 10, "of": 100, "grid": [6, 6]},
     }

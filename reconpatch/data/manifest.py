@@ -46,7 +46,7 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
             raise ValueError("keys too many or too few")
         if _digest(rows) != digest:
             raise ValueError("its digest does not fit its images")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ReconpatchError(
             f"not a manifest as the index wrote it ({error})",
             where=path,
@@ -56,7 +56,7 @@ def read_manifest(path: Path) -> tuple[list[Item], str]:
 
 
 def _item(row: Mapping[str, Any]) -> Item:
-    """An image in a manifest -> the item. Raises ValueError or TypeError for keys too many or too few."""
+    """An image in a manifest -> the item. Raises ValueError, TypeError or AttributeError for another form."""
     masks = [
         Mask(**_complete(mask, Mask, OPTIONAL_OF_MASKS), notes=tuple(mask.get("notes", ())))
         for mask in row.get("masks", ())

@@ -10,7 +10,7 @@ from drawing import write_mask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.data.layouts import categories, list_items, pair_masks
+from reconpatch.data.layouts import Item, categories, list_items, pair_masks
 from reconpatch.data.manifest import listing
 from reconpatch.detector.photographs import find_photographs
 from reconpatch.detector.truth import truth_from_folders
@@ -49,7 +49,11 @@ def problems_of(layout: str, folder: Path) -> list[str]:
 
 
 def paths_of(layout: str, folder: Path) -> list[str]:
-    return [name for i in list_items(layout, folder, []) for name in (i.path, i.mask) if name]
+    return [name for i in list_items(layout, folder, []) for name in (i.path, *masks_of(i))]
+
+
+def masks_of(item: Item) -> list[str]:
+    return [mask.path for mask in item.masks]
 
 
 def test_categories_come_in_the_papers_order(tmp_path) -> None:
@@ -91,10 +95,10 @@ def test_images_and_masks_are_paired_by_stem(mvtec) -> None:
     (nut / "ground_truth/bent/000_mask.png").rename(nut / f"ground_truth/bent/{other}_mask.png")
     (nut / "ground_truth/bent/001_mask.png").rename(nut / "ground_truth/bent/001_mask.Tif")
     assert problems_of("mvtec_ad", nut) == []
-    masks = {i.path: i.mask for i in list_items("mvtec_ad", nut, []) if i.defect == "bent"}
+    masks = {i.path: masks_of(i) for i in list_items("mvtec_ad", nut, []) if i.defect == "bent"}
     assert masks == {
-        f"test/bent/{mac}.PNG": f"ground_truth/bent/{other}_mask.png",
-        "test/bent/001.png": "ground_truth/bent/001_mask.Tif",
+        f"test/bent/{mac}.PNG": [f"ground_truth/bent/{other}_mask.png"],
+        "test/bent/001.png": ["ground_truth/bent/001_mask.Tif"],
     }
 
 
@@ -116,7 +120,7 @@ def test_usual_names_of_masks_pair_them_for_check_and_evaluate(ending, layout, m
     stems = {"bent": ("000", "001"), "scratch": ("gas", "gas_mask", "part_gt")}
     expected = {f"{d}/{stem}.png": f"ground_truth/{d}/{stem}{ending}" for d in stems for stem in stems[d]}
     items = [item for item in list_items(layout, nut, []) if item.label]
-    assert {item.path.removeprefix("test/"): item.mask for item in items} == expected
+    assert {item.path.removeprefix("test/"): masks_of(item) for item in items} == {k: [v] for k, v in expected.items()}
     photographs = find_photographs([nut / "test"])[0]
     truths = truth_from_folders(photographs, masks=nut / "ground_truth")
     found = {p.name: t.mask for p, t in zip(photographs, truths, strict=True) if t.mask}

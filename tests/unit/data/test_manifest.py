@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawing import write_image, write_mask
@@ -39,13 +40,33 @@ def test_only_copies_have_a_digest_of_their_pixels_in_the_manifest(mvtec, tmp_pa
     assert [item.path for item in read if item.pixels_sha256] == ["test/good/000.png", "test/good/again.bmp"]
 
 
+def sealed(row: dict[str, Any]) -> str:
+    """A manifest of one image whose digest fits."""
+    return json.dumps(
+        {"digest": hashlib.sha256(json.dumps([row], sort_keys=True).encode()).hexdigest(), "images": [row]}
+    )
+
+
+def without(row: dict[str, Any], left_out: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != left_out}
+
+
 def test_damaged_edited_and_older_manifests_are_refused(mvtec, tmp_path) -> None:
     text = manifest_json(index("mvtec_ad", mvtec, "nut"))
+    row = next(row for row in json.loads(text)["images"] if "masks" in row)
+    (mask,) = row["masks"]
     # Written by another version, its digest right: a missing field must not become a default.
-    row = {"path": "a.png", "split": "test", "label": 1, "defect": "x", "mask": None}
-    digest = hashlib.sha256(json.dumps([row], sort_keys=True).encode()).hexdigest()
+    others = [
+        {"path": "a.png", "split": "test", "label": 1, "defect": "x"},
+        without(row, "masks") | {"mask": mask["path"], "mask_sha256": mask["sha256"], "mask_bytes": mask["bytes"]},
+        *(without(row, key) for key in row if key != "masks"),
+        *(row | {"masks": [without(mask, key)]} for key in mask),
+        *(row | {"masks": masks} for masks in ([mask, mask | {"more": 1}], [mask["path"]], mask["path"], 3)),
+    ]
+    (tmp_path / "m.json").write_text(sealed(row))
+    assert [item.path for item in read_manifest(tmp_path / "m.json")[0]] == [row["path"]]
     for content in (
-        json.dumps({"digest": digest, "images": [row]}),
+        *map(sealed, others),
         *("", text[: len(text) // 2], "[]", "[" * 100_000, '{"digest": "", "images": ["abc"]}'),
         *('{"digest": "", "images": 3}', "\udcff\udcfe"),
         *(text.replace('"label": 0', '"label": 1', 1), text.replace('"digest": "', '"digest": "0', 1)),
@@ -59,8 +80,12 @@ def test_damaged_edited_and_older_manifests_are_refused(mvtec, tmp_path) -> None
 
 def test_notes_are_read_as_they_were_written_and_left_out_where_there_are_none(mvtec, tmp_path) -> None:
     plain = index("mvtec_ad", mvtec, "nut")
-    assert "notes" not in manifest_json(plain)
-    noted = [replace(plain[0], notes=("of a single colour",)), replace(plain[1], mask_notes=("a", "b")), *plain[2:]]
+    text = manifest_json(plain)
+    assert not any(f'"{key}"' in text for key in ("notes", "classes", "saturation"))
+    assert text.count('"masks"') == sum(item.label for item in plain)
+    *others, masked = plain
+    more = (replace(masked.masks[0], notes=("a", "b")), replace(masked.masks[0], classes=True, saturation=5))
+    noted = [replace(others[0], notes=("of a single colour",)), *others[1:], replace(masked, masks=more)]
     for items in (plain, noted):
         (tmp_path / "m.json").write_text(manifest_json(items))
         assert read_manifest(tmp_path / "m.json")[0] == items

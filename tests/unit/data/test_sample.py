@@ -18,7 +18,7 @@ def test_same_seed_same_bytes_and_layout(tmp_path, monkeypatch) -> None:
     assert {i.sha256 for i in a}.isdisjoint(i.sha256 for i in c)
     assert sum(i.split == "train" for i in a) == 4
     assert {i.defect for i in a if i.label} == set(sample.DEFECTS)
-    assert all(i.mask for i in a if i.label)
+    assert all(i.masks for i in a if i.label)
 
 
 def test_test_crops_come_from_rows_training_never_sees(tmp_path, monkeypatch) -> None:

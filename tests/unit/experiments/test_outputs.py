@@ -57,9 +57,9 @@ def test_files_behind_a_table_that_are_gone_are_found(planned, tmp_path, monkeyp
     """All that its runs and ensembles were made from, but features, which may be deleted by plan."""
     plan = planned({"e": ENSEMBLE})
     kept = kept_files(plan, "e")
-    assert not [file for file in kept if file.endswith("test.npy") or file.endswith("train.npy")]
+    assert not [file for file in kept if file.endswith(("train.npy", "test.npy", "validation.npy"))]
     folders = [file.split("/")[1] for file in kept if "/nut" in file]
-    counts = {"index": 1, "ensembles": 2, "runs": 2 * 3, "bank": 2 * 2, "masks": 1, "features": 2}
+    counts = {"index": 1, "ensembles": 2, "runs": 2 * 3, "bank": 2 * 2, "masks": 2, "features": 2}
     assert {folder: folders.count(folder) for folder in folders} == counts
     monkeypatch.chdir(tmp_path)
     for file in ("results/tables/e.csv", *kept[1:]):
@@ -80,7 +80,7 @@ def test_what_jobs_read(planned) -> None:
     for key, combination in plan.ensembles.items():
         files = files_of_ensemble(plan, SimpleNamespace(run=key, **where))
         counts[combination.combine] = {name: len(paths) for name, paths in files.items()}
-    same = {"manifest": 1, "records": 2, "scores_of_members": 2, "masks": 1}
+    same = {"manifest": 1, "records": 2, "scores_of_members": 2, "masks": 1, "defects": 1}
     assert counts == {"zscore": same | {"training": 2}, "minmax": same | {"training": 0}}
     gallery = files_of_figure(plan, FIGURES["gallery"], SimpleNamespace(experiment="e"))
     first = next(iter(plan.runs))
@@ -89,7 +89,8 @@ def test_what_jobs_read(planned) -> None:
     histogram = files_of_figure(plan, FIGURES["histogram"], SimpleNamespace(experiment="e", **where))
     assert {name: len(paths) for name, paths in histogram.items()} == {"runs": 2, "scores": 2, "manifest": 1}
     files = files_of_run(plan, STAGES["score"], SimpleNamespace(run=first, **where))
-    assert files["training"] == [] and len(files["test"]) == 1  # PatchCore has no training
+    assert files["training"] == []  # PatchCore has none
+    assert [len(files[name]) for name in ("test", "validation", "masks", "defects")] == [1] * 4
 
 
 def test_figures_that_would_draw_nothing_are_none(planned) -> None:

@@ -37,7 +37,7 @@ def of_runs(file: str, names: list[str]) -> list[Path]:
 
 def test_a_gallery_needs_masks(drawn) -> None:
     _, names, figure = drawn
-    items = [replace(item, mask=None) for item in read_manifest(MANIFEST)[0]]
+    items = [replace(item, masks=()) for item in read_manifest(MANIFEST)[0]]
     unmasked = figure.with_name("manifest.json")
     unmasked.write_text(manifest_json(items))
     files = GalleryFiles(

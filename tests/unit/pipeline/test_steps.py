@@ -68,7 +68,9 @@ def test_a_record_holds_the_digests_of_the_files_it_was_made_from(real_results) 
         files = {
             "train_features": of_stage(of_training(run), NUT, "features", "train"),
             "test_features": of_stage(run, NUT, "features", "test"),
+            "validation_features": of_stage(run, NUT, "features", "validation"),
             "masks": of_stage(run, NUT, "masks", "masks"),
+            "defects": of_stage(run, NUT, "masks", "defects"),
             "scores": Path(f"results/runs/mine/nut/{record.run}/scores.safetensors"),
         }
         digests = {name: sha256_of(real_results / file) for name, file in files.items()}
@@ -77,7 +79,7 @@ def test_a_record_holds_the_digests_of_the_files_it_was_made_from(real_results) 
         trained = {"training"} if run.method == "reconpatch" else set()
         assert set(record.stages) == {"features", "bank", "score"} | trained
         assert record.data.model_dump(exclude={"manifest"}) == {
-            **{"layout": "mvtec_ad", "train": 4, "test_normal": 3, "test_anomalous": 3, "masks": 3}
+            **{"layout": "mvtec_ad", "train": 4, "test_normal": 3, "test_anomalous": 3, "validation": 0, "masks": 3}
         }
 
 

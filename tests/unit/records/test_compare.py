@@ -23,7 +23,8 @@ PLAIN = st.recursive(
 FACTS: dict[str, Any] = {"code": "c0", "commit": "a" * 40, "changed": False, "packages": {"numpy": "2.0"}, "cores": 2}
 FACTS |= {"numerics": {"pools": [], "torch": {"deterministic": False}}}
 DESCRIPTION = {"method": "reconpatch", "backbone": "net", "epochs": 10, "levels": [2, 3]}
-DIGESTS = {name: name * 2 for name in ("masks", "train_features", "test_features", "f", "bank", "scores")}
+FEATURES = ("train_features", "test_features", "validation_features")
+DIGESTS = {name: name * 2 for name in ("masks", "defects", *FEATURES, "f", "bank", "scores")}
 
 
 def record(score: dict[str, Any] | None = None, **changes: Any) -> Record:
@@ -76,8 +77,8 @@ def test_where_two_runs_part() -> None:
     line, verdict = compare(record(), other)
     assert verdict == "same metrics, from intermediate results that differ"
     assert line == (
-        "intermediate: the runs part at train_features; the same before: masks; also differ: bank, scores; "
-        "the same after: test_features, f"
+        "intermediate: the runs part at train_features; the same before: masks, defects; also differ: bank, scores; "
+        "the same after: test_features, validation_features, f"
     )
 
 
@@ -99,7 +100,8 @@ def test_why_code_differs_is_said_once_for_all_stages() -> None:
 
 def test_members_of_ensembles_are_compared_too() -> None:
     def ensemble(*members: Record) -> Record:
-        return combined_record("e", "zscore", members, {}, "m", {"masks": "m", "scores": "s"}, make_stage())
+        digests = {"masks": "m", "defects": "d", "scores": "s"}
+        return combined_record("e", "zscore", members, {}, {}, "m", digests, make_stage())
 
     changes = {"description": DESCRIPTION | {"epochs": 11}, "digests": DIGESTS | {"f": "x", "scores": "y"}}
     one = ensemble(record(), record())
@@ -108,7 +110,7 @@ def test_members_of_ensembles_are_compared_too() -> None:
     assert "machine: cores: 2 | 4 (members[1].score)" in lines
     (parting,) = [line for line in lines if "part at" in line]
     assert parting.startswith("intermediate: the runs part at members[1].f; the same before: members[0].masks, ")
-    assert "also differ: members[1].scores; the same after: members[1].bank, masks, scores" in parting
+    assert "also differ: members[1].scores; the same after: members[1].bank, masks, defects, scores" in parting
     assert "settings: members: 2 | 1" in compare(one, ensemble(record()))
 
 

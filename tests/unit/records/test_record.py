@@ -41,6 +41,8 @@ def test_what_varies_between_two_runs_of_the_same_thing_is_kept_apart() -> None:
     assert members[0].digest != members[1].digest and repeatable(members[0]) == repeatable(members[1])
     for changes in (
         {"metrics": {"x": 0.1}},
+        {"kinds": {"x": {"image_auroc": 0.1}}},
+        {"data": {"validation": 1}},
         {"digests": {"f": "x"}},
         {"bank": {"of": 1}},
         {"weights": {"sha256": "1"}},
@@ -50,10 +52,14 @@ def test_what_varies_between_two_runs_of_the_same_thing_is_kept_apart() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"metrics": {"image_auroc": 0.51}}, {"flags": []}, {"stages": {}}, {"seed": 1}, {"run": "other"}, {"members": []}],
+    [
+        *({"metrics": {"image_auroc": 0.51}}, {"kinds": {}}, {"flags": []}, {"stages": {}}),
+        *({"seed": 1}, {"run": "other"}, {"members": []}),
+    ],
 )
 def test_an_edited_record_breaks_its_seal(changes, tmp_path) -> None:
-    write_record(tmp_path / "r.json", make_record(flags=["drawn"], members=[make_record()]))
+    full = make_record(kinds={"logical": {"image_auroc": 0.5}}, flags=["drawn"], members=[make_record()])
+    write_record(tmp_path / "r.json", full)
     content = json.loads((tmp_path / "r.json").read_text())
     (tmp_path / "r.json").write_text(json.dumps(content | changes))
     with pytest.raises(ReconpatchError, match="edited or damaged"):
@@ -62,7 +68,7 @@ def test_an_edited_record_breaks_its_seal(changes, tmp_path) -> None:
     assert edited.digest != content_digest(edited)
 
 
-@pytest.mark.parametrize("version", [1, 3, SCHEMA + 1])
+@pytest.mark.parametrize("version", [1, SCHEMA - 1, SCHEMA + 1])
 def test_a_record_of_another_schema_says_what_to_do(version, tmp_path) -> None:
     (tmp_path / "r.json").write_text(json.dumps({"schema_version": version, "run": "x"}))
     with pytest.raises(ReconpatchError) as error:
@@ -113,10 +119,12 @@ def test_the_record_of_an_ensemble_holds_its_members(tmp_path) -> None:
         )
         for n in (0, 1)
     ]
-    given = {"scores": "s"}, make_stage(), ["a", "b"]
-    write_record(tmp_path / "r.json", combined_record("e", "zscore", members, {"image_auroc": 0.7}, "m", *given))
+    kinds = {"logical": {"image_auroc": 0.6}}
+    given = {"image_auroc": 0.7}, kinds, "m", {"scores": "s"}, make_stage(), ["a", "b"]
+    write_record(tmp_path / "r.json", combined_record("e", "zscore", members, *given))
     record = read_record(tmp_path / "r.json")
     assert record.metrics == {"image_auroc": 0.7} and record.combine == "zscore"  # its own, no mean of the members'
+    assert record.kinds == kinds
     assert record.description == shared | {"backbone": "net0 + net1"}  # the epoch is not shared
     assert [str(flag) for flag in record.flags] == ["flag 0", "flag 1", "shared flag"]
     assert (record.bank.patches, record.bank.of) == (21, 200)

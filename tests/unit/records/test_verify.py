@@ -123,11 +123,19 @@ TAMPERED = [
     ("run", set_("metrics", "made_up", to=1.0), "names of the metrics: stored"),
     ("zscore", set_("metrics", "image_auroc", to=0.1), "metrics.image_auroc: stored 0.1"),
     ("run", set_("flags", to=[]), "flags: lacks 'untrained"),
+    ("run", set_("kinds", "made_up", to={"image_auroc": 1.0}), "names of the kinds: stored"),
     ("run", set_("data", "masks", to=9), "data.masks: stored 9, found 3"),
+    ("run", set_("data", "validation", to=9), "data.validation: stored 9, found 0"),
     ("run", set_("weights", "sha256", to="0"), "weights.sha256: stored 0"),
     ("run", set_("bank", "patches", to=1), "bank.patches: stored 1"),
-    *(("run", set_("digests", name, to="0"), "stored 0, found ") for name in ("f", "bank", "scores", "masks")),
-    ("run", set_("digests", "test_features", to="0"), "digests.test_features: stored 0"),
+    *(
+        ("run", set_("digests", name, to="0"), "stored 0, found ")
+        for name in ("f", "bank", "scores", "masks", "defects")
+    ),
+    *(
+        ("run", set_("digests", f"{split}_features", to="0"), f"digests.{split}_features: stored 0")
+        for split in ("train", "test", "validation")
+    ),
     *(("run", set_("description", key, to=3), "digest in the run's name") for key in ("blur", "seed", "k")),
     ("run", set_("stages", "training", "code", to="0"), "training.code: stored 0"),
     ("run", set_("training_features", to=None), "training_features: stored false, found true"),
@@ -205,6 +213,7 @@ def test_what_changes_in_a_member_shows_in_its_ensembles(restored: Folder) -> No
     ("stage", "name"),
     [
         ("masks", "masks.npy"),
+        ("masks", "defects.safetensors"),
         ("bank", "bank.safetensors"),
         ("training", "f.safetensors"),
         ("features", "features.json"),
@@ -217,7 +226,8 @@ def test_a_lost_or_damaged_file_is_named_and_never_ok(stage, name, restored: Fol
         file.unlink() if damaged is None else file.write_bytes(damaged)
         findings = restored.check("run")
         assert any(name in text for text in findings.missing), (damaged, findings)
-        assert findings.status == ("DIFFERS" if name == "masks.npy" and damaged is not None else "cannot be checked")
+        hashed = stage == "masks" and damaged is not None  # of the others the content is compared
+        assert findings.status == ("DIFFERS" if hashed else "cannot be checked")
 
 
 def test_the_bank_is_checked_as_far_as_the_run_used_it(restored: Folder) -> None:
