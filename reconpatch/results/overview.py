@@ -18,6 +18,7 @@ from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record, read_record
 from reconpatch.results.comparison import VERDICTS
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS
 
 LEADING = "image_auroc"  # the metric that the verdict is about
 MOST_DEPARTURES = 12  # named on top; the notes of each table have all of its own
@@ -232,8 +233,10 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
 def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSettings) -> Iterator[Comparison]:
     """Rows of the cells and of the summary of a table, its settings -> ReConPatch over PatchCore at every place.
 
-    Rows that take their settings from the test set (the oracle) are no places of the plan and do not count.
+    Rows that take their settings from the test set (the oracle) are no places of the plan and do not count; nor do
+    groups of all data sets' categories, and kinds of anomalies other than their mean.
     """
+    rows, summary = (filter(_is_counted, each) for each in (rows, summary))
     names = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
     planned = [[cell["labels"].get(name) for name in names] for cell in settings["cells"]]
     tested = {
@@ -264,6 +267,11 @@ def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSett
             wins=int(test["wins"]) if test else None,
             losses=int(test["losses"]) if test else None,
         )
+
+
+def _is_counted(row: Row) -> bool:
+    """Whether a row of the cells or of the summary is of one data set, and of all anomalies there."""
+    return row["dataset"] != ALL and row.get(KIND, "") in ("", MEAN_OF_KINDS)
 
 
 def _ends(row: Row) -> Ends:
