@@ -281,7 +281,8 @@ def _label(plan: Plan, experiment: str, key: str, value: Any) -> Any:
     """A value of an axis as a reference gives it -> as the cells are labelled, with a stand-in's name."""
     if key == "backbone":
         value = plan.config.stand_ins.get(str(value), {}).get("backbone", value)
-    return next((cell.labels[key] for cell in plan.cells[experiment] if same(cell.labels[key], value)), value)
+    labels = (cell.labels[key] for cell in plan.cells[experiment] if key in cell.labels)  # no cell has a kind
+    return next((label for label in labels if same(label, value)), value)
 
 
 def _remarks(plan: Plan, key: str) -> list[str]:

@@ -50,13 +50,13 @@ def expand(name: str, experiment: Experiment, config: Config, channels: Channels
     _check_ensemble(where, experiment)
     _check_figures(where, experiment)
     _check_reference(where, experiment)
-    layouts = (config.datasets[dataset].layout for dataset in experiment.datasets if dataset in config.datasets)
-    _check_view(where, experiment, axes, [kind for layout in layouts for kind in kinds_of(layout)])
     if experiment.metrics is not None:
         try:
             table_metrics(experiment)
         except ReconpatchError as error:
             raise error.at(where) from None
+    layouts = (config.datasets[dataset].layout for dataset in experiment.datasets if dataset in config.datasets)
+    _check_view(where, experiment, axes, [kind for layout in layouts for kind in kinds_of(layout)])
     order = [key for key in axes if key != "seed"] + ["seed"]
     variants = experiment.variants or {"": Variant()}
     in_paper = _paper_columns(name, experiment, axes)

@@ -109,6 +109,12 @@ def write_submission(
     def read(file: Path) -> NDArray[np.uint8]:
         image = load_image(file)
         views[file] = view_of(file, image, run.get("resize"), run["crop"], run.get("aspect", "crop"))
+        if views[file].shape != shape:
+            raise ReconpatchError(
+                f"{image.width} x {image.height} px, seen in another shape than the images of the category",
+                where=file,
+                fix="set aspect to stretch",
+            )
         return views[file].framed(image, run["interpolation"])
 
     stream = stream_features(

@@ -19,7 +19,7 @@ from reconpatch.data.catalogue import NATURES, category_counts, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
-from reconpatch.results.names import ALL
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS
 from reconpatch.results.paper import Paper, PaperNumber
 from reconpatch.results.statistics import holm, p_value
 from reconpatch.rng import named_rng
@@ -29,15 +29,13 @@ NAN = float("nan")
 Labels = tuple[tuple[str, Any], ...]
 Key = tuple[str, str, Labels, str]  # data set, category, labels, method
 Entries = dict[Key, dict[str, "Entry"]]
-# Method -> its gains, by name, and the method each is over.
 EFFECT = "effect"  # a further gain: over the same method at the reference place of the table
 NO_NUMBER = "no number"  # verdict where the paper has none
 VERDICTS = ("agrees", "above", "below", "not comparable")  # where it has one and our run is there
 GAIN_VERDICTS = ("agrees", "smaller", "larger", "not comparable")  # how those on a gain begin
 ORACLE = "oracle: uses the test set"  # label of rows that are no results
-KIND = "kind"  # label of the kind of anomaly, where a data set measures kinds apart
-MEAN_OF_KINDS = "mean"  # its value where both are averaged, as the authors do
 LOGICAL = "logical"  # the kind that is a nature of its own
+# Method -> its gains, by name, and the method each is over.
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
     "untrained": {"gain": "patchcore"},
@@ -323,7 +321,8 @@ def cells(
     agree. `reference` names labels of the place that every other place is compared with, method by method: the gain
     `effect`. With `by_nature` there are also cells of the groups of all data sets' categories by their nature.
     """
-    shown = {name: metric for name, metric in METRICS.items() if name in metrics or (not metrics and metric.in_tables)}
+    chosen = metrics or [name for name, metric in METRICS.items() if metric.in_tables]
+    shown = {name: METRICS[name] for name in chosen}
     placed = by_key(results)
     entries = entries_of(placed, lambda part: {name: entry(part, metric, count) for name, metric in shown.items()})
     made = []
@@ -331,8 +330,9 @@ def cells(
     for dataset, category, keys, labels, method in rows:
         behind = [r for key in keys for r in placed[key]]
         members, layout = list(dict.fromkeys(key[1] for key in keys)), layouts.get(dataset, "")
+        count_of_categories = len({key[:2] for key in keys})
         for name, metric in shown.items():
-            ours = Entry.mean([entries[key][name] for key in keys])
+            ours = _mean(entries, keys, name)
             number = published(paper, dict(labels), category, members, layout, (method, name))
             if number is None:
                 reasons = [_no_number(paper, dict(labels), category, layout, (method, name))]
@@ -353,7 +353,7 @@ def cells(
                 Cell(
                     dataset=dataset,
                     category=category,
-                    categories=len({key[:2] for key in keys}),
+                    categories=count_of_categories,
                     labels=dict(labels),
                     method=method,
                     metric=name,
@@ -367,7 +367,7 @@ def cells(
                     reasons=reasons,
                     seeds=sorted({r.seed for r in behind}),
                     runs=list(dict.fromkeys(r.run for r in behind)),
-                    links=list(dict.fromkeys(r.link for r in behind if r.record)) if len(members) == 1 else [],
+                    links=list(dict.fromkeys(r.link for r in behind if r.record)) if count_of_categories == 1 else [],
                     flags=flags_of(behind),
                     departures=departures_of(behind),
                     gains=gains,
@@ -377,12 +377,12 @@ def cells(
             )
 
     def family_of(row: int, name: str) -> Hashable | None:
-        """Effects of all places are one family; other gains those of all categories at a place, or of all groups by
-        nature; of a mean none.
+        """Effects of all places are one family, of each kind of anomaly its own; other gains those of all categories
+        at a place, or of all groups by nature; of a mean none.
         """
         cell = made[row]
         if name == EFFECT:
-            return (cell.dataset, cell.category, cell.method, cell.metric)
+            return (cell.dataset, cell.category, cell.labels.get(KIND), cell.method, cell.metric)
         place = (cell.dataset, tuple(cell.labels.items()), cell.method, cell.metric)
         alone = cell.category != "mean" if cell.dataset == ALL else cell.categories == 1
         return place if alone else None
@@ -416,12 +416,22 @@ def gains_of(entries: Entries, keys: Sequence[Key], name: str, metric: Metric) -
 
     A gain over a method that did not run everywhere there is left out.
     """
-    ours, gains = Entry.mean([entries[key][name] for key in keys]), {}
+    ours, gains = _mean(entries, keys, name), {}
     for label, other in GAINS[keys[0][3]].items():
         others = [(*key[:3], other) for key in keys]
         if all(key in entries for key in others):
-            gains[label] = ours.over(Entry.mean([entries[key][name] for key in others]), metric, other)
+            gains[label] = ours.over(_mean(entries, others, name), metric, other)
     return gains
+
+
+def _mean(entries: Entries, keys: Sequence[Key], name: str) -> Entry:
+    """All entries, the keys of a category or of those of a mean, which entry of them -> the mean over categories, each
+    counted once, whether its kinds of anomalies have keys of their own or not.
+    """
+    of_category: dict[tuple[str, str], list[Entry]] = {}
+    for key in keys:
+        of_category.setdefault(key[:2], []).append(entries[key][name])
+    return Entry.mean([Entry.mean(of_kinds) for of_kinds in of_category.values()])
 
 
 def effect_of(
@@ -435,7 +445,7 @@ def effect_of(
         return None
     if all(entries[key] is entries[other] for key, other in zip(keys, others, strict=True)):
         return None
-    ours, theirs = (Entry.mean([entries[key][name] for key in each]) for each in (keys, others))
+    ours, theirs = (_mean(entries, each, name) for each in (keys, others))
     return ours.over(theirs, metric, keys[0][3])
 
 
@@ -474,9 +484,13 @@ def _means_of_kinds(places: Sequence[tuple[Labels, str]]) -> list[tuple[Labels, 
     means: dict[tuple[Labels, str], list[Labels]] = {}
     for labels, method in places:
         if KIND in dict(labels):
-            mean = tuple((key, MEAN_OF_KINDS if key == KIND else value) for key, value in labels)
-            means.setdefault((mean, method), []).append(labels)
+            means.setdefault((over_kinds(labels), method), []).append(labels)
     return [(labels, method, of_kinds) for (labels, method), of_kinds in means.items()]
+
+
+def over_kinds(labels: Labels) -> Labels:
+    """Labels of a place with a kind of anomaly -> those of the mean over kinds there."""
+    return tuple((key, MEAN_OF_KINDS if key == KIND else value) for key, value in labels)
 
 
 def _rows_by_nature(placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str, str]) -> Iterator[Row]:

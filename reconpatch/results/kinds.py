@@ -11,7 +11,8 @@ import numpy as np
 from reconpatch.data.catalogue import kinds_of
 from reconpatch.method.bootstrap import of_images
 from reconpatch.method.metrics import SavedScores
-from reconpatch.results.comparison import KIND, Result
+from reconpatch.results.comparison import Result
+from reconpatch.results.names import KIND
 
 
 def by_kind(results: Sequence[Result], layouts: Mapping[str, str]) -> list[Result]:

@@ -16,10 +16,11 @@ from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.files import replacing, write_text
 from reconpatch.method.metrics import saved_scores
 from reconpatch.records.record import read_record
-from reconpatch.results.comparison import KIND, Result, cells, columns
+from reconpatch.results.comparison import Result, cells, columns
 from reconpatch.results.defects import DefectCell, defect_cells, defect_columns, defect_table
 from reconpatch.results.formats import to_html, to_latex, to_markdown
 from reconpatch.results.kinds import by_kind
+from reconpatch.results.names import KIND
 from reconpatch.results.paper import Paper, read_paper
 from reconpatch.results.paper_view import PaperView, paper_view
 from reconpatch.results.selection import with_oracle

@@ -17,8 +17,8 @@ from reconpatch.experiments.stages import RECORD, RESULT_FOLDERS, STAGES
 from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record, read_record
-from reconpatch.results.comparison import KIND, MEAN_OF_KINDS, VERDICTS
-from reconpatch.results.names import ALL
+from reconpatch.results.comparison import VERDICTS
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS
 
 LEADING = "image_auroc"  # the metric that the verdict is about
 MOST_DEPARTURES = 12  # named on top; the notes of each table have all of its own
@@ -36,7 +36,7 @@ class Comparison:
 
     dataset: str
     place: str  # variant and axis values
-    gains: Mapping[tuple[str, str], Ends]  # by category and the runs behind it, with the kind of anomaly
+    gains: Mapping[tuple[str, str], Ends]  # by category and the runs behind it
     gain: float
     low: float
     high: float
@@ -233,26 +233,23 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
 def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSettings) -> Iterator[Comparison]:
     """Rows of the cells and of the summary of a table, its settings -> ReConPatch over PatchCore at every place.
 
-    Where kinds of anomalies are measured apart, each has its own comparison.
-
-    Rows that take their settings from the test set (the oracle) are no places of the plan and do not count. Nor do
-    means of kinds, and groups of the categories of all data sets, which the others make up.
+    Rows that take their settings from the test set (the oracle) are no places of the plan and do not count; nor do
+    groups of all data sets' categories, and kinds of anomalies other than their mean.
     """
+    rows, summary = (filter(_is_counted, each) for each in (rows, summary))
     names = list(dict.fromkeys(label for cell in settings["cells"] for label in cell["labels"]))
     planned = [[cell["labels"].get(name) for name in names] for cell in settings["cells"]]
     tested = {
-        (row["dataset"], *(row[name] for name in names), row.get(KIND, "")): row
+        (row["dataset"], *(row[name] for name in names)): row
         for row in summary
-        if (row["method"], row["over"], row["metric"], row["category"]) == ("reconpatch", "patchcore", LEADING, "mean")
+        if (row["method"], row["over"], row["metric"]) == ("reconpatch", "patchcore", LEADING)
     }
     places: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         values = [row[name] or None for name in names]
         ours = row["method"] == "reconpatch" and row["metric"] == LEADING and "gain" in row
-        made_up = row["dataset"] == ALL or row.get(KIND) == MEAN_OF_KINDS
-        if ours and not made_up and any(all(map(same, values, labels)) for labels in planned):
-            place = (row["dataset"], *(row[name] for name in names), row.get(KIND, ""))
-            places.setdefault(place, []).append(row)
+        if ours and any(all(map(same, values, labels)) for labels in planned):
+            places.setdefault((row["dataset"], *(row[name] for name in names)), []).append(row)
     for place, group in places.items():
         single = [row for row in group if row["categories"] == "1" and row["gain"]]
         if not single:
@@ -262,14 +259,19 @@ def comparisons(rows: Iterable[Row], summary: Iterable[Row], settings: TableSett
         test = tested.get(place)
         yield Comparison(
             dataset=place[0],
-            place=", ".join(f"{name} {value}" for name, value in zip([*names, KIND], place[1:], strict=True) if value),
-            gains={(row["category"], f"{row['runs']} {place[-1]}"): _ends(row) for row in single},
+            place=", ".join(f"{name} {value}" for name, value in zip(names, place[1:], strict=True) if value),
+            gains={(row["category"], row["runs"]): _ends(row) for row in single},
             gain=gain,
             low=low,
             high=high,
             wins=int(test["wins"]) if test else None,
             losses=int(test["losses"]) if test else None,
         )
+
+
+def _is_counted(row: Row) -> bool:
+    """Whether a row of the cells or of the summary is of one data set, and of all anomalies there."""
+    return row["dataset"] != ALL and row.get(KIND, "") in ("", MEAN_OF_KINDS)
 
 
 def _ends(row: Row) -> Ends:

@@ -12,8 +12,8 @@ from reconpatch.data.catalogue import NATURES, groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import KIND, ORACLE, Cell
-from reconpatch.results.names import ALL, METHODS
+from reconpatch.results.comparison import ORACLE, Cell
+from reconpatch.results.names import ALL, KIND, METHODS
 from reconpatch.results.statistics import LEVEL
 from reconpatch.results.tables import MISSING, category_text, label_text, untested
 
@@ -225,13 +225,18 @@ def _nested(names: Iterable[Key]) -> list[Key]:
 
 def _ruled(shown: Sequence[Cell], keys: Sequence[str], rows: Sequence[Key]) -> frozenset[Key]:
     """The rows before which the table has a rule: where the outermost of several levels changes, and around means."""
-    means = {_name(cell, keys) for cell in shown if cell.categories > 1} if "category" in keys else set()
+    means = {_name(cell, keys) for cell in shown if _is_mean(cell)} if "category" in keys else set()
     ruled = set()
     for before, row in itertools.pairwise(rows):
         is_mean, was_mean = row[: len(keys)] in means, before[: len(keys)] in means
         if is_mean != was_mean or (len(keys) > 1 and before[0] != row[0]):
             ruled.add(row)
     return frozenset(ruled)
+
+
+def _is_mean(cell: Cell) -> bool:
+    """Whether a cell is a mean of other rows; groups by nature, even of several categories, are rows themselves."""
+    return cell.category == "mean" if cell.dataset == ALL else cell.categories > 1
 
 
 def _in_order(shown: Sequence[Cell], layouts: Mapping[str, str]) -> list[Cell]:
@@ -273,7 +278,8 @@ def _reading(
     marks = {_mark(cell) for cell in shown} - {""}
     for mark, word in ((BETTER, "better"), (WORSE, "worse")):
         if mark in marks:
-            corrected = " corrected for the number of categories (Holm)" if any(map(_is_corrected, shown)) else ""
+            what = "groups" if all(cell.dataset == ALL for cell in shown) else "categories"
+            corrected = f" corrected for the number of {what} (Holm)" if any(map(_is_corrected, shown)) else ""
             seeds = "" if len({seed for cell in shown for seed in cell.seeds}) > 1 else "; other seeds are not covered"
             p = f"p of the paired gain{corrected} is at most {LEVEL:g}{seeds}"
             yield f"{mark}: significantly {word} than PatchCore: {p}."

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from reconpatch.method.metrics import METRICS
-from reconpatch.results.comparison import EFFECT, KIND, Cell, Gain, provenance_columns
-from reconpatch.results.names import ALL, METHODS, category_name
+from reconpatch.results.comparison import EFFECT, Cell, Gain, Labels, over_kinds, provenance_columns
+from reconpatch.results.names import ALL, KIND, METHODS, category_name
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks
 from reconpatch.results.tables import Table, gain_text, label_text
 
@@ -20,9 +20,9 @@ class Summary:
     """A method over another at one place of a table by one metric.
 
     gain is the mean gain over the categories of a data set, or over those of a group of all data sets; category names
-    the mean. wins and losses are the categories with a significant gain
-    of that sign, ties the others with a gain. ranks are the average ranks of the method and of the other among all
-    methods there, None where they are not comparable.
+    the mean. wins and losses are the categories with a significant gain of that sign, ties the others with a gain; a
+    category whose kinds of anomalies are all in the mean counts once, with the mean of its kinds. ranks are the average
+    ranks of the method and of the other among all methods there, None where they are not comparable.
     """
 
     dataset: str
@@ -47,20 +47,23 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
 
     A pair whose runs stand at several places is summarised at the first.
     """
-    single = {(cell.members[0], cell.metric): cell for cell in cells if len(cell.members) == 1 and cell.dataset != ALL}
+    single = {
+        (cell.dataset, cell.category, tuple(cell.labels.items()), cell.method, cell.metric): cell
+        for cell in cells
+        if cell.categories == 1 and cell.dataset != ALL
+    }
     means = {(c.dataset, c.category, tuple(c.labels.items()), c.method): c for c in cells if _is_mean(c)}
     methods = list(dict.fromkeys(cell.method for cell in cells))
     rows, seen = [], set()
     for cell in filter(_is_mean, cells):
         labels = tuple(cell.labels.items())
-        of_methods = [
-            [single.get(((*member[:3], method), cell.metric)) for method in methods] for member in cell.members
-        ]
+        places = _places(cell)
+        of_methods = [[single.get((*place, method, cell.metric)) for method in methods] for place in places]
         ranks = _average_ranks(methods, of_methods, cell.metric)
         for name, gain in cell.gains.items():
             if name == EFFECT:  # of a place over another, not of a method
                 continue
-            members = [single[member, cell.metric] for member in cell.members]
+            members = [single[*place, cell.method, cell.metric] for place in places]
             over = [member.gains[name] for member in members if name in member.gains]
             clear = [gain.value for gain in over if gain.holm <= LEVEL]
             tested = sum(gain.holm == gain.holm for gain in over)
@@ -96,6 +99,17 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
 def _is_mean(cell: Cell) -> bool:
     """Whether a cell is summarised: the mean of a data set, or a group of the categories of all, even of one."""
     return cell.dataset == ALL or (cell.category == "mean" and cell.categories > 1)
+
+
+def _places(cell: Cell) -> list[tuple[str, str, Labels]]:
+    """A mean over categories -> data set, category and labels of the cell of each of them."""
+    of_category: dict[tuple[str, str], list[Labels]] = {}
+    for dataset, category, labels, _ in cell.members:
+        of_category.setdefault((dataset, category), []).append(labels)
+    return [
+        (dataset, category, labels[0] if len(labels) == 1 else over_kinds(labels[0]))
+        for (dataset, category), labels in of_category.items()
+    ]
 
 
 def _average_ranks(methods: Sequence[str], cells: Sequence[Sequence[Cell | None]], metric: str) -> dict[str, float]:
@@ -164,7 +178,10 @@ def _notes(rows: Sequence[Summary], ranked: bool, count: int) -> list[str]:
         f"Wins and losses: categories whose gain or loss is significant at {percent} after Holm's correction for their "
         "number; all others are ties, which does not show that the methods are equal.",
     ]
-    most = max(row.wins + row.ties + row.losses for row in rows)
+    if any(row.dataset == ALL for row in rows):
+        lines.append("In a group by nature that correction is for the number of categories of each data set.")
+    # A group has categories of several data sets; a data set without a mean has one category.
+    most = max((row.wins + row.ties + row.losses for row in rows if row.dataset != ALL), default=1)
     if 2 * most / (1 + count) > LEVEL:
         lines.append(f"{count} draws are too few for a win or a loss among {most} categories: raise `resamples`.")
     if {row.seeds for row in rows} == {1}:

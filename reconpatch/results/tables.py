@@ -10,8 +10,8 @@ from typing import Any
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
-from reconpatch.results.comparison import EFFECT, KIND, ORACLE, Cell, Gain, Result
-from reconpatch.results.names import ALL, METHODS, category_name
+from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result
+from reconpatch.results.names import ALL, KIND, METHODS, category_name
 from reconpatch.results.paper import Paper
 
 MISSING = "–"
@@ -42,9 +42,8 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
     """Cells -> a row per data set, category, place and method, columns per metric.
 
     Ours with its 95 % interval; where the paper, or who is called `theirs`, has numbers, these and the verdict with the
-    difference; where
-    PatchCore, or the untrained f, ran too, the gain over it with its interval. A row of theirs is not repeated where a
-    place changes only what they do not have.
+    difference; where PatchCore, or the untrained f, ran too, the gain over it with its interval. A row of these two is
+    not repeated where a place changes only what they do not have.
     """
     labels = list(dict.fromkeys(label for cell in cells for label in cell.labels))
     several = len({cell.dataset for cell in cells}) > 1
@@ -158,7 +157,8 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
         lines.append(
             "Groups by nature: unweighted means over categories of all data sets. Logical anomalies, where they are "
             "measured apart, are a group of their own; the other anomalies of their categories count in the group of "
-            "the category. The p of a group is corrected for the number of groups (Holm)."
+            "the category. Among all, a category counts once, with the mean of its kinds. The p of a group is "
+            "corrected for the number of groups (Holm)."
         )
     if any(gain.paper is not None for _, gain in gains):
         lines.append(
@@ -262,7 +262,8 @@ def published_table(paper: Paper, title: str) -> Table | None:
     metrics = list(dict.fromkeys(metric for _, _, metric, _ in others))
     rows = []
     for category, place in dict.fromkeys((key[0], key[3]) for key in others):
-        row = {"category": category.replace("_", " ")} | dict(zip(paper.labels, map(str, place), strict=True))
+        texts = (value if isinstance(value, str) else f"{value:g}" for value in place)
+        row = {"category": category.replace("_", " ")} | dict(zip(paper.labels, texts, strict=True))
         for method in methods:
             numbers = [others.get((category, method, metric, place)) for metric in metrics]
             row[method] = ", ".join(MISSING if number is None else f"{number.value:.2f}" for number in numbers)

@@ -287,7 +287,8 @@ def refuse_too_large():
         resources.job_of(job.rule.name, job.wildcards)
         for job in workflow.dag.needrun_jobs()
     }
-    needs = {job: NEEDS.jobs[job].memory for job in jobs & NEEDS.jobs.keys()}
+    known = NEEDS.jobs | NEEDS.asked
+    needs = {job: known[job].memory for job in jobs & known.keys()}
     try:
         resources.check_fits(needs, MEMORY_MB)
     except ReconpatchError as error:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.results.comparison import EFFECT, KIND, ORACLE
+from reconpatch.results.comparison import EFFECT, ORACLE
 from reconpatch.results.figures.dots import Dot
 from reconpatch.results.figures.sweeps import widest
-from reconpatch.results.names import ALL, METHODS, category_name
+from reconpatch.results.names import ALL, KIND, METHODS, category_name
 from reconpatch.results.statistics import LEVEL
 
 

@@ -9,23 +9,25 @@ from matplotlib.figure import Figure
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.results.figures.common import COLOURS, in_print_style, panel_grid
-from reconpatch.results.names import METHODS
+from reconpatch.results.names import ALL, KIND, METHODS
 from reconpatch.results.statistics import LEAST, LEVEL, RANKED, average_ranks, critical_difference, friedman_p
 
 
 def rank_panels(cells: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Cells of a table's CSV, the swept labels -> title of a place and metric -> values, (categories, methods).
 
-    Categories on which a method has no value are left out.
+    Categories on which a method has no value are left out. Kinds of anomalies that are measured apart are places.
     """
-    single = cells[(cells["categories"] == 1) & cells["metric"].isin(RANKED)]
-    places = [*(["dataset"] if single["dataset"].nunique() > 1 else []), *labels, "metric"]
+    single = cells[(cells["categories"] == 1) & (cells["dataset"] != ALL) & cells["metric"].isin(RANKED)]
+    kinds = {KIND} & {*single.columns}  # empty where a data set has none
+    single = single.assign(**{kind: single[kind].fillna("") for kind in kinds})
+    places = [*(["dataset"] if single["dataset"].nunique() > 1 else []), *labels, *kinds, "metric"]
     panels = {}
     for key, part in single.groupby(places, sort=False, dropna=False):
-        *place, metric = map(str, key)
-        named = [f"{name} {value}" for name, value in zip(places, place, strict=False)]
+        *place, metric = key
+        named = [f"{name} {value}" for name, value in zip(places, place, strict=False) if (name, value) != (KIND, "")]
         values = part.pivot(index="category", columns="method", values="value").dropna()
-        panels[", ".join([*named, METRICS[metric].label])] = values.rename(columns=METHODS)
+        panels[", ".join([*named, METRICS[str(metric)].label])] = values.rename(columns=METHODS)
     return panels
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reconpatch.results.figures.common import COLOURS, MARKERS, add_legend, in_print_style, panel_grid, series_index
 from reconpatch.results.figures.dots import Dot, dots, say_empty, series_legend
-from reconpatch.results.names import METHODS
+from reconpatch.results.names import KIND, MEAN_OF_KINDS, METHODS
 
 if TYPE_CHECKING:  # the step that draws sweeps reads the CSV; training curves need no pandas
     import pandas as pd
@@ -45,8 +45,10 @@ def series_of(cells: "pd.DataFrame", labels: Sequence[str]) -> tuple[dict[str, l
 
 def widest(cells: "pd.DataFrame") -> tuple["pd.DataFrame", str]:
     """Cells of a table's CSV -> (those of the first data set's mean over most categories, or of its only category; what
-    they are of).
+    they are of); where its kinds of anomalies are measured apart, those of the mean of kinds.
     """
+    if KIND in cells:
+        cells = cells[cells[KIND].isna() | (cells[KIND] == MEAN_OF_KINDS)]
     wide = cells[cells["categories"] == cells["categories"].max()]
     wide = wide[wide["dataset"] == wide["dataset"].iloc[0]]
     wide = wide[wide["category"] == wide["category"].iloc[-1]]
