@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from reconpatch.data.catalogue import category_counts, groups_of
+from reconpatch.data.catalogue import category_counts
+from reconpatch.data.natures import groups_of
 from reconpatch.experiments.config import View
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.results.comparison import Cell, Gain

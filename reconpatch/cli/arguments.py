@@ -9,9 +9,9 @@ import shtab
 import yaml
 
 from reconpatch.cli import doctor, evaluation, photographs, replication, study
-from reconpatch.data.catalogue import PUBLISHED
 from reconpatch.data.images import ASPECTS
 from reconpatch.data.layouts import NORMAL, SAMPLE
+from reconpatch.data.sources import PUBLISHED
 from reconpatch.detector.settings import (
     ALL_VALUES,
     AUTO,

@@ -64,13 +64,12 @@ def download_dataset(given: argparse.Namespace) -> None:
 def miniature(given: argparse.Namespace) -> None:
     """`reconpatch miniature`: write made-up images in the layout of a published data set, say how to use them."""
     check_free(given.folder, "give another folder, or remove it")
-    from reconpatch.data.catalogue import PUBLISHED
-    from reconpatch.data.miniatures import write_miniature
+    from reconpatch.data.miniatures import PLANS, write_miniature
 
     several = given.layout == "all"
     if several and given.category:
         raise ReconpatchError("of which data set?", where="--category", fix="name one, or leave the categories out")
-    layouts = list(PUBLISHED) if several else [given.layout]
+    layouts = list(PLANS) if several else [given.layout]
     with replacing(given.folder) as temporary:
         for layout in layouts:
             root = temporary / layout if several else temporary

@@ -1,4 +1,4 @@
-"""A checked copy of a published data set, from where `catalogue` says it is.
+"""A checked copy of a published data set, from where `sources` says it is.
 
 Nothing is transferred unless `download` is called, and no data set comes with this program. An archive counts only when
 it has the SHA-256 that is pinned there, which is checked before anything in it is read.
@@ -22,8 +22,9 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 
-from reconpatch.data.catalogue import PUBLISHED, Published
+from reconpatch.data.catalogue import CONTENTS
 from reconpatch.data.layouts import training_part
+from reconpatch.data.sources import PUBLISHED, Published
 from reconpatch.errors import ReconpatchError
 from reconpatch.files import flush, replacing, sha256_of
 
@@ -103,7 +104,7 @@ def find_root(name: str, folder: Path, named: Path | None = None) -> Path:
     Raises ReconpatchError, naming what is missing, where there is none; `named` is what it calls the folder.
     """
     below = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    part, known = training_part(name), PUBLISHED[name].categories
+    part, known = training_part(name), CONTENTS[name].categories
     for candidate in (folder, *below):
         if all((candidate / category / part).is_dir() for category in known):
             return candidate

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reconpatch.data.catalogue import PUBLISHED
+from reconpatch.data.catalogue import CONTENTS
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
 
@@ -169,7 +169,7 @@ def write_miniature(layout: str, root: Path, *, categories: Sequence[str] | None
     """
     if layout not in PLANS:
         raise ReconpatchError("not published", where=f"layout {layout!r}", fix=f"choose from {', '.join(PLANS)}")
-    known = PUBLISHED[layout].categories
+    known = CONTENTS[layout].categories
     chosen = known if categories is None else list(dict.fromkeys(categories))
     for category in chosen:
         if category not in known:

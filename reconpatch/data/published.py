@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
-from reconpatch.data.catalogue import PUBLISHED, Counts, category_counts, kinds_of
+from reconpatch.data.catalogue import CONTENTS, Counts, category_counts, kinds_of
 from reconpatch.data.layouts import Item, Mask, called_like_masks, differ_in_suffix
 from reconpatch.data.remarks import (
     REPEATS,
@@ -78,14 +78,14 @@ def alterations(layout: str, category: str, items: Sequence[Item]) -> list[str]:
 
     Counts, size and lossless format are compared, not contents.
     """
-    known = category_counts(layout)
-    if not known:
+    if layout not in CONTENTS:
         return []
-    if category not in known:
+    data_set = CONTENTS[layout]
+    if category not in data_set.categories:
         return [f"{category} is no category of the published data set"]
-    data_set, differences = PUBLISHED[layout], []
-    found, published = image_counts(items), known[category]
-    if found != published._replace(unlabelled=0):
+    differences: list[str] = []
+    found, published = image_counts(items), data_set.counts.get(category)
+    if published is not None and found != published._replace(unlabelled=0):
         kinds = ("training", "normal", "defective", "validation")[: 4 if published.validation else 3]
         ours, theirs = (tuple(counts)[: len(kinds)] for counts in (found, published))
         differences.append(f"images ({', '.join(kinds)}): {ours}, published {theirs}")

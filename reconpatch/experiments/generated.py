@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from reconpatch.data.catalogue import NATURES, PUBLISHED
+from reconpatch.data.catalogue import CONTENTS
+from reconpatch.data.natures import natures_of
+from reconpatch.data.sources import PUBLISHED
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.config import (
     DEFAULT,
@@ -180,18 +182,19 @@ def data_set_facts() -> str:
             *(f"size: {this.size}", f"licence: {this.licence}", f"cite: {this.citation}", f"facts from: {this.source}"),
         ]
         parts += [f"### {name}", "", this.title, "", *(f"- {fact}" for fact in facts)]
-        parts += ["", "What went wrong for others:", "", *(f"- {trap}" for trap in this.traps), ""]
-        natures = {category: nature for nature in NATURES for category in this.groups.get(nature, ())}
+        parts += ["", "To know before use:", "", *(f"- {trap}" for trap in this.traps), ""]
+        counts, natures = CONTENTS[name].counts, natures_of(name)
         columns = ("training", "normal", "defective", "validation", "without truth")
-        used = [n for n in range(len(columns)) if n < 3 or any(counts[n] for counts in this.counts.values())]
-        if this.counts:
-            rows = [
-                [category, *(f"{counts[n]:,}" for n in used), natures[category]]
-                for category, counts in this.counts.items()
+        used = [n for n in range(len(columns)) if any(of_category[n] for of_category in counts.values())]
+        rows = [
+            [
+                category,
+                *(f"{counts[category][n]:,}" if category in counts else "" for n in used),
+                natures.get(category, ""),
             ]
-            parts.append(_table(["category", *(columns[n] for n in used), "nature"], rows))
-        else:
-            parts += [f"Categories, all of them textures: {', '.join(this.categories)}.", ""]
+            for category in CONTENTS[name].categories
+        ]
+        parts.append(_table(["category", *(columns[n] for n in used), "nature"], rows))
     return "\n".join(parts)
 
 

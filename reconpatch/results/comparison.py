@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.catalogue import NATURES, category_counts, groups_of
+from reconpatch.data.catalogue import category_counts
+from reconpatch.data.natures import NATURES, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record

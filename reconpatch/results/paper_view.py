@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconpatch.data.catalogue import NATURES, groups_of
+from reconpatch.data.natures import NATURES, groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.table_settings import ViewSettings
 from reconpatch.method.metrics import METRICS

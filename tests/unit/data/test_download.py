@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, UnixFileLock
 
-from reconpatch.data.catalogue import PUBLISHED, Published
+from reconpatch.data.catalogue import CONTENTS
 from reconpatch.data.download import download, fetch, find_root
+from reconpatch.data.sources import Published
 from reconpatch.errors import ReconpatchError
 
 DATA = random.Random(0).randbytes(3 * 2**20 + 7)
@@ -179,7 +180,7 @@ def test_files_of_others_full_disks_and_folders_that_cannot_be_written(run, serv
 def packed(name: str, file: Path, top: str = "", skip: int = 0) -> bytes:
     """An archive with one small file in every category of a data set but the first `skip`."""
     names = [
-        f"{top}{c}/{'train/ok' if name == 'btad' else 'train/good'}/0.png" for c in list(PUBLISHED[name].counts)[skip:]
+        f"{top}{c}/{'train/ok' if name == 'btad' else 'train/good'}/0.png" for c in list(CONTENTS[name].counts)[skip:]
     ]
     if file.name.endswith(".zip"):
         with zipfile.ZipFile(file, "w") as archive:
@@ -224,7 +225,7 @@ def test_a_data_set_is_downloaded_and_unpacked_once(get, server, name, archive, 
     assert root == data / name / top
     files = {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*") if p.is_file()}
     assert files == {path.removeprefix(top): path for path in files.values()} and len(files) == len(
-        PUBLISHED[name].counts
+        CONTENTS[name].counts
     )
     assert kept(tmp_path) == sorted([archive, name])
     shutil.rmtree(data / name)
@@ -276,7 +277,7 @@ def test_a_killed_download_is_continued(get, server, tmp_path) -> None:
     server.behaviours[:] = ["slow:300"]
     sha256, data = hashlib.sha256(server.content).hexdigest(), tmp_path / "in/data"
     code = (
-        "import sys; from pathlib import Path; from reconpatch.data.catalogue import Published\n"
+        "import sys; from pathlib import Path; from reconpatch.data.sources import Published\n"
         "from reconpatch.data.download import download\n"
         f"this = Published('t', 'h', 'b.zip', ({server.url('b.zip')!r},), {sha256!r}, 's', 'l', 'f')\n"
         "download('btad', Path(sys.argv[1]), report=lambda line: None, published={'btad': this})"

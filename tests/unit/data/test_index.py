@@ -8,7 +8,7 @@ import pytest
 from drawing import write_image, write_mask
 from PIL import Image
 
-from reconpatch.data.catalogue import PUBLISHED, Counts
+from reconpatch.data.catalogue import CONTENTS, Counts
 from reconpatch.data.index import index
 from reconpatch.data.published import remarks
 from reconpatch.errors import ReconpatchError
@@ -69,7 +69,7 @@ def test_an_empty_mask_of_a_published_category_is_remarked_on(mvtec, monkeypatch
     """What stops on one's own images must not make a published data set impossible to run."""
     write_mask(mvtec / "nut/ground_truth/bent/000_mask.png", box=(0, 0, 0, 0))
     assert "bent/000_mask.png: mask of a defective image is empty" in problems_of(mvtec)[0]
-    monkeypatch.setitem(PUBLISHED["mvtec_ad"].counts, "nut", Counts(4, 2, 5))
+    monkeypatch.setitem(CONTENTS["mvtec_ad"].counts, "nut", Counts(4, 2, 5))
     said = remarks(index("mvtec_ad", mvtec, "nut"))
     assert any("empty masks of defective images" in remark and "bent/000_mask.png" in remark for remark in said)
 

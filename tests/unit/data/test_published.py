@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconpatch.data.catalogue import NATURES, PUBLISHED, TEXTURES
+from reconpatch.data.catalogue import CONTENTS
 from reconpatch.data.layouts import MVTEC_AD, Item, Mask
+from reconpatch.data.natures import GROUPS, NATURES, TEXTURES
 from reconpatch.data.published import Flag, alterations, data_flags, record_flags, remarks
 
 
@@ -25,7 +26,7 @@ def test_counts_add_up_to_the_published_totals() -> None:
     """Training, normal, defective, validation, without truth. MVTec LOCO AD's publication has 6 images less for
     training and one less for validation than the files.
     """
-    known = {name: each.counts for name, each in PUBLISHED.items() if each.counts}
+    known = {name: each.counts for name, each in CONTENTS.items() if each.counts}
     assert {name: [sum(column) for column in zip(*counts.values(), strict=True)] for name, counts in known.items()} == {
         "mvtec_ad": [3629, 467, 1258, 0, 0],
         "btad": [1799, 451, 290, 0, 0],
@@ -36,7 +37,7 @@ def test_counts_add_up_to_the_published_totals() -> None:
     }
     assert tuple(known["mvtec_ad"]) == MVTEC_AD
     assert set(MVTEC_AD[10:]) == TEXTURES  # objects come first in the paper
-    groups = PUBLISHED["mvtec_ad"].groups
+    groups = GROUPS["mvtec_ad"]
     assert groups["texture"] == TEXTURES and groups["object"] == set(MVTEC_AD[:10])
     assert groups["aligned"] | groups["rotated"] == groups["object"] and not groups["aligned"] & groups["rotated"]
     defects = {"btad": "ko", "mvtec_loco": "logical_anomalies", "mvtec_ad_2": "bad"}
@@ -48,8 +49,8 @@ def test_counts_add_up_to_the_published_totals() -> None:
 
 
 def test_every_category_of_a_data_set_has_one_nature() -> None:
-    for name, data_set in PUBLISHED.items():
-        natures = [data_set.groups[nature] for nature in NATURES if nature in data_set.groups]
+    for name, data_set in CONTENTS.items():
+        natures = [GROUPS[name][nature] for nature in NATURES if nature in GROUPS[name]]
         assert sorted(category for members in natures for category in members) == sorted(data_set.categories), name
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cells import NAN, cells_of, make_cell, view_of
 
-from reconpatch.data.catalogue import category_counts, groups_of
+from reconpatch.data.catalogue import category_counts
+from reconpatch.data.natures import groups_of
 from reconpatch.errors import ReconpatchError
 from reconpatch.results.comparison import ORACLE, Cell, Gain
 from reconpatch.results.paper_view import PaperView, paper_view
