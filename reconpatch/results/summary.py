@@ -63,7 +63,7 @@ def summaries(cells: Sequence[Cell]) -> list[Summary]:
         for name, gain in cell.gains.items():
             if name == EFFECT:  # of a place over another, not of a method
                 continue
-            members = [single[*place, cell.method, cell.metric] for place in places]
+            members = [c for place in places if (c := single.get((*place, cell.method, cell.metric)))]
             over = [member.gains[name] for member in members if name in member.gains]
             clear = [gain.value for gain in over if gain.holm <= LEVEL]
             tested = sum(gain.holm == gain.holm for gain in over)

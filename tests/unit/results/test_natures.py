@@ -40,7 +40,7 @@ EVERY = [(place, "mean" if place in (JUICE, PINS) else "") for place in PLACES]
 NAMES = ["aligned objects (2)", "rotated objects (2)", "textures (1)", "several objects (2)"]
 NAMES += ["logical anomalies (2)", "all (7)"]
 COUNT = 400
-GAINS = {BOTTLE: 2.0, HAZELNUT: -1.5, SCREW: -0.3, CARPET: 1.5, CANDLE: 0.2, JUICE: 1.5, PINS: -0.2}
+GAINS = {BOTTLE: 2.0, HAZELNUT: -1.5, SCREW: -0.3, CARPET: 0.6, CANDLE: 0.2, JUICE: 1.5, PINS: -0.2}
 
 
 def results(methods: Sequence[str] = ("patchcore", "reconpatch"), places=PLACES, seeds: int = 1) -> list[Result]:
@@ -84,7 +84,7 @@ def test_groups_are_means_of_their_categories(made, method) -> None:
     for cell, members in zip(groups, [*GROUPS.values(), EVERY], strict=True):
         each = [single(made, member, method) for member in members]
         assert cell.value == pytest.approx(fmean(c.value for c in each)) and cell.categories == len(members)
-        assert cell.labels == {} and cell.low < cell.value < cell.high
+        assert cell.labels == {} and cell.low <= cell.value <= cell.high
         assert cell.links == (each[0].links if len(each) == 1 else [])
         if method == "reconpatch":
             gain = fmean(c.gains["gain"].value for c in each)
@@ -140,7 +140,9 @@ def test_draws_that_are_too_few_are_told_by_the_largest_data_set(made, count, to
 
 def test_ranks_of_groups_are_over_their_categories() -> None:
     every = cells_of(results(("patchcore", "untrained", "reconpatch")), count=100)
-    rows = {r.category: r for r in summaries(every) if r.dataset == ALL and r.method == "reconpatch" and r.ranks}
+    pair = ("reconpatch", "patchcore")
+    shown = [row for row in summaries(every) if row.dataset == ALL and (row.method, row.gain.over) == pair]
+    rows = {row.category: row for row in shown if row.ranks}
     assert [*rows] == ["mean"]  # the other groups have fewer than three categories
     grid = np.array([[single(every, m, o).value for o in ("patchcore", "untrained", "reconpatch")] for m in EVERY])
     ranks = rankdata(-grid, axis=1).mean(0)

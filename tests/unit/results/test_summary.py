@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ METHODS = ("patchcore", "untrained", "reconpatch")
 def cell(category: str, method: str, value: float, gains: dict[str, Gain], **changes: Any) -> Cell:
     fields = {"dataset": "mine", "category": category, "categories": 1, "labels": {"dim": 64}, "method": method}
     fields |= {"metric": "image_auroc", "value": value, "sd": NAN, "low": NAN, "high": NAN, "paper": None}
+    members = changes.pop("members", [category])
     fields |= {
         "difference": NAN,
         "verdict": "",
@@ -28,7 +30,9 @@ def cell(category: str, method: str, value: float, gains: dict[str, Gain], **cha
         "runs": [f"{method}{changes.pop('run', '')}"],
         "links": [],
     }
-    return Cell(**(fields | {"flags": [], "departures": [], "gains": gains} | changes))
+    made = Cell(**(fields | {"flags": [], "departures": [], "gains": gains} | changes))
+    keys = [(made.dataset, member, tuple(made.labels.items()), method) for member in members]
+    return replace(made, members=keys)
 
 
 def made(methods: tuple[str, ...] = METHODS, categories: tuple[str, ...] = tuple(VALUES), **changes: Any) -> list[Cell]:
@@ -45,7 +49,8 @@ def made(methods: tuple[str, ...] = METHODS, categories: tuple[str, ...] = tuple
             gains = (
                 {} if method == "patchcore" else {"gain": Gain("patchcore", gain, gain - 0.1, gain + 0.1, 0.03, holm)}
             )
-            cells.append(cell(category, method, value, gains, **({"categories": len(values)} | changes)))
+            fields = {"categories": len(values), "members": categories if mean else [category]}
+            cells.append(cell(category, method, value, gains, **(fields | changes)))
     return cells
 
 
@@ -78,7 +83,7 @@ def test_nothing_to_summarise() -> None:
     for cells in ([c for c in made() if c.category == "a"], [c for c in made() if not c.gains], []):
         assert summaries(cells) == [] and summary_table([], "Title", count=100) is None
     rows, columns = summary_columns([], ["dim"])
-    assert rows == [] and columns[:3] == ["dataset", "dim", "method"]
+    assert rows == [] and columns[:5] == ["dataset", "category", "categories", "dim", "method"]
     filled, columns = summary_columns(summaries(made()), ["dim"])
     assert all(list(row) == columns for row in filled)
 
