@@ -3,10 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconpatch.data.images import view
+from reconpatch.data.catalogue import Counts, category_counts
+from reconpatch.data.images import load_image, view
 from reconpatch.data.index import index
 from reconpatch.data.layouts import Item, category_folder, unlabelled_images
 from reconpatch.data.manifest import frame_shape
@@ -118,20 +120,50 @@ def check_images(plan: Plan, target: Target) -> Images:
     layout = plan.dataset(dataset).layout
     items = index(layout, plan.root(dataset), category, os.cpu_count() or 1)
     test = [item.label for item in items if item.split == "test"]
+    withheld = check_withheld(layout, category_folder(layout, plan.root(dataset), category))
     return Images(
         training=sum(item.split == "train" for item in items),
         normal=test.count(0),
         anomalous=sum(test),
         validation=sum(item.split == "validation" for item in items),
-        unlabelled=len(unlabelled_images(layout, category_folder(layout, plan.root(dataset), category))),
+        unlabelled=withheld,
         masks=sum(len(item.masks) for item in items),
         defects=dict(Counter(item.defect for item in items if item.label)),
         remarks=[
             *map(str, data_flags(layout, category, items)),
             *small_images(plan, target, items),
+            *withheld_remarks(layout, category, withheld),
             *undrawable({item.defect for item in items}),
         ],
     )
+
+
+def check_withheld(layout: str, folder: Path) -> int:
+    """Layout, a category's folder -> the number of its test images without truth, all of which are read.
+
+    Raises one ReconpatchError for those that cannot be read.
+    """
+
+    def problem(path: Path) -> str:
+        try:
+            load_image(path)
+        except ReconpatchError as error:
+            return str(error)
+        return ""
+
+    images = unlabelled_images(layout, folder)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        problems = list(filter(None, pool.map(problem, images)))
+    if problems:
+        raise ReconpatchError("\n  ".join([f"{len(problems)} problem(s) in test images without truth:", *problems]))
+    return len(images)
+
+
+def withheld_remarks(layout: str, category: str, found: int) -> list[str]:
+    """Layout, category, number of its test images without truth -> a remark where the published number differs."""
+    published = category_counts(layout).get(category, Counts(0, 0, 0)).unlabelled
+    what = f"test images without truth: {found}, published {published}; a submission needs all"
+    return [what] if found != published else []
 
 
 def small_images(plan: Plan, target: Target, items: Sequence[Item]) -> list[str]:

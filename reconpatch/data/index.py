@@ -32,8 +32,8 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
         raise ReconpatchError(f"no such folder; category {category} is not under {root}", where=folder)
     rules, problems = LAYOUTS[layout], list[str]()
     listed = list(list_items(layout, folder, problems))
-    for split, subfolder in (("train", rules.train), ("test", rules.test)):
-        if any(item.split == split for item in listed):
+    for split, subfolder in (("train", rules.train), ("test", rules.test), ("validation", rules.validation)):
+        if not subfolder or any(item.split == split for item in listed):
             continue
         if not rules.table:
             problems.append(f"{folder / subfolder}: no images ({', '.join(sorted(EXTENSIONS))})")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.data.images import view
-from reconpatch.data.layouts import LAYOUTS, Item, Mask, category_folder, list_items
+from reconpatch.data.layouts import LAYOUTS, Item, Mask, category_folder, list_items, unlabelled_images
 from reconpatch.errors import ReconpatchError, quote
 from reconpatch.files import sha256_of
 
@@ -135,7 +135,8 @@ def listing(layout: str, root: Path, category: str) -> str:
     folder, problems = category_folder(layout, root, category), list[str]()
     items = list(list_items(layout, folder, problems))
     facts: list[tuple[str, int, int]] = []
-    names = {name for i in items for name in (i.path, *(mask.path for mask in i.masks))}
+    withheld = [path.relative_to(folder).as_posix() for path in unlabelled_images(layout, folder)]
+    names = set(withheld) | {name for i in items for name in (i.path, *(mask.path for mask in i.masks))}
     for name in sorted(names | ({LAYOUTS[layout].saturations} - {""})):
         try:
             status = (folder / name).stat()

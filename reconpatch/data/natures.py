@@ -7,7 +7,8 @@ before any result of ours; results of others on single categories of VisA and MV
 from collections.abc import Mapping
 
 # Natures of categories, in the order in which tables show them; `logical` is one of anomalies, see `catalogue`.
-NATURES = ("aligned", "rotated", "texture", "several", "logical")
+ALIGNED = "aligned"  # the one in which learnt positions should help most
+NATURES = (ALIGNED, "rotated", "texture", "several", "logical")
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood"})  # MVTec AD's; the other ten are objects
 
 # Data set -> name of a group -> its categories. Those called as one of NATURES have each category once.

@@ -111,7 +111,8 @@ _MPDD = Published(
     sha256="",
     size="about 1.8 GB",
     licence="its repository names none; anomalib says CC BY-NC-SA 4.0; ask the authors before you use it commercially",
-    source="counts: the publication's totals, and a README that lists them by type of defect",
+    source="counts: the publication's totals, and two inspections of the files; a README has 209 instead of 289 training "
+    "images of bracket_black",
     citation="Jezek, Jonak, Burget, Dvorak, Skotak: Deep learning-based defect detection of metal parts: evaluating "
     "current methods in complex conditions, ICUMT 2021",
     traps=(
@@ -142,13 +143,14 @@ _AD_2 = Published(
 
 _DTD = Published(
     title="DTD-Synthetic (Tohoku University); not the Describable Textures Dataset that it is drawn from",
-    home="https://drive.google.com/drive/folders/10OyPzvI3H6llCZBxKxFlKWt1Pw1tkMK1",
+    home="https://www.vision.is.tohoku.ac.jp/?p=383&lang=en",
     archive="",
     urls=(),
     sha256="",
     size="not known here",
     licence="none found; ask the authors before you use it commercially or pass it on",
-    source="address and categories: AnomalyCLIP's README and generate_dataset_json/DTD.py; counts could not be found",
+    source="categories: AnomalyCLIP, generate_dataset_json/DTD.py; its README and others point to the folder "
+    "https://drive.google.com/drive/folders/10OyPzvI3H6llCZBxKxFlKWt1Pw1tkMK1; counts could not be found",
     citation="Aota, Tong, Okatani: Zero-Shot Versus Many-Shot: Unsupervised Texture Anomaly Detection, WACV 2023",
     traps=("Counts could not be established, so copies are not compared with them.",),
 )

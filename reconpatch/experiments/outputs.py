@@ -234,13 +234,23 @@ def labels_of(plan: Plan, experiment: str) -> list[str]:
 
 
 def submissions_of(plan: Plan, experiment: str) -> list[str]:
-    """The files of an experiment's submissions. Raises ReconpatchError where its data are not at hand."""
+    """The files of an experiment's submissions.
+
+    Raises ReconpatchError where its data are not at hand, and for a run that does not see images whole.
+    """
     if not plan.at_hand(experiment):
         raise ReconpatchError("; ".join(plan.absent.get(experiment, ["not planned"])), where=experiment)
     runs = [name for name in plan.members(experiment) if name in plan.runs]
+    for name in runs:
+        if plan.runs[name].aspect not in ("stretch", "keep"):
+            raise ReconpatchError(
+                f"aspect = {plan.runs[name].aspect}: a submission has a score for every pixel of an image",
+                where=f"{experiment}, run {name}",
+                fix="set aspect to stretch or keep",
+            )
     stage, targets = STAGES["submission"], plan.targets[experiment]
     return [
-        stage.file("facts", dataset=dataset, category=category, run=run)
+        stage.file("part", dataset=dataset, category=category, run=run)
         for (dataset, category), run in itertools.product(targets, runs)
         if LAYOUTS[plan.dataset(dataset).layout].unlabelled
     ]

@@ -250,12 +250,11 @@ _ROWS = (
         advice="lower coreset, dim or crop",
         made_for="zscore",
     ),
-    # Of test images whose truth only a server knows. The images that it takes lie beside the facts:
-    # results/submissions/<data set>/<run>/.
+    # Of test images whose truth only a server knows.
     Stage(
         "submission",
         "write_submission",
-        {"facts": "submissions/{dataset}/{category}/{run}.json"},
+        {"part": "submissions/{dataset}/{run}/{category}.tar", "facts": "submissions/{dataset}/{run}/{category}.json"},
         (
             Read("manifest", "index", "manifest"),
             Read("bank", "bank", "bank"),

@@ -52,6 +52,9 @@ def read_masks(job: Job, files: MaskFiles, run: MaskSettings) -> None:
         drawn_augmentations([item.path for item in tests], run),
         run.get("aspect", "crop"),
     )
+    marked = sum(mask.saturation > 0 for item in tests for mask in item.masks)
+    if lost := marked - len(defects["image"]):
+        job.note(f"{lost} of {marked} defects have no pixel left at the size of the maps and do not count in sPRO")
     with replacing(files.defects) as temporary:
         save_file(defects, temporary)
     with replacing(files.masks) as temporary:

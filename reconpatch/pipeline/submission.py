@@ -1,11 +1,14 @@
 """The step that scores test images whose truth only a server knows, and writes what the server of MVTec AD 2 takes.
 
-Below the folder of a run: `anomaly_images/<category>/<split>/<image>.tiff`, a float16 map as large as the image, and
-`anomaly_images_thresholded/<category>/<split>/<image>.png`, 255 where the map is above the threshold that the
-validation images gave, else 0. Nothing else lies there, since the publisher's checker refuses other files.
+The archive of a category holds `anomaly_images/<category>/<split>/<image>.tiff`, a float16 map as large as the image,
+and `anomaly_images_thresholded/<category>/<split>/<image>.png`, 255 where the map is above the threshold that the
+validation images gave, else 0. The archives of all categories, unpacked into one folder, are a submission.
 """
 
+import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +41,7 @@ MAPS, MASKS = "anomaly_images", "anomaly_images_thresholded"  # folders of a sub
 @dataclass(frozen=True)
 class SubmissionFiles:
     """What the step reads: manifest and folder of the category, the file of the backbone's weights if the user gives
-    one, the memory bank, and the record of the run. What it writes: the facts of the submission's part; the images lie
-    in a folder beside it.
+    one, the memory bank, and the record of the run. What it writes: the category's part of a submission, and its facts.
     """
 
     manifest: Path
@@ -47,6 +49,7 @@ class SubmissionFiles:
     weights: Path | None
     bank: Path
     record: Path
+    part: Path
     facts: Path
 
 
@@ -70,13 +73,12 @@ def write_submission(
     gpu_batch: int,
     weight_digests: Mapping[str, Sequence[str]],
 ) -> None:
-    """A category's test images without truth, a run's settings, its memory bank -> their part of the submission, whole
-    or not at all, in the folder `<data set>/<run>` beside the one of the facts, `<data set>/<category>`.
+    """A category's test images without truth, a run's settings, its memory bank -> their part of the submission.
 
     The batches and digests are those of `extract_features`. Raises ReconpatchError where there are no such images, the
-    run has no threshold, or an image is not seen whole.
+    run has no threshold, the weights are not those of the run, or a map is not finite in half precision, as where an
+    image is not seen whole.
     """
-    destination = files.facts.parents[1] / files.facts.stem
     keep_freed_memory()
     take_device(job.device, job.note)
     device = resolve(job.device)
@@ -86,13 +88,15 @@ def write_submission(
     record = read_record(files.record)
     threshold = record.metrics.get("pixel_f1_normal_threshold")
     if not images or threshold is None:
-        what = "no validation images" if images else "no test images without truth"
+        what = "its run has no threshold of validation images" if images else "no test images without truth"
         raise ReconpatchError(what, where=files.folder, fix="restore the published files")
-    if run.get("aspect", "crop") not in ("stretch", "keep"):
-        raise ReconpatchError(
-            "the server wants a score of every pixel", where="aspect crop or pad", fix="set aspect to stretch or keep"
-        )
     backbone = prepared_backbone(run, files.weights, device, weight_digests)
+    if backbone.weights["sha256"] != record.weights.sha256:
+        raise ReconpatchError(
+            f"weights {backbone.weights['sha256']}, the run was made with {record.weights.sha256}",
+            where=run["backbone"],
+            fix="give the weights of the run, or make the run again",
+        )
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     score = partial(
@@ -130,23 +134,43 @@ def write_submission(
         threads=job.threads,
         progress=partial(job.progress, "private images"),
     )
-    made: dict[str, str] = {}
-    with (
-        replacing(destination / MAPS / category) as maps_folder,
-        replacing(destination / MASKS / category) as masks_folder,
-    ):
+    made: dict[str, dict[str, str]] = {}
+    with replacing(files.part) as temporary, tarfile.open(temporary, "w") as archive:
         for file, features in zip(images, stream, strict=True):
             small = anomaly_maps(score(features[None]).patch, shape, run["blur"])[0]
             found = views.pop(file).back(small)
-            place = file.relative_to(files.folder)
-            tiff, png = maps_folder / place.with_suffix(".tiff"), masks_folder / place.with_suffix(".png")
-            for target in (tiff, png):
-                target.parent.mkdir(parents=True, exist_ok=True)
-            tifffile.imwrite(tiff, found.astype(np.float16), compression=None)
-            Image.fromarray(np.where(found > threshold, np.uint8(255), np.uint8(0))).save(png)
-            made |= {f"{MAPS}/{category}/{place.with_suffix('.tiff').as_posix()}": sha256_of(tiff)}
-            made |= {f"{MASKS}/{category}/{place.with_suffix('.png').as_posix()}": sha256_of(png)}
-    own = stage_facts(job.code, job.threads, name(device), job.usage(), folder=destination.name, batch_images=batch)
-    facts = {"record": record.digest, "threshold": threshold, "files": made, "stage": own.model_dump()}
+            place = file.relative_to(files.folder).with_suffix("")
+            contents = {
+                f"{MAPS}/{category}/{place.as_posix()}.tiff": _tiff(file, found),
+                f"{MASKS}/{category}/{place.as_posix()}.png": _png(found > threshold),
+            }
+            for member, content in contents.items():
+                info = tarfile.TarInfo(member)  # without a time or an owner: the same bytes every time
+                info.size, info.mode = len(content), 0o644
+                archive.addfile(info, io.BytesIO(content))
+            digests = {member: hashlib.sha256(content).hexdigest() for member, content in contents.items()}
+            made[file.relative_to(files.folder).as_posix()] = {"image": sha256_of(file)} | digests
+    own = stage_facts(job.code, job.threads, name(device), job.usage(), folder=files.part.stem, batch_images=batch)
+    facts = {"record": record.digest, "threshold": threshold, "images": made, "stage": own.model_dump()}
     write_text(files.facts, json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    job.note(f"{len(images)} maps and masks below {destination}")
+    job.note(f"{len(images)} maps and masks in {files.part}")
+
+
+def _tiff(file: Path, found: NDArray[np.float32]) -> bytes:
+    """An image's file, (H, W) map of it -> the map in half precision as a TIFF file."""
+    if not (found <= np.finfo(np.float16).max).all():  # false for NaN, too
+        raise ReconpatchError(
+            f"its map, up to {np.nanmax(found):g}, has pixels that half precision cannot hold, or that were not seen",
+            where=file,
+            fix="set aspect to stretch or keep, and distance to euclidean",
+        )
+    content = io.BytesIO()
+    tifffile.imwrite(content, found.astype(np.float16), compression=None)
+    return content.getvalue()
+
+
+def _png(anomalous: NDArray[np.bool_]) -> bytes:
+    """(H, W) pixels above the threshold -> the mask as a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(np.where(anomalous, np.uint8(255), np.uint8(0))).save(content, "PNG")
+    return content.getvalue()

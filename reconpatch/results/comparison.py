@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.catalogue import category_counts
-from reconpatch.data.natures import NATURES, groups_of
+from reconpatch.data.natures import ALIGNED, NATURES, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
@@ -36,6 +36,7 @@ VERDICTS = ("agrees", "above", "below", "not comparable")  # where it has one an
 GAIN_VERDICTS = ("agrees", "smaller", "larger", "not comparable")  # how those on a gain begin
 ORACLE = "oracle: uses the test set"  # label of rows that are no results
 LOGICAL = "logical"  # the kind that is a nature of its own
+CONTRAST = "aligned"  # a further gain, of a group by nature: how much more aligned objects gain over PatchCore than it
 # Method -> its gains, by name, and the method each is over.
 GAINS: dict[str, dict[str, str]] = {
     "patchcore": {},
@@ -327,7 +328,9 @@ def cells(
     placed = by_key(results)
     entries = entries_of(placed, lambda part: {name: entry(part, metric, count) for name, metric in shown.items()})
     made = []
-    rows = [*_rows(placed, layouts), *(_rows_by_nature(placed, layouts) if by_nature else ())]
+    of_natures = list(_rows_by_nature(placed, layouts)) if by_nature else []
+    aligned = {row[3:]: row[2] for row in of_natures if row[1] == ALIGNED}
+    rows = [*_rows(placed, layouts), *of_natures]
     for dataset, category, keys, labels, method in rows:
         behind = [r for key in keys for r in placed[key]]
         members, layout = list(dict.fromkeys(key[1] for key in keys)), layouts.get(dataset, "")
@@ -348,6 +351,8 @@ def cells(
                     gains[label] = _beside_paper(gain, metric, number, theirs, [*reasons, *_reasons(others, theirs)])
             if effect := effect_of(entries, keys, name, metric, reference or {}):
                 gains[EFFECT] = effect
+            if dataset == ALL and category not in (ALIGNED, "mean") and (labels, method) in aligned:
+                gains |= contrast_of(entries, aligned[labels, method], keys, name, metric)
             if ORACLE in dict(labels).values():  # a p would not count the choice
                 gains = {label: replace(gain, p=NAN) for label, gain in gains.items()}
             made.append(
@@ -423,6 +428,27 @@ def gains_of(entries: Entries, keys: Sequence[Key], name: str, metric: Metric) -
         if all(key in entries for key in others):
             gains[label] = ours.over(_mean(entries, others, name), metric, other)
     return gains
+
+
+def contrast_of(
+    entries: Entries, aligned: Sequence[Key], keys: Sequence[Key], name: str, metric: Metric
+) -> dict[str, Gain]:
+    """All entries, the keys of the aligned objects and of another group by nature, which entry of them -> the
+    difference of their gains over PatchCore, positive where the aligned objects gain more; nothing where they have
+    none.
+    """
+    differences = []
+    for group in (aligned, keys):
+        others = [(*key[:3], "patchcore") for key in group]
+        if others == list(group) or not all(key in entries for key in others):
+            return {}
+        ours, theirs = _mean(entries, group, name), _mean(entries, others, name)
+        if not metric.higher_is_better:
+            ours, theirs = theirs, ours
+        paired = None if ours.draws is None or theirs.draws is None else ours.draws - theirs.draws
+        differences.append(Entry(ours.value - theirs.value, NAN, paired))
+    more, less = differences
+    return {CONTRAST: more.over(less, replace(metric, higher_is_better=True), CONTRAST)}
 
 
 def _mean(entries: Entries, keys: Sequence[Key], name: str) -> Entry:

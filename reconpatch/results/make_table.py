@@ -24,7 +24,7 @@ from reconpatch.results.names import KIND
 from reconpatch.results.paper import Paper, read_paper
 from reconpatch.results.paper_view import PaperView, paper_view
 from reconpatch.results.selection import with_oracle
-from reconpatch.results.summary import Summary, summaries, summary_columns, summary_table
+from reconpatch.results.summary import Summary, contrast_table, summaries, summary_columns, summary_table
 from reconpatch.results.tables import (
     Table,
     comparability,
@@ -163,13 +163,14 @@ def _values(results: Sequence[Result], settings: TableSettings, paper: Paper | N
     summary = summary_table(of_methods, f"{title}: over all categories", count=count)
     published = None if paper is None else published_table(paper, f"{title}: published by others")
     theirs = settings["view"]["sources"][1]
-    tables = [comparison_table(made, f"{title}: all values", lines, theirs), summary, by_type, published]
+    contrasts = contrast_table(made, f"{title}: do aligned objects gain more?")
+    tables = [comparison_table(made, f"{title}: all values", lines, theirs), contrasts, summary, by_type, published]
     of_ours = None if summary is None else replace(summary, notes=[*summary.notes, *source])
     return Content(
         frames={"cells": pd.DataFrame(columns(made)), **_further_frames(of_methods, of_defects, settings)},
         view=paper_view(made, settings["view"], layouts, title, [*caption, *comparability(results, made), *source]),
         tables=[table for table in tables if table],
-        for_latex=[table for table in (of_ours, published) if table],
+        for_latex=[table for table in (contrasts, of_ours, published) if table],
     )
 
 

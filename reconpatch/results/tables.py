@@ -158,7 +158,8 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
             "Groups by nature: unweighted means over categories of all data sets. Logical anomalies, where they are "
             "measured apart, are a group of their own; the other anomalies of their categories count in the group of "
             "the category. Among all, a category counts once, with the mean of its kinds. The p of a group is "
-            "corrected for the number of groups (Holm)."
+            "corrected for the number of groups (Holm). Intervals cover other test images and seeds of these "
+            "categories, not other categories."
         )
     if any(gain.paper is not None for _, gain in gains):
         lines.append(

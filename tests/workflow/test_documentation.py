@@ -104,6 +104,7 @@ PLANNED = {
     "snakemake --cores 2 --configfile configs/full_size.yaml -- table_cost",
     "snakemake --cores 2 --configfile configs/real_small.yaml configs/controls.yaml -- widths official_states",
     "snakemake --cores 2 --configfile configs/miniatures.yaml -- table_loco",
+    "snakemake --cores 2 --configfile configs/real_small.yaml -- table_nature",
 }
 # Commands that are carried out elsewhere, or nowhere, and why.
 STUDY = 'docker run --rm --user "$(id -u):$(id -g)" --volume'

@@ -152,6 +152,7 @@ rule write_submission:
         unpack(reads("submission")),
         weights=lambda w: weights_of(PLAN.runs[w.run]),
     output:
+        part=path("submission", "part"),
         facts=path("submission", "facts"),
     log:
         STAGES["submission"].log,
@@ -165,6 +166,7 @@ rule write_submission:
     params:
         folder=folder,
         layout=lambda w: PLAN.dataset(w.dataset).layout,
+        files=files_state,
         run=lambda w: description(PLAN.runs[w.run], "score"),
         code=code("submission"),
     script:
