@@ -488,7 +488,7 @@ def add_download(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     """`reconpatch download`."""
     p = _command(commands, "download", "download, check and unpack a published data set after you accept its licence")
     p.set_defaults(call=replication.download_dataset)
-    p.add_argument("name", help="mvtec_ad or btad")
+    p.add_argument("name", help=", ".join(name for name, each in PUBLISHED.items() if each.urls))
     p.add_argument("folder", type=Path, help="for the archive and the images")
     p.add_argument("--yes", action="store_true", help="accept the licence without being asked")
 

@@ -111,8 +111,8 @@ _MPDD = Published(
     sha256="",
     size="about 1.8 GB",
     licence="its repository names none; anomalib says CC BY-NC-SA 4.0; ask the authors before you use it commercially",
-    source="counts: the publication's totals, and two inspections of the files; a README has 209 instead of 289 training "
-    "images of bracket_black",
+    source="counts: the publication's totals, and two inspections of the files; a README has 209 instead of 289 "
+    "training images of bracket_black",
     citation="Jezek, Jonak, Burget, Dvorak, Skotak: Deep learning-based defect detection of metal parts: evaluating "
     "current methods in complex conditions, ICUMT 2021",
     traps=(
