@@ -45,7 +45,7 @@ def explain(a: Path, b: Path) -> tuple[list[str], bool]:
         for path, record in ((a, one), (b, two))
         if record.digest != content_digest(record)
     ]
-    return edited + compare(one, two), one.metrics == two.metrics
+    return edited + compare(one, two), _measured(one) == _measured(two)
 
 
 def _given(path: Path) -> Record:
@@ -106,11 +106,10 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
     lines += [f"packages: {text}" for text in _conditions(PACKAGES, stages, others)]
     lines += [f"machine: {text}" for text in _conditions(MACHINE, stages, others)]
     made = [f"intermediate: {text}" for text in [*_fields(a, b, ("bank",)), *_parting(a, b)]]
-    metrics = [
-        f"metrics: {key}: {_number(x)} | {_number(y)}{_change(x, y)}" for key, x, y in differing(a.metrics, b.metrics)
-    ]
+    one, two = _measured(a), _measured(b)
+    metrics = [f"metrics: {key}: {_number(x)} | {_number(y)}{_change(x, y)}" for key, x, y in differing(one, two)]
     if metrics:
-        verdict = f"metrics differ: {len(metrics)} of {len(a.metrics | b.metrics)}"
+        verdict = f"metrics differ: {len(metrics)} of {len(flat(one) | flat(two))}"
     elif made:
         verdict = "same metrics, from intermediate results that differ"
     elif lines:
@@ -118,6 +117,11 @@ def compare(a: Record, b: Record, changes: Changes | None = None) -> list[str]:
     else:
         verdict = "identical: settings, data, weights, code, packages, machine and results"
     return [*lines, *made, *metrics, verdict]
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    """The metrics of a record with those of every kind of anomaly, where it has any."""
+    return record.metrics | ({"kinds": record.kinds} if record.kinds else {})
 
 
 def _parts(record: Record) -> dict[str, RunFacts]:

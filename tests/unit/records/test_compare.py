@@ -84,10 +84,13 @@ def test_where_two_runs_part() -> None:
 
 def test_metrics_come_with_their_difference() -> None:
     both = record().metrics | {"image_auroc": 0.51, "aupro_30": 0.5, "new": 0.5}
-    lines = compare(record(), record(metrics=both))
+    kinds = [{"logical": {"image_auroc": value}} for value in (0.75, 0.5)]
+    lines = compare(record(kinds=kinds[0]), record(metrics=both, kinds=kinds[1]))
+    assert "metrics: kinds.logical.image_auroc: 0.75 | 0.5 (-0.25)" in lines
     assert [line for line in lines if "0.51" in line] == ["metrics: image_auroc: 0.5 | 0.51 (+0.01)"]
     assert f"metrics: new: {ABSENT} | 0.5" in lines and "metrics: aupro_30: undefined | 0.5" in lines
-    assert lines[-1] == f"metrics differ: 3 of {len(both)}"
+    assert lines[-1] == f"metrics differ: 4 of {len(both) + 1}"
+    assert compare(record(), record(kinds=kinds[0]))[-1].startswith("metrics differ: 1 of ")
 
 
 def test_why_code_differs_is_said_once_for_all_stages() -> None:
@@ -119,6 +122,8 @@ def test_records_and_folders_of_runs_are_read_and_edited_ones_named(tmp_path) ->
     write_record(tmp_path / "b/record.json", record(metrics={"image_auroc": 0.4}))
     assert explain(tmp_path / "a", tmp_path / "a/record.json") == ([SAME], True)
     assert explain(tmp_path / "a", tmp_path / "b")[1] is False
+    write_record(tmp_path / "c/record.json", record(kinds={"logical": {"image_auroc": 0.4}}))
+    assert explain(tmp_path / "a", tmp_path / "c")[1] is False
     content = json.loads((tmp_path / "a/record.json").read_text()) | {"seed": 5}
     (tmp_path / "b/record.json").write_text(json.dumps(content))
     edited, *lines = explain(tmp_path / "a", tmp_path / "b")[0]
