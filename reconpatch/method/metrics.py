@@ -194,11 +194,8 @@ METRICS: dict[str, Metric] = {
         Metric("aupro_30", "AUPRO (30 %)", "pixel", lambda r: aupro(r, 0.3), in_tables=True),
         Metric("aupro_05", "AUPRO (5 %)", "pixel", lambda r: aupro(r, 0.05)),
         Metric("spro_05", "sPRO (5 %)", "pixel", lambda r: spro(r, 0.05), optional=True),
-        Metric(
-            *("pixel_f1_normal", "pixel F1, fixed", "pixel", f1_at_threshold),  # at the threshold of `normal_threshold`
-            threshold=lambda r: r.threshold,
-            optional=True,
-        ),
+        # At the threshold of `normal_threshold`.
+        Metric("pixel_f1_normal", "pixel F1, fixed", "pixel", f1_at_threshold, lambda r: r.threshold, optional=True),
     )
 }
 

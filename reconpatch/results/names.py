@@ -12,7 +12,7 @@ MEANS = {
     "rotated": "mean of {} rotated objects",
     "several": "mean of {} with several objects",
 }
-NATURES = {
+GROUP_NAMES = {
     "aligned": "aligned objects",
     "rotated": "rotated objects",
     "texture": "textures",
@@ -25,7 +25,7 @@ NATURES = {
 def category_name(category: str, categories: int, dataset: str) -> str:
     """Name of a category or of a mean, number of categories, data set -> what tables and figures print."""
     if dataset == ALL:
-        return f"{NATURES[category]} ({categories})"
+        return f"{GROUP_NAMES[category]} ({categories})"
     if categories > 1:  # else a category may be called "mean"
         return MEANS.get(category, category).format(categories)
     return category.replace("_", " ")

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from reconpatch.method.bootstrap import auroc, image_wins, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import SavedScores
-from reconpatch.results.comparison import Cell, Result, cells, columns
+from reconpatch.results.comparison import CONTRAST, Cell, Result, cells, columns
 from reconpatch.results.figures.effects import gains_of
 from reconpatch.results.figures.ranks import rank_panels
 from reconpatch.results.figures.sweeps import series_of
@@ -20,7 +20,7 @@ from reconpatch.results.kinds import by_kind
 from reconpatch.results.names import ALL, METHODS, category_name
 from reconpatch.results.overview import comparisons
 from reconpatch.results.paper_view import paper_view
-from reconpatch.results.summary import summaries, summary_columns, summary_table
+from reconpatch.results.summary import contrast_table, summaries, summary_columns, summary_table
 from reconpatch.results.tables import comparison_table, notes
 from reconpatch.rng import named_rng
 
@@ -129,6 +129,30 @@ def test_wins_ties_and_losses_of_a_group(made) -> None:
     filled, header = summary_columns([*rows.values()], ["kind"])
     assert [(row["dataset"], row["category"], row["categories"]) for row in filled][-1] == (ALL, "mean", 7)
     assert header[:4] == ["dataset", "category", "categories", "kind"]
+
+
+def test_how_much_more_aligned_objects_gain(made) -> None:
+    """A difference of two gains, of ReConPatch alone and of no group with itself, corrected over the other groups."""
+    gain = {name: the(made, dataset=ALL, category=name).gains["gain"] for name in GROUPS}
+    contrasts = {
+        cell.category: cell.gains[CONTRAST] for cell in made if CONTRAST in cell.gains and cell.method == "reconpatch"
+    }
+    assert [*contrasts] == [name for name in GROUPS if name != "aligned"]
+    assert not any(CONTRAST in cell.gains for cell in made if cell.dataset != ALL or cell.method == "patchcore")
+    for name, contrast in contrasts.items():
+        assert contrast.value == pytest.approx(gain["aligned"].value - gain[name].value)
+        apart = (gain[end].high - gain[end].low for end in ("aligned", name))  # of independent images
+        assert contrast.high - contrast.low == pytest.approx(np.hypot(*apart), rel=0.25)
+    assert [each.holm for each in contrasts.values()] == pytest.approx(holm_by_hand([c.p for c in contrasts.values()]))
+    assert contrasts["rotated"].low > 0  # drawn so: GAINS
+    table = contrast_table(made, "Title")
+    assert table is not None and [row["group"] for row in table.rows] == NAMES[1:-1]
+    assert contrast_table([cell for cell in made if cell.dataset != ALL], "Title") is None
+    assert not any(CONTRAST in str(row.gain.over) for row in summaries(made))
+
+
+def test_without_aligned_objects_there_is_no_contrast() -> None:
+    assert not any(CONTRAST in cell.gains for cell in cells_of(results(places=PLACES[1:4]), count=100))
 
 
 @pytest.mark.parametrize(("count", "told"), [(158, True), (159, False)])
