@@ -1,5 +1,8 @@
 """The workflow as a user calls it: dry runs, mistakes, and whole runs on small drawn data sets."""
 
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -13,7 +16,10 @@ from real_results import EXPERIMENTS
 from running import ROOT, SMALL, overlay, read, snakemake, tiny
 from safetensors.torch import save_file
 
-from reconpatch.experiments.stages import FIGURES
+from reconpatch.data.miniatures import write_miniature
+from reconpatch.experiments.plan import load_plan
+from reconpatch.experiments.resources import UNPLANNED_MB
+from reconpatch.experiments.stages import BY_RULE, FIGURES
 
 
 def test_all_without_data_is_the_smoke_run(checkout: Path) -> None:
@@ -40,6 +46,78 @@ def test_a_call_from_another_folder_plans_there(checkout: Path, tmp_path: Path) 
     command = ["-s", str(checkout / "Snakefile"), *overlay(elsewhere, seeds=[0]), "all"]
     printed = snakemake(elsewhere, "--cores", "1", "-n", *command)
     assert "report_all" in printed and "draw_sample" in printed
+
+
+AD2 = {"mvtec_ad_2": ("can", "sheet_metal")}
+
+
+@pytest.fixture
+def miniatures(checkout: Path) -> Callable[..., list[str]]:
+    """Layout -> categories: miniatures of these in the checkout, and the arguments that tell the workflow of them."""
+
+    def make(categories: Mapping[str, Sequence[str]], **content: object) -> list[str]:
+        for layout, names in categories.items():
+            write_miniature(layout, checkout / "data" / layout, categories=names)
+        network = {"backbone": "tf_efficientnet_lite0", "weights": "embedded"}
+        stand_ins = {"wide_resnet50_2.tv_in1k": network}
+        datasets = {layout: {"root": f"data/{layout}"} for layout in categories}
+        return overlay(checkout, datasets=datasets, stand_ins=stand_ins, **content)
+
+    return make
+
+
+def counts_of(printed: str) -> dict[str, int]:
+    """What a dry run prints -> number of jobs of each rule."""
+    found = re.findall(r"^(\w+) +(\d+)$", printed, flags=re.MULTILINE)
+    return {rule: int(count) for rule, count in found}
+
+
+def test_submissions_are_planned_when_they_are_asked_for(checkout: Path, miniatures) -> None:
+    """One for every run and category; the target of everything leaves them out."""
+    set_small = {"table_ad2": {"set": {"crop": 64}}}
+    arguments = miniatures(AD2, overrides=set_small, seeds=[0, 1])
+    counts = counts_of(snakemake(checkout, "-n", *arguments, "submission_ad2"))
+    assert counts["write_submission"] == 2 * 3 * 2  # categories, methods, seeds
+    assert counts["score_run"] == 12 and counts["submission_ad2"] == 1 and "make_table" not in counts
+    counts = counts_of(snakemake(checkout, "-n", *arguments, "all"))
+    assert counts["score_run"] >= 12 and counts["make_table"] >= 1 and "write_submission" not in counts
+    shutil.rmtree(checkout / "data/mvtec_ad_2/can/test_private")
+    shutil.rmtree(checkout / "data/mvtec_ad_2/can/test_private_mixed")
+    assert not (checkout / "results").exists()
+
+
+def test_a_submission_that_does_not_fit_is_refused_before_any_job(checkout: Path, miniatures) -> None:
+    """Its maps are as large as the published images; every other job fits."""
+    arguments = miniatures(AD2, overrides={"table_ad2": {"set": {"crop": 64}, "axes": {"method": ["patchcore"]}}})
+    needs = snakemake(checkout, "-n", *arguments, "submission_ad2")
+    mb = {rule: [int(n) for n in re.findall(rf"rule {rule}:.*?mem_mb=(\d+)", needs, re.DOTALL)] for rule in BY_RULE}
+    assert max(mb["write_submission"]) > 0 and set(mb["write_submission"]) != {UNPLANNED_MB}
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("submission_ad3", ("submission_ad3: no such target", "submission_ad2")),
+        ("submission_ad2", ("table_ad2: data set mvtec_ad_2 is not at hand", "datasets.mvtec_ad_2.root")),
+    ],
+)
+def test_submissions_without_data_and_mistyped(target, words, checkout: Path) -> None:
+    printed = snakemake(checkout, "-n", target, ok=False)
+    assert all(word in printed for word in words) and "most recent call last" not in printed
+
+
+def test_natures_of_the_only_data_set_at_hand(checkout: Path, miniatures) -> None:
+    """The table is made of what is there, and says what is not."""
+    arguments = miniatures({"mpdd": ("bracket_black", "tubes")})
+    printed = snakemake(checkout, "-n", *arguments, "table_nature")
+    counts = counts_of(printed)
+    assert counts["index_category"] == 2 and counts["score_run"] == 2 * 3 * 3 and counts["make_table"] == 1
+    plan = load_plan([checkout / "overlay.yaml"], ["table_nature"])
+    (absent,) = [plan.absent["table_nature"]]
+    for dataset in ("mvtec_ad", "btad", "visa", "mvtec_loco", "mvtec_ad_2", "dtd_synthetic"):
+        assert sum(f"data set {dataset} is not at hand" in reason for reason in absent) == 1
+    printed = snakemake(checkout, "-n", *arguments, "all")
+    assert "Left out: data set visa is not at hand" in printed and "table_nature" in printed
 
 
 def test_damaged_data_stop_before_any_work_on_them(checkout: Path, mvtec: Path, damage) -> None:

@@ -9,6 +9,8 @@ from running import ROOT
 
 from reconpatch.cli import replication
 from reconpatch.cli.checked import check
+from reconpatch.data.catalogue import PUBLISHED
+from reconpatch.data.layouts import categories
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
@@ -67,6 +69,23 @@ def test_a_miniature_is_written_once_and_its_configuration_printed(call, tmp_pat
     assert status == 1 and not printed and "ü b/v: exists already; give another folder, or remove it" in told
     status, printed, told = call("miniature", "mpdd", "m", "--category", "candle")
     assert status == 1 and not printed and "'candle'" in told and "bracket_black" in told and not Path("m").exists()
+
+
+def test_miniatures_of_all_data_sets_lie_side_by_side(call, tmp_path, monkeypatch) -> None:
+    """Each can be used as it is printed, and nothing is written where the question makes no sense."""
+    monkeypatch.chdir(tmp_path)
+    status, printed, told = call("miniature", "all", "m", "--category", "candle")
+    assert status == 1 and not printed and "--category" in told and not Path("m").exists()
+    status, printed, told = call("miniature", "all", "m")
+    assert status == 0 and not told
+    datasets = yaml.safe_load(printed.split(":\n", 1)[1])["datasets"]
+    layouts = ["mvtec_ad", "btad", "visa", "mvtec_loco", "mpdd", "mvtec_ad_2", "dtd_synthetic"]
+    assert datasets == {name: {"layout": name, "root": str(tmp_path / "m" / name)} for name in layouts}
+    assert sorted(path.name for path in Path("m").iterdir()) == sorted(layouts)
+    for name in layouts:
+        assert set(categories(name, Path("m") / name)) == {*PUBLISHED[name].categories}
+    status, printed, told = call("miniature", "all", "m")
+    assert status == 1 and "m: exists already" in told
 
 
 def test_compare_and_verify_print_one_json_object(call, real_results: Path, tmp_path, monkeypatch) -> None:
