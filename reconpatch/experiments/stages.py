@@ -422,7 +422,7 @@ _FIGURE_ROWS = (
         base_s=2.2,
         draws="results",
         caption="AUROC over what the table sweeps, with 95 % intervals of each value by itself: whether "
-        "a difference is significant, the paired gains of the table say. Hollow, where there are any: the paper's "
+        "a difference is significant, the paired gains of the table say. Hollow, where there are any: published "
         "numbers.",
     ),
     Figure(
@@ -449,7 +449,7 @@ _FIGURE_ROWS = (
         base_s=2.2,
         draws="results",
         caption="Gain over PatchCore by category, in points with paired 95 % intervals; the largest gain in image "
-        "AUROC at the top, means below the line; hollow: the paper's gain. Black edge: significant at 5 %, of a "
+        "AUROC at the top, means below the line; hollow: the published gain. Black edge: significant at 5 %, of a "
         "category corrected for their number (Holm).",
         every_seed=True,
     ),

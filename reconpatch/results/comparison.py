@@ -1,4 +1,7 @@
-"""Every number of a table: ours with its interval, the paper's, the difference, a verdict, and the gains.
+"""Every number of a table: ours with its interval, the published one, the difference, a verdict, and the gains.
+
+Published is the paper's number or, in tables beyond it, one that others published; ours is compared with the paper's
+alone.
 
 There is one cell per place in the table, category (or mean over categories), method and metric. Where the table groups
 the categories of all data sets by their nature, there are cells of these groups, too. The bootstrap of a cell
@@ -20,7 +23,7 @@ from reconpatch.data.natures import ALIGNED, NATURES, groups_of
 from reconpatch.method.bootstrap import interval, mean_over_seeds, resamples, seed_resamples
 from reconpatch.method.metrics import METRICS, Metric, SavedScores, resampled
 from reconpatch.records.record import Record
-from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS, THE_PAPER
 from reconpatch.results.paper import Paper, PaperNumber
 from reconpatch.results.statistics import holm, p_value
 from reconpatch.rng import named_rng
@@ -68,7 +71,7 @@ class Gain:
     """An improvement over another method, positive whichever way the metric counts; NaN where undefined.
 
     low and high are the ends of the 95 % interval, p is two-sided, holm the same after Holm's correction for all
-    categories; a mean has none. paper is the paper's gain, None where it has none, and verdict says how ours compares.
+    categories; a mean has none. paper is the published gain, None where there is none; verdict says how ours compares.
     """
 
     over: str
@@ -92,8 +95,8 @@ class Cell:
 
     category may also name a mean over several `categories`, and dataset ALL, whose categories are groups by nature:
     `members` are the keys of what they average. sd is the standard deviation over seeds, low and high are
-    the ends of the 95 % interval. paper is None where the paper has no number. gains are named as in GAINS; one whose
-    other method did not run is left out.
+    the ends of the 95 % interval. paper is the published number, None where there is none. gains are named as in
+    GAINS; one whose other method did not run is left out.
     """
 
     dataset: str
@@ -107,9 +110,9 @@ class Cell:
     low: float
     high: float
     paper: float | None
-    difference: float  # ours - the paper's
+    difference: float  # ours - the published
     verdict: str  # NO_NUMBER where the paper has none
-    reasons: Sequence[str]  # why ours and the paper's cannot be compared, or why the paper has no number
+    reasons: Sequence[str]  # why ours and the published cannot be compared, or why there is no published number
     seeds: Sequence[int]
     runs: Sequence[str]
     links: Sequence[str]  # records behind a single category
@@ -127,13 +130,19 @@ def columns(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         {"dataset": cell.dataset, "category": cell.category, "categories": cell.categories}
         | dict(cell.labels)
         | {"method": cell.method, "metric": cell.metric, "value": cell.value, "sd": cell.sd}
-        | {"low": cell.low, "high": cell.high, "paper": cell.paper, "difference": cell.difference}
+        | {"low": cell.low, "high": cell.high, "paper": cell.paper, "source": _source(cell)}
+        | {"difference": cell.difference}
         | {"verdict": cell.verdict, "reasons": " | ".join(cell.reasons), "seeds": " ".join(map(str, cell.seeds))}
         | {"runs": " ".join(cell.runs), "links": " ".join(cell.links)}
         | provenance_columns(cell.flags, cell.departures)
         | of_gains
         for cell, of_gains in zip(cells, gains, strict=True)
     ]
+
+
+def _source(cell: Cell) -> str:
+    """Who published the number beside ours, for a file; "" where there is none."""
+    return "" if cell.paper is None else cell.source or THE_PAPER
 
 
 def provenance_columns(flags: Sequence[str], departures: Sequence[str]) -> dict[str, str]:
@@ -243,11 +252,13 @@ def published(
     if whole is not None and number is not None:
         return number
     if unknown := sorted(set(members) - means["mean"]):
-        return number and PaperNumber(number.value, f"the paper does not have {', '.join(unknown)}")
+        whose = "the publication" if number and number.source else "the paper"
+        return number and replace(number, caveat=f"{whose} does not have {', '.join(unknown)}")
     if (mean := paper.mean(labels, members, *key)) is not None or number is None:
         return mean
-    part = f"{len(members)} of the paper's {len(means[group])} categories. {number.caveat}"
-    return PaperNumber(number.value, part.strip())
+    whose = "the published" if number.source else "the paper's"
+    part = f"{len(members)} of {whose} {len(means[group])} categories. {number.caveat}"
+    return replace(number, caveat=part.strip())
 
 
 def _no_number(paper: Paper | None, labels: Mapping[str, Any], group: str, layout: str, key: tuple[str, str]) -> str:
@@ -400,13 +411,13 @@ def cells(
 def _beside_paper(
     gain: Gain, metric: Metric, ours: PaperNumber, theirs: PaperNumber | None, reasons: Sequence[str]
 ) -> Gain:
-    """A gain, the paper's numbers of the method and of the other, why they cannot be compared -> the gain with the
-    paper's and the verdict.
+    """A gain, the published numbers of the method and of the other, why they cannot be compared -> the gain with the
+    published one and the verdict.
     """
     if theirs is None:
         return gain
-    of_paper = (ours.value - theirs.value) / 100 * (1 if metric.higher_is_better else -1)
-    return replace(gain, paper=of_paper, verdict=gain_verdict(gain, of_paper, reasons))
+    printed = (ours.value - theirs.value) / 100 * (1 if metric.higher_is_better else -1)
+    return replace(gain, paper=printed, verdict=gain_verdict(gain, printed, reasons))
 
 
 def by_key(results: Sequence[Result]) -> dict[Key, list[Result]]:
@@ -541,12 +552,18 @@ def _rows_by_nature(placed: Mapping[Key, Sequence[Result]], layouts: Mapping[str
         yield ALL, "mean", [key for of_nature in keys.values() for key in of_nature], labels, method
 
 
+def of_others(source: str) -> str:
+    """Who published a number -> the reason why ours is never compared with it; "" where that is the paper."""
+    return source and f"published by {source}, not by the paper"
+
+
 def _reasons(results: Sequence[Result], number: PaperNumber | None) -> list[str]:
-    """Why ours cannot be compared with the paper's number: settings, flags, and the number's own caveat."""
+    """Why ours cannot be compared with a published number: settings, flags, the number's own caveat, and that it is
+    not the paper's.
+    """
     flags = [flag.text for r in results if r.record for flag in r.record.flags if flag.forbids_comparison]
-    return list(
-        dict.fromkeys([*departures_of(results), *flags, *([number.caveat] if number and number.caveat else [])])
-    )
+    own = [number.caveat, of_others(number.source)] if number else []
+    return list(dict.fromkeys([*departures_of(results), *flags, *filter(None, own)]))
 
 
 def _number(value: float | None) -> float:

@@ -1,6 +1,7 @@
 """What methods and means are called in tables and figures. Apart from both: an edit of tables redraws no figure."""
 
 ALL = "all data sets"  # stands for the data set of a row over categories of several
+THE_PAPER = "paper"  # the source of its own numbers, in files
 KIND = "kind"  # label of the kind of anomaly, where a data set measures kinds apart
 MEAN_OF_KINDS = "mean"  # its value where both are averaged, as the authors do
 METHODS = {"patchcore": "PatchCore", "untrained": "untrained f", "reconpatch": "ReConPatch"}

@@ -18,7 +18,7 @@ from reconpatch.experiments.table_settings import TableSettings
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record, read_record
 from reconpatch.results.comparison import VERDICTS
-from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS, THE_PAPER
 
 LEADING = "image_auroc"  # the metric that the verdict is about
 MOST_DEPARTURES = 12  # named on top; the notes of each table have all of its own
@@ -82,7 +82,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Part:
-    """One experiment: its results at hand and planned, its comparisons, and its cells by verdict."""
+    """One experiment: its results at hand and planned, its comparisons, and by verdict its cells that the paper itself
+    has a number for.
+    """
 
     name: str
     title: str
@@ -203,8 +205,9 @@ def overview(folder: Path, shown: Sequence[Section], stale: Collection[Path] = (
                 except ReconpatchError as error:
                     problems.append(str(error))
         rows = list(_rows(folder, "cells", section["name"])) if settings["measure"] == "auroc" else []
-        verdicts = Counter(row["verdict"] for row in rows if row["verdict"] in VERDICTS)
-        for row in rows:
+        beside_paper = [row for row in rows if row["source"] == THE_PAPER]  # others' numbers are not compared
+        verdicts = Counter(row["verdict"] for row in beside_paper if row["verdict"] in VERDICTS)
+        for row in beside_paper:
             if row["verdict"] == "not comparable":
                 reasons.update(row["reasons"].split(" | "))
         parts.append(

@@ -195,13 +195,13 @@ def _mark(cell: Cell) -> str:
 
 def _best(shown: Sequence[Cell], several_methods: bool) -> set[int]:
     """The cells of a view -> those with the best value as printed: of the methods with the same settings, or, of one
-    method, of the settings. Values chosen on the test set do not take part.
+    method, of the settings. Kinds of anomalies do not compete, and values chosen on the test set do not take part.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, cell in enumerate(shown):
-        labels = tuple(sorted((key, str(value)) for key, value in cell.labels.items())) if several_methods else ()
+        labels = sorted((key, str(value)) for key, value in cell.labels.items() if several_methods or key == KIND)
         if cell.value == cell.value and ORACLE not in cell.labels.values():
-            key = (cell.dataset, cell.category, cell.categories, cell.metric, labels)
+            key = (cell.dataset, cell.category, cell.categories, cell.metric, *labels)
             groups.setdefault(key, []).append(number)
     best: set[int] = set()
     for numbers in groups.values():

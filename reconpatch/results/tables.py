@@ -1,6 +1,6 @@
 """Tables as text, with notes that say how to read them.
 
-AUROCs are printed x 100, the paper's numbers beside ours.
+AUROCs are printed x 100, published numbers beside ours.
 """
 
 import itertools
@@ -10,9 +10,9 @@ from typing import Any
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import Record
-from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result
+from reconpatch.results.comparison import EFFECT, ORACLE, Cell, Gain, Result, of_others
 from reconpatch.results.names import ALL, KIND, METHODS, category_name
-from reconpatch.results.paper import Paper
+from reconpatch.results.paper import Key, Paper, PaperNumber
 
 MISSING = "–"
 GAIN_COLUMNS = {"gain": "gain over PatchCore", "training": "gain of training", EFFECT: "effect"}
@@ -35,7 +35,7 @@ class Table:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
-# --- numbers beside the paper's --------------------------------------------------------------------------------------
+# --- numbers beside published ones -----------------------------------------------------------------------------------
 
 
 def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], theirs: str = "paper") -> Table:
@@ -147,7 +147,7 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     if any(not cell.source for cell in with_number):
         lines.append(f"Verdict: agrees within ±{100 * tolerance:g} of the paper's number, else above or below.")
     if sources := dict.fromkeys(cell.source for cell in with_number if cell.source):
-        lines.append(f"Published numbers, which are not the paper's: {'; '.join(sources)}.")
+        lines.append(f"Published numbers, not the paper's and so not compared with ours: {'; '.join(sources)}.")
     if any(KIND in cell.labels for cell in cells):
         lines.append(
             "Kind: the images with this kind of anomaly and all normal test images; its mean is that of the kinds, as "
@@ -161,7 +161,7 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
             "corrected for the number of groups (Holm). Intervals cover other test images and seeds of these "
             "categories, not other categories."
         )
-    if any(gain.paper is not None for _, gain in gains):
+    if any(gain.paper is not None for cell in with_number if not cell.source for gain in cell.gains.values()):
         lines.append(
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
             "of ours (and with none, if 0 does, too), else smaller or larger; not comparable if one number is not."
@@ -182,7 +182,7 @@ def untested(cells: Sequence[Cell]) -> list[str]:
 
 
 def comparability(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
-    """What forbids to compare cells with the paper's, and why the paper has no number of others."""
+    """What forbids to compare cells with published numbers, and why others have no such number."""
     lines = _caveats(results, cells) if any(cell.paper is not None for cell in cells) else []
     without: dict[str, list[str]] = {}  # how a reason begins -> what it is about
     for reason in dict.fromkeys(reason for cell in cells if cell.paper is None for reason in cell.reasons):
@@ -193,12 +193,15 @@ def comparability(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]
 
 
 def _caveats(results: Sequence[Result], cells: Sequence[Cell]) -> list[str]:
-    """Why cells are not comparable: settings and flags in general, the paper's caveats with the methods they are on."""
+    """Why cells are not comparable: settings and flags in general, caveats with the methods they are on. That a number
+    is not the paper's goes without saying where its source stands.
+    """
     named = {d for r in results for d in r.departures} | {flag.text for r in _records(results) for flag in r.flags}
     methods: dict[str, set[str]] = {}  # reason, "" for those that other notes name -> methods
     for cell in cells:
         for reason in cell.reasons if cell.paper is not None else ():
-            methods.setdefault("" if reason in named else reason, set()).add(METHODS[cell.method])
+            if reason != of_others(cell.source):
+                methods.setdefault("" if reason in named else reason, set()).add(METHODS[cell.method])
     lines = ["Not comparable: rows with settings, weights or data other than the paper's, named below."]
     return (lines if "" in methods else []) + [
         f"Not comparable, {' and '.join(sorted(of))}: {reason.rstrip('.')}." for reason, of in methods.items() if reason
@@ -272,7 +275,20 @@ def published_table(paper: Paper, title: str) -> Table | None:
     sources = dict.fromkeys(number.source or "the paper" for number in others.values())
     labels = ", ".join(METRICS[metric].label for metric in metrics)
     note = f"{labels[:1].upper()}{labels[1:]} of other methods, as published: {'; '.join(sources)}."
-    return Table(title, rows, [note]) if rows else None
+    return Table(title, rows, [note, *_caveats_of_others(others)]) if rows else None
+
+
+def _caveats_of_others(numbers: Mapping[Key, PaperNumber]) -> Iterator[str]:
+    """Numbers of other methods -> what is said of each method; where it is said of some of its metrics, of which."""
+    metrics: dict[str, set[str]] = {}
+    said: dict[tuple[str, str], dict[str, None]] = {}
+    for (_, method, metric, _), number in numbers.items():
+        metrics.setdefault(method, set()).add(metric)
+        if number.caveat:
+            said.setdefault((method, number.caveat), {})[metric] = None
+    for (method, caveat), of in said.items():
+        labels = [METRICS[metric].label for metric in of if of.keys() != metrics[method]]
+        yield f"{', '.join([method, *labels])}: {caveat.rstrip('.')}."
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------

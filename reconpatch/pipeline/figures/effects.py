@@ -9,7 +9,7 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.captions import unlike
+from reconpatch.results.figures.captions import of_published
 from reconpatch.results.figures.common import save
 from reconpatch.results.figures.dots import dots
 from reconpatch.results.figures.effects import effects_of, gains_of, largest_first
@@ -61,6 +61,7 @@ def draw_gains(files: GainFiles, labels: Sequence[str], departures: Sequence[str
     records = [read_record(file) for file in files.records]
     shown, rows, means = gains_of(table, labels, {record.run for record in records})
     panels = {metric.label: shown[name] for name, metric in METRICS.items() if metric.interval and name in shown}
-    remarks = unlike(table["gain_verdict"]) if "gain_verdict" in table else []
+    beside = table[table["paper_gain"].notna()] if "paper_gain" in table else table[:0]
+    remarks = of_published(beside["source"], beside.get("gain_verdict", ()))
     figure = dots(panels, rows, "gain over PatchCore in points", zero=True, apart=means)
     save(figure, files.figure, records, departures, *remarks)

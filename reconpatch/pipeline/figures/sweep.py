@@ -1,4 +1,4 @@
-"""The step that draws an experiment's AUROC over the setting it varies, for every method, with the paper's points."""
+"""The step that draws an experiment's AUROC over the setting it varies, for every method, with published points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import pandas as pd
 
 from reconpatch.method.metrics import METRICS
 from reconpatch.records.record import read_record
-from reconpatch.results.figures.captions import unlike
+from reconpatch.results.figures.captions import of_published
 from reconpatch.results.figures.common import save
-from reconpatch.results.figures.sweeps import is_scale, series_of, sweep
+from reconpatch.results.figures.sweeps import is_scale, series_of, sweep, widest
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,5 @@ def draw_sweep(files: SweepFiles, labels: Sequence[str], departures: Sequence[st
     xlabel = "" if list(labels) == ["variant"] else ", ".join(labels)
     figure = sweep(panels, x, xlabel, f"AUROC in %, {what}")
     remarks = ["Values are joined, and evenly spaced whatever they are."] if is_scale(x) else []
-    save(figure, files.figure, records, departures, *remarks, *unlike(table["verdict"]))
+    drawn, _ = widest(table)
+    save(figure, files.figure, records, departures, *remarks, *of_published(drawn["source"].dropna(), drawn["verdict"]))

@@ -8,6 +8,7 @@ from reconpatch.experiments.stages import FIGURES
 from reconpatch.files import write_text
 from reconpatch.records.record import Record
 from reconpatch.results.latex import breakable, escaped
+from reconpatch.results.names import THE_PAPER
 
 MOST_DEPARTURES = 8  # in a caption; the notes of the table have all
 
@@ -54,11 +55,13 @@ def facts_of(records: Sequence[Record], departures: Sequence[str]) -> list[str]:
     return [line for line in lines if line]
 
 
-def unlike(verdicts: Iterable[object]) -> list[str]:
-    """Verdicts on the numbers beside which the paper's are drawn -> what must be said of them."""
+def of_published(sources: Iterable[object], verdicts: Iterable[object]) -> list[str]:
+    """Who published the numbers drawn beside ours, the verdicts on ours -> what must be said of them."""
+    names = ["the paper" if name == THE_PAPER else str(name) for name in dict.fromkeys(sources)]
+    lines = [f"Published by: {'; '.join(names)}."] if names else []
     if "not comparable" in set(verdicts):
-        return ["The paper's numbers are not comparable: see the table's notes."]
-    return []
+        lines.append("The published numbers are not comparable: see the table's notes.")
+    return lines
 
 
 def caption_file(figure: Path) -> Path:

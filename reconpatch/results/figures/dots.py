@@ -36,7 +36,7 @@ class Dot:
     value: float
     low: float
     high: float
-    paper: float | None = None  # the paper's, None where it has none
+    paper: float | None = None  # the published one, None where there is none
     significant: bool = False
 
 
@@ -53,7 +53,7 @@ def dots(
     """(dots by panel title, names of all rows from top to bottom, axis labels) -> panels side by side.
 
     Filled markers are ours, with the interval as a bar, and a black edge where they are significant; hollow ones are
-    the paper's. `zero` draws a line at 0, `apart` is the number of last rows that stand below a line. The same series
+    published. `zero` draws a line at 0, `apart` is the number of last rows that stand below a line. The same series
     has the same colour and marker in all panels. Raises ReconpatchError for more series than colours.
     """
     every = [dot for shown in panels.values() for dot in shown]
@@ -111,7 +111,7 @@ def series_legend(
     significant: bool = False,
     joined: bool = False,
 ) -> None:
-    """What colours and markers mean, and which of interval, the paper's values and significance are drawn."""
+    """What colours and markers mean, and which of interval, published values and significance are drawn."""
     style: dict[str, Any] = {"color": GREY, "marker": "o", "linestyle": "-" if joined else ""}
     handles: list[Artist] = [
         Line2D([], [], label=name, **(style | {"color": COLOURS[i], "marker": MARKERS[i]})) for name, i in index.items()
@@ -122,7 +122,7 @@ def series_legend(
         handles.append(Line2D([], [], label="significant", **(style | {"markeredgecolor": "black"})))
     if paper:
         style |= {"markerfacecolor": "white", "linestyle": "--" if joined else ""}
-        handles.append(Line2D([], [], label="the paper's", **style))
+        handles.append(Line2D([], [], label="published", **style))
     add_legend(figure, handles)
 
 

@@ -68,7 +68,7 @@ def sweep(panels: Mapping[str, Sequence[Series]], x: Sequence[str], xlabel: str,
     """(series by panel title, as many x labels as values, axis labels) -> one panel per title.
 
     Values of a scale are evenly spaced and joined: filled markers are ours, with the 95 % interval as a bar, hollow
-    ones on dashed lines the paper's. Series stand a little apart, so that no bar hides another. Settings that are no
+    ones on dashed lines published. Series stand a little apart, so that no bar hides another. Settings that are no
     scale are rows, without lines. Raises ReconpatchError for more series than colours.
     """
     if is_scale(x):
