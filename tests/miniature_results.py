@@ -1,6 +1,7 @@
 """Results of the real steps on miniatures of published data sets, in a folder as `real_results` describes it."""
 
 import shutil
+import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from io import StringIO
@@ -18,6 +19,7 @@ from reconpatch.experiments.stages import description
 from reconpatch.pipeline.job import Job
 from reconpatch.pipeline.submission import SubmissionFiles, write_submission
 
+UNPACKED = "unpacked"  # folder beside the archives of a run, as a user may unpack them
 # The embedded network, on whole images squeezed to a small square.
 SMALL: dict[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "embedded", "aspect": "stretch", "crop": 64}
 SMALL |= {"level_dim": 32, "feature_dim": 32, "dim": 16, "coreset_dim": 8, "coreset": 0.1, "epochs": 2, "batch": 64}
@@ -55,15 +57,20 @@ def submission_files(plan: Plan, name: str, category: str, dataset: str = "mvtec
         weights=None,
         bank=of_stage(run, where, "bank", "bank"),
         record=file_of("score", "record", run=name, **where),
+        part=file_of("submission", "part", run=name, **where),
         facts=file_of("submission", "facts", run=name, **where),
     )
 
 
 def submit(files: SubmissionFiles, run: dict[str, Any], category: str, layout: str = "mvtec_ad_2") -> str:
-    """Run the step on these files with these settings, as the workflow's rule does -> its log."""
+    """Run the step on these files with these settings, as the workflow's rule does, and unpack what it made -> its
+    log.
+    """
     log = StringIO()
     with restored():
         write_submission(Job("submission", log, code="abc"), files, run, layout, category, 2, 2, {})  # type: ignore[arg-type]
+    with tarfile.open(files.part) as archive:
+        archive.extractall(files.part.parent / UNPACKED, filter="data")
     return log.getvalue()
 
 

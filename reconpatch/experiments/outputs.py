@@ -242,11 +242,11 @@ def submissions_of(plan: Plan, experiment: str) -> list[str]:
         raise ReconpatchError("; ".join(plan.absent.get(experiment, ["not planned"])), where=experiment)
     runs = [name for name in plan.members(experiment) if name in plan.runs]
     for name in runs:
-        if plan.runs[name].aspect not in ("stretch", "keep"):
+        if plan.runs[name].aspect == "crop":
             raise ReconpatchError(
-                f"aspect = {plan.runs[name].aspect}: a submission has a score for every pixel of an image",
+                "aspect = crop: a submission has a score for every pixel of an image",
                 where=f"{experiment}, run {name}",
-                fix="set aspect to stretch or keep",
+                fix="set aspect to stretch, pad or keep",
             )
     stage, targets = STAGES["submission"], plan.targets[experiment]
     return [

@@ -162,7 +162,7 @@ def _tiff(file: Path, found: NDArray[np.float32]) -> bytes:
         raise ReconpatchError(
             f"its map, up to {np.nanmax(found):g}, has pixels that half precision cannot hold, or that were not seen",
             where=file,
-            fix="set aspect to stretch or keep, and distance to euclidean",
+            fix="set aspect to stretch, pad or keep, and distance to euclidean",
         )
     content = io.BytesIO()
     tifffile.imwrite(content, found.astype(np.float16), compression=None)

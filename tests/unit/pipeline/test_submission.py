@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 import torch.nn.functional as F
-from miniature_results import make_miniature_results, settings_of, submission_files, submit
+from miniature_results import UNPACKED, make_miniature_results, settings_of, submission_files, submit
 from PIL import Image
 from safetensors.numpy import load_file
 from scipy.ndimage import gaussian_filter
@@ -59,8 +60,8 @@ def fresh(scored, tmp_path) -> Iterator[tuple[Plan, str]]:
 
 
 def part(name: str) -> Path:
-    """Folder of a run's submission, from where the workflow is called."""
-    return Path("results/submissions/mvtec_ad_2") / name
+    """Folder that the archives of a run are unpacked into, from where the workflow is called."""
+    return Path("results/submissions/mvtec_ad_2") / name / UNPACKED
 
 
 def files_below(folder: Path) -> list[str]:
@@ -171,21 +172,25 @@ def test_facts_tell_the_record_the_threshold_and_the_digest_of_every_file(scored
     for name in plan.members("two"):
         every: list[str] = []
         for category in CATEGORIES:
-            facts = json.loads((folder / f"results/submissions/mvtec_ad_2/{category}/{name}.json").read_text())
+            facts = json.loads((folder / f"results/submissions/mvtec_ad_2/{name}/{category}.json").read_text())
             record = read_record(folder / f"results/runs/mvtec_ad_2/{category}/{name}/record.json")
             assert facts["record"] == record.digest
             assert facts["threshold"] == record.metrics["pixel_f1_normal_threshold"]
-            assert facts["stage"]["folder"] == name and facts["stage"]["batch_images"] == 2
-            for file, digest in facts["files"].items():
-                content = (folder / part(name) / file).read_bytes()
-                assert hashlib.sha256(content).hexdigest() == digest, file
-                assert file.split("/")[1] == category
-            every += facts["files"]
+            assert facts["stage"]["folder"] == category and facts["stage"]["batch_images"] == 2
+            assert len(facts["images"]) == 2 * IMAGES
+            for image, digests in facts["images"].items():
+                original = (folder / "data/mvtec_ad_2" / category / image).read_bytes()
+                assert hashlib.sha256(original).hexdigest() == digests.pop("image"), image
+                for file, digest in digests.items():
+                    content = (folder / part(name) / file).read_bytes()
+                    assert hashlib.sha256(content).hexdigest() == digest, file
+                    assert file.split("/")[1] == category
+                every += digests
         assert sorted(every) == files_below(folder / part(name))
 
 
 def test_a_second_run_gives_the_same_bytes(scored, fresh) -> None:
-    """In place of the first, too: nothing of it is left beside."""
+    """In place of the first, too: nothing of it is left beside. The archive has no times in it."""
     plan, name = fresh
     files = submission_files(plan, name, "can")
     first = scored[0] / part(name)
@@ -194,6 +199,7 @@ def test_a_second_run_gives_the_same_bytes(scored, fresh) -> None:
         made = files_below(part(name))
         assert made == [file for file in files_below(first) if "/can/" in file]
         assert all((part(name) / file).read_bytes() == (first / file).read_bytes() for file in made)
+        assert files.part.read_bytes() == (scored[0] / files.part).read_bytes()
 
 
 def test_a_smaller_coreset_is_the_beginning_of_the_bank(fresh) -> None:
@@ -219,9 +225,9 @@ def test_a_failure_leaves_nothing(broken, fresh, damage, monkeypatch) -> None:
     else:
         written = []
 
-        def write(path: Path, *_: object, **__: object) -> None:
-            written.append(path)
-            path.write_bytes(b"half")
+        def write(stream: BinaryIO, *_: object, **__: object) -> None:
+            written.append(stream)
+            stream.write(b"half")
             if len(written) == 4:
                 raise OSError(28, "No space left on device")
 
@@ -237,21 +243,34 @@ def test_a_failure_keeps_what_an_earlier_run_wrote(fresh, damage) -> None:
     plan, name = fresh
     files = submission_files(plan, name, "can")
     submit(files, settings_of(plan, name), "can")
-    before = {file: (part(name) / file).read_bytes() for file in files_below(part(name))}
+    before = files.part.read_bytes(), files.facts.read_bytes()
     damage(files.folder / "test_private_mixed/002_mixed.png")
     with pytest.raises(ReconpatchError):
         submit(files, settings_of(plan, name), "can")
-    assert {file: (part(name) / file).read_bytes() for file in files_below(part(name))} == before
+    assert (files.part.read_bytes(), files.facts.read_bytes()) == before
 
 
-@pytest.mark.parametrize("aspect", [{"aspect": "pad"}, {"aspect": "crop", "resize": 72}, {"resize": 72}])
+@pytest.mark.parametrize("aspect", [{"aspect": "crop", "resize": 72}, {"resize": 72}])
 def test_images_that_are_not_seen_whole_are_refused(aspect, fresh) -> None:
     """Settings without an aspect mean crop."""
     plan, name = fresh
     settings = {key: value for key, value in settings_of(plan, name).items() if key != "aspect"} | aspect
-    with pytest.raises(ReconpatchError, match="a score of every pixel") as caught:
+    with pytest.raises(ReconpatchError, match="not seen") as caught:
         submit(submission_files(plan, name, "can"), settings, "can")
-    assert "stretch" in caught.value.fix and not Path("results/submissions").exists()
+    assert "stretch" in caught.value.fix and files_below(Path("results/submissions")) == []
+
+
+def test_other_weights_are_refused(fresh) -> None:
+    plan, name = fresh
+    files = submission_files(plan, name, "can")
+    record = read_record(files.record)
+    other = record.weights.model_copy(update={"sha256": "0" * 64})
+    changed = record.model_copy(update={"weights": other, "digest": ""})
+    files.record.unlink()
+    write_record(files.record, changed.model_copy(update={"digest": content_digest(changed)}))
+    with pytest.raises(ReconpatchError, match="made with 0000"):
+        submit(files, settings_of(plan, name), "can")
+    assert files_below(Path("results/submissions")) == []
 
 
 def test_no_private_images_or_no_threshold_is_said(fresh) -> None:
@@ -263,7 +282,7 @@ def test_no_private_images_or_no_threshold_is_said(fresh) -> None:
     changed = changed.model_copy(update={"digest": content_digest(changed)})
     files.record.unlink()
     write_record(files.record, changed)
-    with pytest.raises(ReconpatchError, match="no validation images"):
+    with pytest.raises(ReconpatchError, match="no threshold of validation images"):
         submit(files, settings_of(plan, name), "can")
     for split in SPLITS:
         shutil.rmtree(files.folder / split)
