@@ -9,8 +9,9 @@ import yaml
 from drawing import write_image
 
 from reconpatch.data.images import image_array
+from reconpatch.data.layouts import unlabelled_images
 from reconpatch.errors import ReconpatchError
-from reconpatch.experiments.config import read_config
+from reconpatch.experiments.config import Dataset, read_config
 from reconpatch.experiments.costs import Memory, Network, features_bytes
 from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, make_plan, stage_name
@@ -136,6 +137,38 @@ def test_jobs_are_those_of_the_plan(planned) -> None:
         score = found.jobs[Job("score_run", "mine", category, key)]
         assert Job("select_coreset", "mine", category, stage_name(run, "bank")) in score.after
     assert len(found.jobs[Job("make_table", name="x")].after) == 8
+
+
+def test_submissions_are_counted_apart(planned, tmp_path) -> None:
+    """They run only if they are asked for: a plan takes no longer for them, but a job of theirs knows its needs."""
+    root = tmp_path / "ad2"
+    for light, folder in (("regular", "test_private"), ("mixed", "test_private_mixed")):
+        for n in range(5):
+            write_image(root / f"can/{folder}/{n:03}_{light}.png", np.random.default_rng(n), (60, 30))
+    for folder in ("train/good", "validation/good", "test_public/good", "test_public/bad"):
+        write_image(root / f"can/{folder}/000.png", np.random.default_rng(0), (60, 30))
+    content = {"datasets": {"mvtec_ad_2": "all"}, "axes": BOTH, "set": {"aspect": "stretch"}}
+    plan = planned(**content)
+    assert plan.absent and predicted(plan).asked == {}
+    datasets = {name: data.model_dump() for name, data in plan.config.datasets.items()}
+    datasets["mvtec_ad_2"]["root"] = str(root)
+    plan = make_plan(plan.config.model_copy(update={"datasets": {k: Dataset(**v) for k, v in datasets.items()}}))
+    found = predicted(plan)
+    jobs = [Job("write_submission", "mvtec_ad_2", "can", key) for key in plan.runs]
+    assert [*found.asked] == jobs and len(jobs) == 2 and not {*jobs} & found.jobs.keys()
+    assert "write_submission" not in found.largest() and "write_submission" not in found.longest()
+    for job in jobs:
+        assert found.mb(job) == found.asked[job].memory.mb > found.mb(Job("index_category", "mvtec_ad_2", "can"))
+        assert found.seconds(job) > 4.5
+    unlabelled = unlabelled_images("mvtec_ad_2", root / "can")
+    assert len(unlabelled) == 10
+    for file in unlabelled[:8]:
+        file.unlink()
+    fewer = predicted(plan)
+    assert all(fewer.asked[job].time.work < found.asked[job].time.work for job in jobs)
+    for file in unlabelled[8:]:
+        file.unlink()
+    assert predicted(plan).asked == {} and predicted(plan).jobs.keys() == found.jobs.keys()
 
 
 def test_nothing_at_hand(planned) -> None:
