@@ -41,7 +41,7 @@ def test_tables_read_as_they_are_written(name) -> None:
     assert len(paper.numbers) == len(rows)
     for row in rows:
         known = paper.number(row, row["category"], row["method"], row["metric"])
-        assert known == PaperNumber(float(row["value"]), row["caveat"])
+        assert known == PaperNumber(float(row["value"]), row["caveat"], row.get("source", ""))
 
 
 def test_means_of_table_5_add_up() -> None:
