@@ -260,6 +260,34 @@ def test_whatever_forbids_a_comparison_is_the_reason(reason) -> None:
     assert one(made, category="cable").verdict == "agrees"
 
 
+def test_a_number_that_others_published_is_never_compared() -> None:
+    """Not even one that would agree and has no caveat; nor is a gain over it, nor one of some of its categories."""
+    numbers = {
+        (category, method, "image_auroc", ()): PaperNumber(99.0, "", source)
+        for category, method, source in (
+            ("bottle", "reconpatch", "Somebody, 2024"),
+            ("cable", "reconpatch", ""),
+            ("cable", "patchcore", "Somebody, 2024"),
+            ("mean", "patchcore", "Somebody, 2024"),
+        )
+    }
+    results = [
+        scored(*draw(1), method=method, category=category, run=method)
+        for method in ("patchcore", "reconpatch")
+        for category in ("bottle", "cable", "carpet")
+    ]
+    made = cells_of(results, Paper([], numbers), tolerance=1)
+    reason = "published by Somebody, 2024, not by the paper"
+    others, paper = one(made, category="bottle"), one(made, category="cable")
+    assert (others.verdict, others.reasons, others.source) == ("not comparable", [reason], "Somebody, 2024")
+    assert (paper.verdict, paper.reasons, paper.source) == ("agrees", [], "")
+    assert paper.gains["gain"].paper == 0 and paper.gains["gain"].verdict == "not comparable"
+    mean = one(made, category="mean", method="patchcore")
+    assert mean.reasons == ["3 of the published 15 categories.", reason] and mean.source == "Somebody, 2024"
+    sources = [row["source"] for row in columns([others, paper, mean, one(made, category="carpet")])]
+    assert sources == ["Somebody, 2024", "paper", "Somebody, 2024", ""]
+
+
 @pytest.mark.parametrize(
     ("names", "group", "rows", "paper", "reasons"),
     [

@@ -131,7 +131,7 @@ def test_sweep_draws_our_values_the_intervals_and_the_paper() -> None:
         assert dashed.get_markerfacecolor() == "white" and dashed.get_linestyle() == "--"
         bars = [s for c in axis.collections if isinstance(c, LineCollection) for s in c.get_segments()]
         assert [tuple(bar[:, 1]) for bar in bars] == [(97.5, 98.5), (98.0, 99.5)]  # none where missing
-    assert legends(figure) == ["PatchCore", "ReConPatch", "95 % interval", "the paper's"]
+    assert legends(figure) == ["PatchCore", "ReConPatch", "95 % interval", "published"]
 
 
 @pytest.mark.parametrize(

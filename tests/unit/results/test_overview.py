@@ -38,6 +38,7 @@ def section(folder: Path, name: str, rows: list[dict[str, Any]], summary: list[d
         "metric",
         "value",
         "paper",
+        "source",
         "verdict",
         "reasons",
         "runs",
@@ -66,10 +67,11 @@ def row(category: str, dim: str, gain: float, **more: Any) -> dict[str, Any]:
     return whole | {"gain_low": gain - 0.02, "gain_high": gain + 0.02} | more
 
 
+OF_PAPER = {"paper": 0.9, "source": "paper"}
 ROWS = [
-    row("nut", "1/2", 0.03, verdict="agrees", paper=0.9),
-    row("bolt", "1/2", -0.01, verdict="not comparable", paper=0.9, reasons="epochs = 2 | untrained weights"),
-    row("mean", "1/2", 0.01, verdict="not comparable", paper=0.9, reasons="untrained weights"),
+    row("nut", "1/2", 0.03, verdict="agrees", **OF_PAPER),
+    row("bolt", "1/2", -0.01, verdict="not comparable", **OF_PAPER, reasons="epochs = 2 | untrained weights"),
+    row("mean", "1/2", 0.01, verdict="not comparable", **OF_PAPER, reasons="untrained weights"),
     row("nut", "1/4", 0.02),
     row("bolt", "1/4", 0.04),
     row("mean", "1/4", 0.03),
@@ -106,6 +108,15 @@ def test_the_verdict_counts_categories_cells_and_reasons(tmp_path: Path) -> None
 def test_without_a_pair_and_without_the_papers_numbers_it_says_so(tmp_path: Path) -> None:
     made = overview(tmp_path, [section(tmp_path, "e", [], [])])
     assert "none says which is better" in made.verdict and "no number" in made.verdict
+
+
+def test_numbers_that_others_published_do_not_count(tmp_path: Path) -> None:
+    """Neither in the verdict of the report nor among the reasons why cells are not comparable."""
+    rows = [row("nut", "1/2", 0.1, verdict="not comparable", paper=0.9, source="Somebody", reasons="of Somebody")]
+    made = overview(tmp_path, [section(tmp_path, "e", rows, [])])
+    assert made.verdicts == {} and made.reasons == {} and "no number for any cell" in made.verdict
+    made = overview(tmp_path, [section(tmp_path, "e", [*rows, *ROWS], [])])
+    assert made.verdicts == {"agrees": 1, "not comparable": 2} and "of Somebody" not in made.reasons
 
 
 def test_one_category_has_a_gain_of_its_own(tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_the_best_as_printed_is_bold() -> None:
     assert texts(view)[2] == [MISSING]
 
 
+def test_kinds_of_anomalies_do_not_compete_for_bold() -> None:
+    """Logical and structural anomalies and their mean are different questions, also where one method alone is shown."""
+    values = {("logical", 1): 0.7, ("logical", 2): 0.8, ("structural", 1): 0.9, ("structural", 2): 0.9}
+    made = [make_cell(labels={"kind": kind, "epoch": epoch}, value=v) for (kind, epoch), v in values.items()]
+    view = view_on(made, rows=["kind"], columns=["epoch"])
+    best = {row[0]: [view.entry(row, column).best for column in view.columns] for row in view.rows}
+    assert best == {"logical": [False, True], "structural": [True, True]}
+    view = view_on([make_cell(labels={"kind": kind}) for kind in ("logical", "mean")], rows=["kind"])
+    assert not any(view.entry(row, column).best for row in view.rows for column in view.columns)
+
+
 def test_marks_need_significance() -> None:
     made = [make_cell(category=str(n), gains={"gain": gain}) for n, gain in enumerate((GOOD, BAD, EVEN))]
     view = view_on(made, rows=["category"], columns=["method"])

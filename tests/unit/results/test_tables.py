@@ -1,11 +1,21 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cells import NAN, make_cell
 from drawing import make_record
 
-from reconpatch.results.comparison import Cell, Gain, Result
-from reconpatch.results.tables import MISSING, Table, comparison_table, cost_table, without_constants
+from reconpatch.results.comparison import Cell, Gain, Result, of_others
+from reconpatch.results.paper import Paper, PaperNumber
+from reconpatch.results.tables import (
+    MISSING,
+    Table,
+    comparison_table,
+    cost_table,
+    notes,
+    published_table,
+    without_constants,
+)
 
 
 def table_of(*made: Cell) -> Table:
@@ -45,6 +55,42 @@ def test_patchcore_rows_are_not_repeated() -> None:
     assert shown == [("PatchCore", "0.5"), *(("ReConPatch", s) for s in ("0.5", "1.0", "2.0"))] * 3
     differ = [make_cell(labels={"dim": dim}, method="patchcore", runs=[f"p{dim}"]) for dim in (64, 512)]
     assert [row["dim"] for row in table_of(*differ).rows] == ["64", "512"]
+
+
+def test_notes_name_who_published_a_number_once() -> None:
+    """A caveat stands below the table; that a number is not the paper's is said where its source is."""
+    gain = Gain("patchcore", 0.1, 0.05, 0.15, p=0.01, paper=0.1, verdict="not comparable")
+    reasons = ["Another network.", of_others("Somebody, 2024")]
+    others = make_cell(paper=0.9, verdict="not comparable", source="Somebody, 2024", reasons=reasons)
+    said = notes([], [replace(others, gains={"gain": gain})], count=10, tolerance=0.002)
+    assert "Not comparable, ReConPatch: Another network." in said
+    named = [line for line in said if "Somebody" in line]
+    assert named == ["Published numbers, not the paper's and so not compared with ours: Somebody, 2024."]
+    assert not [line for line in said if "Verdict" in line]
+    papers = make_cell(paper=0.9, verdict="agrees", gains={"gain": replace(gain, verdict="larger")})
+    assert len([line for line in notes([], [papers], count=10, tolerance=0.002) if "Verdict" in line]) == 2
+
+
+def test_caveats_on_other_methods_stand_below_their_table() -> None:
+    """Of each method, and of which metrics where it is not said of all."""
+    numbers = {
+        (category, method, metric, ()): PaperNumber(90.0, caveat, "Somebody")
+        for category in ("nut", "bolt")
+        for method, metric, caveat in (
+            ("PatchCore, theirs", "image_auroc", "At 256 px."),
+            ("PatchCore, theirs", "aupro_30", "At 256 px; limit not stated."),
+            ("SPADE", "image_auroc", "One seed."),
+            ("PaDiM", "image_auroc", ""),
+            ("reconpatch", "image_auroc", "A row of ours."),
+        )
+    }
+    table = published_table(Paper([], numbers), "Title")
+    assert table is not None and list(table.notes) == [
+        "Image AUROC, AUPRO (30 %) of other methods, as published: Somebody.",
+        "PatchCore, theirs, image AUROC: At 256 px.",
+        "PatchCore, theirs, AUPRO (30 %): At 256 px; limit not stated.",
+        "SPADE: One seed.",
+    ]
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
