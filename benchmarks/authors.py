@@ -64,7 +64,7 @@ def drawn(seed: int, side: int, sigma: float, decimals: int) -> Case:
 
 
 def loco(case: Case) -> Iterator[tuple[str, str, float]]:
-    """A case -> (metric, set, value) by LOCO's code: as it refines thresholds, and with every score where few differ."""
+    """A case -> (metric, set, value) by LOCO's code: as it refines thresholds, and with every score if few differ."""
     from src import aggregation, image, util  # type: ignore[import-not-found]
 
     channels: list[list[Any]] = [[] for _ in case.maps]
