@@ -124,6 +124,7 @@ ELSEWHERE = {
         f"snakemake --cores 8 --configfile {name}.yaml -- {target}": "needs the data; the dry run stands for it"
         for name, target in (("visa", "table_visa"), ("data", "table_nature"), ("ad2", "submission_ad2"))
     },
+    "python benchmarks/authors.py LOCO_FOLDER MVTEC_AD_FOLDER": "needs the authors' code, which may not be passed on",
     "python benchmarks/gpu/wheels.py": "downloads wheels; its result is in docs/scaling.md",
     "bash benchmarks/gpu/run.sh OUT": "needs a GPU; test_gpu_script.py rehearses it",
     "make smoke": "CI runs it",
