@@ -155,7 +155,14 @@ def check_withheld(layout: str, folder: Path) -> int:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         problems = list(filter(None, pool.map(problem, images)))
     if problems:
-        raise ReconpatchError("\n  ".join([f"{len(problems)} problem(s) in test images without truth:", *problems]))
+        raise ReconpatchError(
+            "\n  ".join(
+                [
+                    f"{folder.name}: {len(problems)} problem(s) in test images without truth; restore these files:",
+                    *problems,
+                ]
+            )
+        )
     return len(images)
 
 

@@ -11,10 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconpatch.data.decoding import Picture, decode, pixel_digest, read_file, to_rgb
-from reconpatch.data.layouts import EXTENSIONS, LAYOUTS, Item, Mask, category_folder, is_folder, list_items, mask_names
+from reconpatch.data.layouts import (
+    EXTENSIONS,
+    LAYOUTS,
+    MADE_UP_FILE,
+    Item,
+    Mask,
+    category_folder,
+    is_folder,
+    list_items,
+    mask_names,
+)
 from reconpatch.data.pictures import image_facts, mask_facts
 from reconpatch.data.published import as_published
-from reconpatch.data.remarks import mask_problems
+from reconpatch.data.remarks import MADE_UP, mask_problems
 from reconpatch.data.saturation import Saturation, read_saturations, saturated_px
 from reconpatch.errors import ReconpatchError, quote
 
@@ -55,7 +65,15 @@ def index(layout: str, root: Path, category: str, threads: int = 1) -> list[Item
     if problems:
         raise ReconpatchError("\n  ".join([f"{category}: {len(problems)} problem(s) in the data:", *problems]))
     count_of = Counter(item.pixels_sha256 for item, _ in checked)
-    return [item if count_of[item.pixels_sha256] > 1 else replace(item, pixels_sha256="") for item, _ in checked]
+    made_up = (MADE_UP,) if (folder / MADE_UP_FILE).is_file() else ()
+    return [
+        replace(
+            item,
+            pixels_sha256=item.pixels_sha256 if count_of[item.pixels_sha256] > 1 else "",
+            notes=(*item.notes, *made_up),
+        )
+        for item, _ in checked
+    ]
 
 
 class _Warned(threading.local):

@@ -56,6 +56,8 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 MASK_ENDING = re.compile(r"[ ._-](masks?|gt|labels?|ground[ ._-]?truth)$", re.IGNORECASE)  # of the stem of a mask
+# In the folder of a category: its images are made up (`miniatures`), whatever else it looks like.
+MADE_UP_FILE = "MADE_UP.txt"
 SPLIT_COLUMNS = ("object", "split", "label", "image", "mask")  # of a layout's table
 TABLE_SPLITS = {"train": 0, "test": 1}  # their order
 
@@ -389,7 +391,7 @@ class _Category:
             return {}
         types: dict[str, str] = {}
         for row in _rows(table, ("image", "label"), self.problems) or ():
-            label = ", ".join(sorted({part.strip() for part in row["label"].split(",")} - {""}))
+            label = " + ".join(sorted({part.strip() for part in row["label"].split(",")} - {""}))
             if not label.isprintable():
                 where = f"{quote(table)}, line {row['line']}, {quote(label)}"
                 self.problems.append(f"{where}: rename it, the name of a defect is shown in figures")

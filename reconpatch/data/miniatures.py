@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reconpatch.data.catalogue import CONTENTS
+from reconpatch.data.layouts import MADE_UP_FILE
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
 
@@ -176,6 +177,8 @@ def write_miniature(layout: str, root: Path, *, categories: Sequence[str] | None
             fix = f"choose from {', '.join(known)}"
             raise ReconpatchError(f"no category of {layout}", where=f"category {category!r}", fix=fix)
     for category in chosen:
+        (root / category).mkdir(parents=True, exist_ok=True)
+        (root / category / MADE_UP_FILE).write_text("These images were drawn. No number says anything about them.\n")
         for name, pixels in _files(layout, category, seed):
             path = root / category / name
             path.parent.mkdir(parents=True, exist_ok=True)

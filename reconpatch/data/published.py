@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from reconpatch.data.catalogue import CONTENTS, Counts, category_counts, kinds_of
 from reconpatch.data.layouts import Item, Mask, called_like_masks, differ_in_suffix
 from reconpatch.data.remarks import (
+    MADE_UP,
     REPEATS,
     ImageFacts,
     MaskFacts,
@@ -51,6 +52,8 @@ def record_flags(weights: str, layout: str, category: str, items: Sequence[Item]
     """Source of the weights, layout, category and its images -> the flags of a record."""
     untrained = [Flag("weights", "untrained (random) weights")] if weights == "random" else []
     drawn = [Flag("sample", "embedded sample: defects drawn by us")] if layout == "sample" else []
+    if any(MADE_UP in item.notes for item in items):
+        drawn.append(Flag("sample", "miniature: images made up by us, which no number says anything about"))
     return [*untrained, *drawn, *data_flags(layout, category, items)]
 
 
@@ -138,7 +141,7 @@ def _image_of(i: Item) -> ImageFacts:
         mode=i.mode,
         format=i.format,
         orientation=i.orientation,
-        notes=i.notes,
+        notes=tuple(note for note in i.notes if note != MADE_UP),
     )
 
 

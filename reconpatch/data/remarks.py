@@ -18,6 +18,7 @@ MODE_RULES = {  # Pillow's mode of a file -> how it becomes RGB
     "1": "black and white",
     "P": "palette",
 }
+MADE_UP = "made up"  # a note on images of a miniature
 # Notes: what the content of a file gives cause to remark on. Each is said of "images" or "masks".
 ONE_COLOUR = "of a single colour"
 FEW_VALUES = "that use less than an eighth of the range of values"

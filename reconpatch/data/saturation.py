@@ -33,6 +33,9 @@ def read_saturations(file: Path, problems: list[str]) -> dict[int, Saturation] |
     """File of a category -> value in its masks -> what must be found; None where something is wrong with it, which is
     added to `problems`.
     """
+    if not file.is_file():
+        problems.append(f"{quote(file)}: no such file; restore the published one")
+        return None
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
         found = {

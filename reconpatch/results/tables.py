@@ -75,7 +75,9 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
                     if gain is not None and gain.paper is not None:
                         texts = (f"{100 * gain.paper:+.2f}", gain.verdict)
                     whose = "paper's" if theirs == "paper" else theirs
-                    row[f"{label}, {whose} {column}"], row[f"{label}, verdict on the {column}"] = texts
+                    row[f"{label}, {whose} {column}"] = texts[0]
+                    if not cell.source:
+                        row[f"{label}, verdict on the {column}"] = texts[1]
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
     return Table(title, rows, notes, links)
@@ -93,6 +95,8 @@ def _paper_columns(cell: Cell, label: str, theirs: str) -> dict[str, str]:
     if cell.paper is None:
         return {f"{label}, {theirs}": MISSING, f"{label}, verdict": MISSING}
     difference = "" if cell.difference != cell.difference else f" ({100 * cell.difference:+.2f})"
+    if cell.source:  # of other settings: no verdict
+        return {f"{label}, {theirs}": f"{100 * cell.paper:.2f}"}
     return {f"{label}, {theirs}": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
 
 
@@ -161,6 +165,8 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
             "corrected for the number of groups (Holm). Intervals cover other test images and seeds of these "
             "categories, not other categories."
         )
+        if lacking := sorted(_without_nature(cells)):
+            lines.append(f"No nature is known of {', '.join(lacking)}; they count among all alone.")
     if any(gain.paper is not None for cell in with_number if not cell.source for gain in cell.gains.values()):
         lines.append(
             "Verdict on the gain: agrees if the paper's gain, the difference of its two numbers, lies in the interval "
@@ -172,6 +178,13 @@ def notes(results: Sequence[Result], cells: Sequence[Cell], *, count: int, toler
     if any(cell.value != cell.value for cell in cells):
         lines.append("A dash: undefined (no masks, or no normal or no anomalous test images), or not run.")
     return lines
+
+
+def _without_nature(cells: Sequence[Cell]) -> set[str]:
+    """Cells of a table by nature -> the categories that stand in none of its groups."""
+    of_groups = {cell.category: {key[:2] for key in cell.members} for cell in cells if cell.dataset == ALL}
+    every = of_groups.pop("mean", set())
+    return {f"{dataset}/{category}" for dataset, category in every.difference(*of_groups.values())}
 
 
 def untested(cells: Sequence[Cell]) -> list[str]:

@@ -3,6 +3,7 @@ written out here: neither the names nor the numbers come from the code that writ
 """
 
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from reconpatch.data.index import index
 from reconpatch.data.layouts import Item, categories, unlabelled_images
 from reconpatch.data.manifest import check_unchanged, manifest_json, read_manifest
 from reconpatch.data.miniatures import write_miniature
-from reconpatch.data.published import alterations, remarks
+from reconpatch.data.published import alterations, record_flags, remarks
 from reconpatch.errors import ReconpatchError
 
 CATEGORIES = {
@@ -70,7 +71,7 @@ DEFECTS = {
     "visa": {
         "different colour spot": 1,
         "small scratches": 1,
-        "different colour spot, small scratches": 1,
+        "different colour spot + small scratches": 1,
     },
     "mvtec_loco": {"logical_anomalies": 3, "structural_anomalies": 3},
     "bracket_black": {"hole": 3, "scratches": 3},
@@ -126,7 +127,21 @@ def pixels(path: Path) -> NDArray[np.int64]:
 
 @pytest.mark.parametrize(("layout", "category"), FILES)
 def test_names_are_the_published_ones(layout, category, made) -> None:
-    assert set(content(made / layout / category)) == spelt_out(FILES[layout, category])
+    assert set(content(made / layout / category)) == spelt_out(FILES[layout, category]) | {"MADE_UP.txt"}
+
+
+@pytest.mark.parametrize("layout", CATEGORIES)
+def test_a_miniature_is_flagged_wherever_it_is_used(layout, made, tmp_path) -> None:
+    """Whatever else its data look like, and also as somebody's own; without its mark it is not."""
+    category = CATEGORIES[layout].split()[0]
+    items = index(layout, made / layout, category)
+    for used_as in (layout, "folder"):
+        flags = record_flags("pretrained", used_as, category, items)
+        assert flags[0].kind == "sample" and "made up by us" in flags[0].text and flags[0].forbids_comparison
+    assert not any("made up" in flag.text for flag in flags[1:])
+    copy = shutil.copytree(made / layout, tmp_path / "copy")
+    (copy / category / "MADE_UP.txt").unlink()
+    assert not any(f.kind == "sample" for f in record_flags("", layout, category, index(layout, copy, category)))
 
 
 @pytest.mark.parametrize("layout", CATEGORIES)

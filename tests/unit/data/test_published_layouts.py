@@ -284,10 +284,10 @@ def types_of(root: Path) -> list[str]:
 def test_types_of_visas_defects_are_those_of_the_category(visa) -> None:
     """Several labels of one image in any order and with or without blanks; where nothing is said, an anomaly."""
     types = visa / "candle/image_anno.csv"
-    assert types_of(visa) == ["different colour spot", "different colour spot, small scratches", "small scratches"]
+    assert types_of(visa) == ["different colour spot", "different colour spot + small scratches", "small scratches"]
     rows = [f"candle/Data/Images/Anomaly/00{n}.JPG" for n in range(3)]
     for labels, expected in (
-        (('"b,a"', '"a , b,"', '"a,a"'), ["a, b", "a, b", "a"]),
+        (('"b,a"', '"a , b,"', '"a,a"'), ["a + b", "a + b", "a"]),
         (("Bent", "normal", ""), ["Bent", "anomaly", "anomaly"]),
         (("good", "Good", "OK"), ["anomaly"] * 3),
     ):
@@ -354,8 +354,8 @@ def test_a_broken_file_of_saturations_is_one_problem(content, loco) -> None:
     if content is not None:
         file.write_text(content)
     (problem,) = index_problems(loco)
-    assert problem.startswith(f"{file}: must be a list of defect_name, pixel_value, saturation_threshold")
-    assert "restore the published file" in problem
+    what = "no such file" if content is None else "must be a list of defect_name, pixel_value, saturation_threshold"
+    assert problem.startswith(f"{file}: {what}") and "restore the published" in problem
 
 
 def test_images_and_folders_of_masks_belong_together(loco) -> None:
