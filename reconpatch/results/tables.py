@@ -48,6 +48,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
     labels = list(dict.fromkeys(label for cell in cells for label in cell.labels))
     several = len({cell.dataset for cell in cells}) > 1
     with_paper = {cell.metric for cell in cells if cell.paper is not None}
+    with_verdict = {cell.metric for cell in cells if cell.paper is not None and not cell.source}
     # Without an interval a gain says little.
     with_gain = {(c.metric, name) for c in cells for name, gain in c.gains.items() if gain.low == gain.low}
     with_paper_gain = {(c.metric, name) for c in cells for name, gain in c.gains.items() if gain.paper is not None}
@@ -65,7 +66,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
             label = METRICS[cell.metric].label
             row[label] = value_text(cell.value, cell.low, cell.high)
             if cell.metric in with_paper:
-                row |= _paper_columns(cell, label, theirs)
+                row |= _paper_columns(cell, label, theirs, cell.metric in with_verdict)
             for name, column in GAIN_COLUMNS.items():
                 gain = cell.gains.get(name)
                 if (cell.metric, name) in with_gain:
@@ -76,7 +77,7 @@ def comparison_table(cells: Sequence[Cell], title: str, notes: Sequence[str], th
                         texts = (f"{100 * gain.paper:+.2f}", gain.verdict)
                     whose = "paper's" if theirs == "paper" else theirs
                     row[f"{label}, {whose} {column}"] = texts[0]
-                    if not cell.source:
+                    if cell.metric in with_verdict:
                         row[f"{label}, verdict on the {column}"] = texts[1]
         rows.append(row)
         links.append({METRICS[cell.metric].label: cell.links for cell in part})
@@ -91,13 +92,13 @@ def value_text(value: float, low: float, high: float) -> str:
     return f"{100 * value:.2f}{ends}"
 
 
-def _paper_columns(cell: Cell, label: str, theirs: str) -> dict[str, str]:
-    if cell.paper is None:
-        return {f"{label}, {theirs}": MISSING, f"{label}, verdict": MISSING}
-    difference = "" if cell.difference != cell.difference else f" ({100 * cell.difference:+.2f})"
-    if cell.source:  # of other settings: no verdict
-        return {f"{label}, {theirs}": f"{100 * cell.paper:.2f}"}
-    return {f"{label}, {theirs}": f"{100 * cell.paper:.2f}", f"{label}, verdict": f"{cell.verdict}{difference}"}
+def _paper_columns(cell: Cell, label: str, theirs: str, with_verdict: bool) -> dict[str, str]:
+    """The published number of a cell and, unless all of the metric are others' than the paper's, the verdict."""
+    verdict, number = MISSING, MISSING if cell.paper is None else f"{100 * cell.paper:.2f}"
+    if cell.paper is not None:
+        difference = "" if cell.difference != cell.difference else f" ({100 * cell.difference:+.2f})"
+        verdict = f"{cell.verdict}{difference}"
+    return {f"{label}, {theirs}": number} | ({f"{label}, verdict": verdict} if with_verdict else {})
 
 
 def gain_text(gain: Gain | None) -> str:

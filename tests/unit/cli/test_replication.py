@@ -9,7 +9,7 @@ from running import ROOT
 
 from reconpatch.cli import replication
 from reconpatch.cli.checked import check
-from reconpatch.data.catalogue import PUBLISHED
+from reconpatch.data.catalogue import CONTENTS
 from reconpatch.data.layouts import categories
 from reconpatch.experiments.config import read_config
 from reconpatch.experiments.networks import Networks
@@ -83,7 +83,7 @@ def test_miniatures_of_all_data_sets_lie_side_by_side(call, tmp_path, monkeypatc
     assert datasets == {name: {"layout": name, "root": str(tmp_path / "m" / name)} for name in layouts}
     assert sorted(path.name for path in Path("m").iterdir()) == sorted(layouts)
     for name in layouts:
-        assert set(categories(name, Path("m") / name)) == {*PUBLISHED[name].categories}
+        assert set(categories(name, Path("m") / name)) == {*CONTENTS[name].categories}
     status, printed, told = call("miniature", "all", "m")
     assert status == 1 and "m: exists already" in told
 
