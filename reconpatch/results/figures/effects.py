@@ -10,7 +10,7 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.results.comparison import EFFECT, ORACLE
 from reconpatch.results.figures.dots import Dot
 from reconpatch.results.figures.sweeps import widest
-from reconpatch.results.names import ALL, KIND, METHODS, category_name
+from reconpatch.results.names import ALL, KIND, MEAN_OF_KINDS, METHODS, category_name
 from reconpatch.results.statistics import LEVEL
 
 
@@ -53,6 +53,9 @@ def gains_of(
     shown = shown[shown["runs"].map(lambda names: {*str(names).split()} <= {*runs}).astype(bool)]
     for label in labels:
         shown = shown[shown[label] != ORACLE]
+    if KIND in shown:  # each category by its kinds, all together also by their mean: else the figure fills pages
+        kind, single = shown[KIND], shown["categories"] == 1
+        shown = shown[kind.isna() | (single & (kind != MEAN_OF_KINDS)) | (shown["category"] == "mean")]
     of_natures = shown["dataset"] == ALL
     if of_natures.any():  # they stand for the means of single data sets
         shown = shown[of_natures | (shown["categories"] == 1)]

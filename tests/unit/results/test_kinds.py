@@ -261,12 +261,12 @@ def test_figures_show_kinds_apart_or_their_mean() -> None:
     made = cells_of(results(methods=methods), metrics=["image_auroc"])
     runs = {f"{method}-0" for method in methods}
     panels, rows, means = gains_of(frame_of(made), [], runs)
-    names = [f"{name}, {kind}" for name in ("juice bottle", "pushpins", "screw bag") for kind in KINDS]
+    names = [f"{name}, {kind}" for name in ("juice bottle", "pushpins", "screw bag") for kind in KINDS[:2]]
     assert set(rows[: len(names)]) == set(names)
     dots = {(dot.row, dot.series): dot.value for dot in panels["image_auroc"]}
     cell = the(made, {"kind": "logical"}, category="pushpins")
     assert dots["pushpins, logical", "ReConPatch"] == pytest.approx(100 * cell.gains["gain"].value)
-    assert len(rows) == len({*rows}) == len(names) + means and means == 6
+    assert [*rows[len(names) :]] == [f"mean of 3 categories, {kind}" for kind in KINDS] and means == 3
     ranked = rank_panels(frame_of(made), [])
     assert [*ranked] == [f"kind {kind}, image AUROC" for kind in KINDS]
     assert ranked["kind logical, image AUROC"]["ReConPatch"]["pushpins"] == cell.value
