@@ -210,6 +210,7 @@ def generated_files() -> dict[Path, str]:
         + "\n"
         for model in (Config, Experiment)
     }
-    page = DATA_SETS.read_text(encoding="utf-8").partition(FACTS)[0] + FACTS + "\n" + data_set_facts()
+    before = DATA_SETS.read_text(encoding="utf-8") if DATA_SETS.exists() else ""
+    page = before.partition(FACTS)[0] + FACTS + "\n" + data_set_facts()
     texts = {DEFAULT: default_text(content), Path("docs/configuration.md"): reference(content), DATA_SETS: page}
     return texts | schemas

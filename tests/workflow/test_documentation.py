@@ -36,6 +36,7 @@ from running import PARTS, ROOT
 from safetensors.torch import save_file
 
 from reconpatch.cli import main as cli
+from reconpatch.data.miniatures import write_miniature
 from reconpatch.experiments.config import read_experiment, read_yaml
 from reconpatch.experiments.plan import load_plan
 
@@ -283,6 +284,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows += [f"red,test,crack,photos/broken/{i:03}.png,labels/{i:03}.png" for i in range(2)]
     table = "\n".join(["colour,split,defect,photo,mask", *rows])
     (where / "data/caps/inspected.csv").write_text(table + "\n")
+    write_miniature("visa", where / "data/visa", categories=["candle"])
     (where / "data/weights").mkdir()
     for file, name in WEIGHTS.items():
         state = timm.create_model(name).state_dict()

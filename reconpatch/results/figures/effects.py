@@ -54,8 +54,8 @@ def gains_of(
     for label in labels:
         shown = shown[shown[label] != ORACLE]
     if KIND in shown:  # each category by its kinds, all together also by their mean: else the figure fills pages
-        kind, single = shown[KIND], shown["categories"] == 1
-        shown = shown[kind.isna() | (single & (kind != MEAN_OF_KINDS)) | (shown["category"] == "mean")]
+        kind, of_one = shown[KIND], shown["categories"] == 1
+        shown = shown[kind.isna() | (of_one & (kind != MEAN_OF_KINDS)) | (shown["category"] == "mean")]
     of_natures = shown["dataset"] == ALL
     if of_natures.any():  # they stand for the means of single data sets
         shown = shown[of_natures | (shown["categories"] == 1)]
