@@ -89,7 +89,7 @@ def test_configuration_is_read_or_the_key_is_named(path, value) -> None:
     else:
         assert isinstance(config, Config)
         try:
-            run = fitted(config.baseline, lambda _, levels: [64] * len(levels), "baseline")
+            run = fitted(config.baseline, lambda _, levels, __: [64] * len(levels), "baseline")
         except ReconpatchError as error:  # widths that do not fit each other
             assert str(error).startswith("baseline: ")
         else:
