@@ -6,6 +6,8 @@ before any result of ours; results of others on single categories of VisA and MV
 
 from collections.abc import Mapping
 
+from reconpatch.data.catalogue import CONTENTS
+
 # Natures of categories, in the order in which tables show them; `logical` is one of anomalies, see `catalogue`.
 ALIGNED = "aligned"  # the one in which learnt positions should help most
 NATURES = (ALIGNED, "rotated", "texture", "several", "logical")
@@ -67,24 +69,7 @@ GROUPS: dict[str, dict[str, frozenset[str]]] = {
         "several": frozenset({"fruit_jelly", "rice", "wallplugs", "walnuts"}),
     },
     # All are textures.
-    "dtd_synthetic": {
-        "texture": frozenset(
-            {
-                "Blotchy_099",
-                "Fibrous_183",
-                "Marbled_078",
-                "Matted_069",
-                "Mesh_114",
-                "Perforated_037",
-                "Stratified_154",
-                "Woven_001",
-                "Woven_068",
-                "Woven_104",
-                "Woven_125",
-                "Woven_127",
-            }
-        ),
-    },
+    "dtd_synthetic": {"texture": frozenset(CONTENTS["dtd_synthetic"].categories)},
 }
 
 

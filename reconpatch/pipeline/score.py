@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from reconpatch.data.layouts import Item
@@ -19,8 +20,8 @@ from reconpatch.files import replacing, sha256_of
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
 from reconpatch.method.metrics import Special, by_kind, evaluate, normal_threshold
 from reconpatch.method.saturated import Defects
-from reconpatch.method.scoring import anomaly_maps, score_features
-from reconpatch.method.search import Engine
+from reconpatch.method.scoring import Scored, anomaly_maps, score_features
+from reconpatch.method.search import Engine, search_in
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import bank_digests, stage_facts
 from reconpatch.records.record import Bank, Data, Record, StageFacts, Weights, read_stage, write_record
@@ -79,21 +80,14 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
     began = time.perf_counter()
-    score = partial(
-        score_features,
-        bank=bank,
-        neighbours=run["neighbours"],
-        reweight_map=run["reweight"] == "map",
-        squared=run["distance"] == "squared",
-        threads=job.threads,
-        device=job.device,
-    )
+    score = scorer(job, bank, run)
     image, patch, engine = score(np.load(files.test, mmap_mode="r"))
     masks = np.load(files.masks)
     maps = anomaly_maps(patch, masks.shape[1:], run["blur"])
     seconds = round((time.perf_counter() - began) / len(labels), 6)
     validation = np.load(files.validation, mmap_mode="r")
-    normal = score(validation)[1] if len(validation) else np.zeros((0, *patch.shape[1:]), np.float32)
+    normal = score(validation).patch if len(validation) else np.zeros((0, *patch.shape[1:]), np.float32)
+    del score  # the metrics need the memory of its index
     measured = (image, labels, maps, masks)
     special: Special = {
         "defects": Defects.from_tensors(load_file(files.defects)),
@@ -128,6 +122,28 @@ def score_run(job: Job, files: ScoreFiles, run: ScoreSettings, target: Target) -
     )
     write_record(files.record, record)
     job.note(json.dumps(metrics))
+
+
+class PatchSettings(TypedDict):
+    """The fields of a run that say how patches are scored."""
+
+    neighbours: int
+    reweight: str | None
+    distance: str
+
+
+def scorer(job: Job, bank: MemoryBank, run: PatchSettings) -> Callable[[NDArray[Any]], Scored]:
+    """A job, the memory bank as a run uses it, the run's settings -> what scores (N, H, W, C) patch features, with one
+    search for all calls.
+    """
+    return partial(
+        score_features,
+        bank=bank,
+        neighbours=run["neighbours"],
+        reweight_map=run["reweight"] == "map",
+        squared=run["distance"] == "squared",
+        search=search_in(bank.patches, job.threads, job.device),
+    )
 
 
 def searched_on(engine: Engine) -> str:

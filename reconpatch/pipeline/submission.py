@@ -27,10 +27,10 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.files import replacing, sha256_of, write_text
 from reconpatch.method.features import stream_features
 from reconpatch.method.memory_bank import MemoryBank, coreset_size
-from reconpatch.method.scoring import anomaly_maps, score_features
-from reconpatch.method.search import search_in
+from reconpatch.method.scoring import anomaly_maps
 from reconpatch.pipeline.features import FeatureSettings, prepared_backbone
 from reconpatch.pipeline.job import Job
+from reconpatch.pipeline.score import scorer
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import read_record
 from reconpatch.runtime import keep_freed_memory, take_device
@@ -99,14 +99,7 @@ def write_submission(
         )
     whole = MemoryBank.load(files.bank)
     bank = whole.first(coreset_size(whole.training_patches, run["coreset"]))
-    score = partial(
-        score_features,
-        bank=bank,
-        neighbours=run["neighbours"],
-        reweight_map=run["reweight"] == "map",
-        squared=run["distance"] == "squared",
-        search=search_in(bank.patches, job.threads, job.device),
-    )
+    score = scorer(job, bank, run)
     shape = frame_shape(read_manifest(files.manifest)[0], run)
     views: dict[Path, View] = {}
 
