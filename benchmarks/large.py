@@ -22,7 +22,8 @@ from reconpatch.method.feature_files import read_rows, write_header
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
 from reconpatch.method.metrics import pixel_metrics
 from reconpatch.method.scoring import anomaly_maps, score_features
-from reconpatch.method.training import TrainingSettings, train
+from reconpatch.method.training import train
+from reconpatch.method.training_settings import TrainingSettings
 
 
 def features(folder: Path, images: int, grid: int) -> NDArray[np.float16]:

@@ -37,7 +37,8 @@ from reconpatch.method.features import features_of
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
 from reconpatch.method.scoring import anomaly_maps
 from reconpatch.method.search import search_in
-from reconpatch.method.training import TrainingSettings, train
+from reconpatch.method.training import train
+from reconpatch.method.training_settings import TrainingSettings
 
 NETWORK = {"backbone": "tf_efficientnet_lite0", "weights": "embedded"}
 FITTED = 60  # photographs

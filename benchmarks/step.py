@@ -6,9 +6,11 @@
 import argparse
 from typing import Any
 
+import numpy as np
 import torch
 from inputs import clustered
 from measure import emit, measured, repeated, status_mb, threads
+from numpy.typing import NDArray
 
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 1e-5, "weight_decay": 1e-2, "alpha": 0.5, "k": 5, "sigma": 1.0, "margin": 1.0},
@@ -19,11 +21,12 @@ SETTINGS: dict[str, Any] = {
 
 def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
     """One epoch of so many steps, after one of two."""
-    from reconpatch.method.training import TrainingSettings, train
+    from reconpatch.method.training import train
+    from reconpatch.method.training_settings import TrainingSettings
 
     def epoch(count: int) -> None:
         sizes = {"dim": dim, "projection_dim": projection, "epochs": 1, "batch": batch}
-        train(patches[: count * batch], TrainingSettings(**sizes, **SETTINGS))
+        train(patches[: count * batch], TrainingSettings(**sizes, **SETTINGS), threads=threads())
 
     patches = clustered(steps * batch, inputs).astype("float16")
     base = status_mb("VmRSS")
@@ -34,20 +37,24 @@ def train(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dic
 
 def products(steps: int, batch: int, inputs: int, dim: int, projection: int) -> dict[str, float]:
     """The products of a step, in its order, on matrices that are there already."""
-    f, g = torch.rand(dim, inputs), torch.rand(projection, dim)
-    p, z, square = torch.rand(batch, inputs), torch.rand(batch, projection), torch.rand(batch, batch)
-    both, dz = torch.rand(projection, inputs), torch.rand(projection, batch)
-    rest = torch.rand(batch, projection), torch.rand(projection, dim), torch.rand(dim, inputs)
+
+    def drawn(*shape: int) -> NDArray[np.float32]:
+        return np.random.default_rng(0).random(shape, np.float32)
+
+    f, g = drawn(dim, inputs), drawn(projection, dim)
+    p, z, again, square = drawn(batch, inputs), drawn(batch, projection), drawn(batch, projection), drawn(batch, batch)
+    both, dz = drawn(projection, inputs), drawn(projection, batch)
+    rest = drawn(batch, projection), drawn(projection, dim), drawn(dim, inputs)
 
     def step() -> None:
         for _ in ("teacher", "student"):
-            torch.mm(g, f, out=both)  # f and g as one layer
-            torch.mm(p, both.T, out=z)  # projections
-            torch.mm(z, z.T, out=square)  # distances
-        torch.mm(square, z, out=rest[0])  # gradient of the projections
-        torch.mm(dz, p, out=both)  # gradient of the layer
-        torch.mm(both, f.T, out=rest[1])  # gradient of g
-        torch.mm(g.T, both, out=rest[2])  # gradient of f
+            np.matmul(g, f, out=both)  # f and g as one layer
+            np.matmul(p, both.T, out=z)  # projections
+            np.matmul(z, again.T, out=square)  # distances
+        np.matmul(square, z, out=rest[0])  # gradient of the projections
+        np.matmul(dz, p, out=both)  # gradient of the layer
+        np.matmul(both, f.T, out=rest[1])  # gradient of g
+        np.matmul(g.T, both, out=rest[2])  # gradient of f
 
     flops = 3 * batch**2 * projection + 3 * batch * inputs * projection + 4 * projection * dim * inputs
     costs = repeated(step, steps)

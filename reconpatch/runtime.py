@@ -98,6 +98,20 @@ class Shared:
             self._undo.close()
 
 
+def _blas_limited() -> AbstractContextManager[object]:
+    """BLAS with one thread. A BLAS with threads of OpenMP has a number for each of our threads, and is left alone."""
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController()
+    layers = {each.threading_layer for each in found.lib_controllers if each.user_api == "blas"} - {"openmp"}
+    limited: AbstractContextManager[object] = found.select(threading_layer=list(layers)).limit(limits=1)
+    return limited
+
+
+# BLAS with one thread inside the block: our own threads each have their rows, and more of BLAS would compete with these
+one_blas_thread = Shared(_blas_limited)
+
+
 def threads_here() -> int:
     """Threads to compute with where the user names no number: what OMP_NUM_THREADS says (of a list, the first number),
     else all processor cores that this process may use.

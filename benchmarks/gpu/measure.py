@@ -203,7 +203,7 @@ def loss(b: Bench) -> None:
 def settings_of(**changes: Any) -> Any:
     """The paper's settings of a training but for some."""
     from reconpatch.experiments.run import BASELINE
-    from reconpatch.method.training import TrainingSettings
+    from reconpatch.method.training_settings import TrainingSettings
 
     return TrainingSettings.of(BASELINE.model_dump() | changes)
 

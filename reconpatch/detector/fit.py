@@ -18,7 +18,7 @@ from reconpatch.detector.calibration import Parting, Scored, different, groups_o
 from reconpatch.detector.detector import Detector, backbone_of, pixels, views_of
 from reconpatch.detector.photographs import Source, examine
 from reconpatch.detector.settings import AUTO, NOTES, SIZE, FitOptions, Progress, choose_aspect, enough_rows, seen_as
-from reconpatch.device import repeating, resolve, torch_threads
+from reconpatch.device import repeating, resolve
 from reconpatch.errors import ReconpatchError, quote, warn_user
 from reconpatch.experiments.costs import sizes_of
 from reconpatch.experiments.networks import Networks
@@ -29,7 +29,8 @@ from reconpatch.method.embedded import check_weights
 from reconpatch.method.feature_files import write_header
 from reconpatch.method.features import stream_features
 from reconpatch.method.memory_bank import Representation, build_bank
-from reconpatch.method.training import Epoch, TrainingSettings, train
+from reconpatch.method.training import Epoch, train
+from reconpatch.method.training_settings import TrainingSettings
 from reconpatch.runtime import MB, machine_mb, openmp_threads, resident_bytes
 
 LONG_TRAINING = 60  # s, from which on PatchCore is tried first
@@ -118,9 +119,13 @@ def fit_detector(images: Sequence[Source], run: Run, options: FitOptions, calibr
             NOTES.info("PatchCore fitted in %.0f s; ReConPatch now takes about %s", taken, minutes(seconds))
             NOTES.info("%s", unusual(found.scores, [facts[n].name for fold in folds for n in different(facts, fold)]))
 
-        if folds and run.width % run.dim == 0 and (seconds := training_seconds(patches, run, device)) > LONG_TRAINING:
+        if (
+            folds
+            and run.width % run.dim == 0
+            and (seconds := training_seconds(patches, run, device, threads)) > LONG_TRAINING
+        ):
             try_patchcore(patches, seconds)
-        representation, epochs = learn_representation(patches, on_image, run, device, progress)
+        representation, epochs = learn_representation(patches, on_image, run, device, threads, progress)
         detector = detector_of(patches, representation, run)
         if folds:
             scored = score_left_out(patches, on_image, views, facts, folds, detector, progress)
@@ -266,7 +271,7 @@ def extract_patches(
     return np.asanyarray(np.load(file, mmap_mode="r"))
 
 
-def training_seconds(patches: NDArray[Any], run: Run, device: str) -> float:
+def training_seconds(patches: NDArray[Any], run: Run, device: str, threads: int) -> float:
     """(N, C) patches, parameters -> seconds that the training takes on this machine as it is now, from a few steps of
     one; 0 for methods without a training.
     """
@@ -274,10 +279,9 @@ def training_seconds(patches: NDArray[Any], run: Run, device: str) -> float:
         return 0.0
     settings = replace(TrainingSettings.of(run.model_dump()), epochs=1, batches="all")
     first = patches[: TIMED_STEPS * run.batch]
-    with torch_threads(1):
-        train(patches[: run.batch], settings, images=(), device=device)  # what is only done once in a process
-        began = time.perf_counter()
-        train(first, settings, images=(), device=device)
+    train(patches[: run.batch], settings, device=device, threads=threads)  # what is only done once in a process
+    began = time.perf_counter()
+    train(first, settings, device=device, threads=threads)
     return (time.perf_counter() - began) / len(first) * len(patches) * run.epochs
 
 
@@ -300,6 +304,7 @@ def learn_representation(
     on_image: Sequence[NDArray[np.bool_]],
     run: Run,
     device: str,
+    threads: int,
     progress: Progress,
 ) -> tuple[Representation, list[Epoch]]:
     """(N, C) patches, where they lie on the images, parameters -> the trained f of ReConPatch with its epochs, or f as
@@ -310,16 +315,15 @@ def learn_representation(
     if run.method == "untrained":
         return Representation.untrained(patches, run.dim, run.seed, run.init, run.bias), []
     settings = TrainingSettings.of(run.model_dump())
-    # One thread: another number rounds differently, and the small steps lose more by waiting than they gain.
-    with torch_threads(1):
-        tensors, epochs = train(
-            patches,
-            settings,
-            images=[int(cells.sum()) for cells in on_image],
-            checkpoints=() if run.epoch is None else (run.epoch,),
-            device=device,
-            progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
-        )
+    tensors, epochs = train(
+        patches,
+        settings,
+        images=[int(cells.sum()) for cells in on_image],
+        checkpoints=() if run.epoch is None else (run.epoch,),
+        device=device,
+        threads=threads,
+        progress=lambda epoch: progress("training", epoch.epoch, run.epochs),
+    )
     last = f"{run.epoch or run.epochs}."
     f = Representation(run.dim, tensors[f"{last}weight"].numpy(), tensors[f"{last}bias"].numpy())
     return f, list(epochs)

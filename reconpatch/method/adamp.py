@@ -3,16 +3,22 @@
 AdamP is Adam with one change. If a weight matrix is nearly orthogonal to its gradient, its length does not influence
 the loss. Then the part of the step along the weights is removed, because it would only make them longer. The results
 are those of timm's AdamP.
+
+`AdamP` takes all parameters at once, in operations of PyTorch. `directions_of_rows` and `move_rows` are the same by
+rows, compiled, for the processor.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from reconpatch.method.loss import row_blocks
+from reconpatch.method.rows import compiled
 
+Floats = NDArray[np.float32]
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 DELTA = 0.1  # a cosine below DELTA / sqrt(size) counts as orthogonal
 DECAY_RATIO = 0.1  # of the weight decay, where the step was projected
@@ -33,19 +39,11 @@ class AdamP:
         self.parameters, self.weight_decay, self.steps = parameters, weight_decay, 0
         self.mean = [torch.zeros_like(p) for p in parameters]  # of the gradients
         self.square = [torch.zeros_like(p) for p in parameters]  # mean of their squares
-        self.direction = [torch.empty_like(p) for p in parameters]
-        # Blocks suit a processor's cache; elsewhere the number of calls decides the time.
-        self.in_blocks = all(p.device.type == "cpu" for p in parameters)
 
     def next_rates(self, learning_rate: float) -> Rates:
         """The learning rate of the next step -> its rates, as numbers."""
         self.steps += 1
-        bias2 = (1 - BETA2**self.steps) ** 0.5
-        return Rates(
-            size=learning_rate / (1 - BETA1**self.steps) * bias2,
-            decay=learning_rate * self.weight_decay,
-            epsilon=EPS * bias2,  # the correction of the mean square is in the size of the step
-        )
+        return rates_of(self.steps, learning_rate, self.weight_decay)
 
     @property
     def state(self) -> list[Tensor]:
@@ -56,64 +54,44 @@ class AdamP:
     def step(self, gradients: Sequence[Tensor], rates: Rates) -> None:
         """Take one step against the gradients, which have the shapes of the parameters."""
         size, decay, epsilon = rates
-        if self.in_blocks:
-            products = [self._direct(n, g, epsilon) for n, g in enumerate(gradients)]
-        else:
-            self._direct_all(gradients, epsilon)
-            products = [_products(*each) for each in zip(self.parameters, gradients, self.direction, strict=True)]
-        for w, direction, of_rows in zip(self.parameters, self.direction, products, strict=True):
+        for w, g, direction in zip(self.parameters, gradients, self._directions(gradients, epsilon), strict=True):
             if w.dim() == 1:
-                _subtract(w.mul_(1 - decay), direction, size)
-                continue
-            along, ratio = projection(of_rows, w.shape[1])
-            keep = 1 - decay * ratio + size * along
-            for rows in row_blocks(w):
-                _subtract(w[rows].mul_(keep[rows]), direction[rows], size)
+                keep: float | Tensor = 1 - decay
+            else:
+                along, ratio = projection(
+                    torch.stack([(a * b).sum(1) for a, b in ((w, g), (w, w), (g, g), (w, direction))]), w.shape[1]
+                )
+                keep = 1 - decay * ratio + size * along
+            w.mul_(keep).sub_(direction.mul_(size))
 
-    def _direct(self, n: int, g: Tensor, epsilon: float | Tensor) -> Tensor:
-        """Both means and the direction of one parameter, block by block -> its `_products`."""
-        w, products = self.parameters[n], []
-        for rows in row_blocks(w):
-            gb, mean, square, direction = (t[rows] for t in (g, self.mean[n], self.square[n], self.direction[n]))
-            mean.lerp_(gb, 1 - BETA1)
-            square.mul_(BETA2).addcmul_(gb, gb, value=1 - BETA2)
-            torch.lerp(mean, gb, 1 - BETA1, out=direction).div_(square.sqrt().add_(epsilon))
-            products.append(_products(w[rows], gb, direction))
-        return torch.cat(products, -1)
-
-    def _direct_all(self, gradients: Sequence[Tensor], epsilon: float | Tensor) -> None:
-        """Both means and the direction of all parameters, in one call an operation for all of them."""
+    def _directions(self, gradients: Sequence[Tensor], epsilon: float | Tensor) -> list[Tensor]:
+        """Updates both means -> the directions of all parameters, in one call an operation for all of them."""
         g = list(gradients)
         torch._foreach_lerp_(self.mean, g, 1 - BETA1)
         torch._foreach_mul_(self.square, BETA2)
         torch._foreach_addcmul_(self.square, g, g, value=1 - BETA2)
         roots = torch._foreach_sqrt(self.square)
         torch._foreach_add_(roots, epsilon)
-        torch._foreach_copy_(self.direction, self.mean)
-        torch._foreach_lerp_(self.direction, g, 1 - BETA1)
-        torch._foreach_div_(self.direction, roots)
+        directions = torch._foreach_lerp(self.mean, g, 1 - BETA1)
+        torch._foreach_div_(directions, roots)
+        return list(directions)
 
 
-def _products(w: Tensor, g: Tensor, u: Tensor) -> Tensor:
-    """(N, M) weights, gradients, directions -> (4, N) row products w.g, w.w, g.g, w.u; of vectors nothing."""
-    if w.dim() == 1:
-        return w.new_empty(0)
-    return torch.stack([(a * b).sum(1) for a, b in ((w, g), (w, w), (g, g), (w, u))])
-
-
-def _subtract(weights: Tensor, direction: Tensor, size: float | Tensor) -> None:
-    """weights <- weights - size * direction, in place, in one pass."""
-    if isinstance(size, Tensor):
-        weights.addcmul_(direction, size, value=-1)
-    else:
-        weights.sub_(direction, alpha=size)
+def rates_of(step: int, learning_rate: float, weight_decay: float) -> Rates:
+    """Number of the step, from 1 -> its rates, as numbers."""
+    bias2 = (1 - BETA2**step) ** 0.5
+    return Rates(
+        size=learning_rate / (1 - BETA1**step) * bias2,
+        decay=learning_rate * weight_decay,
+        epsilon=EPS * bias2,  # the correction of the mean square is in the size of the step
+    )
 
 
 def projection(products: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N, 1) share a of w to remove, u - a w; factor of the decay).
 
-    If every row is orthogonal to its gradient, each row has its own share. Otherwise, if the whole matrix is orthogonal
-    to its gradient, all rows have one share. Otherwise a = 0.
+    u is the direction of the step. If every row is orthogonal to its gradient, each row has its own share. Otherwise,
+    if the whole matrix is orthogonal to its gradient, all rows have one share. Otherwise a = 0.
     """
 
     def cosine(wg: Tensor, ww: Tensor, gg: Tensor) -> Tensor:
@@ -125,3 +103,56 @@ def projection(products: Tensor, width: int) -> tuple[Tensor, Tensor]:
     as_one = cosine(*whole[:3]) < DELTA / (width * len(wg)) ** 0.5
     share = torch.where(by_row, wu / (ww.sqrt() + EPS) ** 2, as_one * whole[3] / (whole[1].sqrt() + EPS) ** 2)
     return share[:, None], torch.where(by_row | as_one, DECAY_RATIO, 1.0)
+
+
+@compiled
+def directions_of_rows(
+    w: Floats,
+    g: Floats,
+    mean: Floats,
+    square: Floats,
+    epsilon: np.float32,
+    first: int,
+    last: int,
+    direction: Floats,
+    products: Floats,
+) -> None:
+    """(N, M) weights, gradients, both means, which are updated -> directions (N, M) of rows first..last, and their
+    products (4, N) as `projection` takes them.
+    """
+    new, new_square = np.float32(1 - BETA1), np.float32(1 - BETA2)
+    for i in range(first, last):
+        wi, gi, mi, si, ui = w[i], g[i], mean[i], square[i], direction[i]
+        wg = ww = gg = wu = np.float32(0)
+        for j in range(wi.shape[0]):
+            mi[j] += new * (gi[j] - mi[j])
+            si[j] += new_square * (gi[j] * gi[j] - si[j])
+            u = (mi[j] + new * (gi[j] - mi[j])) / (np.sqrt(si[j]) + epsilon)
+            ui[j] = u
+            wg += wi[j] * gi[j]
+            ww += wi[j] * wi[j]
+            gg += gi[j] * gi[j]
+            wu += wi[j] * u
+        products[0, i], products[1, i], products[2, i], products[3, i] = wg, ww, gg, wu
+
+
+@compiled
+def move_rows(
+    w: Floats,
+    teacher: Floats,
+    direction: Floats,
+    keep: Floats,
+    size: np.float32,
+    new: np.float32,
+    first: int,
+    last: int,
+) -> None:
+    """Rows first..last of the (N, M) weights <- keep (N,) times them - size * direction; the teacher's move the share
+    `new` of the way to them (eq. 8 with 1 - gamma).
+    """
+    for i in range(first, last):
+        wi, ti, ui, ki = w[i], teacher[i], direction[i], keep[i]
+        for j in range(wi.shape[0]):
+            value = ki * wi[j] - size * ui[j]
+            wi[j] = value
+            ti[j] += new * (value - ti[j])

@@ -12,20 +12,17 @@ The distance itself is computed, from the differences, only where the product sh
 the distances are those of the rule, and the time is that of matrix products.
 """
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.rng import named_rng
-from reconpatch.runtime import forked
+from reconpatch.runtime import forked, one_blas_thread
 
 Floats = NDArray[np.float32]
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
@@ -33,16 +30,6 @@ ROUND = 4096  # candidates per round: 2 MB at 128 dimensions
 BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
 REPORTED = 500  # picks on an accelerator between two reports of progress
 LINE = 16  # elements between the results of two threads, so that these lie on separate cache lines
-
-
-def _one_blas_thread() -> AbstractContextManager[object]:
-    """BLAS with one thread inside the block, if that can be undone.
-
-    Each of our threads has its own candidates: more threads of BLAS would compete with these. OpenBLAS obeys the first
-    thread alone that changes their number, so that another thread than the main one could not undo what it changed.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    return threadpool_limits(1, "blas") if main else nullcontext()
 
 
 def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float32] | None:
@@ -202,7 +189,7 @@ def greedy_order(
     before, done, ready = get_num_threads(), 1, 0
     set_num_threads(min(threads, before))
     try:
-        with _one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
             bounds = distances_to(points, points[first])
             bounds[first] = -1
             seen = np.ones(n, np.int64)

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from reconpatch.errors import ReconpatchError
 from reconpatch.method.feature_files import batches, read_slice
+from reconpatch.runtime import one_blas_thread
 
 LENGTH = np.float32(3**-0.5)  # the root of the mean square length of a row that is uniform in +-1/sqrt(inputs)
 BLOCK = 8192  # patches in memory in float64 while their covariance is summed: 64 MB at 1,024 values
@@ -49,7 +49,7 @@ def first_layer(
             where=f"dim {dim}",
             fix="lower dim, or set init: uniform",
         )
-    with threadpool_limits(1, "blas"):  # another number of threads rounds differently
+    with one_blas_thread():  # another number of threads rounds differently
         if init == "orthogonal":
             return LENGTH * orthonormal_rows(rng.spawn(1)[0], inputs, dim), uniform[1]
         directions, mean = principal_directions(patches, dim)

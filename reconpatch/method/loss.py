@@ -14,35 +14,18 @@
 Z is a batch of N projected patches of width D. The similarities come from the projections of the teacher, which is a
 moving average (EMA) of the student, and carry no gradient. The projections of the student enter the loss.
 
-Operations on the N x N pairs are done in place and by blocks of rows that fit into the processor's cache, so that each
-value is read from memory once and not once per operation.
+These functions take whole matrices of N x N pairs, as suits an accelerator. On the processor `fused_loss.py` does the
+same row by row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**17  # values in a block of rows: three float32 blocks of this size fit into 2 MB of cache
 LOWEST = -80.0  # exponent: below about -87 float32 numbers are subnormal, and every operation on them is slow
-TILE = 256  # rows and columns added to their transposed counterpart at a time
 PAIRS = 2**16  # pairs whose median is taken, about
 COINCIDE = 1e-6  # patches at most this far apart coincide: they neither attract nor repel each other
-REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
-
-
-def row_blocks(matrix: Tensor, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
-    """(N, M) -> slices of rows that cover 0..N in order, each of about `elements` values and at least one row.
-
-    On an accelerator the one slice holds all rows: there the number of calls decides the time.
-    """
-    n = len(matrix)
-    rows = max(1, elements // max(1, matrix[0].numel())) if matrix.device.type == "cpu" else n
-    for start in range(0, n, rows):
-        yield slice(start, min(n, start + rows))
 
 
 def squared_distances(z: Tensor, out: Tensor | None = None) -> Tensor:
@@ -67,21 +50,30 @@ def median_of_pairs(distances: Tensor) -> Tensor:
     return different[:, :: max(1, n * (n - 1) // PAIRS) | 1].median()
 
 
+def bandwidth(distances: Tensor, sigma: float, unit: str) -> float | Tensor:
+    """(N, N) squared distances, sigma, its unit -> the bandwidth of equation 1: sigma itself where the unit is "one".
+
+    Where it is "median", sigma times `median_of_pairs`; if that is 0, only patches that coincide are similar.
+    """
+    if unit == "one":
+        return sigma
+    return (sigma * median_of_pairs(distances)).clamp_min(torch.finfo(distances.dtype).tiny)
+
+
 def pairwise_similarity(distances: Tensor, sigma: float | Tensor) -> Tensor:
     """(..., N) squared distances, overwritten -> (..., N) in (0, 1]: a Gaussian kernel of bandwidth sigma (eq. 1)."""
     return distances.mul_(-1 / sigma).clamp_min_(LOWEST).exp_()
 
 
-def nearest(distances: Tensor, k: int, first: int = 0) -> Tensor:
-    """(B, N) squared distances of patches first..first + B to all -> (B, k) indices, nearest first: N_k.
+def nearest(distances: Tensor, k: int) -> Tensor:
+    """(N, N) squared distances -> (N, k) indices, nearest first: N_k.
 
     A patch is its own nearest neighbour, even where other patches coincide with it.
     """
-    itself = distances.diagonal(first)
-    itself.fill_(torch.inf)
+    distances.fill_diagonal_(torch.inf)
     others = distances.topk(k - 1, dim=1, largest=False, sorted=True).indices
-    itself.fill_(0)
-    return torch.cat([torch.arange(first, first + len(distances), device=distances.device)[:, None], others], 1)
+    distances.fill_diagonal_(0)
+    return torch.cat([torch.arange(len(distances), device=distances.device)[:, None], others], 1)
 
 
 def contextual_similarity(neighbours: Tensor) -> Tensor:
@@ -135,60 +127,32 @@ def similarity(
     """(N, D) teacher projections -> ((N, N) similarities in [0, 1]; mean pairwise; mean contextual similarity) (eq. 6).
 
     The similarity is alpha times the pairwise plus 1 - alpha times the contextual one. The means show whether all
-    pairs, or none, count as similar. The similarities are written into `out` if it is given. With `sigma_unit` "median"
-    the bandwidth is sigma times `median_of_pairs`; where that is 0, only patches that coincide are similar.
+    pairs, or none, count as similar. The similarities are written into `out` if it is given. `sigma_unit` is as in
+    `bandwidth`.
     """
     weights = squared_distances(z, out)
-    bandwidth: float | Tensor = sigma
-    if sigma_unit == "median":
-        bandwidth = (sigma * median_of_pairs(weights)).clamp_min(torch.finfo(z.dtype).tiny)
-    neighbours, pairwise = [], z.new_zeros(())
-    for rows in row_blocks(weights):
-        block = weights[rows]
-        neighbours.append(nearest(block, k, rows.start))
-        pairwise += pairwise_similarity(block, bandwidth).sum()
-        block.mul_(alpha)
-    columns, values = expanded_context(torch.cat(neighbours))
-    add_symmetric_(weights, columns, values, 1 - alpha)
-    return weights, pairwise / weights.numel(), values.sum() / weights.numel()
+    columns, values = expanded_context(nearest(weights, k))
+    pairwise_similarity(weights, bandwidth(weights, sigma, sigma_unit))
+    mean = weights.mean()
+    add_symmetric_(weights.mul_(alpha), columns, values, 1 - alpha)
+    return weights, mean, values.sum() / weights.numel()
 
 
 @torch.no_grad()
 def relaxed_contrastive_loss(
     z: Tensor, weights: Tensor, margin: float, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """((N, D) student projections, (N, N) similarities, overwritten) -> (loss, its gradient (N, D)) (eq. 7).
+    """((N, D) student projections, (N, N) similarities w, overwritten) -> (loss, its gradient (N, D)) (eq. 7).
 
     Similar patches attract each other, others repel each other up to the margin. Distances d are Euclidean, and each
-    row of them is divided by its mean. The gradient is derived by hand, which takes a fraction of the passes over
-    memory that autograd takes: with H = dL/d(d^2) of every pair (see `row_losses_`) and S = H + H^T,
-    dL/dz = 2 (rowsum(S) z - S z). `out` is memory for the (N, N) distances.
+    row of them is divided by its mean mu. With gap = max(margin mu - d, 0) and push = (1 - w) gap, the loss of a row is
+    (sum w d^2 + sum push gap) / mu^2.
+
+    The gradient is derived by hand, which takes a fraction of the passes over memory that autograd takes. With
+    e = (sum w d^2 - sum push d) / (N mu), the derivative by mu, H = dL/d(d^2) = (w - (push + e) / d) / (N mu^2), 0 for
+    pairs that coincide. With S = H + H^T, dL/dz = 2 (rowsum(S) z - S z). `out` is memory for the (N, N) distances.
     """
-    loss = row_losses_(squared_distances(z, out), weights, margin).mean()
-    s = add_transposed_(weights)
-    return loss, 2 * (s.sum(1, keepdim=True) * z - s @ z)
-
-
-def row_losses_(squared: Tensor, weights: Tensor, margin: float) -> Tensor:
-    """((N, N) squared distances, (N, N) similarities) -> (N,) loss of each row. Both matrices are overwritten: the
-    squared distances by the distances d, the similarities w by H = dL/d(d^2).
-
-    With mu the mean of a row of d, gap = max(margin mu - d, 0) and push = (1 - w) gap, the loss of the row is
-    (sum w d^2 + sum push gap) / mu^2, and H = (w - (push + e) / d) / (N mu^2). The term
-    e = (sum w d^2 - sum push d) / (N mu) is the derivative by mu.
-
-    On the CPU a compiled loop computes each row while it is in the innermost cache, on one thread, as training uses
-    one by default. Other devices and types use operations on whole matrices.
-    """
-    if squared.device.type != "cpu" or squared.dtype != torch.float32:
-        return _row_losses_of_matrices(squared, weights, margin)
-    losses = torch.empty(len(squared))
-    _row_losses_compiled(squared.numpy(), weights.numpy(), np.float32(margin), losses.numpy())
-    return losses
-
-
-def _row_losses_of_matrices(squared: Tensor, weights: Tensor, margin: float) -> Tensor:
-    n = len(squared)
+    n, squared = len(z), squared_distances(z, out)
     attract = (weights * squared).sum(1, keepdim=True)
     d = squared.sqrt_()
     mean = d.mean(1, keepdim=True).clamp_min_(COINCIDE)
@@ -196,49 +160,9 @@ def _row_losses_of_matrices(squared: Tensor, weights: Tensor, margin: float) -> 
     push = torch.addcmul(gap, weights, gap, value=-1)
     e = (attract - (push * d).sum(1, keepdim=True)) / (n * mean)
     losses = (attract + gap.mul_(push).sum(1, keepdim=True)) / mean**2
-    weights.sub_(push.add_(e).div_(d)).mul_(1 / (n * mean**2)).masked_fill_(d <= COINCIDE, 0)
-    return losses[:, 0]
-
-
-@njit(fastmath=REASSOCIATE, error_model="numpy", cache=True)
-def _row_losses_compiled(
-    squared: NDArray[np.float32], weights: NDArray[np.float32], margin: np.float32, losses: NDArray[np.float32]
-) -> None:
-    n, zero, one = np.float32(squared.shape[1]), np.float32(0), np.float32(1)
-    for i in range(squared.shape[0]):
-        d, w = squared[i], weights[i]
-        attract, total = zero, zero
-        for j in range(d.shape[0]):
-            attract += w[j] * d[j]
-            d[j] = np.sqrt(d[j])
-            total += d[j]
-        mean = max(total / n, np.float32(COINCIDE))
-        repel, pushed = zero, zero
-        for j in range(d.shape[0]):
-            gap = max(margin * mean - d[j], zero)
-            push = (one - w[j]) * gap
-            repel += push * gap
-            pushed += push * d[j]
-        losses[i] = (attract + repel) / (mean * mean)
-        e = (attract - pushed) / (n * mean)
-        scale = one / (n * mean * mean)
-        for j in range(d.shape[0]):
-            push = (one - w[j]) * max(margin * mean - d[j], zero)
-            w[j] = zero if d[j] <= np.float32(COINCIDE) else (w[j] - (push + e) / d[j]) * scale
-
-
-def add_transposed_(matrix: Tensor, tile: int = TILE) -> Tensor:
-    """(N, N) -> matrix + matrix^T, in place. Works tile by tile, since reading one column reads all of memory."""
-    n = len(matrix)
-    tile = tile if matrix.device.type == "cpu" else n
-    for i in range(0, n, tile):
-        rows = slice(i, i + tile)
-        matrix[rows, rows] += matrix[rows, rows].T.clone(memory_format=torch.contiguous_format)
-        for j in range(i + tile, n, tile):
-            columns = slice(j, j + tile)
-            matrix[columns, rows] += matrix[rows, columns].T.contiguous()
-            matrix[rows, columns] = matrix[columns, rows].T
-    return matrix
+    h = weights.sub_(push.add_(e).div_(d)).mul_(1 / (n * mean**2)).masked_fill_(d <= COINCIDE, 0)
+    s = h + h.T
+    return losses.mean(), 2 * (s.sum(1, keepdim=True) * z - s @ z)
 
 
 @torch.no_grad()

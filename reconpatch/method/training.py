@@ -1,10 +1,11 @@
 """Training of the representation f with its projection g and their EMA teacher (section 3.2, 4.1)."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from reconpatch.method.adamp import AdamP, Rates
 from reconpatch.method.batching import batch_sizes, draw_batches
 from reconpatch.method.cuda_graph import Step
 from reconpatch.method.feature_files import batches, read_rows, read_slice
+from reconpatch.method.fused_training import FusedTrainer
 from reconpatch.method.initialisation import draw_layer, first_layer
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
+from reconpatch.method.training_settings import TrainingSettings
 from reconpatch.rng import named_rng
+from reconpatch.runtime import one_blas_thread
 
 Capture = Callable[[Step, Sequence[Tensor]], tuple[Step | None, str]]  # as cuda_graph.captured
 SHARE_OF_MEMORY = 0.6  # of what is free on a device that patches may take; a step takes some of the rest
@@ -34,34 +38,6 @@ class Epoch:
     pairwise: float  # mean pairwise similarity: near 1, everything counts as similar; near 0, nothing does
     contextual: float
     learning_rate: float
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What decides a training besides its patches. The names and symbols are those of the paper."""
-
-    dim: int  # of the representation f
-    projection_dim: int  # of the projection g
-    epochs: int
-    init: str  # how f begins: uniform, orthogonal or pca, as `first_layer`
-    bias: bool  # whether f and g have one
-    batch: int  # patches a batch, about
-    batches: str  # all: of patches of all images; image: of one image each
-    learning_rate: float  # of the first epoch; falls to 0 along a cosine
-    weight_decay: float
-    alpha: float  # share of the pairwise similarity
-    k: int  # nearest neighbours of a patch
-    sigma: float  # bandwidth of the pairwise similarity
-    sigma_unit: str  # what sigma is measured in: one, or the median of the squared distances, as `median_of_pairs`
-    margin: float  # distance up to which patches repel each other, in mean distances
-    gamma: float  # share of the teacher that each update keeps
-    teacher_norm: bool  # whether the teacher's projections are scaled to length 1
-    seed: int
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "TrainingSettings":
-        """Values by name, among them those of a training -> TrainingSettings."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def linear(rng: np.random.Generator, inputs: int, outputs: int, device: str, bias: bool = True) -> list[Tensor]:
@@ -105,12 +81,12 @@ def on_device(patches: NDArray[np.float16], device: str, free: int | None = None
 
 
 class Trainer:
-    """The student, its teacher, the optimiser, and the memory that a step works in, which is kept: fresh memory costs
-    more than what is computed in it.
+    """The student, its teacher, the optimiser, and the memory that a step works in, on an accelerator, which waits for
+    nothing of the host; `FusedTrainer` is that of the processor.
 
-    `rows` are the patches on the device; without them each batch is read from `patches` and uploaded. Elsewhere than on
-    the CPU a step waits for nothing of the host. `capture` turns such a step into one that does the same with fewer
-    launches, or says why not, as `cuda_graph.captured` does; `note` is told.
+    `rows` are the patches on the device; without them each batch is read from `patches` and uploaded. `capture` turns a
+    step into one that does the same with fewer launches, as `cuda_graph.captured` does, or says why not, and `note` is
+    told.
     """
 
     def __init__(
@@ -139,24 +115,18 @@ class Trainer:
     def epoch(self, batches: Sequence[NDArray[np.int64]], learning_rate: float) -> list[float]:
         """The rows of each batch, ascending -> means over the batches: loss, pairwise and contextual similarity."""
         self.totals.zero_()
-        device = self.room.device
-        rates = [self.optimiser.next_rates(learning_rate) for _ in batches]
-        if device.type == "cpu" and self.rows is None:
-            for batch, each in zip(batches, rates, strict=True):
-                self.room[: len(batch)].copy_(torch.from_numpy(read_rows(self.patches, batch)))
-                self.step(len(batch), each)
-        else:
-            chosen = None if self.rows is None else torch.from_numpy(np.concatenate(batches)).to(device)
-            start = 0
-            for batch, each in zip(batches, torch.tensor(rates).to(device), strict=True):
-                if self.rows is None or chosen is None:
-                    values = torch.from_numpy(read_rows(self.patches, batch)).to(device)
-                else:
-                    values = self.rows.index_select(0, chosen[start : start + len(batch)])
-                self.room[: len(batch)].copy_(values)
-                self.rates.copy_(each)
-                self.step_of(len(batch))()
-                start += len(batch)
+        device, start = self.room.device, 0
+        chosen = None if self.rows is None else torch.from_numpy(np.concatenate(batches)).to(device)
+        rates = torch.tensor([self.optimiser.next_rates(learning_rate) for _ in batches]).to(device)
+        for batch, each in zip(batches, rates, strict=True):
+            if self.rows is None or chosen is None:
+                values = torch.from_numpy(read_rows(self.patches, batch)).to(device)
+            else:
+                values = self.rows.index_select(0, chosen[start : start + len(batch)])
+            self.room[: len(batch)].copy_(values)
+            self.rates.copy_(each)
+            self.step_of(len(batch))()
+            start += len(batch)
         mean: list[float] = (self.totals / len(batches)).tolist()
         return mean
 
@@ -194,6 +164,7 @@ def train(
     images: Sequence[int] = (),
     checkpoints: Collection[int] = (),
     device: str = "cpu",
+    threads: int = 1,
     capture: Capture | None = None,
     note: Callable[[str], None] = lambda text: None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
@@ -202,9 +173,9 @@ def train(
 
     f is `{epoch}.weight` (dim, C) and `{epoch}.bias` (dim) after each epoch of `checkpoints` and after the last. Each
     epoch takes every patch once, in the batches of `draw_batches`. `images` are the numbers of patches of each image,
-    in order, which batches of one image need. `capture` and `note` are those of `Trainer`. `progress` is called after
-    each epoch. Raises ReconpatchError if there are too few patches, if f cannot begin as `init` says, or if the loss is
-    no longer finite.
+    in order, which batches of one image need. `threads` compute on the CPU; their number changes no byte. `capture` and
+    `note` are those of `Trainer`, on other devices. `progress` is called after each epoch. Raises ReconpatchError if
+    there are too few patches, if f cannot begin as `init` says, or if the loss is no longer finite.
     """
     n, of_image = len(patches), settings.batches == "image"
     groups = images if of_image else [n]
@@ -222,20 +193,27 @@ def train(
     first = first_layer(rng, patches, settings.dim, settings.init, settings.bias)
     f = [torch.from_numpy(values).to(device) for values in first]
     student = [*f, *linear(rng, settings.dim, settings.projection_dim, device, settings.bias)]
-    trainer = Trainer(student, settings, largest, patches, on_device(patches, device), capture, note)
-    history: list[Epoch] = []
-    kept: dict[str, Tensor] = {}
-    for number in range(1, settings.epochs + 1):
-        rate = settings.learning_rate * (1 + math.cos(math.pi * (number - 1) / settings.epochs)) / 2
-        loss, pairwise, contextual = trainer.epoch(draw_batches(rng, groups, settings.batch), rate)
-        history.append(Epoch(number, loss, pairwise, contextual, rate))
-        if not np.isfinite(loss):
-            raise ReconpatchError(
-                f"training diverged in epoch {number}, the loss is {loss}",
-                where=f"learning_rate {settings.learning_rate:g}",
-                fix="lower learning_rate",
-            )
-        if number in checkpoints or number == settings.epochs:
-            kept |= {f"{number}.weight": f[0].cpu().clone(), f"{number}.bias": f[1].cpu().clone()}
-        progress(history[-1])
-    return kept, history
+    with ExitStack() as stack:
+        trainer: Trainer | FusedTrainer
+        if device == "cpu":
+            stack.enter_context(one_blas_thread())
+            pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
+            trainer = FusedTrainer(student, settings, largest, patches, pool)
+        else:
+            trainer = Trainer(student, settings, largest, patches, on_device(patches, device), capture, note)
+        history: list[Epoch] = []
+        kept: dict[str, Tensor] = {}
+        for number in range(1, settings.epochs + 1):
+            rate = settings.learning_rate * (1 + math.cos(math.pi * (number - 1) / settings.epochs)) / 2
+            loss, pairwise, contextual = trainer.epoch(draw_batches(rng, groups, settings.batch), rate)
+            history.append(Epoch(number, loss, pairwise, contextual, rate))
+            if not np.isfinite(loss):
+                raise ReconpatchError(
+                    f"training diverged in epoch {number}, the loss is {loss}",
+                    where=f"learning_rate {settings.learning_rate:g}",
+                    fix="lower learning_rate",
+                )
+            if number in checkpoints or number == settings.epochs:
+                kept |= {f"{number}.weight": f[0].cpu().clone(), f"{number}.bias": f[1].cpu().clone()}
+            progress(history[-1])
+        return kept, history

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from reconpatch.device import name, repeatable, resolve
 from reconpatch.files import replacing
 from reconpatch.method.cuda_graph import captured
-from reconpatch.method.training import Epoch, TrainingSettings, train
+from reconpatch.method.training import Epoch, train
+from reconpatch.method.training_settings import TrainingSettings
 from reconpatch.pipeline.job import Job
 from reconpatch.records.provenance import stage_facts
 from reconpatch.records.record import StageFile, write_stage
@@ -45,6 +46,7 @@ def train_representation(job: Job, files: TrainingFiles, run: Mapping[str, objec
         images=[features.shape[1] * features.shape[2]] * len(features),
         checkpoints=checkpoints,
         device=device,
+        threads=job.threads,
         capture=captured if graph else None,
         note=job.note,
         progress=progress,

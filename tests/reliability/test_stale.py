@@ -42,6 +42,7 @@ EDITS = {
     "data/index.py": {"index"},
     "method/fused_inference.py": {"features", "submission", "weights"},
     "method/loss.py": {"training"},
+    "method/fused_loss.py": {"training"},
     "pipeline/score.py": {"score", "submission"},
     # The report reads thumbnails with the module that also draws them, in the colours of maps.
     "results/figures/maps.py": {

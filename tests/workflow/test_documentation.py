@@ -447,7 +447,7 @@ NAMES = """
 from pathlib import Path
 from reconpatch.experiments.plan import load_plan, stage_names
 from reconpatch.experiments.run import BASELINE, vary
-from reconpatch.method.training import TrainingSettings
+from reconpatch.method.training_settings import TrainingSettings
 
 changed = vary(BASELINE, {"final_rate": "0.1"}, "x")
 assert TrainingSettings.of(changed.model_dump()).final_rate == 0.1

@@ -18,7 +18,8 @@ from reconpatch.method.backbones import load_backbone
 from reconpatch.method.features import features_of, write_features
 from reconpatch.method.memory_bank import Representation, build_bank
 from reconpatch.method.scoring import anomaly_maps, score_features
-from reconpatch.method.training import TrainingSettings, train
+from reconpatch.method.training import train
+from reconpatch.method.training_settings import TrainingSettings
 
 
 def in_a_row(run, train_paths, test_paths, folder, batch):

@@ -16,7 +16,8 @@ from reconpatch.experiments.networks import Networks
 from reconpatch.experiments.plan import Plan, TableCell
 from reconpatch.experiments.run import BASELINE, vary
 from reconpatch.method.memory_bank import coreset_size
-from reconpatch.method.training import TrainingSettings, train
+from reconpatch.method.training import train
+from reconpatch.method.training_settings import TrainingSettings
 
 DEFAULT = yaml.safe_load((Path(__file__).parents[3] / "configs/default.yaml").read_text())
 

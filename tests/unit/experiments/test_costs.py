@@ -17,7 +17,8 @@ from reconpatch.experiments.stages import STAGES
 from reconpatch.method.batching import draw_batches
 from reconpatch.method.initialisation import principal_directions
 from reconpatch.method.search import TorchSearch
-from reconpatch.method.training import Trainer, TrainingSettings
+from reconpatch.method.training import Trainer
+from reconpatch.method.training_settings import TrainingSettings
 
 MB = 1e6
 SIZES = Sizes(

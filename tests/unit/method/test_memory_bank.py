@@ -7,7 +7,8 @@ from reconpatch.errors import ReconpatchError
 from reconpatch.experiments.run import BASELINE
 from reconpatch.method.coreset import greedy_order, random_projection
 from reconpatch.method.memory_bank import MemoryBank, Representation, build_bank, coreset_size
-from reconpatch.method.training import TrainingSettings, train
+from reconpatch.method.training import train
+from reconpatch.method.training_settings import TrainingSettings
 from reconpatch.rng import named_rng
 
 

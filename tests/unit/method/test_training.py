@@ -1,3 +1,4 @@
+import threading
 from functools import partial
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch.nn.functional as F
 from oracles import relaxed_contrastive_loss
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method import training
+from reconpatch.method import fused_training
 from reconpatch.method.cuda_graph import captured
 from reconpatch.method.feature_files import read_rows
+from reconpatch.method.fused_training import FusedTrainer
 from reconpatch.method.initialisation import first_layer
 from reconpatch.method.loss import similarity
-from reconpatch.method.training import Trainer, TrainingSettings, gradients, linear, on_device, project, train
+from reconpatch.method.training import Trainer, gradients, linear, on_device, project, train
+from reconpatch.method.training_settings import TrainingSettings
 from reconpatch.rng import named_rng
 
 SETTINGS = {
@@ -34,10 +37,10 @@ def layer_by_layer(layers, p):
     return F.linear(F.linear(p, *layers[:2]), *layers[2:])
 
 
-def fit(patches, seed=0, checkpoints=(), **changes):
+def fit(patches, seed=0, checkpoints=(), threads=1, **changes):
     settings = TrainingSettings(**(SETTINGS | changes | {"seed": seed}))
     images = IMAGES if settings.batches == "image" else ()
-    return train(patches, settings, images=images, checkpoints=checkpoints)
+    return train(patches, settings, images=images, checkpoints=checkpoints, threads=threads)
 
 
 def batches_of(rng, kind):
@@ -134,7 +137,7 @@ def test_layers_are_drawn_as_torch_draws_them() -> None:
 @pytest.mark.parametrize("resident", [0, 2**40])
 def test_a_memory_map_trains_to_the_same_bytes(clustered, tmp_path, monkeypatch, resident) -> None:
     np.save(tmp_path / "p.npy", clustered)
-    monkeypatch.setattr(training, "read_rows", partial(read_rows, resident=resident))
+    monkeypatch.setattr(fused_training, "read_rows", partial(read_rows, resident=resident))
     mapped = fit(np.load(tmp_path / "p.npy", mmap_mode="r"), epochs=2)[0]
     assert torch.equal(mapped["2.weight"], fit(clustered, epochs=2)[0]["2.weight"])
 
@@ -150,6 +153,19 @@ def test_same_seed_same_bytes(clustered) -> None:
     assert torch.equal(a["6.weight"], b["6.weight"]) and torch.equal(a["6.bias"], b["6.bias"])
     assert not torch.equal(a["6.weight"], c["6.weight"])
     assert a["6.weight"].shape == (8, 12) and a["6.bias"].shape == (8,)
+
+
+@pytest.mark.parametrize("choice", [{}, {"init": "pca", "sigma_unit": "median"}, {"teacher_norm": True}])
+def test_the_number_of_threads_changes_no_byte(choice, rng) -> None:
+    """Blocks of 256 rows, of which the last is smaller, and columns; BLAS has as many threads as it likes outside."""
+    patches, sizes = rng.standard_normal((900, 300)).astype(np.float16), {"dim": 280, "projection_dim": 9}
+    alone, *more = [fit(patches, threads=threads, batch=450, epochs=2, **sizes, **choice) for threads in (1, 2, 3)]
+    other: list[object] = []
+    thread = threading.Thread(target=lambda: other.append(fit(patches, batch=450, epochs=2, **sizes, **choice)))
+    thread.start()
+    thread.join()
+    for f, history in [*more, *other]:
+        assert history == alone[1] and all(torch.equal(f[key], value) for key, value in alone[0].items())
 
 
 def test_global_random_state_is_left_alone_and_unused(clustered) -> None:
@@ -180,24 +196,45 @@ def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
         fit(np.full_like(clustered, np.nan))
 
 
-def trained(patches, rows=None, capture=None, note=pytest.fail):
-    """Three epochs in batches of 75 and 74 -> the trainer, and the means of every epoch."""
-    drawn, rng = named_rng(0, "training"), np.random.default_rng(4)
-    student = [*linear(drawn, 12, 8, "cpu"), *linear(drawn, 8, 4, "cpu")]
-    trainer = Trainer(student, TrainingSettings(**(SETTINGS | {"k": 3})), 75, patches, rows, capture, note)
-    means = []
+def drawn():
+    """Weight and bias of f and of g."""
+    rng = named_rng(0, "training")
+    return [*linear(rng, 12, 8, "cpu"), *linear(rng, 8, 4, "cpu")]
+
+
+def epochs_of(trainer):
+    """Three epochs in batches of 75 and 74 -> the means of every epoch."""
+    means, rng = [], np.random.default_rng(4)
     for epoch in range(3):
         order = [np.sort(part) for part in np.array_split(rng.permutation(299), 4)]
         means.append(trainer.epoch(order, 1e-2 / (epoch + 1)))
-    return trainer, means
+    return means
 
 
-def test_patches_on_the_device_take_the_same_steps(clustered) -> None:
-    """As on a GPU: rows chosen on the device, rates as tensors."""
-    (streamed, expected), (resident, means) = trained(clustered), trained(clustered, torch.from_numpy(clustered))
-    np.testing.assert_allclose(means, expected, rtol=1e-5)
-    for got, wanted in zip(resident.student + resident.teacher, streamed.student + streamed.teacher, strict=True):
-        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+SMALL = TrainingSettings(**(SETTINGS | {"k": 3}))
+
+
+def trained(patches, rows=None, capture=None, note=pytest.fail):
+    """As on a GPU -> the trainer, and the means of every epoch."""
+    trainer = Trainer(drawn(), SMALL, 75, patches, rows, capture, note)
+    return trainer, epochs_of(trainer)
+
+
+def test_an_accelerator_takes_the_steps_of_the_processor(clustered) -> None:
+    """With rows on the device, and with each batch sent there; on the processor by rows. Rounding may decide which of two
+    patches is the k-th neighbour: one such changes a mean by 4e-4.
+    """
+    student = drawn()
+    fused = FusedTrainer(student, SMALL, 75, clustered)
+    expected = epochs_of(fused)
+    assert len({mean for means in expected for mean in means}) == 9
+    for on_the_device in (None, torch.from_numpy(clustered)):
+        trainer, means = trained(clustered, on_the_device)
+        np.testing.assert_allclose(means, expected, rtol=1e-3)
+        for got, wanted in zip(trainer.student[::2], student[::2], strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-3)
+        for got, parameter in zip(trainer.teacher[::2], fused.parameters[::2], strict=True):
+            torch.testing.assert_close(got, torch.from_numpy(parameter.teacher), atol=1e-4, rtol=1e-3)
 
 
 def test_a_recorded_step_is_used_for_each_size_of_batches(clustered) -> None:
