@@ -98,18 +98,43 @@ class Shared:
             self._undo.close()
 
 
-def _blas_limited() -> AbstractContextManager[object]:
-    """BLAS with one thread. A BLAS with threads of OpenMP has a number for each of our threads, and is left alone."""
-    from threadpoolctl import ThreadpoolController
+@contextmanager
+def _limited_by_another_thread() -> Iterator[None]:
+    """BLAS with one thread. threadpoolctl lets only one living thread change and restore the number, so that one does
+    both here, whichever of our threads are the first and the last to need it.
+    """
+    from threadpoolctl import threadpool_limits
 
-    found = ThreadpoolController()
-    layers = {each.threading_layer for each in found.lib_controllers if each.user_api == "blas"} - {"openmp"}
-    limited: AbstractContextManager[object] = found.select(threading_layer=list(layers)).limit(limits=1)
-    return limited
+    changed, done = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        with threadpool_limits(1, "blas"):
+            changed.set()
+            done.wait()
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    changed.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
 
 
-# BLAS with one thread inside the block: our own threads each have their rows, and more of BLAS would compete with these
-one_blas_thread = Shared(_blas_limited)
+_limited_for_threads = Shared(_limited_by_another_thread)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS with one thread inside the block: another number rounds differently, and where our own threads each have
+    their rows, more threads of BLAS would compete with these.
+    """
+    from threadpoolctl import threadpool_limits
+
+    main = threading.current_thread() is threading.main_thread()
+    with threadpool_limits(1, "blas") if main else _limited_for_threads():
+        yield
 
 
 def threads_here() -> int:
