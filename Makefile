@@ -70,7 +70,7 @@ clean: ## remove results, logs and the environment
 	find results -mindepth 1 ! -name README.md -delete
 	rm -rf .venv .snakemake logs site
 
-.PHONY: bench bench-memory
+.PHONY: bench bench-quick bench-memory
 
 # Peers are compared with where they are: ANOMALIB=python of its environment, PATCHCORE=src folder of its checkout,
 # DATA=MVTec AD's root; ONLY="coreset metrics" and RESUME=1 measure in parts.
@@ -79,6 +79,9 @@ BENCH = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python benchmarks/bench.py $(if $(
 
 bench: .venv/ready ## speed against ceilings and peers: benchmarks/RESULTS.md
 	$(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
+
+bench-quick: .venv/ready ## ratios beside the last committed ones, in under three minutes; KEEP=1 writes them down
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python benchmarks/quick.py $(if $(KEEP),--keep)
 
 bench-memory: .venv/ready ## memory at 1,000 images of 480 px, beside what RESULTS.md has; minutes, and 8 GB of disk
 	$(BENCH) --only memory --resume

@@ -43,7 +43,7 @@ def training() -> list[Line]:
                 (step,),
                 products,
                 None,
-                1.3,
+                1.5,
             ),
             Line("same, CPU time", "cpu_s", (step,), products),
             Line("same, extra memory", "extra_mb", (step,), None, None, 300),
