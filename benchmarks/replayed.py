@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from schedule import Task, simulate, tasks_of
 
-from reconpatch.experiments.resources import Estimate, Job
+from reconpatch.experiments.resources import LONGEST, Estimate, Job
 from reconpatch.experiments.stages import BY_RULE
 
 JOB = 0.35  # s of Snakemake around each job: starting its process, and noticing its end
@@ -78,12 +78,12 @@ def _replayed(
     tasks = tasks_of(needs, cores, JOB)
     for job, task in () if predicted else tasks.items():
         start, work, _ = run.logs[log_of(job)]
-        shared = min(BY_RULE[job.rule].threads, cores) / min(BY_RULE[job.rule].threads, run.cores)
+        shared = needs.threads(BY_RULE[job.rule], cores) / needs.threads(BY_RULE[job.rule], run.cores)
         tasks[job] = replace(task, seconds=start + work / shared + JOB)
     results = frozenset(job for job in tasks if job.rule in ("score_run", "combine_ensemble"))
     for name in run.logs.keys() - {log_of(job) for job in tasks}:
         start, work, _ = run.logs[name]
         early = name.startswith(("draw_sample", "fetch_weights", "plan"))
         after = frozenset() if early else frozenset(tasks) if name.startswith("report") else results
-        tasks[Job(name)] = Task(start + work + JOB, {"cores": 1.0}, after, 100 * early)
+        tasks[Job(name)] = Task(start + work + JOB, {"cores": 1.0}, after, LONGEST * (3 if early else 1))
     return tasks, {"cores": float(cores)}

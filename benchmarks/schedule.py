@@ -20,7 +20,7 @@ class Task(Generic[K]):
     seconds: float
     takes: Mapping[str, float]
     after: frozenset[K] = frozenset()
-    priority: int = 0
+    priority: float = 0
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,12 @@ def critical_path(tasks: Mapping[K, Task[K]]) -> list[K]:
 
 
 def tasks_of(estimate: Estimate, cores: int, overhead: float = 0.0) -> dict[Job, Task[Job]]:
-    """Estimate of a plan, cores, seconds the workflow adds to a job -> tasks that take `cores` and `mem_mb`."""
+    """Estimate of a plan, cores, seconds the workflow adds to a job -> tasks that take `cores` and `mem_mb`, in the
+    order and with the threads of the rules.
+    """
     tasks = {}
     for job, need in estimate.jobs.items():
-        stage = BY_RULE[job.rule]
-        threads = min(cores, stage.threads)
+        threads = estimate.threads(BY_RULE[job.rule], cores)
         takes = {"cores": float(threads), "mem_mb": float(need.memory.mb)}
-        tasks[job] = Task(need.time.wall(threads) + overhead, takes, need.after, stage.priority)
+        tasks[job] = Task(need.time.wall(threads) + overhead, takes, need.after, estimate.priority(job))
     return tasks

@@ -6,10 +6,10 @@ names.
 
 import math
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 from reconpatch.data.layouts import LAYOUTS, category_folder, count_images, list_items, unlabelled_images
@@ -25,6 +25,7 @@ UNPLANNED_MB, UNPLANNED_S = 1000, 3600.0  # for a job whose rule has no job in t
 # MB of the two Snakemakes around a job of a cluster: 188 MB each with the smoke run's plan, 193 MB with the paper's.
 AROUND_MB = 400
 CUDA_MB = 2000  # MB of host memory that CUDA and pinned batches take: not measured, and rather too much
+LONGEST = 10**7  # s: more than any chain of jobs takes
 SAFETY, LEAST_MINUTES = 4, 10  # schedulers end what runs longer: leave room for slower machines, disks and neighbours
 Counts = tuple[int, int]  # training and test images
 ImageSize = tuple[int, int]  # px, width and height
@@ -130,22 +131,40 @@ class Estimate:
             for rule, count in counts.items()
         }
 
-    def critical_path(self) -> list[Job]:
-        """The chain of jobs, first to last, that takes longest, whatever the number of cores."""
+    @cached_property
+    def remaining(self) -> dict[Job, float]:
+        """Job -> seconds of the longest chain of jobs that begins with it, itself included."""
+        readers: dict[Job, list[Job]] = defaultdict(list)
+        for job, need in self.jobs.items():
+            for before in need.after:
+                readers[before].append(job)
 
         @cache
-        def end(job: Job) -> float:
-            return self.seconds(job) + max(map(end, self.jobs[job].after), default=0.0)
+        def left(job: Job) -> float:
+            return self.seconds(job) + max(map(left, readers[job]), default=0.0)
 
-        path = [max(self.jobs, key=end)] if self.jobs else []
-        while path and (before := self.jobs[path[-1]].after):
-            path.append(max(before, key=lambda job: (end(job), job)))
-        return path[::-1]
+        return {job: left(job) for job in self.jobs}
+
+    @property
+    def chain(self) -> float:
+        """Seconds of the longest chain of jobs: the plan takes as long whatever the number of cores."""
+        return max(self.remaining.values(), default=0.0)
 
     def least_wall(self, cores: int) -> float:
         """Seconds that the plan takes at least on some cores: its longest chain of jobs, or its work shared evenly."""
-        work = sum(total for total, _ in self.longest().values())
-        return max(sum(map(self.seconds, self.critical_path())), work / cores)
+        work = sum(need.time.cpu for need in self.jobs.values())
+        return max(self.chain, work / cores)
+
+    def priority(self, job: Job) -> int:
+        """A job's priority for Snakemake: that of its stage, then the longest chain of jobs that waits for it."""
+        left = self.remaining.get(job, self.seconds(job))
+        return BY_RULE[job.rule].priority * LONGEST + min(round(left), LONGEST - 1)
+
+    def threads(self, stage: Stage, cores: int) -> int:
+        """Threads of a stage's jobs on some cores: one if the plan's work keeps all cores busy for longer than its
+        longest chain takes; else cores wait for this chain anyway, and the stage takes as many as it can use.
+        """
+        return 1 if self.least_wall(cores) > self.chain else min(cores, stage.threads)
 
 
 def image_counts(plan: Plan, dataset: str, category: str) -> Counts:

@@ -39,8 +39,8 @@ class Stage:
     rule: str
     files: Mapping[str, str]  # name of the output -> its path below results/
     reads: tuple[Read, ...] = ()
-    threads: int = 1
-    priority: int = 0  # of jobs that are ready, Snakemake starts those of the highest priority first
+    threads: int = 1  # at most: `resources.Estimate.threads`
+    priority: int = 1  # ready jobs of the highest start first, among them those that begin the longest chains
     gpu: bool = False  # whether it computes on a GPU where there is one
     gpu_key: str = ""  # key of the configuration that must be true for that
     base_mb: float = 0.0  # MB of the process with its imports
@@ -119,7 +119,7 @@ _ROWS = (
         "index_category",
         {"manifest": "index/{dataset}/{category}.json"},
         threads=2,
-        priority=100,  # problems of the data show before any heavy work
+        priority=2,  # problems of the data show before any heavy work
         base_mb=50,
         memory=costs.index_memory,
         base_s=0.3,
@@ -131,7 +131,7 @@ _ROWS = (
         "weights",
         "fetch_weights",
         {"weights": "weights/{backbone}.json"},
-        priority=100,  # without a network, say so once and before any heavy work
+        priority=2,  # without a network, say so once and before any heavy work
         base_mb=1500,
         base_s=60.0,  # a download: a guess
     ),
@@ -146,6 +146,7 @@ _ROWS = (
         },
         (Read("manifest", "index", "manifest"),),
         threads=2,
+        priority=0,  # features are used before more of them are extracted, so that few lie on the disk at once
         gpu=True,
         base_mb=1000,
         memory=costs.extraction_memory,
@@ -163,7 +164,6 @@ _ROWS = (
         "read_masks",
         {"masks": f"masks/{_KEYED}/masks.npy", "defects": f"masks/{_KEYED}/defects.safetensors"},
         (Read("manifest", "index", "manifest"),),
-        priority=40,  # small, and every score waits for it
         base_mb=48,
         memory=costs.masks_memory,
         base_s=0.3,
@@ -176,7 +176,6 @@ _ROWS = (
         "train_representation",
         {"f": f"training/{_KEYED}/f.safetensors", "facts": f"training/{_KEYED}/training.json"},
         (Read("train", TRAINING_FEATURES, "train"),),
-        priority=10,  # features are used before more of them are extracted, so that few lie on the disk at once
         gpu=True,
         base_mb=1000,
         memory=costs.training_memory,
@@ -196,7 +195,6 @@ _ROWS = (
             Read("features", TRAINING_FEATURES, "facts"),
             Read("f", "training", "f"),
         ),
-        priority=20,
         gpu=True,
         gpu_key="gpu_coreset",
         base_mb=255,  # with what compiles its loops, the first time
@@ -224,7 +222,6 @@ _ROWS = (
             Read("bank", "bank", "bank"),
             Read("bank_facts", "bank", "facts"),
         ),
-        priority=30,
         gpu=True,
         base_mb=300,
         memory=costs.score_memory,
@@ -240,7 +237,6 @@ _ROWS = (
         "score_training",
         {"scores": f"{_RUN}/training.safetensors"},
         (Read("train", TRAINING_FEATURES, "train"), Read("bank", "bank", "bank")),
-        priority=30,
         gpu=True,
         base_mb=270,
         memory=costs.training_scores_memory,
@@ -282,7 +278,6 @@ _ROWS = (
             Read("masks", "masks", "masks"),
             Read("defects", "masks", "defects"),
         ),
-        priority=30,
         base_mb=85,
         memory=costs.ensemble_memory,
         base_s=0.4,

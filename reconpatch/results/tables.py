@@ -348,7 +348,8 @@ def _costs(record: Record) -> dict[str, str]:
     row["bank, MB"] = f"{bank.patches * record.description['dim'] * 4 / 1e6:.1f}"
     taken = stages["features"].s_per_image["test"] + stages["score"].s_per_image["test"]
     row["images per second"] = f"{1 / taken:.1f}"
-    row["on"] = f"{stages['score'].device}, {stages['features'].threads} threads"
+    threads = stages["features"].threads
+    row["on"] = f"{stages['score'].device}, {threads} thread{'s' if threads > 1 else ''}"
     return row
 
 

@@ -70,6 +70,23 @@ def counts_of(printed: str) -> dict[str, int]:
     return {rule: int(count) for rule, count in found}
 
 
+def jobs_of(printed: str) -> dict[str, str]:
+    """What a dry run prints -> of each rule the lines that tell of its last job."""
+    return dict(re.findall(r"^rule (\w+):\n((?: {4}.*\n)+)", printed, flags=re.MULTILINE))
+
+
+def test_extraction_comes_after_all_else_that_is_ready(checkout: Path, mvtec: Path) -> None:
+    """As the jobs of a dry run ask for it. A core for which there is no other work goes to the extraction."""
+    arguments = tiny(checkout, "mvtec_ad", mvtec, {"method": ["patchcore", "reconpatch"]}, figures={"umap": {}})
+    one, many = (jobs_of(snakemake(checkout, "-n", "--cores", n, *arguments, "tiny")) for n in ("1", "16"))
+    priority = {rule: int(found[1]) for rule, job in one.items() if (found := re.search(r"priority: (\d+)", job))}
+    assert {"index_category", "read_masks", "select_coreset", "score_run", "make_table", "draw_umap"} < priority.keys()
+    assert max(priority, key=priority.__getitem__) == "index_category"
+    assert min(priority, key=priority.__getitem__) == "extract_features"
+    assert priority["train_representation"] > priority["score_run"]
+    assert ["threads: 2" in jobs["extract_features"] for jobs in (one, many)] == [False, True]
+
+
 def test_submissions_are_planned_when_they_are_asked_for(checkout: Path, miniatures) -> None:
     """One for every run and category; the target of everything leaves them out."""
     set_small = {"table_ad2": {"set": {"crop": 64}}}

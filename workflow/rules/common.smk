@@ -107,6 +107,20 @@ def shown(stage, file, label):
     )
 
 
+def priority(stage):
+    """Wildcards -> a job's priority: the longest chain of jobs first, but extraction after all else that is ready."""
+    row = STAGES[stage]
+    return lambda w: NEEDS.priority(resources.job_of(row.rule, w))
+
+
+def threads(stage):
+    """Threads of a stage's jobs. Of other machines nothing is known, and a GPU waits for the processor."""
+    row, cores = STAGES[stage], workflow.resource_settings.cores
+    if cores is None or ELSEWHERE or gpus(stage):
+        return row.threads
+    return NEEDS.threads(row, cores)
+
+
 def gpus(stage):
     """GPUs that a job of a stage asks for: one where it uses one, 0 elsewhere."""
     return GPUS if resources.uses_gpu(STAGES[stage], PLAN.config) else 0

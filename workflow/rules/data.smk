@@ -3,6 +3,7 @@ rule draw_sample:
         directory(f"{SAMPLE}/{{category}}"),
     log:
         STAGES["sample"].log,
+    priority: priority("sample")
     conda:
         "../../environment.yml"
     resources:
@@ -22,10 +23,10 @@ rule index_category:
         manifest=path("index", "manifest"),
     log:
         STAGES["index"].log,
-    priority: STAGES["index"].priority
+    priority: priority("index")
     conda:
         "../../environment.yml"
-    threads: STAGES["index"].threads
+    threads: threads("index")
     resources:
         mem_mb=memory("index"),
         runtime=runtime("index"),
@@ -60,7 +61,7 @@ rule fetch_weights:
         path("weights", "weights"),
     log:
         STAGES["weights"].log,
-    priority: STAGES["weights"].priority
+    priority: priority("weights")
     localrule: True  # a cluster's machines often have no network
     conda:
         "../../environment.yml"

@@ -11,10 +11,10 @@ rule extract_features:
         facts=path("features", "facts"),
     log:
         STAGES["features"].log,
-    priority: STAGES["features"].priority
+    priority: priority("features")
     conda:
         "../../environment.yml"
-    threads: STAGES["features"].threads
+    threads: threads("features")
     resources:
         mem_mb=memory("features"),
         runtime=runtime("features"),
@@ -36,10 +36,10 @@ rule read_masks:
         defects=path("masks", "defects"),
     log:
         STAGES["masks"].log,
-    priority: STAGES["masks"].priority
+    priority: priority("masks")
     conda:
         "../../environment.yml"
-    threads: STAGES["masks"].threads
+    threads: threads("masks")
     resources:
         mem_mb=memory("masks"),
         runtime=runtime("masks"),
@@ -59,10 +59,10 @@ rule train_representation:
         facts=path("training", "facts"),
     log:
         STAGES["training"].log,
-    priority: STAGES["training"].priority
+    priority: priority("training")
     conda:
         "../../environment.yml"
-    threads: STAGES["training"].threads
+    threads: threads("training")
     resources:
         mem_mb=memory("training"),
         runtime=runtime("training"),
@@ -83,10 +83,10 @@ rule select_coreset:
         facts=path("bank", "facts"),
     log:
         STAGES["bank"].log,
-    priority: STAGES["bank"].priority
+    priority: priority("bank")
     conda:
         "../../environment.yml"
-    threads: STAGES["bank"].threads
+    threads: threads("bank")
     resources:
         mem_mb=memory("bank"),
         runtime=runtime("bank"),
@@ -107,10 +107,10 @@ rule score_run:
         scores=path("score", "scores"),
     log:
         STAGES["score"].log,
-    priority: STAGES["score"].priority
+    priority: priority("score")
     conda:
         "../../environment.yml"
-    threads: STAGES["score"].threads
+    threads: threads("score")
     resources:
         mem_mb=memory("score"),
         runtime=runtime("score"),
@@ -130,10 +130,10 @@ rule score_training:
         scores=path("training_scores", "scores"),
     log:
         STAGES["training_scores"].log,
-    priority: STAGES["training_scores"].priority
+    priority: priority("training_scores")
     conda:
         "../../environment.yml"
-    threads: STAGES["training_scores"].threads
+    threads: threads("training_scores")
     resources:
         mem_mb=memory("training_scores"),
         runtime=runtime("training_scores"),
@@ -156,9 +156,10 @@ rule write_submission:
         facts=path("submission", "facts"),
     log:
         STAGES["submission"].log,
+    priority: priority("submission")
     conda:
         "../../environment.yml"
-    threads: STAGES["submission"].threads
+    threads: threads("submission")
     resources:
         mem_mb=memory("submission"),
         runtime=runtime("submission"),
@@ -181,10 +182,10 @@ rule combine_ensemble:
         scores=path("ensemble", "scores"),
     log:
         STAGES["ensemble"].log,
-    priority: STAGES["ensemble"].priority
+    priority: priority("ensemble")
     conda:
         "../../environment.yml"
-    threads: STAGES["ensemble"].threads
+    threads: threads("ensemble")
     resources:
         mem_mb=memory("ensemble"),
         runtime=runtime("ensemble"),

@@ -19,6 +19,7 @@ rule make_table:
         settings=path("table", "settings"),
     log:
         STAGES["table"].log,
+    priority: priority("table")
     localrule: True
     conda:
         "../../environment.yml"
@@ -53,6 +54,7 @@ for figure in FIGURES.values():
             },
         log:
             figure.log,
+        priority: priority(figure.name)
         localrule: True
         conda:
             "../../environment.yml"
@@ -78,6 +80,7 @@ rule make_thumbnails:
         thumbnails=path("thumbnails", "thumbnails"),
     log:
         STAGES["thumbnails"].log,
+    priority: priority("thumbnails")
     localrule: True
     conda:
         "../../environment.yml"

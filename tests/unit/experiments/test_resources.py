@@ -181,15 +181,42 @@ def test_nothing_at_hand(planned) -> None:
 
 def test_a_plan_takes_its_longest_chain_or_its_work_on_all_cores(planned) -> None:
     found = predicted(planned(axes=BOTH, figures={"qualitative": {}, "gallery": {}}))
-    path = found.critical_path()
+    path = [max(found.jobs, key=found.remaining.__getitem__)]
+    while readers := [job for job, need in found.jobs.items() if path[-1] in need.after]:
+        path.append(max(readers, key=found.remaining.__getitem__))
     rules = ["index_category", "extract_features", "train_representation", "select_coreset", "score_run"]
     assert [job.rule for job in path[:5]] == rules
-    for job, after in itertools.pairwise(path):
-        assert job in found.jobs[after].after
     chain = sum(need.time.wall(BY_RULE[job.rule].threads) for job, need in found.jobs.items() if job in path)
     work = sum(need.time.start + need.time.work for need in found.jobs.values())
-    assert found.least_wall(10**6) == pytest.approx(chain)
+    assert found.least_wall(10**6) == found.chain == pytest.approx(chain)
     assert found.least_wall(1) == pytest.approx(work) and work > chain
+
+
+def test_priorities_put_the_longest_chain_first_and_extraction_last(planned) -> None:
+    """Nut has fewer training images than bolt. What the plan does not know comes before extraction, too."""
+    found = predicted(planned(axes=BOTH | {"epochs": [10]}))
+    by_rule: dict[str, list[Job]] = {}
+    for job in sorted(found.jobs, key=found.priority, reverse=True):
+        by_rule.setdefault(job.rule, []).append(job)
+    rules = [*by_rule]
+    assert rules[0] == "index_category" and rules[-1] == "extract_features"
+    assert rules.index("train_representation") < rules.index("select_coreset") < rules.index("score_run")
+    for rule in ("train_representation", "extract_features"):
+        first, second = by_rule[rule]
+        assert (first.category, second.category) == ("bolt", "nut") and found.priority(first) > found.priority(second)
+    waiting = found.priority(by_rule["extract_features"][0])
+    for job in (Job("draw_umap", "mine", "nut", "x"), Job("train_representation", "mine", "new", "dim=8")):
+        assert job not in found.jobs and waiting < found.priority(job)
+
+
+def test_two_threads_where_cores_wait_for_the_longest_chain(planned) -> None:
+    """On one core there is but one; on two the trainings of both categories need all; then comes the chain."""
+    found = predicted(planned(axes=BOTH | {"seed": [0, 1, 2, 3]}))
+    extraction, training = BY_RULE["extract_features"], BY_RULE["train_representation"]
+    assert [found.threads(extraction, cores) for cores in (1, 2, 100)] == [1, 1, 2]
+    assert [found.threads(training, cores) for cores in (1, 2, 100)] == [1, 1, 1]
+    assert found.chain < found.least_wall(2) and found.chain == found.least_wall(100)
+    assert [Estimate().threads(extraction, cores) for cores in (1, 2)] == [1, 2]
 
 
 JOBS = {
