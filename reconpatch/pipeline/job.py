@@ -92,9 +92,10 @@ class Job:
 @contextmanager
 def run_job(log: Path, name: str, **settings: Any) -> Iterator[Job]:
     """Run a job with its log file open; `settings` are fields of `Job`. An error that the user can correct ends the
-    process with a message and without a traceback.
+    process with a message and without a traceback. A script of the workflow ends with its job.
     """
-    if ".snakemake" in Path(sys.argv[0]).parts:  # where Snakemake puts the scripts it runs
+    script = ".snakemake" in Path(sys.argv[0]).parts  # where Snakemake puts the scripts it runs
+    if script:
         end_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
     # Without a buffer, the log of a killed job holds everything the job wrote.
@@ -113,6 +114,15 @@ def run_job(log: Path, name: str, **settings: Any) -> Iterator[Job]:
             running.note(f"error: {message}")
             sys.exit(1)  # Snakemake shows the log of a failed job
         running.note(f"done: {running.usage()}")
+    if script:
+        end_now()
+
+
+def end_now() -> None:
+    """End this process. Otherwise Python would free what the libraries hold one by one: a second with PyTorch."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _message(error: BaseException) -> str | None:

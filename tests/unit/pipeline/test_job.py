@@ -74,6 +74,20 @@ os.wait()
     assert 95 < float(python(outer, tmp_path / "x.log").stdout) < 250
 
 
+@pytest.mark.parametrize(("work", "code"), [("pass", 0), ("1 / 0", 1), ("raise MemoryError", 1)])
+def test_a_script_of_the_workflow_ends_with_its_job(work, code, tmp_path) -> None:
+    """What Python does at its end takes long with large libraries, and is left out where the job was done. What was
+    printed is not lost.
+    """
+    script, log = tmp_path / ".snakemake/scripts/x.py", tmp_path / "x.log"
+    script.parent.mkdir(parents=True)
+    ending = "import atexit\natexit.register(print, 'ended slowly')\nprint('worked')\n"
+    script.write_text(f"{JOB}{ending}with run_job(log, 'x'):\n    {work}\nprint('not reached')\n")
+    done = subprocess.run([sys.executable, script, log], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code and ("done: {" in log.read_text()) == (code == 0)
+    assert done.stdout == ("worked\nended slowly\n" if code else "worked\n")
+
+
 def test_a_job_ends_with_the_process_that_started_it(tmp_path) -> None:
     """A scheduler starts a job that would sleep for a minute, prints its number, and is killed."""
     job = JOB + "end_with_parent(); print(flush=True); time.sleep(60)"
