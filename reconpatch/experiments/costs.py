@@ -16,6 +16,7 @@ from reconpatch.experiments.run import Run
 from reconpatch.method.batching import count_batches
 from reconpatch.method.feature_files import CHUNK, PAIRS, RESIDENT
 from reconpatch.method.initialisation import BLOCK
+from reconpatch.method.rows import BLOCK as ROWS
 from reconpatch.runtime import MB
 
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
@@ -57,8 +58,9 @@ INDEX_PIXEL = 10e-9  # s per pixel of a photograph: read, digested, its header a
 PATCH_VALUE = 6e-9  # s per value of patch features: 3 to 12, averaged over positions and channels
 WRITE_BYTE = 2e-9  # s per byte of features: written and digested
 READ_BYTE = 0.5e-9  # s per byte of features, from the system's cache
-# s per pair, parameter and value of a training step, beside its matrix products.
-STEP_PAIR, STEP_PARAMETER, STEP_VALUE = 11e-9, 8e-9, 3e-9
+POOL_VALUE = 3e-9  # s per value of features that PatchCore's pooling makes a representation of
+# s of a training step beside its matrix products, and more per pair, parameter and value.
+STEP, STEP_PAIR, STEP_PARAMETER, STEP_VALUE = 0.5e-3, 2.2e-9, 1.7e-9, 0.5e-9
 # s per point and dimension, times this power of the number of picks: most distances are never computed.
 GREEDY_VALUE, GREEDY_POWER = 1.6e-9, 0.58
 REWEIGHT_VALUE = 3e-9  # s per value of the differences that reweighting takes
@@ -419,7 +421,7 @@ def principal_seconds(sizes: Sizes) -> float:
 def represent_seconds(sizes: Sizes, patches: int) -> float:
     """Seconds of reading the features of patches and representing them, by f or by pooling."""
     values = patches * sizes.width
-    made = product(patches, sizes.width, sizes.dim) if sizes.learnt else values * STEP_VALUE
+    made = product(patches, sizes.width, sizes.dim) if sizes.learnt else values * POOL_VALUE
     return values * 2 * READ_BYTE + made
 
 
@@ -464,8 +466,9 @@ def training_work(sizes: Sizes) -> Work:
     n = patches / steps
     layers = 4 * product(out, dim, width, TRAINING_RATE)  # two forward, two back
     rows = 3 * product(n, width, out, TRAINING_RATE)  # two forward, one back
-    pairs = 3 * product(n * n, out, 1, TRAINING_RATE)  # two matrices of distances, one gradient
-    passes = n**2 * STEP_PAIR + (width + out) * dim * STEP_PARAMETER + n * (width + 8 * out) * STEP_VALUE
+    # Of two matrices of distances, the half from the diagonal on and half of the blocks on it; one gradient.
+    pairs = (2 + min(1.0, ROWS / n)) * product(n * n, out, 1, TRAINING_RATE)
+    passes = STEP + n**2 * STEP_PAIR + (width + out) * dim * STEP_PARAMETER + n * (width + 8 * out) * STEP_VALUE
     work = sizes.epochs * steps * (layers + rows + pairs + passes)
     return principal_seconds(sizes) + work, work
 

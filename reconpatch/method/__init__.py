@@ -26,6 +26,7 @@ __all__ = [
     "metrics",
     "patches",
     "pretrained",
+    "rows",
     "saturated",
     "scoring",
     "search",

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reconpatch.method.rows import compiled
+from reconpatch.method.compiled import compiled
 
 Floats = NDArray[np.float32]
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8

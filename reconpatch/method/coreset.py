@@ -21,11 +21,11 @@ from numba import get_num_threads, njit, prange, set_num_threads
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
+from reconpatch.method.compiled import REASSOCIATE
 from reconpatch.rng import named_rng
 from reconpatch.runtime import forked, one_blas_thread
 
 Floats = NDArray[np.float32]
-REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets the distance loop vectorise; NaN and infinity keep their meaning
 ROUND = 4096  # candidates per round: 2 MB at 128 dimensions
 BLOCK, TILE = 256, 2048  # candidates and picks of one matrix product, whose result is 2 MB
 REPORTED = 500  # picks on an accelerator between two reports of progress

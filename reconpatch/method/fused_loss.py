@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reconpatch.method.compiled import compiled
 from reconpatch.method.loss import COINCIDE, LOWEST, bandwidth
-from reconpatch.method.rows import by_rows, compiled
+from reconpatch.method.rows import by_rows
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

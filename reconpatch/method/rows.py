@@ -2,18 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar, cast
 
-from numba import njit
-
-F = TypeVar("F", bound=Callable[..., Any])
 BLOCK = 256  # rows of a block
-REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
-
-
-def compiled(loop: F) -> F:
-    """A loop over rows -> the same, compiled. Other threads run at the same time."""
-    return cast("F", njit(nogil=True, fastmath=REASSOCIATE, cache=True, error_model="numpy")(loop))
 
 
 def by_rows(work: Callable[[int, int], object], n: int, pool: Executor | None = None) -> None:

@@ -221,8 +221,9 @@ def trained(patches, rows=None, capture=None, note=pytest.fail):
 
 
 def test_an_accelerator_takes_the_steps_of_the_processor(clustered) -> None:
-    """With rows on the device, and with each batch sent there; on the processor by rows. Rounding may decide which of two
-    patches is the k-th neighbour: one such changes a mean by 4e-4.
+    """With rows on the device, and with each batch sent there; on the processor by rows.
+
+    Rounding may decide which of two patches is the k-th neighbour: one such changes a mean by 4e-4.
     """
     student = drawn()
     fused = FusedTrainer(student, SMALL, 75, clustered)

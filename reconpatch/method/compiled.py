@@ -1,0 +1,14 @@
+"""Loops over arrays that are compiled at their first call."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and infinity keep their meaning
+
+
+def compiled(loop: F) -> F:
+    """A function of arrays and numbers -> the same, compiled. Other threads run at the same time."""
+    return cast("F", njit(nogil=True, fastmath=REASSOCIATE, cache=True, error_model="numpy")(loop))
