@@ -146,7 +146,7 @@ def load_picture(image: Image.Image) -> Picture:
         if tags is not None and "raw mode" in str(error):  # Pillow has no decoder for such values
             raise _not_read(tags) from None
         raise
-    turned = ImageOps.exif_transpose(image)
+    turned = image if orientation == 1 else ImageOps.exif_transpose(image)
     extra = False
     if tags is not None:
         turned, extra = _as_tags_say(turned, tags), UNSPECIFIED in tags.get(EXTRASAMPLES, ())
@@ -244,7 +244,8 @@ def _guess(content: bytes) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """image in any mode of EIGHT_BIT or SIXTEEN_BIT -> 8-bit RGB. Raises ReconpatchError for other modes.
+    """image in any mode of EIGHT_BIT or SIXTEEN_BIT -> 8-bit RGB, the image itself if it is that already. Raises
+    ReconpatchError for other modes.
 
     16-bit grey is scaled by 1/257, because Pillow's own conversion saturates at 255; of 16-bit colours Pillow keeps the
     high byte, at most 1 from that. Alpha is dropped: the colours below it count. Colour profiles are not applied.
@@ -260,7 +261,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ReconpatchError(f"colours in mode {image.mode} have no rule here", fix="save the image as RGB")
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # otherwise Pillow warns of what it drops
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def pixel_digest(image: Image.Image) -> str:
