@@ -33,7 +33,7 @@ ACTIVATIONS = {
     "tf_efficientnet_lite2": 250,
 }
 OTHER_ACTIVATIONS = 1000  # most other networks need less
-DECODED = 9  # bytes per pixel of a photograph while it is decoded: as read and turned, and as RGB, 4 each, and its file
+DECODED = 9  # bytes per pixel of a photograph while it is decoded: 3 as an array, 4 as an image, and its file
 
 # timm architecture -> (multiply-adds per pixel of the crop up to level 3, operations per second of one core). A
 # multiply-add is two operations. Depthwise and narrow convolutions wait for memory.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from tiffs import tiff
 
 from reconpatch.data.decoding import FORMATS, decode, mask_values, pixel_digest, to_rgb
@@ -28,12 +28,13 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png(values: np.ndarray, depth: int, colour: int, size: tuple[int, int] | None = None) -> bytes:
     """A PNG written by hand: big-endian values, bit depth and colour type; `size` may lie."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     width, height = size or values.shape[1::-1]
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
@@ -63,6 +64,72 @@ def test_damage_gives_an_image_or_the_users_error_and_nothing_else(kind, changes
         content[place % len(content)] = value
     with suppress(ReconpatchError):
         to_rgb(decode(bytes(content), HERE).image)
+
+
+def as_pillow_reads(content: bytes) -> tuple[str, tuple[int, int], bytes] | None:
+    """A PNG as Pillow alone reads it: mode, size and pixels; None if it refuses."""
+    try:
+        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+            turned = ImageOps.exif_transpose(image)
+    except Exception:
+        return None
+    return turned.mode, turned.size, turned.tobytes()
+
+
+def as_read_here(content: bytes) -> tuple[str, tuple[int, int], bytes] | None:
+    """The same by `decode`."""
+    try:
+        image = decode(content, HERE).image
+    except ReconpatchError:
+        return None
+    return image.mode, image.size, image.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1", "I;16"])
+def test_pngs_have_the_pixels_that_pillow_reads(mode, rng) -> None:
+    grey = Image.fromarray(rng.integers(0, 65536, (48, 64)).astype(np.uint16))
+    image = grey if mode == "I;16" else NOISE.convert(mode)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    text, profile = PngImagePlugin.PngInfo(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    text.add_text("Software", "a camera's")
+    kinds = [{}, {"exif": turned}, {"pnginfo": text}, {"dpi": (72, 72)}, {"icc_profile": profile}]
+    if mode not in ("RGBA", "LA"):
+        kinds.append({"transparency": (1, 2, 3) if mode == "RGB" else 0})
+    for options in kinds:
+        content = saved(image, **options)
+        for extra in (b"", chunk(b"gAMA", b"\0\0\xb1\x8f"), chunk(b"eXIf", turned.tobytes()), b"\0" * 20):
+            for whole in (content[:33] + extra + content[33:], content[:-12] + extra + content[-12:], content + extra):
+                assert as_read_here(whole) == as_pillow_reads(whole)
+    deep = png(rng.integers(0, 65536, (4, 5, 3)).astype(">u2"), 16, 2)
+    assert as_read_here(deep) == as_pillow_reads(deep) is not None
+
+
+@settings(max_examples=150)
+@example("RGB", [], False, 0, 2, 15)
+@given(
+    st.sampled_from(["RGB", "L"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=2),
+    st.booleans(),
+    st.integers(-300, 300),
+    st.integers(1, 2),
+    st.integers(0, 40),
+)
+def test_damage_to_pngs_is_judged_as_pillow_judges_it(mode, changes, compressed, longer, times, lost) -> None:
+    """Before or after compression, under a right checksum: without one, libpng would notice by that. Then the pixels
+    may stand there twice, and the file lack its last bytes.
+    """
+    image = NOISE.convert(mode).resize((16, 12))
+    rows = bytearray(b"".join(b"\1" + row.tobytes() for row in np.asarray(image)))
+    data = bytearray(zlib.compress(rows)) if compressed else rows
+    for place, value in changes:
+        data[place % len(data)] = value
+    data = data + bytes(longer) if longer > 0 else data[: len(data) + min(longer, 0)]
+    content = png(np.asarray(image), 8, 2 if mode == "RGB" else 0)
+    pixels = chunk(b"IDAT", bytes(data) if compressed else zlib.compress(data))
+    content = content[:33] + times * pixels + content[-12:]
+    content = content[: len(content) - lost]
+    assert as_read_here(content) == as_pillow_reads(content)
 
 
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=20))
