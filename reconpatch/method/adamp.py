@@ -9,7 +9,8 @@ rows, compiled, for the processor.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,10 +59,9 @@ class AdamP:
             if w.dim() == 1:
                 keep: float | Tensor = 1 - decay
             else:
-                along, ratio = projection(
-                    torch.stack([(a * b).sum(1) for a, b in ((w, g), (w, w), (g, g), (w, direction))]), w.shape[1]
-                )
-                keep = 1 - decay * ratio + size * along
+                pairs = (w, g), (w, w), (g, g), (w, direction)
+                along, ratio = projection(torch.stack([(a * b).sum(1) for a, b in pairs]), w.shape[1])
+                keep = 1 - decay * ratio + size * along[:, None]
             w.mul_(keep).sub_(direction.mul_(size))
 
     def _directions(self, gradients: Sequence[Tensor], epsilon: float | Tensor) -> list[Tensor]:
@@ -87,22 +87,23 @@ def rates_of(step: int, learning_rate: float, weight_decay: float) -> Rates:
     )
 
 
-def projection(products: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N, 1) share a of w to remove, u - a w; factor of the decay).
+def projection(products: Any, width: int, library: ModuleType = torch) -> tuple[Any, Any]:
+    """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N,) share a of w to remove, u - a w; factor of the decay).
 
     u is the direction of the step. If every row is orthogonal to its gradient, each row has its own share. Otherwise,
-    if the whole matrix is orthogonal to its gradient, all rows have one share. Otherwise a = 0.
+    if the whole matrix is orthogonal to its gradient, all rows have one share. Otherwise a = 0. Both are arrays of
+    `library`, PyTorch or NumPy, as the products are.
     """
 
-    def cosine(wg: Tensor, ww: Tensor, gg: Tensor) -> Tensor:
-        return wg.abs() / (ww * gg).sqrt().clamp_min(EPS)
+    def cosine(wg: Any, ww: Any, gg: Any) -> Any:
+        return abs(wg) / library.clip((ww * gg) ** 0.5, EPS, None)
 
     wg, ww, gg, wu = products
     whole = products.sum(1)
     by_row = cosine(wg, ww, gg).max() < DELTA / width**0.5
     as_one = cosine(*whole[:3]) < DELTA / (width * len(wg)) ** 0.5
-    share = torch.where(by_row, wu / (ww.sqrt() + EPS) ** 2, as_one * whole[3] / (whole[1].sqrt() + EPS) ** 2)
-    return share[:, None], torch.where(by_row | as_one, DECAY_RATIO, 1.0)
+    share = library.where(by_row, wu / (ww**0.5 + EPS) ** 2, as_one * whole[3] / (whole[1] ** 0.5 + EPS) ** 2)
+    return share, library.where(by_row | as_one, DECAY_RATIO, 1.0)
 
 
 @compiled

@@ -41,8 +41,8 @@ class Parameter:
         by_rows(lambda a, b: directions_of_rows(*own, np.float32(epsilon), a, b, *directions), n, pool)
         keep = np.full(n, 1 - decay, np.float32)
         if self.projected:
-            along, ratio = projection(torch.from_numpy(self.products), width)
-            keep[:] = 1 - decay * float(ratio) + size * along[:, 0].numpy()
+            along, ratio = projection(self.products, width, np)
+            keep = (1 - decay * ratio + size * along).astype(np.float32)
         moved = self.student, self.teacher, self.direction, keep, np.float32(size), np.float32(1 - gamma)
         by_rows(lambda a, b: move_rows(*moved, a, b), n, pool)
 
