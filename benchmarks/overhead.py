@@ -72,10 +72,11 @@ def run(folder: Path, cores: int) -> tuple[list[Job], float]:
     if process.wait():
         sys.exit("".join(shown))
     wall = time.perf_counter() - began
-    for job in jobs.values():
+    found = [job for job in jobs.values() if job.log != Path()]  # the target itself does nothing
+    for job in found:
         text = job.log.read_text()
         job.start, job.body = (float(re.findall(rf"'{key}': ([0-9.]+)", text)[-1]) for key in ("start_s", "wall_s"))
-    return list(jobs.values()), wall
+    return found, wall
 
 
 def overhead(jobs: Sequence[Job], wall: float) -> float:

@@ -97,15 +97,16 @@ def main() -> int:
     }
     print(f"load before: {', '.join(f'{load:.1f}' for load in os.getloadavg())} (1, 5, 15 minutes)")
     print("| what | against | now | last kept | change |\n| --- | --- | --- | --- | --- |")
-    found = []
+    found, failed = dict(kept), 0
     for pair, ratio in rows(given):
         last = float(kept[pair.what]["ratio"]) if pair.what in kept else None
         shown = "failed" if ratio is None else f"{ratio:.3g}"
         change = "" if ratio is None or last is None else f"{ratio / last - 1:+.0%}"
         print(f"| {pair.what} | {pair.against} | {shown} | {'' if last is None else f'{last:.3g}'} | {change} |")
         sys.stdout.flush()
+        failed += ratio is None
         if ratio is not None:
-            found.append({"what": pair.what, "ratio": f"{ratio:.4g}", **about})
+            found[pair.what] = {"what": pair.what, "ratio": f"{ratio:.4g}", **about}
     for row in sorted({(row["commit"], row["date"], row["processor"]) for row in kept.values()}):
         print(f"last kept: {', '.join(row)}")
     print(f"{time.perf_counter() - began:.0f} s")
@@ -113,8 +114,8 @@ def main() -> int:
         with KEPT.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(found)
-    return int(len(found) < len(PAIRS))
+            writer.writerows(found.values())
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -105,16 +105,20 @@ def _limited_by_another_thread() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    changed, done = threading.Event(), threading.Event()
+    changed: Future[None] = Future()
+    done = threading.Event()
 
     def keep() -> None:
-        with threadpool_limits(1, "blas"):
-            changed.set()
-            done.wait()
+        try:
+            with threadpool_limits(1, "blas"):
+                changed.set_result(None)
+                done.wait()
+        except BaseException as error:
+            changed.set_exception(error)
 
     keeper = threading.Thread(target=keep, daemon=True)
     keeper.start()
-    changed.wait()
+    changed.result()
     try:
         yield
     finally:
@@ -122,18 +126,19 @@ def _limited_by_another_thread() -> Iterator[None]:
         keeper.join()
 
 
-_limited_for_threads = Shared(_limited_by_another_thread)
+_limited = Shared(_limited_by_another_thread)
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """BLAS with one thread inside the block: another number rounds differently, and where our own threads each have
-    their rows, more threads of BLAS would compete with these.
+    their rows, more threads of BLAS would compete with these. Several threads may be inside at once.
+
+    A thread that has limited BLAS itself, with threadpoolctl, alone may change the number: here for itself.
     """
     from threadpoolctl import threadpool_limits
 
-    main = threading.current_thread() is threading.main_thread()
-    with threadpool_limits(1, "blas") if main else _limited_for_threads():
+    with _limited(), threadpool_limits(1, "blas"):
         yield
 
 

@@ -16,7 +16,7 @@ from reconpatch.experiments.run import Run
 from reconpatch.method.batching import count_batches
 from reconpatch.method.feature_files import CHUNK, PAIRS, RESIDENT
 from reconpatch.method.initialisation import BLOCK
-from reconpatch.method.rows import BLOCK as ROWS
+from reconpatch.method.rows import BLOCK_ROWS
 from reconpatch.runtime import MB
 
 MEGAPIXEL = 10**6  # px of an image whose size cannot be told
@@ -467,7 +467,7 @@ def training_work(sizes: Sizes) -> Work:
     layers = 4 * product(out, dim, width, TRAINING_RATE)  # two forward, two back
     rows = 3 * product(n, width, out, TRAINING_RATE)  # two forward, one back
     # Of two matrices of distances, the half from the diagonal on and half of the blocks on it; one gradient.
-    pairs = (2 + min(1.0, ROWS / n)) * product(n * n, out, 1, TRAINING_RATE)
+    pairs = (2 + min(1.0, BLOCK_ROWS / n)) * product(n * n, out, 1, TRAINING_RATE)
     passes = STEP + n**2 * STEP_PAIR + (width + out) * dim * STEP_PARAMETER + n * (width + 8 * out) * STEP_VALUE
     work = sizes.epochs * steps * (layers + rows + pairs + passes)
     return principal_seconds(sizes) + work, work

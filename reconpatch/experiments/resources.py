@@ -155,10 +155,10 @@ class Estimate:
         work = sum(need.time.cpu for need in self.jobs.values())
         return max(self.chain, work / cores)
 
-    def priority(self, job: Job) -> int:
+    def priority(self, job: Job) -> float:
         """A job's priority for Snakemake: that of its stage, then the longest chain of jobs that waits for it."""
         left = self.remaining.get(job, self.seconds(job))
-        return BY_RULE[job.rule].priority * LONGEST + min(round(left), LONGEST - 1)
+        return BY_RULE[job.rule].priority * LONGEST + min(left, LONGEST - 1)
 
     def threads(self, stage: Stage, cores: int) -> int:
         """Threads of a stage's jobs on some cores: one if the plan's work keeps all cores busy for longer than its

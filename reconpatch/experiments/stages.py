@@ -176,7 +176,6 @@ _ROWS = (
         "train_representation",
         {"f": f"training/{_KEYED}/f.safetensors", "facts": f"training/{_KEYED}/training.json"},
         (Read("train", TRAINING_FEATURES, "train"),),
-        threads=2,
         gpu=True,
         base_mb=1000,
         memory=costs.training_memory,

@@ -87,23 +87,23 @@ def rates_of(step: int, learning_rate: float, weight_decay: float) -> Rates:
     )
 
 
-def projection(products: Any, width: int, library: ModuleType = torch) -> tuple[Any, Any]:
+def projection(products: Any, width: int, xp: ModuleType = torch) -> tuple[Any, Any]:
     """((4, N) row products w.g, w.w, g.g, w.u; M) -> ((N,) share a of w to remove, u - a w; factor of the decay).
 
     u is the direction of the step. If every row is orthogonal to its gradient, each row has its own share. Otherwise,
     if the whole matrix is orthogonal to its gradient, all rows have one share. Otherwise a = 0. Both are arrays of
-    `library`, PyTorch or NumPy, as the products are.
+    `xp`, PyTorch or NumPy, as the products are.
     """
 
     def cosine(wg: Any, ww: Any, gg: Any) -> Any:
-        return abs(wg) / library.clip((ww * gg) ** 0.5, EPS, None)
+        return abs(wg) / xp.clip((ww * gg) ** 0.5, EPS, None)
 
     wg, ww, gg, wu = products
     whole = products.sum(1)
     by_row = cosine(wg, ww, gg).max() < DELTA / width**0.5
     as_one = cosine(*whole[:3]) < DELTA / (width * len(wg)) ** 0.5
-    share = library.where(by_row, wu / (ww**0.5 + EPS) ** 2, as_one * whole[3] / (whole[1] ** 0.5 + EPS) ** 2)
-    return share, library.where(by_row | as_one, DECAY_RATIO, 1.0)
+    share = xp.where(by_row, wu / (ww**0.5 + EPS) ** 2, as_one * whole[3] / (whole[1] ** 0.5 + EPS) ** 2)
+    return share, xp.where(by_row | as_one, DECAY_RATIO, 1.0)
 
 
 @compiled

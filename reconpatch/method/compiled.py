@@ -10,5 +10,9 @@ REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets loops vectorise; NaN and in
 
 
 def compiled(loop: F) -> F:
-    """A function of arrays and numbers -> the same, compiled. Other threads run at the same time."""
+    """A function of arrays and numbers -> the same, compiled. Other threads run at the same time.
+
+    The compiled code is kept until the file of the function changes. So constants of other files must be arguments, and
+    after a change in this file the caches must be removed (`__pycache__`).
+    """
     return cast("F", njit(nogil=True, fastmath=REASSOCIATE, cache=True, error_model="numpy")(loop))

@@ -21,7 +21,7 @@ from numba import get_num_threads, njit, prange, set_num_threads
 from numpy.typing import NDArray
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.method.compiled import REASSOCIATE
+from reconpatch.method.compiled import REASSOCIATE, compiled
 from reconpatch.rng import named_rng
 from reconpatch.runtime import forked, one_blas_thread
 
@@ -40,7 +40,7 @@ def random_projection(inputs: int, outputs: int, seed: int) -> NDArray[np.float3
     return np.asarray(matrix / np.sqrt(outputs), np.float32)
 
 
-@njit(fastmath=REASSOCIATE, cache=True)
+@compiled
 def _distance(a: Floats, b: Floats) -> np.float32:
     total = np.float32(0)
     for j in range(a.shape[0]):
@@ -58,7 +58,7 @@ def _distances(points: Floats, centre: Floats) -> Floats:
     return out
 
 
-@njit(nogil=True, fastmath=REASSOCIATE, cache=True)
+@compiled
 def _refine(
     products: Floats, least: Floats, norms: Floats, errors: Floats, rows: Floats, picked: Floats, bounds: Floats
 ) -> None:

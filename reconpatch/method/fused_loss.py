@@ -24,9 +24,8 @@ LINE = 16  # float32 values in a line of the cache
 CHUNK = 64  # distances of which the least is known while neighbours are searched
 LARGEST = np.int32(2**31 - 1)
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
-LEAST_EXPONENT, COINCIDING = np.float32(LOWEST), np.float32(COINCIDE)
 LOG2_E, LN_2 = np.float32(np.log2(np.e)), np.float32(np.log(2))
-# 1/i!: the Taylor series of exp, whose error is below 2e-8 for arguments up to ln(2)/2
+# 1/i!: the Taylor series of exp, whose error is about 1e-7, that of rounding, for arguments up to ln(2)/2
 TAYLOR = tuple(np.float32(1 / x) for x in (720, 120, 24, 6, 2, 1, 1))
 
 
@@ -47,10 +46,9 @@ def similarity(
     sigma_unit: str = "one",
     pool: Executor | None = None,
 ) -> tuple[float, float]:
-    """(N, D) teacher projections -> (mean pairwise, mean contextual similarity); the similarities go into `out`.
+    """(N, D) teacher projections without their mean -> (mean pairwise, mean contextual similarity).
 
-    As `loss.similarity`; `out` is (N, pitch(N) or more). `pool` are threads. Without the mean of the projections,
-    rounding errors are smaller.
+    As `loss.similarity`. The similarities go into `out` (N, pitch(N) or more). `pool` are threads.
     """
     n = len(z)
     neighbours, sums, norms = np.empty((n, k), np.int64), np.empty(n, np.float32), products_of_pairs(z, out, pool)
@@ -62,26 +60,28 @@ def similarity(
     by_rows(compare, n, pool)
     width = np.float32(bandwidth(torch.from_numpy(out)[:, :n], sigma, sigma_unit))
     share = np.float32(alpha)
-    by_rows(lambda first, last: pairwise_similarities(out, width, share, first, last, sums), n, pool)
+    by_rows(lambda a, b: pairwise_similarities(out, width, np.float32(LOWEST), share, a, b, sums), n, pool)
     contextual = add_contextual_similarities(out, neighbours, np.float32(1 - alpha))
-    return float(sums.sum(dtype=np.float64)) / n**2, float(contextual) / n**2
+    return float(sums.sum(dtype=np.float64)) / n**2, contextual / n**2
 
 
 def relaxed_contrastive_loss(
     z: Floats, weights: Floats, margin: float, out: Floats, pool: Executor | None = None
 ) -> tuple[float, Floats]:
-    """((N, D) student projections, similarities as `similarity` writes them) -> (loss, its gradient (N, D)) (eq. 7).
+    """((N, D) student projections without their mean, similarities as `similarity` writes them) -> (loss, its gradient
+    (N, D)) (eq. 7).
 
     As `loss.relaxed_contrastive_loss`, for symmetric similarities, which are overwritten. `out` is memory for the
     distances.
     """
     n, norms = len(z), products_of_pairs(z, out, pool)
     losses, sums, terms = np.empty(n, np.float32), np.empty(n, np.float32), np.empty((3, n), np.float32)
-    by_rows(lambda a, b: row_losses(out, weights, norms, np.float32(margin), a, b, losses, terms), n, pool)
+    reach, coincide = np.float32(margin), np.float32(COINCIDE)
+    by_rows(lambda a, b: row_losses(out, weights, norms, reach, coincide, a, b, losses, terms), n, pool)
     products = np.empty_like(z)
 
     def multiply(first: int, last: int) -> None:
-        slopes(out, weights, terms, first, last, sums)
+        slopes(out, weights, terms, coincide, first, last, sums)
         np.matmul(weights[first:last, :n], z, out=products[first:last])
 
     by_rows(multiply, n, pool)
@@ -126,8 +126,8 @@ def squared_distances(pairs: Floats, norms: Floats, first: int, last: int) -> No
 def nearest(distances: Floats, first: int, last: int, neighbours: Indices) -> None:
     """Squared distances -> (N, k) indices of the nearest, nearest first: N_k; of equally near ones the lower index.
 
-    A patch is its own nearest neighbour, even where others coincide with it. Numbers of one sign are ordered as their
-    bits are, and the least integer of a chunk is found by vector instructions.
+    A patch is its own nearest neighbour, even where others coincide with it. Numbers that are not negative are ordered
+    as their bits are, and the least integer of a chunk is found by vector instructions.
     """
     n, k = neighbours.shape
     bits = distances.view(np.int32)
@@ -161,17 +161,18 @@ def _least(values: NDArray[np.int32]) -> np.int32:
 
 @compiled
 def pairwise_similarities(
-    distances: Floats, sigma: np.float32, alpha: np.float32, first: int, last: int, sums: Floats
+    distances: Floats, sigma: np.float32, lowest: np.float32, alpha: np.float32, first: int, last: int, sums: Floats
 ) -> None:
     """Squared distances -> in place alpha times exp(-d / sigma), and its sum (N,) without alpha (eq. 1).
 
-    exp(x) = 2^m exp(r), with m the integer nearest to x / ln(2), and exp(r) by its series.
+    No exponent is below `lowest`. exp(x) = 2^m exp(r), with m the integer nearest to x / ln(2), and exp(r) by its
+    series.
     """
     n, scale = sums.shape[0], -ONE / sigma
     for i in range(first, last):
         row, total = distances[i], ZERO
         for j in range(n):
-            x = _at_least(row[j] * scale, LEAST_EXPONENT) * LOG2_E
+            x = _at_least(row[j] * scale, lowest) * LOG2_E
             m = np.int32(x - np.float32(0.5))  # rounded towards 0: x is negative
             r = (x - np.float32(m)) * LN_2
             e = TAYLOR[0]
@@ -184,7 +185,7 @@ def pairwise_similarities(
 
 
 @compiled
-def add_contextual_similarities(weights: Floats, neighbours: Indices, share: np.float32) -> np.float32:
+def add_contextual_similarities(weights: Floats, neighbours: Indices, share: np.float32) -> float:
     """(N, k) neighbours: adds `share` times the contextual similarity -> the sum of all contextual similarities.
 
     Equations 2 to 5, as in `loss.contextual_similarity`, `reciprocal_neighbours`, `expanded_context` and
@@ -199,7 +200,7 @@ def add_contextual_similarities(weights: Floats, neighbours: Indices, share: np.
                 for of_other in neighbours[neighbours[i, a]]:
                     context[i, a] += of_one == of_other
             context[i, a] /= np.float32(k)
-    total = ZERO
+    total = 0.0
     reciprocal = np.empty(half, np.bool_)
     for i in range(n):
         count = 0
@@ -225,6 +226,7 @@ def row_losses(
     weights: Floats,
     norms: Floats,
     margin: np.float32,
+    coincide: np.float32,
     first: int,
     last: int,
     losses: Floats,
@@ -245,7 +247,7 @@ def row_losses(
             attract += w[j] * d[j]
             d[j] = np.sqrt(d[j])
             total += d[j]
-        mean = _at_least(total / n, COINCIDING)
+        mean = _at_least(total / n, coincide)
         repel, pushed = ZERO, ZERO
         for j in range(size):
             gap = _at_least(margin * mean - d[j], ZERO)
@@ -258,7 +260,9 @@ def row_losses(
 
 
 @compiled
-def slopes(distances: Floats, weights: Floats, terms: Floats, first: int, last: int, sums: Floats) -> None:
+def slopes(
+    distances: Floats, weights: Floats, terms: Floats, coincide: np.float32, first: int, last: int, sums: Floats
+) -> None:
     """Distances d, similarities w, the terms of `row_losses` -> in place of w the slopes S, and their sums (N,).
 
     S = H + H^T, with H as in `loss.relaxed_contrastive_loss`: H_ij = c_i (w_ij - (push_ij + e_i) / d_ij). Since w and d
@@ -271,8 +275,8 @@ def slopes(distances: Floats, weights: Floats, terms: Floats, first: int, last: 
         ci, reach_i, ce_i = c[i], reach[i], ce[i]
         for j in range(n):
             gaps = ci * _at_least(reach_i - d[j], ZERO) + c[j] * _at_least(reach[j] - d[j], ZERO)
-            slope = w[j] * (ci + c[j]) - ((ONE - w[j]) * gaps + ce_i + ce[j]) / _at_least(d[j], COINCIDING)
-            slope = ZERO if d[j] <= COINCIDING else slope
+            slope = w[j] * (ci + c[j]) - ((ONE - w[j]) * gaps + ce_i + ce[j]) / _at_least(d[j], coincide)
+            slope = ZERO if d[j] <= coincide else slope
             total += slope
             w[j] = slope
         sums[i] = total

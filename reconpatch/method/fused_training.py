@@ -5,6 +5,7 @@ The bytes do not depend on the number of threads.
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from reconpatch.method.training_settings import TrainingSettings
 
 Floats = NDArray[np.float32]
 SHORTEST = 1e-12  # length by which a projection is divided at least
+UNWARNED: dict[str, Any] = {"over": "ignore", "divide": "ignore", "invalid": "ignore"}  # the loss shows a divergence
 
 
 class Parameter:
@@ -39,10 +41,8 @@ class Parameter:
         own = self.student, self.gradient, self.mean, self.square
         directions = (self.direction, self.products)
         by_rows(lambda a, b: directions_of_rows(*own, np.float32(epsilon), a, b, *directions), n, pool)
-        keep = np.full(n, 1 - decay, np.float32)
-        if self.projected:
-            along, ratio = projection(self.products, width, np)
-            keep = (1 - decay * ratio + size * along).astype(np.float32)
+        along, ratio = projection(self.products, width, np) if self.projected else (np.zeros(n), 1.0)
+        keep = (1 - decay * ratio + size * along).astype(np.float32)
         moved = self.student, self.teacher, self.direction, keep, np.float32(size), np.float32(1 - gamma)
         by_rows(lambda a, b: move_rows(*moved, a, b), n, pool)
 
@@ -77,7 +77,8 @@ class FusedTrainer:
             p = self.room[: len(batch)]
             torch.from_numpy(p).copy_(torch.from_numpy(read_rows(self.patches, batch)))
             self.steps += 1
-            totals += self.step(p, rates_of(self.steps, learning_rate, self.settings.weight_decay))
+            with np.errstate(**UNWARNED):
+                totals += self.step(p, rates_of(self.steps, learning_rate, self.settings.weight_decay))
         return [float(total) for total in totals / len(batches)]
 
     def step(self, p: Floats, rates: Rates) -> tuple[float, float, float]:

@@ -45,9 +45,11 @@ def median_of_pairs(distances: Tensor) -> Tensor:
     and every patch but one second. The stride is N (N - 1) / PAIRS, rounded down and made odd. Of an even number of
     pairs it is the lower of the two in the middle. No value is read by the host.
     """
-    n = len(distances)
-    different = distances.flatten()[1:].view(n - 1, n + 1)[:, :-1]  # column d - 1
-    return different[:, :: max(1, n * (n - 1) // PAIRS) | 1].median()
+    n, device = len(distances), distances.device
+    stride = max(1, n * (n - 1) // PAIRS) | 1
+    first = torch.arange(n - 1, device=device)[:, None]
+    second = first + torch.arange(1, n + 1, stride, device=device)  # j, or j + N in the row below
+    return distances[first + second // n, second % n].median()
 
 
 def bandwidth(distances: Tensor, sigma: float, unit: str) -> float | Tensor:

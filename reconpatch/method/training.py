@@ -18,7 +18,7 @@ from reconpatch.method.adamp import AdamP, Rates
 from reconpatch.method.batching import batch_sizes, draw_batches
 from reconpatch.method.cuda_graph import Step
 from reconpatch.method.feature_files import batches, read_rows, read_slice
-from reconpatch.method.fused_training import FusedTrainer
+from reconpatch.method.fused_training import UNWARNED, FusedTrainer
 from reconpatch.method.initialisation import draw_layer, first_layer
 from reconpatch.method.loss import ema_update, relaxed_contrastive_loss, similarity
 from reconpatch.method.training_settings import TrainingSettings
@@ -197,7 +197,8 @@ def train(
         trainer: Trainer | FusedTrainer
         if device == "cpu":
             stack.enter_context(one_blas_thread())
-            pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
+            quiet = partial(np.seterr, **UNWARNED)
+            pool = stack.enter_context(ThreadPoolExecutor(threads, initializer=quiet)) if threads > 1 else None
             trainer = FusedTrainer(student, settings, largest, patches, pool)
         else:
             trainer = Trainer(student, settings, largest, patches, on_device(patches, device), capture, note)

@@ -12,7 +12,9 @@ Files = TypeVar("Files")
 
 @contextmanager
 def job_of(snakemake: Any) -> Iterator[Job]:
-    """The object of a script -> its running job, named after its rule and wildcards."""
+    """The object of a script -> its running job, named after its rule and wildcards. The script ends with it: what
+    stands after the block does not run.
+    """
     name = " ".join([snakemake.rule, "/".join(map(str, snakemake.wildcards))]).strip()
     settings = {key: snakemake.config[key] for key in ("device", "cuda_graph", "gpu_coreset")}
     settings["threads"] = snakemake.threads

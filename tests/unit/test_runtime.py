@@ -3,13 +3,17 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy  # noqa: F401 loads the BLAS that is limited
 import pytest
+import threadpoolctl
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from reconpatch.errors import ReconpatchError
-from reconpatch.runtime import CLUSTERS, machine_mb, take_device, visible_devices
+from reconpatch.runtime import CLUSTERS, machine_mb, one_blas_thread, take_device, visible_devices
 
 # Says which GPU it got and holds it until it is told to end, or is killed.
 HOLDER = """
@@ -232,3 +236,58 @@ def test_resident_memory_follows_what_is_held_and_the_peak_does_not() -> None:
     before, held, after, peak = map(int, said.split())
     assert held > before + 180_000_000
     assert after < before + 100_000_000 and peak > before + 180_000_000
+
+
+def blas_threads() -> set[int]:
+    """Of every BLAS whose number of threads is one of the process."""
+    blas = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    return {each["num_threads"] for each in blas if each["threading_layer"] != "openmp"}
+
+
+@pytest.mark.parametrize("leaves_first", ["main", "other"])
+@pytest.mark.parametrize("enters_first", ["main", "other"])
+def test_blas_has_one_thread_until_the_last_one_left(enters_first: str, leaves_first: str) -> None:
+    entered, leave, seen = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        with one_blas_thread():
+            entered.set()
+            leave.wait()
+            seen.append(blas_threads())
+
+    before, other = blas_threads(), threading.Thread(target=work)
+    if before == {1}:
+        pytest.fail("this machine's BLAS has one thread anyway")
+    if enters_first == "other":
+        other.start()
+        entered.wait()
+    with one_blas_thread():
+        if enters_first == "main":
+            other.start()
+            entered.wait()
+        if leaves_first == "other":
+            leave.set()
+            other.join()
+        assert blas_threads() == {1}
+    leave.set()
+    other.join()
+    assert seen == [{1}] and blas_threads() == before
+
+
+def test_blas_has_one_thread_where_the_caller_had_chosen_another_number() -> None:
+    with threadpool_limits(2, "blas"):
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+
+
+def test_a_blas_that_cannot_be_limited_is_an_error_and_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot be limited")
+
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", refuse)
+    with pytest.raises(RuntimeError, match="cannot be limited"), one_blas_thread():
+        pass
+    monkeypatch.undo()
+    with one_blas_thread():
+        assert blas_threads() == {1}

@@ -69,7 +69,7 @@ def test_products_of_a_training_step_counted_by_loops(block, monkeypatch) -> Non
     The distances of a block of rows are those to all patches from the block's first on.
     """
     n, c, d, p = 8, 5, 4, 2
-    monkeypatch.setattr(costs, "ROWS", block)
+    monkeypatch.setattr(costs, "BLOCK_ROWS", block)
     adds = 0
     for _ in ("student", "teacher"):
         adds += sum(1 for _ in range(p) for _ in range(d) for _ in range(c))  # g f

@@ -151,10 +151,18 @@ def test_the_nearest_by_rows_are_the_sorted_ones(n, k, seed) -> None:
     assert (distances == before).all()
 
 
+def test_means_of_many_similarities_are_exact() -> None:
+    """In float32, one sum of so many values would be off by 1e-4."""
+    z = draw(700, 8, 0)
+    plain, by_rows = (f(z, 1.0, 60, 0.5)[1:] for f in (similarity_of_matrices, similarity_by_rows))
+    for got, want in zip(by_rows, plain, strict=True):
+        assert float(got) == pytest.approx(float(want), rel=5e-6)
+
+
 @pytest.mark.parametrize("block", [1, 5, 19])
 def test_blocks_and_threads_change_no_byte(block, monkeypatch) -> None:
     z, w = draw(19, 4, 0), symmetric(19, 0)
-    monkeypatch.setattr(rows, "BLOCK", block)
+    monkeypatch.setattr(rows, "BLOCK_ROWS", block)
     alone = [*similarity_by_rows(z, 1.0, 5, 0.5), *loss_by_rows(z, w, 1.0)]
     with ThreadPoolExecutor(3) as pool:
         shared = [*similarity_by_rows(z, 1.0, 5, 0.5, pool=pool), *loss_by_rows(z, w, 1.0, pool)]
@@ -167,7 +175,7 @@ def test_blocks_and_threads_change_no_byte(block, monkeypatch) -> None:
 @given(st.integers(0, 40), st.integers(1, 45))
 def test_by_rows_covers_all_rows_once(n, block) -> None:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(rows, "BLOCK", block)
+        patch.setattr(rows, "BLOCK_ROWS", block)
         for threads in (None, pool):
             seen: list[int] = []
             rows.by_rows(lambda first, last, seen=seen: seen.extend(range(first, last)), n, threads)

@@ -60,7 +60,17 @@ def median_of_different(z):
     return float(squared[~np.eye(len(z), dtype=bool)].median())
 
 
-@pytest.mark.parametrize("choice", [{}, {"init": "pca", "bias": False}, {"sigma_unit": "median"}, {"batches": "image"}])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"init": "pca", "bias": False},
+        {"sigma_unit": "median"},
+        {"batches": "image"},
+        {"teacher_norm": True, "bias": False},
+        {"teacher_norm": True, "learning_rate": 1e-6},  # biases, which rounding moves, matter here
+    ],
+)
 def test_training_follows_the_equations_step_by_step(choice, clustered) -> None:
     """Epochs against autograd on the plain loss and unfused layers, with plain torch for everything else.
 
@@ -69,19 +79,20 @@ def test_training_follows_the_equations_step_by_step(choice, clustered) -> None:
     1e-6 but where rounding decides which of two patches is the k-th neighbour: one such changes a mean by 4e-4.
     """
     f_got, history = fit(clustered, epochs=2, checkpoints=[1], **choice)
-    bias, kind = choice.get("bias", True), choice.get("batches", "all")
+    bias, kind, rate = choice.get("bias", True), choice.get("batches", "all"), choice.get("learning_rate", 1e-2)
     assert set(f_got) == {"1.weight", "1.bias", "2.weight", "2.bias"}
     rng = named_rng(0, "training")
     student = [p.requires_grad_(n % 2 == 0 or bias) for n, p in enumerate(drawn_layers(rng, clustered, choice))]
     teacher = [p.detach().clone() for p in student]
-    optimiser = timm.optim.AdamP([p for p in student if p.requires_grad], lr=1e-2, weight_decay=1e-2, nesterov=True)
+    optimiser = timm.optim.AdamP([p for p in student if p.requires_grad], lr=rate, weight_decay=1e-2, nesterov=True)
     for epoch in (1, 2):
         for group in optimiser.param_groups:
-            group["lr"] = 1e-2 * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
+            group["lr"] = rate * (1 + np.cos(np.pi * (epoch - 1) / 2)) / 2
         losses = []
         for chosen in batches_of(rng, kind):
             p = torch.from_numpy(clustered[np.sort(chosen)]).float()
             z = layer_by_layer(teacher, p)
+            z = z / z.norm(dim=1, keepdim=True) if "teacher_norm" in choice else z
             weights = similarity(z, median_of_different(z) if "sigma_unit" in choice else 1.0, 5, 0.5)[0]
             loss = relaxed_contrastive_loss(layer_by_layer(student, p), weights, 1.0)
             optimiser.zero_grad()
@@ -194,6 +205,14 @@ def test_too_few_patches_and_divergence_are_explained(clustered) -> None:
     assert len(fit(clustered, k=50, epochs=1, batches="image")[1]) == 1
     with pytest.raises(ReconpatchError, match=r"diverged in epoch 1.*learning_rate"):
         fit(np.full_like(clustered, np.nan))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.filterwarnings("error")
+def test_a_rate_that_is_far_too_large_is_explained(threads, rng) -> None:
+    patches = rng.standard_normal((600, 20)).astype(np.float16)
+    with pytest.raises(ReconpatchError, match=r"diverged in epoch \d.*learning_rate"):
+        fit(patches, threads=threads, batch=300, learning_rate=1e20)
 
 
 def drawn():
