@@ -7,11 +7,11 @@ in training. Every image is derived from (seed, category) alone. The layout is M
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts are loaded where an image is drawn: the plan needs numbers of images alone
+import skimage
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 from skimage import data as photographs
-from skimage.draw import line
 
 from reconpatch.data.layouts import SAMPLE
 from reconpatch.errors import ReconpatchError
@@ -35,12 +35,12 @@ def _crop(photograph: Grey, rng: np.random.Generator) -> Grey:
 
 def _blob(rng: np.random.Generator, low: float, high: float) -> Region:
     """A smooth connected region whose area is that of a square with side low..high of the image's."""
-    field = ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), 8)
+    field = scipy.ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), 8)
     y, x = np.mgrid[:SIDE, :SIDE] - rng.integers(SIDE // 5, SIDE - SIDE // 5, size=(2, 1, 1))
     side = SIDE * rng.uniform(low, high)
     height = field / field.std() - 6 * np.hypot(y, x) / side  # a cone with a rough flank
     region = height >= np.partition(height.ravel(), -int(side**2))[-int(side**2)]
-    labels, _ = ndimage.label(region)
+    labels, _ = scipy.ndimage.label(region)
     return np.asarray(labels == np.bincount(labels[region]).argmax())
 
 
@@ -62,23 +62,23 @@ def _scratch(image: Grey, source: Grey, rng: np.random.Generator) -> tuple[Grey,
     for _ in range(rng.integers(3, 7)):
         angle += rng.normal(0, 0.3)
         end = np.clip(point + rng.uniform(8, 20) * np.array([np.sin(angle), np.cos(angle)]), 2, SIDE - 3)
-        region[line(*point.astype(int), *end.astype(int))] = True  # type: ignore[no-untyped-call]
+        region[skimage.draw.line(*point.astype(int), *end.astype(int))] = True  # type: ignore[no-untyped-call]
         point = end
-    region = ndimage.binary_dilation(region, iterations=int(rng.integers(0, 2)) or 1)
+    region = scipy.ndimage.binary_dilation(region, iterations=int(rng.integers(0, 2)) or 1)
     return _shift(image, region, rng.choice([-1, 1]) * rng.uniform(35, 70)), region
 
 
 def _stain(image: Grey, source: Grey, rng: np.random.Generator) -> tuple[Grey, Region]:
     """A blob that is darker or lighter, fading towards its edge."""
     region = _blob(rng, 0.1, 0.35)
-    depth = ndimage.distance_transform_edt(region)
+    depth = scipy.ndimage.distance_transform_edt(region)
     return _shift(image, region, rng.choice([-1, 1]) * rng.uniform(35, 60) * np.minimum(1, depth / 4)), region
 
 
 def _blur(image: Grey, source: Grey, rng: np.random.Generator) -> tuple[Grey, Region]:
     """A blob that is out of focus."""
     region = _blob(rng, 0.15, 0.35)
-    return np.where(region, ndimage.gaussian_filter(image, rng.uniform(1.5, 3)), image), region
+    return np.where(region, scipy.ndimage.gaussian_filter(image, rng.uniform(1.5, 3)), image), region
 
 
 def _missing(image: Grey, source: Grey, rng: np.random.Generator) -> tuple[Grey, Region]:

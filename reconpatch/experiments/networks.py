@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ class Networks:
 
     def __call__(self, backbone: str, levels: Sequence[int], side: int) -> Network:
         """Raises ReconpatchError if timm has no such network, or that has no such level or takes no such images."""
-        key = f"{backbone} {tuple(levels)} timm {importlib.metadata.version('timm')}"
+        key = f"{backbone} {tuple(levels)} timm {_timm_version()}"
         answer = self.known.get(key)
         if answer is None or str(side) not in answer.grids:
             from reconpatch.method.levels import check_levels, count_parameters, patch_grid
@@ -82,6 +83,11 @@ class Networks:
     def channels(self, backbone: str, levels: Sequence[int], side: int) -> tuple[int, ...]:
         """The channels of each level of a network; raises as a call does."""
         return self(backbone, levels, side).channels
+
+
+@cache
+def _timm_version() -> str:
+    return importlib.metadata.version("timm")
 
 
 def _joined(one: Answer, other: Answer) -> Answer:
