@@ -4,9 +4,10 @@ Memory follows from the arrays that the code allocates. Bases, which the stage t
 has imported its packages and worked on a few small images, measured with the locked packages on Linux and rounded up.
 
 Seconds follow from the number of operations and from rates that were measured with the locked packages on two cores of
-a shared virtual machine (Intel Sapphire Rapids, AVX-512), in CPU seconds: benchmarks/RESULTS.md and the jobs of whole
-runs. docs/scaling.md compares predictions and measurements. Another machine has other rates, and the rate of a coreset
-depends on the data. Nothing was measured on a GPU.
+shared virtual machines, in CPU seconds: those of training, decoding and index on an AMD EPYC with AVX-512, which takes
+1.3 times as long in matrix products, all others on an Intel Sapphire Rapids (benchmarks/RESULTS.md, and the jobs of
+whole runs). docs/scaling.md compares predictions and measurements. Another machine has other rates, and the rate of a
+coreset depends on the data. Nothing was measured on a GPU.
 """
 
 from dataclasses import dataclass, replace
@@ -51,16 +52,16 @@ OTHER_NETWORK = 0.01, 40e9
 
 # Rates: operations per second of one core, or seconds per unit.
 GPU_SPEED = 100.0  # of dense work on a GPU, in cores. Assumed: nothing was measured on one
-SEARCH_RATE, TRAINING_RATE = 100e9, 120e9  # operations per second in the matrix products of a search and of training
+SEARCH_RATE, TRAINING_RATE = 100e9, 85e9  # operations per second in the matrix products of a search and of training
 LOAD_NETWORK, LOAD_PARAMETER = 1.0, 80e-9  # s per network, and per parameter of it
-DECODE_PIXEL = 25e-9  # s per pixel of a photograph: decoded and scaled down
-INDEX_PIXEL = 10e-9  # s per pixel of a photograph: read, digested, its header and whether it is complete
+DECODE_PIXEL = 19e-9  # s per pixel of a photograph: decoded and scaled down. For PNG; JPEG takes half of it
+INDEX_PIXEL = 20e-9  # s per pixel of a photograph: read, digested, its header and whether it is complete. As above
 PATCH_VALUE = 6e-9  # s per value of patch features: 3 to 12, averaged over positions and channels
 WRITE_BYTE = 2e-9  # s per byte of features: written and digested
 READ_BYTE = 0.5e-9  # s per byte of features, from the system's cache
 POOL_VALUE = 3e-9  # s per value of features that PatchCore's pooling makes a representation of
 # s of a training step beside its matrix products, and more per pair, parameter and value.
-STEP, STEP_PAIR, STEP_PARAMETER, STEP_VALUE = 0.5e-3, 2.2e-9, 1.7e-9, 0.5e-9
+STEP, STEP_PAIR, STEP_PARAMETER, STEP_VALUE = 0.5e-3, 3e-9, 1.5e-9, 0.7e-9
 # s per point and dimension, times this power of the number of picks: most distances are never computed.
 GREEDY_VALUE, GREEDY_POWER = 1.6e-9, 0.58
 REWEIGHT_VALUE = 3e-9  # s per value of the differences that reweighting takes
