@@ -29,9 +29,10 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_N
 NOTE = """A ratio above 1 is in our favour where a peer's time is compared with ours. "est.": the peer's cost per pick,
 which is constant, times the picks. Networks have random weights: times are real, AUROCs say nothing. Patch features of
 anomalib are 1,536 wide (its coreset is selected in 295 dimensions), ours and patchcore's 1,024 (128); its defaults
-score the test images twice, so it is measured without that, too. A training step is compared with its seven matrix
-products alone (both projections, both distance matrices, the gradients), search with one product of its size. Parts not
-listed were not measured. "commit" is that of the code that ran; "-dirty" where any file, a text too, was edited."""
+score the test images twice, so it is measured without that, too. A training step is compared with its matrix products
+alone, by the same library: both layers, both projections, both whole distance matrices, the gradients; search with one
+product of its size. Parts not listed were not measured. "commit" is that of the code that ran; "-dirty" where any file, a
+text too, was edited."""
 
 
 def environment(threads: int, path: Path | None) -> dict[str, str]:
@@ -67,13 +68,14 @@ def measure(run: Run, given: argparse.Namespace) -> dict[str, Any]:
 
 def parse() -> argparse.Namespace:
     """The command line."""
+    real = Path(os.environ["RECONPATCH_DATA"], "mvtec_ad") if "RECONPATCH_DATA" in os.environ else None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; all but memory if not given")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each, of which medians are taken (3)")
     parser.add_argument("--threads", type=int, default=2, help="of every process (2)")
     parser.add_argument("--anomalib", type=Path, help="python of an environment that has anomalib")
     parser.add_argument("--patchcore", type=Path, help="src folder of patchcore-inspection")
-    parser.add_argument("--data", type=Path, help="MVTec AD's root, for its bottle")
+    parser.add_argument("--data", type=Path, default=real, help="MVTec AD's root, for its bottle ($RECONPATCH_DATA's)")
     parser.add_argument("--scratch", type=Path, help="folder for inputs, kept; else one that is deleted")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--resume", action="store_true", help="keep what is there of the parts to measure, too")

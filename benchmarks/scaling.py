@@ -176,8 +176,9 @@ def draw(found: Mapping[str, Sequence[Outcome]], workers: Sequence[int], file: P
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    for (name, outcomes), style in zip(found.items(), ("o-", "s--", "^:", "v-", "d-."), strict=False):
-        axes.loglog(workers, [o.wall for o in outcomes], style, label=name, markersize=4)
+    styles = ("o-", "s--", "^:", "v--", "d-.")
+    for order, ((name, outcomes), style) in enumerate(zip(found.items(), styles, strict=False)):  # the first on top
+        axes.loglog(workers, [o.wall for o in outcomes], style, label=name, markersize=4, zorder=9 - order)
     first = next(iter(found.values()))[0]
     axes.loglog(workers, [first.wall * workers[0] / n for n in workers], color="0.7", lw=1, label="all cores at work")
     axes.set(xlabel="workers", ylabel="predicted wall time, h", title="The whole plan")
