@@ -31,8 +31,8 @@ which is constant, times the picks. Networks have random weights: times are real
 anomalib are 1,536 wide (its coreset is selected in 295 dimensions), ours and patchcore's 1,024 (128); its defaults
 score the test images twice, so it is measured without that, too. A training step is compared with its matrix products
 alone, by the same library: both layers, both projections, both whole distance matrices, the gradients; search with one
-product of its size. Parts not listed were not measured. "commit" is that of the code that ran; "-dirty" where any file, a
-text too, was edited."""
+product of its size. Parts not listed were not measured. "commit" is that of the code that ran; "-dirty" where any file,
+a text too, was edited."""
 
 
 def environment(threads: int, path: Path | None) -> dict[str, str]:
