@@ -107,6 +107,7 @@ def main() -> int:
         failed += ratio is None
         if ratio is not None:
             found[pair.what] = {"what": pair.what, "ratio": f"{ratio:.4g}", **about}
+    print("Ratios of CPU time, ours to the other's: lower is faster. Within 10 % is noise.")
     for row in sorted({(row["commit"], row["date"], row["processor"]) for row in kept.values()}):
         print(f"last kept: {', '.join(row)}")
     print(f"{time.perf_counter() - began:.0f} s")

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from reconpatch.cli.arguments import make_parser
 from reconpatch.errors import ReconpatchError, quote
+from reconpatch.runtime import sleep_between_work
 
 INTERRUPTED, READER_GONE = 130, 141  # what shells show of processes that SIGINT and SIGPIPE ended
 
@@ -17,6 +18,7 @@ def main() -> None:
     """Run one command. Exit status: what the command returns, 1 with a message for an error, 130 if interrupted, 141
     if the reader of the output, as `head`, has gone.
     """
+    sleep_between_work()
     try:
         try:
             status = run()

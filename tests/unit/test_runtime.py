@@ -291,3 +291,13 @@ def test_a_blas_that_cannot_be_limited_is_an_error_and_no_wait(monkeypatch: pyte
     monkeypatch.undo()
     with one_blas_thread():
         assert blas_threads() == {1}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_command_sleep_between_work_unless_the_user_chose(chosen: str | None, expected: str) -> None:
+    """As libgomp itself says when PyTorch loads it."""
+    code = "import sys\nfrom reconpatch.cli import main\nmain.run = lambda: __import__('torch') and 0\nmain.main()"
+    variables = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    variables |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY = '{expected}'" in done.stderr

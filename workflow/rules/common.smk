@@ -29,11 +29,13 @@ from reconpatch.experiments.stages import BY_RULE, FIGURES, STAGES, description
 from reconpatch.files import check_writable
 from reconpatch.records.provenance import code_digest, stage_codes
 from reconpatch.results.report import report_what_is_there, shows_a_failure
-from reconpatch.runtime import machine_mb, visible_devices
+from reconpatch.runtime import machine_mb, sleep_between_work, visible_devices
 
 # Beside this file. Where Snakemake fetched it from a repository that is no folder, and the package has the same.
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 SCRIPTS = SCRIPTS if SCRIPTS.is_dir() else SUITE_SCRIPTS
+
+sleep_between_work()  # jobs inherit it
 
 # Whether jobs run on other machines than the one that was called, or this process is one of those jobs.
 ELSEWHERE = workflow.resource_settings.nodes is not None or workflow.remote_exec
