@@ -5,7 +5,7 @@ has imported its packages and worked on a few small images, measured with the lo
 
 Seconds follow from the number of operations and from rates that were measured with the locked packages on two cores of
 shared virtual machines, in CPU seconds: those of training, decoding and index on an AMD EPYC with AVX-512, which takes
-1.3 times as long in matrix products, all others on an Intel Sapphire Rapids (benchmarks/RESULTS.md, and the jobs of
+1.4 times as long in matrix products, all others on an Intel Sapphire Rapids (benchmarks/RESULTS.md, and the jobs of
 whole runs). docs/scaling.md compares predictions and measurements. Another machine has other rates, and the rate of a
 coreset depends on the data. Nothing was measured on a GPU.
 """
