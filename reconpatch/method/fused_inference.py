@@ -129,12 +129,9 @@ def prepare(net: nn.Module, dtype: torch.dtype = torch.float32, portable: bool =
 
 
 def joins(dtype: torch.dtype) -> bool:
-    """Whether this CPU has joined operators for a precision that are faster than single ones: those for AVX-512.
-
-    Without knowing the size of the input, oneDNN lays out weights for AVX2 so that they take up to six times as long.
-    """
+    """Whether this CPU has the joined operators for a precision; for bfloat16 they need AVX-512."""
     ops = torch.ops.mkldnn
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512") or not hasattr(ops, "_convolution_pointwise"):
+    if not hasattr(ops, "_convolution_pointwise"):
         return False
     return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
