@@ -103,8 +103,7 @@ def sleep_between_work() -> None:
     chosen otherwise. Call it before PyTorch is loaded.
 
     By default they spin for a while. A process has several OpenMPs (PyTorch's, faiss's, scikit-learn's), so threads of
-    one hold the cores that another needs: on two idle cores an image took 44 ms to score and takes 27, on busy ones 378
-    and 52.
+    one hold the cores that another needs (docs/product.md has the times).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
